@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "hailwire/error.hpp"
+#include "hailwire/proto/text.hpp"
+
+namespace hailwire {
+
+/// The largest offset: 2^53−1, so that every JSON reader holds it exactly (RFC 8259, section 6).
+inline constexpr std::uint64_t max_offset = (std::uint64_t{1} << 53) - 1;
+
+/// A place in a channel: everything up to and including `offset` has been seen. Offsets of two epochs never compare.
+struct position {
+  std::string epoch;         ///< names one life of the channel's log: 1–32 of `A–Z a–z 0–9 _ -`
+  std::uint64_t offset = 0;  ///< 0: before the first message
+
+  friend bool operator==(const position&, const position&) = default;
+};
+
+/// Whether `text` can name an epoch.
+inline bool valid_epoch(std::string_view text) noexcept {
+  if (text.empty() || text.size() > 32) return false;
+  for (char c : text)
+    if (!proto::is_token_letter(c)) return false;
+  return true;
+}
+
+/// Whether `name` can name a channel: 1–255 bytes of UTF-8 without control characters (U+0000–1F, 7F–9F) and without
+/// the two line separators U+2028 and U+2029. Names are compared by bytes.
+inline bool valid_channel(std::string_view name) noexcept {
+  return !name.empty() && name.size() <= 255 && proto::printable_utf8(name);
+}
+
+/// Whether `name` can name a user: as a channel, one byte shorter, because `@name` is that user's inbox.
+inline bool valid_user(std::string_view name) noexcept { return name.size() <= 254 && valid_channel(name); }
+
+/// The bytes of a message: immutable and shared, so copying one costs a reference count. Safe to share across threads.
+class payload {
+ public:
+  enum class kind : std::uint8_t {
+    json,    ///< one JSON text; travels byte for byte, except that CR and LF between tokens become spaces
+    text,    ///< UTF-8; a JSON string to those who read JSON, the text itself to those who do not
+    binary,  ///< any bytes, with a media type
+  };
+
+  payload() = default;
+
+  /// A JSON text. Not checked here: `publish` refuses one that is not JSON (RFC 8259) with `bad_request`.
+  static payload json(std::string text) { return payload(kind::json, std::move(text), {}); }
+  /// A text. Not checked here: `publish` refuses one that is not UTF-8 with `unsupported_media`.
+  static payload text(std::string utf8, std::string content_type = {}) {
+    return payload(kind::text, std::move(utf8), std::move(content_type));
+  }
+  static payload binary(std::string bytes, std::string content_type = {}) {
+    return payload(kind::binary, std::move(bytes), std::move(content_type));
+  }
+
+  kind type() const noexcept { return data_ ? data_->type : kind::json; }
+  /// Valid while any copy of this payload lives. A default-constructed payload is the JSON text `null`.
+  std::string_view bytes() const noexcept { return data_ ? std::string_view(data_->bytes) : std::string_view("null"); }
+  /// The publisher's media type, or the one that its kind implies.
+  std::string_view content_type() const noexcept {
+    if (data_ && !data_->content_type.empty()) return data_->content_type;
+    switch (type()) {
+      case kind::json: return "application/json";
+      case kind::text: return "text/plain;charset=utf-8";
+      default: return "application/octet-stream";
+    }
+  }
+  /// The same kind, bytes and media type.
+  friend bool operator==(const payload& a, const payload& b) noexcept {
+    return a.data_ == b.data_ || (a.type() == b.type() && a.bytes() == b.bytes() && a.content_type() == b.content_type());
+  }
+
+ private:
+  struct content {
+    kind type;
+    std::string bytes, content_type;
+  };
+  payload(kind k, std::string bytes, std::string content_type)
+      : data_(std::make_shared<const content>(content{k, std::move(bytes), std::move(content_type)})) {}
+  std::shared_ptr<const content> data_;
+};
+
+/// One entry of a channel's log.
+struct message {
+  std::uint64_t offset = 0;  ///< its place in the channel, from 1; 0 until a storage has given it one
+  std::int64_t at = 0;       ///< when the server accepted it: Unix time in milliseconds
+  std::string from;          ///< the user who published it; empty for the host and for anonymous users
+  std::string type;          ///< the publisher's own word, 0–64 bytes of UTF-8
+  payload data;
+};
+
+/// Where one channel is to be followed from: a position, or one of the protocol's words.
+struct start {
+  enum class word : std::uint8_t { at, latest, earliest, received };
+  word from = word::latest;
+  position at;  ///< meant only when `from` is `word::at`
+
+  static start latest() { return {}; }
+  static start earliest() { return {word::earliest, {}}; }
+  static start after(position p) { return {word::at, std::move(p)}; }
+};
+
+/// Where each followed channel is to be followed from, in the order in which the URL names the channels.
+using cursor = std::vector<start>;
+
+/// The longest cursor that is read, in bytes.
+inline constexpr std::size_t max_cursor_size = 4096;
+
+/// Reads a cursor for `channels` channels: one element for each, joined by `,`, or a single word for all. An element is
+/// epoch`.`offset, `latest`, `earliest` or `received`. Anything else is `bad_request`, with what is wrong in its message.
+inline result<cursor> parse_cursor(std::string_view text, std::size_t channels) {
+  if (text.size() > max_cursor_size) return {errc::bad_request, "the cursor is longer than 4096 bytes"};
+  cursor out;
+  auto element = [](std::string_view part, start& s) {
+    if (part == "latest") return s.from = start::word::latest, true;
+    if (part == "earliest") return s.from = start::word::earliest, true;
+    if (part == "received") return s.from = start::word::received, true;
+    auto dot = part.find('.');
+    if (dot == part.npos || !valid_epoch(part.substr(0, dot))) return false;
+    auto offset = proto::parse_decimal(part.substr(dot + 1), max_offset);
+    if (!offset) return false;
+    s = start::after({std::string(part.substr(0, dot)), *offset});
+    return true;
+  };
+  for (std::string_view rest = text;;) {
+    auto comma = rest.find(',');
+    start s;
+    if (!element(rest.substr(0, comma), s)) {
+      return {errc::bad_request, "the cursor has an element that is neither epoch.offset, latest, earliest nor received"};
+    }
+    out.push_back(std::move(s));
+    if (comma == rest.npos) break;
+    rest.remove_prefix(comma + 1);
+  }
+  bool one_word = out.size() == 1 && out[0].from != start::word::at;
+  if (one_word) out.resize(channels, start{out[0].from, {}});
+  if (out.size() != channels) {
+    return {errc::bad_request, "the cursor has " + std::to_string(out.size()) + " elements for " + std::to_string(channels) + " channels"};
+  }
+  return out;
+}
+
+/// Appends the cursor element of `p`: epoch`.`offset.
+inline void append_position(std::string& out, std::string_view epoch, std::uint64_t offset) {
+  out += epoch;
+  out += '.';
+  proto::append_decimal(out, offset);
+}
+
+}  // namespace hailwire

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// The letters that every codec shares: UTF-8, numbers, hexadecimal, base64, form data. Nothing here allocates more than
+// its output, and every function takes any bytes.
+
+#include <array>
+#include <charconv>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace hailwire::proto {
+
+/// A letter of epochs, session ids and base64url: `A–Z a–z 0–9 _ -`.
+constexpr bool is_token_letter(char c) noexcept {
+  return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
+}
+
+constexpr char to_lower(char c) noexcept { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; }
+
+/// ASCII letters compare without case, everything else by bytes.
+inline bool iequals(std::string_view a, std::string_view b) noexcept {
+  if (a.size() != b.size()) return false;
+  for (std::size_t i = 0; i < a.size(); ++i)
+    if (to_lower(a[i]) != to_lower(b[i])) return false;
+  return true;
+}
+
+/// Spaces and tabs at both ends removed: the optional white space of RFC 9110, section 5.6.3.
+constexpr std::string_view trim(std::string_view s) noexcept {
+  while (!s.empty() && (s.front() == ' ' || s.front() == '\t')) s.remove_prefix(1);
+  while (!s.empty() && (s.back() == ' ' || s.back() == '\t')) s.remove_suffix(1);
+  return s;
+}
+
+inline void append_decimal(std::string& out, std::uint64_t n) {
+  char digits[20];
+  auto end = std::to_chars(digits, digits + sizeof digits, n).ptr;
+  out.append(digits, end);
+}
+
+/// Digits only: no sign, no white space, nothing behind; empty when over `max`. A leading zero is accepted only alone.
+inline std::optional<std::uint64_t> parse_decimal(std::string_view s, std::uint64_t max = UINT64_MAX) noexcept {
+  if (s.empty() || (s.size() > 1 && s[0] == '0')) return {};
+  for (char c : s)
+    if (c < '0' || c > '9') return {};
+  std::uint64_t n = 0;
+  auto [end, ec] = std::from_chars(s.data(), s.data() + s.size(), n);
+  if (ec != std::errc() || end != s.data() + s.size() || n > max) return {};
+  return n;
+}
+
+/// UTF-8 (RFC 3629) checked as it arrives, failed at the first byte that no valid text can have at that place: overlong
+/// forms, surrogates and values over U+10FFFF are refused at the byte that shows them.
+class utf8_checker {
+ public:
+  /// Takes the next bytes; false from the first bad byte on.
+  bool feed(std::string_view bytes) noexcept {
+    const char* p = bytes.data();
+    const char* end = p + bytes.size();
+    while (p != end) {
+      if (left_ == 0) {
+        // Text is mostly ASCII: eight bytes at a time.
+        while (end - p >= 8) {
+          std::uint64_t word;
+          std::memcpy(&word, p, 8);
+          if (word & 0x8080808080808080u) break;
+          p += 8;
+        }
+        if (p == end) break;
+        auto c = static_cast<unsigned char>(*p++);
+        if (c < 0x80) continue;
+        low_ = 0x80, high_ = 0xBF;
+        if (c >= 0xC2 && c <= 0xDF) {
+          left_ = 1;
+        } else if (c >= 0xE0 && c <= 0xEF) {
+          left_ = 2;
+          if (c == 0xE0) low_ = 0xA0;   // shorter forms exist
+          if (c == 0xED) high_ = 0x9F;  // surrogates
+        } else if (c >= 0xF0 && c <= 0xF4) {
+          left_ = 3;
+          if (c == 0xF0) low_ = 0x90;
+          if (c == 0xF4) high_ = 0x8F;  // over U+10FFFF
+        } else {
+          return left_ = 0, bad_ = true, false;
+        }
+      } else {
+        auto c = static_cast<unsigned char>(*p++);
+        if (c < low_ || c > high_) return bad_ = true, false;
+        low_ = 0x80, high_ = 0xBF;
+        --left_;
+      }
+    }
+    return !bad_;
+  }
+  /// Whether everything so far is a whole text: nothing bad, no character half arrived.
+  bool complete() const noexcept { return !bad_ && left_ == 0; }
+
+ private:
+  std::uint8_t left_ = 0, low_ = 0x80, high_ = 0xBF;
+  bool bad_ = false;
+};
+
+inline bool valid_utf8(std::string_view s) noexcept {
+  utf8_checker check;
+  return check.feed(s) && check.complete();
+}
+
+/// UTF-8 without control characters (U+0000–1F, 7F–9F) and the line separators U+2028 and U+2029.
+inline bool printable_utf8(std::string_view s) noexcept {
+  if (!valid_utf8(s)) return false;
+  for (std::size_t i = 0; i < s.size(); ++i) {
+    auto c = static_cast<unsigned char>(s[i]);
+    if (c < 0x20 || c == 0x7F) return false;
+    if (c == 0xC2 && static_cast<unsigned char>(s[i + 1]) < 0xA0) return false;
+    if (c == 0xE2 && s[i + 1] == '\x80' && (s[i + 2] == '\xA8' || s[i + 2] == '\xA9')) return false;
+  }
+  return true;
+}
+
+inline constexpr std::string_view base64_letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+inline constexpr std::string_view base64url_letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// Base64 (RFC 4648, section 4), padded; with `base64url_letters` section 5 without padding.
+inline void append_base64(std::string& out, std::string_view bytes, std::string_view letters = base64_letters) {
+  bool pad = letters[62] == '+';
+  out.reserve(out.size() + (bytes.size() + 2) / 3 * 4);
+  for (std::size_t i = 0; i < bytes.size(); i += 3) {
+    auto at = [&](std::size_t k) { return i + k < bytes.size() ? static_cast<unsigned char>(bytes[i + k]) : 0u; };
+    unsigned v = at(0) << 16 | at(1) << 8 | at(2);
+    std::size_t n = bytes.size() - i;
+    out += letters[v >> 18];
+    out += letters[v >> 12 & 63];
+    if (n > 1) out += letters[v >> 6 & 63];
+    else if (pad) out += '=';
+    if (n > 2) out += letters[v & 63];
+    else if (pad) out += '=';
+  }
+}
+
+/// Reads padded base64 strictly: no white space, no missing padding, unused bits zero. Empty when it is anything else.
+inline std::optional<std::string> decode_base64(std::string_view text) {
+  if (text.size() % 4) return {};
+  std::string out;
+  out.reserve(text.size() / 4 * 3);
+  for (std::size_t i = 0; i < text.size(); i += 4) {
+    unsigned v = 0;
+    int pads = 0;
+    for (std::size_t k = 0; k < 4; ++k) {
+      char c = text[i + k];
+      std::size_t digit = 0;
+      if (c == '=' && i + 4 == text.size() && k >= 2) {
+        ++pads;
+      } else {
+        digit = base64_letters.find(c);
+        if (digit == base64_letters.npos || pads) return {};
+      }
+      v = v << 6 | static_cast<unsigned>(digit);
+    }
+    if ((pads == 1 && (v & 0xFF)) || (pads == 2 && (v & 0xFFFF))) return {};
+    out += static_cast<char>(v >> 16 & 0xFF);
+    if (pads < 2) out += static_cast<char>(v >> 8 & 0xFF);
+    if (pads < 1) out += static_cast<char>(v & 0xFF);
+  }
+  return out;
+}
+
+constexpr int hex_digit(char c) noexcept {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+  return -1;
+}
+
+/// Decodes percent escapes (RFC 3986, section 2.1); with `form` also `+` as a space. False on a bad escape or bad UTF-8.
+inline bool percent_decode(std::string_view in, std::string& out, bool form) {
+  out.clear();
+  for (std::size_t i = 0; i < in.size(); ++i) {
+    if (in[i] == '%') {
+      if (in.size() - i < 3 || hex_digit(in[i + 1]) < 0 || hex_digit(in[i + 2]) < 0) return false;
+      out += static_cast<char>(hex_digit(in[i + 1]) * 16 + hex_digit(in[i + 2]));
+      i += 2;
+    } else {
+      out += form && in[i] == '+' ? ' ' : in[i];
+    }
+  }
+  return valid_utf8(out);
+}
+
+/// A query string as pairs of decoded names and values, in order, repeats kept.
+using query_pairs = std::vector<std::pair<std::string, std::string>>;
+
+/// Reads a query string as form data (`application/x-www-form-urlencoded`): pairs joined by `&`, `+` is a space. Empty
+/// on a bad escape or bad UTF-8. Empty pairs (`a=1&&b=2`) are skipped; a name without `=` has an empty value.
+inline std::optional<query_pairs> parse_query(std::string_view query) {
+  query_pairs out;
+  while (!query.empty()) {
+    auto pair = query.substr(0, query.find('&'));
+    query.remove_prefix(pair.size() == query.size() ? pair.size() : pair.size() + 1);
+    if (pair.empty()) continue;
+    auto equals = pair.find('=');
+    std::string name, value;
+    if (!percent_decode(pair.substr(0, equals), name, true)) return {};
+    if (equals != pair.npos && !percent_decode(pair.substr(equals + 1), value, true)) return {};
+    out.emplace_back(std::move(name), std::move(value));
+  }
+  return out;
+}
+
+}  // namespace hailwire::proto
