@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// What a host may bring: a storage and a broker. Each is a plain class that meets a concept; there is nothing to derive
+// from. Where one is handed in, `explain_storage` and `explain_broker` turn each missing requirement into one readable
+// compile error, and from there on the hub knows it only through `detail::any_storage` and `detail::any_broker`.
+
+#include <concepts>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "hailwire/detail/function.hpp"
+#include "hailwire/error.hpp"
+#include "hailwire/message.hpp"
+
+namespace hailwire {
+
+/// A message on its way into a log: all but its offset, and the publisher's idempotency key.
+struct draft {
+  std::int64_t at = 0;   ///< Unix time in milliseconds
+  std::string from;      ///< empty: the host or an anonymous user
+  std::string type;      ///< 0–64 bytes
+  payload data;
+  std::string key;       ///< opaque, 0–384 bytes, already scoped to its publisher; empty: none. See `keeps_keys`
+};
+
+/// What became of an append. Converts from an offset, a position or an error, so that a storage may return just that.
+struct append_result {
+  std::error_code error;      ///< set: nothing was stored (`errc::internal` and `errc::timeout`: unknown)
+  std::uint64_t offset = 0;   ///< where the message stands
+  std::string epoch;          ///< empty: the storage keeps no epochs, the hub's own is used
+  bool duplicate = false;     ///< the key was known: `offset` is the first message's, and nothing was stored
+
+  append_result() = default;
+  append_result(std::uint64_t at) : offset(at) {}
+  append_result(position p) : offset(p.offset), epoch(std::move(p.epoch)) {}
+  append_result(std::error_code e) : error(e) {}
+  append_result(errc e) : error(e) {}
+};
+
+/// How much one read may return. At least one message comes back when there is one, whatever its size.
+struct read_limit {
+  std::size_t messages = 256;    ///< 0: none, only the facts
+  std::size_t bytes = 64 * 1024; ///< payload bytes
+};
+
+/// A stretch of a channel's log, and where the log begins and ends.
+struct read_result {
+  std::error_code error;
+  std::vector<message> messages;  ///< ascending without holes, the first one just after `since` or, if that is trimmed, `oldest`
+  std::string epoch;              ///< empty: the storage keeps no epochs
+  std::uint64_t oldest = 1;       ///< the oldest offset still to be had; `head + 1` when nothing is
+  std::uint64_t head = 0;         ///< the newest offset ever given in this epoch; 0: never published to
+
+  read_result() = default;
+  read_result(std::error_code e) : error(e) {}
+};
+
+using append_handler = detail::function<void(append_result)>;
+using read_handler = detail::function<void(read_result)>;
+
+/// A storage that answers when it returns.
+///
+/// Obligations:
+/// - `append` gives each channel the offsets 1, 2, 3, … without holes and has the message readable when it returns. It
+///   keeps all of the draft but its key, byte for byte.
+/// - `read` returns the messages with offset > `since`, within `limit`, and always `oldest` and `head`. A channel that was
+///   never published to is empty: `oldest` 1, `head` 0; reading it leaves no trace.
+/// - Retention is the storage's own affair; what it drops, it drops from the oldest end, and `oldest` tells.
+/// - A storage that may have lost what it acknowledged changes the epoch. One that returns no epochs gets a new one from
+///   the hub at every start.
+/// - Exceptions are caught and count as `errc::internal`.
+///
+/// Threads: calls for one channel never overlap. Calls for different channels may (several hubs can share one storage),
+/// unless it has `static constexpr bool single_threaded = true`.
+///
+/// Optional members, each found on its own:
+/// - `static constexpr bool keeps_keys = true`: `append` keeps a non-empty key, atomically with its message, for at least
+///   five minutes; the same key with the same payload returns the first offset and `duplicate`, with another payload
+///   `errc::conflict`. Absent: the hub keeps keys in its own memory.
+template <class S>
+concept synchronous_storage = requires(S& s, std::string_view channel, const draft& d, std::uint64_t since, read_limit limit) {
+  { s.append(channel, d) } -> std::convertible_to<append_result>;
+  { s.read(channel, since, limit) } -> std::convertible_to<read_result>;
+};
+
+/// A storage that answers later: the same obligations, with a handler in place of the returned value. Operations on one
+/// channel complete in the order in which they were started. A handler is called exactly once, from any thread, also
+/// from within the call that was given it.
+template <class S>
+concept asynchronous_storage = requires(S& s, std::string_view channel, draft d, std::uint64_t since, read_limit limit,
+                                        append_handler appended, read_handler done) {
+  s.async_append(channel, std::move(d), std::move(appended));
+  s.async_read(channel, since, limit, std::move(done));
+};
+
+template <class S>
+concept storage = synchronous_storage<S> || asynchronous_storage<S>;
+
+/// What a broker hands to each hub that subscribed to the channel: the channel, the epoch, the message with its offset.
+/// May be called from any thread.
+using broker_receiver = detail::function<void(std::string_view channel, std::string_view epoch, const message&)>;
+
+/// Carries messages between hubs that share a storage.
+///
+/// Obligations: few. It may drop, repeat and reorder; the hub sees a hole in the offsets and reads the storage. It must not
+/// call a receiver after `detach` has returned.
+template <class B>
+concept broker = requires(B& b, std::string_view channel, std::string_view epoch, const message& m, broker_receiver receiver,
+                          std::uint64_t id) {
+  { b.attach(std::move(receiver)) } -> std::convertible_to<std::uint64_t>;  // names this hub from now on
+  b.detach(id);
+  b.subscribe(id, channel);
+  b.unsubscribe(id, channel);
+  b.publish(id, channel, epoch, m);  // to every subscribed hub but `id`
+};
+
+/// Says at compile time, one sentence a requirement, why `S` is not a storage.
+template <class S>
+constexpr void explain_storage() {
+  if constexpr (requires(S& s, draft d, append_handler h) { s.async_append(std::string_view(), std::move(d), std::move(h)); }) {
+    static_assert(asynchronous_storage<S>,
+                  "hailwire: an asynchronous storage also needs "
+                  "void async_read(std::string_view channel, std::uint64_t since, hailwire::read_limit limit, hailwire::read_handler done)");
+  } else {
+    static_assert(requires(S& s, std::string_view c, const draft& d) { { s.append(c, d) } -> std::convertible_to<append_result>; },
+                  "hailwire: a storage needs hailwire::append_result append(std::string_view channel, const hailwire::draft& message)");
+    static_assert(requires(S& s, std::string_view c, std::uint64_t n, read_limit l) { { s.read(c, n, l) } -> std::convertible_to<read_result>; },
+                  "hailwire: a storage needs hailwire::read_result read(std::string_view channel, std::uint64_t since, hailwire::read_limit limit)");
+  }
+}
+
+/// Says at compile time, one sentence a requirement, why `B` is not a broker.
+template <class B>
+constexpr void explain_broker() {
+  static_assert(requires(B& b, broker_receiver r) { { b.attach(std::move(r)) } -> std::convertible_to<std::uint64_t>; },
+                "hailwire: a broker needs std::uint64_t attach(hailwire::broker_receiver receiver)");
+  static_assert(requires(B& b, std::uint64_t id) { b.detach(id); }, "hailwire: a broker needs void detach(std::uint64_t hub)");
+  static_assert(requires(B& b, std::uint64_t id, std::string_view c) { b.subscribe(id, c); },
+                "hailwire: a broker needs void subscribe(std::uint64_t hub, std::string_view channel)");
+  static_assert(requires(B& b, std::uint64_t id, std::string_view c) { b.unsubscribe(id, c); },
+                "hailwire: a broker needs void unsubscribe(std::uint64_t hub, std::string_view channel)");
+  static_assert(requires(B& b, std::uint64_t id, std::string_view c, const message& m) { b.publish(id, c, c, m); },
+                "hailwire: a broker needs void publish(std::uint64_t hub, std::string_view channel, std::string_view epoch, const hailwire::message& m)");
+}
+
+namespace detail {
+
+/// A storage with its type erased. Handlers are called exactly once, from any thread, possibly before the call returns.
+struct any_storage {
+  virtual ~any_storage() = default;
+  virtual void append(std::string_view channel, draft d, append_handler done) = 0;
+  virtual void read(std::string_view channel, std::uint64_t since, read_limit limit, read_handler done) = 0;
+  virtual bool keeps_keys() const noexcept = 0;
+};
+
+/// `Storage` is a reference (the host owns it) or a value (owned here).
+template <class Storage>
+class erased_storage final : public any_storage {
+  using type = std::remove_reference_t<Storage>;
+
+ public:
+  explicit erased_storage(Storage&& s) : storage_(std::forward<Storage>(s)) {}
+
+  void append(std::string_view channel, draft d, append_handler done) override {
+    if constexpr (asynchronous_storage<type>) {
+      storage_.async_append(channel, std::move(d), std::move(done));
+    } else {
+      append_result r;
+      try {
+        r = storage_.append(channel, std::as_const(d));
+      } catch (...) {
+        r.error = errc::internal;
+      }
+      done(std::move(r));
+    }
+  }
+  void read(std::string_view channel, std::uint64_t since, read_limit limit, read_handler done) override {
+    if constexpr (asynchronous_storage<type>) {
+      storage_.async_read(channel, since, limit, std::move(done));
+    } else {
+      read_result r;
+      try {
+        r = storage_.read(channel, since, limit);
+      } catch (...) {
+        r = read_result(make_error_code(errc::internal));
+      }
+      done(std::move(r));
+    }
+  }
+  bool keeps_keys() const noexcept override {
+    if constexpr (requires { { type::keeps_keys } -> std::convertible_to<bool>; }) {
+      return type::keeps_keys;
+    } else {
+      return false;
+    }
+  }
+
+ private:
+  Storage storage_;
+};
+
+template <class Storage>
+std::unique_ptr<any_storage> erase_storage(Storage&& s) {
+  explain_storage<std::remove_cvref_t<Storage>>();
+  return std::make_unique<erased_storage<Storage>>(std::forward<Storage>(s));
+}
+
+/// A broker with its type erased.
+struct any_broker {
+  virtual ~any_broker() = default;
+  virtual std::uint64_t attach(broker_receiver receiver) = 0;
+  virtual void detach(std::uint64_t hub) = 0;
+  virtual void subscribe(std::uint64_t hub, std::string_view channel) = 0;
+  virtual void unsubscribe(std::uint64_t hub, std::string_view channel) = 0;
+  virtual void publish(std::uint64_t hub, std::string_view channel, std::string_view epoch, const message& m) = 0;
+};
+
+template <class Broker>
+class erased_broker final : public any_broker {
+ public:
+  explicit erased_broker(Broker& b) : broker_(b) {}
+  std::uint64_t attach(broker_receiver receiver) override { return broker_.attach(std::move(receiver)); }
+  void detach(std::uint64_t hub) override { broker_.detach(hub); }
+  void subscribe(std::uint64_t hub, std::string_view channel) override { broker_.subscribe(hub, channel); }
+  void unsubscribe(std::uint64_t hub, std::string_view channel) override { broker_.unsubscribe(hub, channel); }
+  void publish(std::uint64_t hub, std::string_view channel, std::string_view epoch, const message& m) override {
+    broker_.publish(hub, channel, epoch, m);
+  }
+
+ private:
+  Broker& broker_;
+};
+
+template <class Broker>
+std::unique_ptr<any_broker> erase_broker(Broker& b) {
+  explain_broker<Broker>();
+  return std::make_unique<erased_broker<Broker>>(b);
+}
+
+}  // namespace detail
+}  // namespace hailwire
