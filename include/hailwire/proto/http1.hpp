@@ -1,0 +1,793 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// The server's side of HTTP/1.1 (RFC 9110, RFC 9112): reading request heads and chunked bodies, writing response heads.
+// Bytes in, facts out; no I/O, no clock.
+//
+// Theory of operation
+//
+// Two parties that disagree on where a request ends can be played against each other (request smuggling), so the rule
+// of this file is: what a sender has no honest reason to write is refused, also where the RFC would let a recipient
+// mend it. There is one line end (CRLF), one way to frame a body at a time, one Host.
+//
+// `head_parser` is fed the whole buffer each time, but reads on from where it stopped. It works line by line: a scan
+// finds the CR that ends the line and stops at any control byte on its way (so rubbish fails at its first bad byte,
+// not at a time limit), then the line is taken apart. What a line means together with others (framing, Host) is judged
+// once, at the end of the head. A head that comes in one piece is read once. One that trickles in is checked line by
+// line as it comes and read a second time when it is whole, because the buffer may have moved in between and the
+// views must point into the last one: twice the work, never the square of it.
+//
+// Every verdict depends only on the bytes before it, so how they were cut into reads changes nothing. After a failure
+// the framing cannot be trusted: answer and close.
+//
+// Distinct objects may be used by distinct threads; one object by one thread at a time.
+
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "hailwire/error.hpp"
+#include "hailwire/proto/text.hpp"
+
+namespace hailwire::proto::http1 {
+
+/// How much of a request head is read before it is refused with `headers_too_large`. In bytes, except `headers`.
+struct limits {
+  std::size_t line = 8192;    ///< one line without its CRLF; RFC 9112, section 3 asks for 8000 of a request line
+  std::size_t head = 16384;   ///< all of it with the empty line at its end; what Node.js takes, and room for a 4 KiB cursor, cookies and a token
+  std::size_t headers = 100;  ///< header lines; what Apache httpd takes, browsers send about 20
+};
+
+namespace detail {
+
+enum letter : std::uint8_t { token = 1, target = 2, reg_name = 4 };
+
+// RFC 9110, section 5.6.2 (token); RFC 3986, sections 2.2, 2.3 and 3.2.2 (unreserved and sub-delims make a reg-name). A target is any
+// visible ASCII except `#`: browsers send `|`, `{` and `"` unescaped in queries, but nobody sends a fragment.
+inline constexpr auto letters = [] {
+  std::array<std::uint8_t, 256> table{};
+  auto mark = [&](std::string_view chars, letter what) {
+    for (char c : chars) table[static_cast<unsigned char>(c)] |= what;
+  };
+  for (unsigned c = 0x21; c < 0x7F; ++c) table[c] |= c == '#' ? 0 : target;
+  constexpr std::string_view alphanumeric = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+  mark(alphanumeric, token);
+  mark("!#$%&'*+-.^_`|~", token);
+  mark(alphanumeric, reg_name);
+  mark("-._~!$&'()*+,;=", reg_name);
+  return table;
+}();
+
+constexpr bool is(letter what, char c) noexcept { return letters[static_cast<unsigned char>(c)] & what; }
+
+inline bool all(letter what, std::string_view s) noexcept {
+  for (char c : s)
+    if (!is(what, c)) return false;
+  return true;
+}
+
+/// A control byte other than HTAB: what may stand in no line (RFC 9110, section 5.5). Bytes from 0x80 on are opaque.
+constexpr bool is_control(char c) noexcept {
+  auto u = static_cast<unsigned char>(c);
+  return (u < 0x20 && u != '\t') || u == 0x7F;
+}
+
+/// The index of the first control byte in [from, to), or `to`. Eight bytes at a time: heads are mostly clean.
+inline std::size_t find_control(std::string_view s, std::size_t from, std::size_t to) noexcept {
+  constexpr std::uint64_t ones = 0x0101010101010101u, tops = ones << 7;
+  while (from < to) {
+    if (to - from >= 8) {
+      std::uint64_t word;
+      std::memcpy(&word, s.data() + from, 8);
+      std::uint64_t del = word ^ (ones * 0x7F);
+      if ((((word - ones * 0x20) & ~word) | ((del - ones) & ~del)) & tops) {
+        for (std::size_t end = from + 8; from < end; ++from)
+          if (is_control(s[from])) return from;
+      } else {
+        from += 8;
+      }
+    } else if (is_control(s[from])) {
+      return from;
+    } else {
+      ++from;
+    }
+  }
+  return to;
+}
+
+inline bool is_ipv4(std::string_view s) noexcept {
+  for (int part = 0;; ++part) {
+    auto dot = s.find('.');
+    if (!parse_decimal(s.substr(0, dot), 255)) return false;
+    if (dot == s.npos) return part == 3;
+    s.remove_prefix(dot + 1);
+  }
+}
+
+/// IPv6address of RFC 3986, section 3.2.2: eight groups, one run of them replaced by `::`, the last two as IPv4.
+inline bool is_ipv6(std::string_view s) noexcept {
+  int groups = 0;
+  bool shortened = s.substr(0, 2) == "::";
+  if (shortened) s.remove_prefix(2);
+  if (shortened && s.empty()) return true;
+  for (;;) {
+    std::size_t n = 0;
+    while (n < s.size() && hex_digit(s[n]) >= 0) ++n;
+    if (n < s.size() && s[n] == '.') {
+      if (!is_ipv4(s)) return false;
+      groups += 2;
+      break;
+    }
+    if (n == 0 || n > 4 || ++groups > 8) return false;
+    s.remove_prefix(n);
+    if (s.empty()) break;
+    if (s[0] != ':' || s.size() == 1) return false;
+    s.remove_prefix(1);
+    if (s[0] != ':') continue;
+    if (shortened) return false;
+    shortened = true;
+    s.remove_prefix(1);
+    if (s.empty()) break;
+  }
+  return shortened ? groups <= 7 : groups == 8;
+}
+
+}  // namespace detail
+
+/// Whether `s` is a token (RFC 9110, section 5.6.2), such as a method or a header name.
+inline bool is_token(std::string_view s) noexcept { return !s.empty() && detail::all(detail::token, s); }
+
+/// Whether `s` may be a header's value: no control bytes but HTAB. A value that fails would split the head it is put in.
+inline bool is_value(std::string_view s) noexcept { return detail::find_control(s, 0, s.size()) == s.size(); }
+
+/// A host with its port, if one was written. Views into what was parsed; an IPv6 address keeps its brackets.
+struct authority {
+  std::string_view host;
+  std::optional<std::uint16_t> port;
+};
+
+/// Reads `host[:port]` as a Host header or an absolute target carries it (RFC 9110, section 7.2; RFC 3986, section
+/// 3.2.2): a name, an IPv4 or a bracketed IPv6 address; no user name (RFC 9110, section 4.2.4), no empty host (4.2.1).
+/// IPvFuture is refused: no such address exists. An empty port is no port.
+inline std::optional<authority> parse_authority(std::string_view s) noexcept {
+  authority out;
+  if (!s.empty() && s[0] == '[') {
+    auto end = s.find(']');
+    if (end == s.npos || !detail::is_ipv6(s.substr(1, end - 1))) return {};
+    out.host = s.substr(0, end + 1);
+  } else {
+    out.host = s.substr(0, s.find(':'));
+    if (out.host.empty()) return {};
+    for (std::size_t i = 0; i < out.host.size(); ++i) {
+      if (detail::is(detail::reg_name, out.host[i])) continue;
+      if (out.host[i] != '%' || out.host.size() - i < 3) return {};
+      if (hex_digit(out.host[i + 1]) < 0 || hex_digit(out.host[i + 2]) < 0) return {};
+      i += 2;
+    }
+  }
+  s.remove_prefix(out.host.size());
+  if (s.empty()) return out;
+  if (s[0] != ':' || s.size() > 6) return {};
+  s.remove_prefix(1);
+  unsigned port = 0;
+  for (char c : s) {
+    if (c < '0' || c > '9') return {};
+    port = port * 10 + static_cast<unsigned>(c - '0');
+  }
+  if (port > 65535) return {};
+  if (!s.empty()) out.port = static_cast<std::uint16_t>(port);
+  return out;
+}
+
+/// Takes the next element off a comma-separated list (RFC 9110, section 5.6.1), trimmed; commas in quoted strings do
+/// not separate. An empty element is given as such; the list is at its end when `rest.data()` is null.
+inline std::string_view next_element(std::string_view& rest, char separator = ',') noexcept {
+  bool quoted = false;
+  std::size_t i = 0;
+  for (; i < rest.size(); ++i) {
+    if (quoted) {
+      if (rest[i] == '\\') ++i;
+      else if (rest[i] == '"') quoted = false;
+    } else if (rest[i] == '"') {
+      quoted = true;
+    } else if (rest[i] == separator) {
+      auto element = rest.substr(0, i);
+      rest.remove_prefix(i + 1);
+      return trim(element);
+    }
+  }
+  auto element = rest;
+  rest = {};
+  return trim(element);
+}
+
+/// A header line: its name as sent, its value without white space at its ends.
+struct header {
+  std::string_view name, value;
+};
+
+/// A request head. All views point into the buffer it was parsed from (or are literals) and die with it.
+struct head {
+  std::string_view method;  ///< a token, case kept: methods are case-sensitive (RFC 9110, section 9.1)
+  std::string_view target;  ///< as sent
+  std::string_view path;    ///< raw, before percent decoding: begins with `/`, or is `*` (OPTIONS only)
+  std::string_view query;   ///< raw, without its `?`
+  int minor = 1;            ///< of HTTP/1.minor: 0 or 1; a later one is treated as 1 (RFC 9110, section 2.5)
+  std::vector<header> headers;
+  std::string_view host;  ///< the absolute target's authority, else Host; empty only when HTTP/1.0 sent neither
+  std::optional<std::uint64_t> content_length;
+  bool chunked = false;
+  bool keep_alive = true;        ///< the client wants the connection kept (RFC 9112, section 9.3)
+  bool expect_continue = false;  ///< it waits for `100 Continue` before it sends the body
+
+  /// The first value of that name, in any case; `data()` is null when there is none.
+  std::string_view find(std::string_view name) const noexcept {
+    for (auto& h : headers)
+      if (iequals(h.name, name)) return h.value;
+    return {};
+  }
+
+  std::size_t count(std::string_view name) const noexcept {
+    std::size_t n = 0;
+    for (auto& h : headers) n += iequals(h.name, name);
+    return n;
+  }
+
+  /// Calls `f(element)` for each non-empty element of the comma lists in all lines of that name, in order, until it
+  /// returns true. Whether it did.
+  template <class F>
+  bool any_element(std::string_view name, F f) const {
+    for (auto& h : headers) {
+      if (!iequals(h.name, name)) continue;
+      for (auto rest = h.value; rest.data();) {
+        auto element = next_element(rest);
+        if (!element.empty() && f(element)) return true;
+      }
+    }
+    return false;
+  }
+
+  /// Whether an element of the comma lists in all lines of that name is `token`, in any case.
+  bool has_token(std::string_view name, std::string_view token) const noexcept {
+    return any_element(name, [&](std::string_view element) { return iequals(element, token); });
+  }
+
+  /// Whether bytes of a body follow. Without a length there is none (RFC 9112, section 6.3, rule 7).
+  bool has_body() const noexcept { return chunked || content_length.value_or(0) > 0; }
+
+  /// Empty again, but for the memory of `headers`.
+  void clear() noexcept {
+    auto kept = std::move(headers);
+    kept.clear();
+    *this = {};
+    headers = std::move(kept);
+  }
+};
+
+enum class progress : std::uint8_t {
+  need_more,  ///< all bytes were good; call again with more
+  done,
+  failed,  ///< see `error()`; stays so until `reset()`
+};
+
+/// Reads a request head as it arrives. Reusable: `reset()` before the next head.
+class head_parser {
+ public:
+  explicit head_parser(const limits& l = {}) : limits_(l) {}
+
+  /// `buffered` is everything since the head's first byte: what earlier calls saw, at whatever address now, and what
+  /// came since. `out` is meaningful only after `done` and is best reused, for its memory. An empty line or a few
+  /// before the request line are skipped (RFC 9112, section 2.2) and counted as part of the head.
+  progress parse(std::string_view buffered, head& out) {
+    if (error_) return progress::failed;
+    bool from_start = lines_ == 0;
+    if (from_start) out.clear();
+    for (auto end = std::min(buffered.size(), limits_.head);;) {
+      std::size_t stop = limits_.line < end - line_ ? line_ + limits_.line + 1 : end;
+      std::size_t at = detail::find_control(buffered, scanned_, stop);
+      scanned_ = at;
+      bool whole_line = false;
+      if (at < stop) {
+        if (buffered[at] != '\r') return fail(errc::bad_request, buffered[at] == '\n' ? "a line ends with LF alone" : "a control byte in the head");
+        whole_line = at + 1 < end;
+        if (whole_line && buffered[at + 1] != '\n') return fail(errc::bad_request, "a CR without its LF");
+      } else if (at - line_ > limits_.line) {
+        return fail(errc::headers_too_large, lines_ ? "a header line is too long" : "the request line is too long");
+      }
+      if (!whole_line) {
+        if (end == limits_.head) return fail(errc::headers_too_large, "the request head is too long");
+        return progress::need_more;
+      }
+      auto line = buffered.substr(line_, at - line_);
+      line_ = scanned_ = at + 2;
+      if (lines_ == 0) {
+        if (line.empty()) {
+          if (++blank_lines_ > max_blank_lines) return fail(errc::bad_request, "empty lines in place of a request");
+          continue;
+        }
+        if (!read_request_line(line, out)) return progress::failed;
+      } else if (!line.empty()) {
+        if (lines_ > limits_.headers) return fail(errc::headers_too_large, "too many headers");
+        header h;
+        if (!read_header(line, h)) return progress::failed;
+        if (from_start) out.headers.push_back(h);
+      } else if (from_start) {
+        return judge(out) ? progress::done : progress::failed;
+      } else {
+        // Whole at last, but its first lines were read in another call, perhaps from another place.
+        line_ = scanned_ = lines_ = blank_lines_ = 0;
+        return parse(buffered, out);
+      }
+      ++lines_;
+    }
+  }
+
+  /// After `done`: the bytes of the head, with skipped lines before it and the empty line at its end.
+  std::size_t size() const noexcept { return line_; }
+
+  /// After `failed`: the code of the answer, and what was wrong.
+  const failure& error() const noexcept { return *error_; }
+
+  void reset() noexcept {
+    error_.reset();
+    line_ = scanned_ = lines_ = blank_lines_ = 0;
+  }
+
+ private:
+  /// Clients of old sent one CRLF too many after a POST's body; more than a few are somebody else's bytes.
+  static constexpr std::size_t max_blank_lines = 4;
+
+  progress fail(errc code, const char* why) {
+    error_.emplace(code, why);
+    return progress::failed;
+  }
+  bool refuse(errc code, const char* why) { return fail(code, why), false; }
+
+  /// RFC 9112, section 3: method, target and version with single spaces between.
+  bool read_request_line(std::string_view line, head& out) {
+    auto first = line.find(' ');
+    auto last = line.rfind(' ');
+    out.method = line.substr(0, first);
+    if (!is_token(out.method)) return refuse(errc::bad_request, "the method is not a token");
+    if (first == last) return refuse(errc::bad_request, "the request line is not method, target and version");
+    out.target = line.substr(first + 1, last - first - 1);
+    auto version = line.substr(last + 1);
+    if (out.target.empty() || !detail::all(detail::target, out.target)) {
+      return refuse(errc::bad_request, "the target is not visible ASCII without a fragment");
+    }
+    auto digit = [](char c) { return c >= '0' && c <= '9'; };
+    if (version.size() != 8 || version.substr(0, 5) != "HTTP/" || !digit(version[5]) || version[6] != '.' || !digit(version[7])) {
+      return refuse(errc::bad_request, "the request line does not end with an HTTP version");
+    }
+    if (version[5] != '1') return refuse(errc::http_version, "only HTTP/1.0 and HTTP/1.1 are spoken here");
+    out.minor = version[7] == '0' ? 0 : 1;
+    // A tunnel is a proxy's business; its authority form is no resource of an origin server (RFC 9110, section 9.3.6).
+    if (out.method == "CONNECT") return refuse(errc::not_implemented, "CONNECT is for proxies");
+    return read_target(out);
+  }
+
+  /// RFC 9112, section 3.2: origin form, absolute form, or asterisk form.
+  bool read_target(head& out) {
+    auto rest = out.target;
+    if (rest == "*") {
+      if (out.method != "OPTIONS") return refuse(errc::bad_request, "the target * is for OPTIONS");
+      out.path = rest;
+      return true;
+    }
+    if (rest[0] != '/') {
+      auto colon = rest.find("://");
+      auto scheme = rest.substr(0, colon);
+      if (colon == rest.npos || !(iequals(scheme, "http") || iequals(scheme, "https"))) {
+        return refuse(errc::bad_request, "the target is neither a path nor an http URI");
+      }
+      rest.remove_prefix(colon + 3);
+      out.host = rest.substr(0, rest.find_first_of("/?"));
+      if (!parse_authority(out.host)) return refuse(errc::bad_request, "the target's host is malformed");
+      rest.remove_prefix(out.host.size());
+      // Nothing behind the authority is the server itself to OPTIONS (RFC 9112, section 3.2.4), else the root.
+      if (rest.empty()) return out.path = out.method == "OPTIONS" ? "*" : "/", true;
+    }
+    auto mark = rest.find('?');
+    out.path = mark == 0 ? std::string_view("/") : rest.substr(0, mark);
+    if (mark != rest.npos) out.query = rest.substr(mark + 1);
+    return true;
+  }
+
+  /// RFC 9112, section 5: no white space before the colon or the name. The scan has seen to the value's bytes.
+  bool read_header(std::string_view line, header& out) {
+    std::size_t n = 0;
+    while (n < line.size() && detail::is(detail::token, line[n])) ++n;
+    if (n == 0 && (line[0] == ' ' || line[0] == '\t')) return refuse(errc::bad_request, "a folded header line");
+    if (n == 0 || n == line.size() || line[n] != ':') return refuse(errc::bad_request, "a header's name is not a token with a colon behind it");
+    out = {line.substr(0, n), trim(line.substr(n + 1))};
+    return true;
+  }
+
+  /// What the lines mean together.
+  bool judge(head& out) {
+    const header *host = nullptr, *length = nullptr, *coding = nullptr;
+    bool closes = false, stays = false, expects = false;
+    auto only = [](const header*& slot, const header& h) { return slot ? false : (slot = &h, true); };
+    for (auto& h : out.headers) {
+      switch (h.name.size()) {  // few names have these sizes, so few are compared
+        case 4:
+          if (iequals(h.name, "host") && !only(host, h)) return refuse(errc::bad_request, "two Host headers");
+          break;
+        case 6:
+          if (iequals(h.name, "expect") && !h.value.empty()) expects = true;
+          break;
+        case 10:
+          if (!iequals(h.name, "connection")) break;
+          for (auto rest = h.value; rest.data();) {
+            auto option = next_element(rest);
+            if (iequals(option, "close")) closes = true;
+            if (iequals(option, "keep-alive")) stays = true;
+          }
+          break;
+        case 14:
+          if (iequals(h.name, "content-length") && !only(length, h)) return refuse(errc::bad_request, "two Content-Length headers");
+          break;
+        case 17:
+          if (iequals(h.name, "transfer-encoding") && !only(coding, h)) return refuse(errc::bad_request, "two Transfer-Encoding headers");
+          break;
+        default: break;
+      }
+    }
+    // RFC 9112, section 3.2: exactly one, and well-formed, also when the absolute target's authority overrules it.
+    if (!host && out.minor == 1) return refuse(errc::bad_request, "no Host header");
+    if (host && !parse_authority(host->value)) return refuse(errc::bad_request, "the Host header is malformed");
+    if (host && out.host.empty()) out.host = host->value;
+    if (length && coding) return refuse(errc::bad_request, "both Content-Length and Transfer-Encoding");
+    if (length && !read_length(length->value, out)) return false;
+    if (coding && !read_coding(coding->value, out)) return false;
+    out.keep_alive = !closes && (out.minor == 1 || stays);
+    if (expects) {
+      bool other = out.any_element("expect", [](std::string_view e) { return !iequals(e, "100-continue"); });
+      if (other) return refuse(errc::expectation, "the only expectation met here is 100-continue");
+      // RFC 9110, section 10.1.1: ignored from HTTP/1.0, and meaningless without a body.
+      out.expect_continue = out.minor == 1 && out.has_body();
+    }
+    return true;
+  }
+
+  /// RFC 9110, section 8.6. A list of equal values may be taken for one by a recipient; no client sends it.
+  bool read_length(std::string_view value, head& out) {
+    std::uint64_t n = 0;
+    bool over = false;
+    for (char c : value) {
+      if (c < '0' || c > '9') return refuse(errc::bad_request, "Content-Length is not a number");
+      auto digit = static_cast<std::uint64_t>(c - '0');
+      over = over || n > (UINT64_MAX - digit) / 10;
+      n = n * 10 + digit;
+    }
+    if (value.empty()) return refuse(errc::bad_request, "Content-Length is empty");
+    if (over) return refuse(errc::too_large, "Content-Length is larger than any body");
+    out.content_length = n;
+    return true;
+  }
+
+  /// RFC 9112, sections 6.1 and 6.3: a request's last coding is `chunked`, once, else its end cannot be known.
+  bool read_coding(std::string_view value, head& out) {
+    if (out.minor == 0) return refuse(errc::bad_request, "Transfer-Encoding in HTTP/1.0");
+    if (iequals(value, "chunked")) return out.chunked = true;
+    std::string_view last;
+    for (auto rest = value; rest.data();) {
+      if (iequals(last, "chunked")) return refuse(errc::bad_request, "chunked is not the last transfer coding");
+      last = next_element(rest);
+      if (!is_token(last)) return refuse(errc::bad_request, "a transfer coding is malformed");
+    }
+    if (!iequals(last, "chunked")) return refuse(errc::bad_request, "the last transfer coding is not chunked");
+    return refuse(errc::not_implemented, "the only transfer coding understood here is chunked");
+  }
+
+  limits limits_;
+  std::size_t line_ = 0;         // where the first unfinished line begins
+  std::size_t scanned_ = 0;      // there are no control bytes between line_ and here
+  std::size_t lines_ = 0;        // finished ones, from the request line on
+  std::size_t blank_lines_ = 0;  // before the request line
+  std::optional<failure> error_;
+};
+
+/// Reads a chunked body (RFC 9112, section 7.1) as it arrives. Extensions are checked and ignored, trailers checked
+/// and dropped: a field that may matter belongs in the head (RFC 9110, section 6.5.1), and one that was let through
+/// could smuggle what the head's checks refuse.
+class chunked_decoder {
+ public:
+  /// Consumes from `in` and appends the body's bytes to `out`; after `done`, what is left in `in` is the next request.
+  /// `too_large` as soon as a chunk announces more than `max_body` bytes in all. Nothing is reserved on a claim.
+  progress decode(std::string_view& in, std::string& out, std::size_t max_body) {
+    while (!in.empty() && state_ < state::done) {
+      if (state_ == state::data) {
+        auto n = static_cast<std::size_t>(std::min<std::uint64_t>(left_, in.size()));
+        out.append(in.data(), n);
+        in.remove_prefix(n);
+        left_ -= n;
+        if (left_ == 0) state_ = state::data_cr;
+        continue;
+      }
+      if (!step(in[0], max_body)) break;
+      in.remove_prefix(1);
+    }
+    return state_ == state::done ? progress::done : state_ == state::failed ? progress::failed : progress::need_more;
+  }
+
+  /// After `failed`: the code of the answer, and what was wrong.
+  const failure& error() const noexcept { return *error_; }
+
+  void reset() noexcept { *this = {}; }
+
+ private:
+  /// Over all chunks of a body: nobody uses extensions, and RFC 9112, section 7.1.1 asks for a limit on their total.
+  static constexpr std::size_t max_extensions = 4096;
+  /// As much as a head's line may have by default; dropped anyway.
+  static constexpr std::size_t max_trailers = 8192;
+  /// Digits of 64 bits, so a size cannot overflow.
+  static constexpr int max_digits = 16;
+
+  // In the order of the grammar. `ext_` states: white space before `;`, the name, white space behind it, the value
+  // (token or quoted string), what follows a closing quote.
+  enum class state : std::uint8_t {
+    size_first, size, ext_space, ext_begin, ext_name, ext_named, ext_equals, ext_value, ext_quoted, ext_escape, ext_closed,
+    size_lf, data, data_cr, data_lf, trailer_begin, trailer_name, trailer_value, trailer_lf, final_lf, done, failed,
+  };
+
+  bool fail(errc code, const char* why) {
+    error_.emplace(code, why);
+    state_ = state::failed;
+    return false;
+  }
+  bool go(state next) noexcept { return state_ = next, true; }
+
+  bool step(char c, std::size_t max_body) {
+    bool space = c == ' ' || c == '\t';
+    if (state_ > state::size && state_ < state::size_lf && ++extensions_ > max_extensions) return fail(errc::bad_request, "chunk extensions are too long");
+    if (state_ > state::data_lf && ++trailers_ > max_trailers) return fail(errc::headers_too_large, "the trailers are too long");
+    switch (state_) {
+      case state::size_first:
+        left_ = 0;
+        digits_ = 0;
+        if (hex_digit(c) < 0) return fail(errc::bad_request, "a chunk does not begin with its size");
+        state_ = state::size;
+        [[fallthrough]];
+      case state::size:
+        if (int digit = hex_digit(c); digit >= 0) {
+          if (++digits_ > max_digits) return fail(errc::too_large, "a chunk's size has too many digits");
+          left_ = left_ << 4 | static_cast<unsigned>(digit);
+          if (left_ > max_body - std::min<std::uint64_t>(taken_, max_body)) return fail(errc::too_large, "the body is too large");
+          return true;
+        }
+        return end_of_extension(c, "a chunk's size is not hexadecimal");
+      case state::ext_space:
+        if (space) return true;
+        return c == ';' ? go(state::ext_begin) : fail(errc::bad_request, "white space behind a chunk's size");
+      case state::ext_begin:
+        if (space) return true;
+        return detail::is(detail::token, c) ? go(state::ext_name) : fail(errc::bad_request, "a chunk extension has no name");
+      case state::ext_name:
+        if (detail::is(detail::token, c)) return true;
+        if (c == '=') return go(state::ext_equals);
+        if (space) return go(state::ext_named);
+        return end_of_extension(c, "a chunk extension's name is malformed");
+      case state::ext_named:
+        if (space) return true;
+        if (c == ';') return go(state::ext_begin);
+        return c == '=' ? go(state::ext_equals) : fail(errc::bad_request, "white space behind a chunk extension");
+      case state::ext_equals:
+        if (space) return true;
+        if (c == '"') return go(state::ext_quoted);
+        return detail::is(detail::token, c) ? go(state::ext_value) : fail(errc::bad_request, "a chunk extension's value is malformed");
+      case state::ext_value:
+        if (detail::is(detail::token, c)) return true;
+        return end_of_extension(c, "a chunk extension's value is malformed");
+      case state::ext_quoted:
+      case state::ext_escape:
+        if (detail::is_control(c)) return fail(errc::bad_request, "a control byte in a chunk extension");
+        if (state_ == state::ext_escape) return go(state::ext_quoted);
+        return c == '"' ? go(state::ext_closed) : c == '\\' ? go(state::ext_escape) : true;
+      case state::ext_closed:
+        return end_of_extension(c, "a chunk extension goes on behind its closing quote");
+      case state::size_lf:
+        if (c != '\n') return fail(errc::bad_request, "a CR without its LF behind a chunk's size");
+        taken_ += left_;
+        return go(left_ ? state::data : state::trailer_begin);
+      case state::data_cr:
+        return c == '\r' ? go(state::data_lf) : fail(errc::bad_request, "a chunk is longer than its size");
+      case state::data_lf:
+        return c == '\n' ? go(state::size_first) : fail(errc::bad_request, "a CR without its LF behind a chunk");
+      case state::trailer_begin:
+        if (c == '\r') return go(state::final_lf);
+        return detail::is(detail::token, c) ? go(state::trailer_name) : fail(errc::bad_request, "a trailer's name is not a token");
+      case state::trailer_name:
+        if (detail::is(detail::token, c)) return true;
+        return c == ':' ? go(state::trailer_value) : fail(errc::bad_request, "a trailer's name is not a token");
+      case state::trailer_value:
+        if (c == '\r') return go(state::trailer_lf);
+        return detail::is_control(c) ? fail(errc::bad_request, "a control byte in a trailer") : true;
+      case state::trailer_lf:
+      case state::final_lf:
+        if (c != '\n') return fail(errc::bad_request, "a CR without its LF in the trailers");
+        return go(state_ == state::final_lf ? state::done : state::trailer_begin);
+      default: return false;
+    }
+  }
+
+  /// Behind a size or a complete extension: the line's end, another extension, or white space before one.
+  bool end_of_extension(char c, const char* otherwise) {
+    if (c == '\r') return go(state::size_lf);
+    if (c == ';') return go(state::ext_begin);
+    if (c == ' ' || c == '\t') return go(state::ext_space);
+    return fail(errc::bad_request, otherwise);
+  }
+
+  std::uint64_t left_ = 0;   // of this chunk
+  std::uint64_t taken_ = 0;  // announced by all chunks so far
+  std::size_t extensions_ = 0, trailers_ = 0;
+  int digits_ = 0;
+  state state_ = state::size_first;
+  std::optional<failure> error_;
+};
+
+/// The reason phrase of `status` (RFC 9110, section 15; RFC 6585); empty for one that is not in use here.
+inline std::string_view reason_phrase(int status) noexcept {
+  switch (status) {
+    case 100: return "Continue";
+    case 101: return "Switching Protocols";
+    case 200: return "OK";
+    case 201: return "Created";
+    case 202: return "Accepted";
+    case 204: return "No Content";
+    case 206: return "Partial Content";
+    case 301: return "Moved Permanently";
+    case 302: return "Found";
+    case 303: return "See Other";
+    case 304: return "Not Modified";
+    case 307: return "Temporary Redirect";
+    case 308: return "Permanent Redirect";
+    case 400: return "Bad Request";
+    case 401: return "Unauthorized";
+    case 403: return "Forbidden";
+    case 404: return "Not Found";
+    case 405: return "Method Not Allowed";
+    case 406: return "Not Acceptable";
+    case 408: return "Request Timeout";
+    case 409: return "Conflict";
+    case 410: return "Gone";
+    case 411: return "Length Required";
+    case 412: return "Precondition Failed";
+    case 413: return "Content Too Large";
+    case 414: return "URI Too Long";
+    case 415: return "Unsupported Media Type";
+    case 416: return "Range Not Satisfiable";
+    case 417: return "Expectation Failed";
+    case 426: return "Upgrade Required";
+    case 428: return "Precondition Required";
+    case 429: return "Too Many Requests";
+    case 431: return "Request Header Fields Too Large";
+    case 500: return "Internal Server Error";
+    case 501: return "Not Implemented";
+    case 502: return "Bad Gateway";
+    case 503: return "Service Unavailable";
+    case 504: return "Gateway Timeout";
+    case 505: return "HTTP Version Not Supported";
+    default: return {};
+  }
+}
+
+/// What a client with `expect_continue` waits for.
+inline constexpr std::string_view continue_response = "HTTP/1.1 100 Continue\r\n\r\n";
+
+/// Appends a response head with its empty line. The version is always 1.1, the server's own (RFC 9110, section 6.2);
+/// `minor` is the request's, and decides how keeping the connection is said: HTTP/1.0 must be told, 1.1 is told only
+/// of the end. `extra_headers` are lines, each with its CRLF (`Date` among them: there is no clock here), trusted as
+/// they are. `content_type` may come from a publisher: one that is no header value becomes `application/octet-stream`.
+/// Precondition: `status` has three digits. No length is written where none may stand (1xx, 204: RFC 9110, section 8.6).
+inline void append_response_head(std::string& out, int status, std::string_view content_type, std::optional<std::uint64_t> content_length,
+                                 bool keep_alive, int minor, std::string_view extra_headers) {
+  out += "HTTP/1.1 ";
+  append_decimal(out, static_cast<std::uint64_t>(status));
+  out += ' ';
+  out += reason_phrase(status);
+  out += "\r\n";
+  if (!content_type.empty()) {
+    out += "Content-Type: ";
+    out += is_value(content_type) ? content_type : "application/octet-stream";
+    out += "\r\n";
+  }
+  if (content_length && status >= 200 && status != 204) {
+    out += "Content-Length: ";
+    append_decimal(out, *content_length);
+    out += "\r\n";
+  }
+  if (status >= 200) {
+    if (!keep_alive) out += "Connection: close\r\n";
+    else if (minor == 0) out += "Connection: keep-alive\r\n";
+  }
+  out += extra_headers;
+  out += "\r\n";
+}
+
+/// Whether a page of `origin` (an Origin header: RFC 6454, section 7) lives on `host` (a Host header): the same name
+/// without case and the same port, where none written means the default of the origin's scheme. Nothing is known here of
+/// how the request came, so the scheme itself is not compared. `null` and anything but http and https is nobody's.
+inline bool same_origin(std::string_view origin, std::string_view host) noexcept {
+  auto colon = origin.find("://");
+  if (colon == origin.npos) return false;
+  bool secure = iequals(origin.substr(0, colon), "https");
+  if (!secure && !iequals(origin.substr(0, colon), "http")) return false;
+  auto a = parse_authority(origin.substr(colon + 3));
+  auto b = parse_authority(host);
+  std::uint16_t usual = secure ? 443 : 80;
+  return a && b && iequals(a->host, b->host) && a->port.value_or(usual) == b->port.value_or(usual);
+}
+
+/// Whether `Accept` names `media_type` itself, in any case and with any parameters, with q above 0 (RFC 9110, sections 12.4.2
+/// and 12.5.1). Wildcards do not count; an element whose q is malformed does not either.
+inline bool accepts_literally(const head& h, std::string_view media_type) {
+  return h.any_element("accept", [&](std::string_view element) {
+    if (!iequals(next_element(element, ';'), media_type)) return false;
+    while (element.data()) {
+      auto parameter = next_element(element, ';');
+      if (parameter.size() < 2 || to_lower(parameter[0]) != 'q' || parameter[1] != '=') continue;
+      auto q = parameter.substr(2);
+      bool form = !q.empty() && q.size() <= 5 && (q[0] == '0' || q[0] == '1') && (q.size() == 1 || q[1] == '.');
+      bool some = form && q[0] == '1';
+      for (std::size_t i = 2; form && i < q.size(); ++i) {
+        form = q[i] >= '0' && q[i] <= (q[0] == '1' ? '0' : '9');
+        some = some || q[i] != '0';
+      }
+      return form && some;
+    }
+    return true;
+  });
+}
+
+/// The seconds of `Prefer: wait=N` (RFC 7240, section 4.3): of the first `wait` there is (section 2); empty when that is no
+/// number. One over 2^31 is 2^31 (RFC 9111, section 1.2.2).
+inline std::optional<std::uint64_t> prefer_wait(const head& h) {
+  std::optional<std::uint64_t> seconds;
+  h.any_element("prefer", [&](std::string_view element) {
+    auto preference = next_element(element, ';');  // a preference may have parameters; `wait` has none
+    auto equals = preference.find('=');
+    if (!iequals(trim(preference.substr(0, equals)), "wait")) return false;
+    auto value = equals == preference.npos ? std::string_view() : trim(preference.substr(equals + 1));
+    if (value.size() >= 2 && value.front() == '"' && value.back() == '"') value = value.substr(1, value.size() - 2);
+    std::uint64_t n = 0;
+    for (char c : value) {
+      if (c < '0' || c > '9') return true;
+      n = std::min<std::uint64_t>(n * 10 + static_cast<unsigned>(c - '0'), std::uint64_t{1} << 31);
+    }
+    if (!value.empty()) seconds = n;
+    return true;
+  });
+  return seconds;
+}
+
+/// The entity tags of `If-None-Match` without quotes and weak prefix (RFC 9110, sections 8.8.3 and 13.1.2), as views; a comma
+/// inside the quotes belongs to the tag. `*` is not a tag. What follows something malformed in a line is not read.
+inline std::vector<std::string_view> entity_tags(const head& h) {
+  std::vector<std::string_view> out;
+  for (auto& line : h.headers) {
+    if (!iequals(line.name, "if-none-match")) continue;
+    for (auto rest = line.value; !rest.empty();) {
+      if (rest[0] == ',') {
+        rest = trim(rest.substr(1));
+        continue;
+      }
+      if (rest.substr(0, 2) == "W/") rest.remove_prefix(2);
+      auto end = rest.empty() || rest[0] != '"' ? rest.npos : rest.find('"', 1);
+      if (end == rest.npos) break;
+      auto tag = rest.substr(1, end - 1);
+      if (tag.find_first_of(" \t") != tag.npos) break;
+      rest = trim(rest.substr(end + 1));
+      if (!rest.empty() && rest[0] != ',') break;
+      out.push_back(tag);
+    }
+  }
+  return out;
+}
+
+}  // namespace hailwire::proto::http1
