@@ -22,15 +22,14 @@
 //
 // Distinct objects may be used by distinct threads; one object by one thread at a time.
 
-#include <array>
+#include <algorithm>
 #include <cstdint>
-#include <cstring>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "hailwire/error.hpp"
+#include "hailwire/proto/http_fields.hpp"
 #include "hailwire/proto/text.hpp"
 
 namespace hailwire::proto::http1 {
@@ -40,232 +39,6 @@ struct limits {
   std::size_t line = 8192;    ///< one line without its CRLF; RFC 9112, section 3 asks for 8000 of a request line
   std::size_t head = 16384;   ///< all of it with the empty line at its end; what Node.js takes, and room for a 4 KiB cursor, cookies and a token
   std::size_t headers = 100;  ///< header lines; what Apache httpd takes, browsers send about 20
-};
-
-namespace detail {
-
-enum letter : std::uint8_t { token = 1, target = 2, reg_name = 4 };
-
-// RFC 9110, section 5.6.2 (token); RFC 3986, sections 2.2, 2.3 and 3.2.2 (unreserved and sub-delims make a reg-name). A target is any
-// visible ASCII except `#`: browsers send `|`, `{` and `"` unescaped in queries, but nobody sends a fragment.
-inline constexpr auto letters = [] {
-  std::array<std::uint8_t, 256> table{};
-  auto mark = [&](std::string_view chars, letter what) {
-    for (char c : chars) table[static_cast<unsigned char>(c)] |= what;
-  };
-  for (unsigned c = 0x21; c < 0x7F; ++c) table[c] |= c == '#' ? 0 : target;
-  constexpr std::string_view alphanumeric = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-  mark(alphanumeric, token);
-  mark("!#$%&'*+-.^_`|~", token);
-  mark(alphanumeric, reg_name);
-  mark("-._~!$&'()*+,;=", reg_name);
-  return table;
-}();
-
-constexpr bool is(letter what, char c) noexcept { return letters[static_cast<unsigned char>(c)] & what; }
-
-inline bool all(letter what, std::string_view s) noexcept {
-  for (char c : s)
-    if (!is(what, c)) return false;
-  return true;
-}
-
-/// A control byte other than HTAB: what may stand in no line (RFC 9110, section 5.5). Bytes from 0x80 on are opaque.
-constexpr bool is_control(char c) noexcept {
-  auto u = static_cast<unsigned char>(c);
-  return (u < 0x20 && u != '\t') || u == 0x7F;
-}
-
-/// The index of the first control byte in [from, to), or `to`. Eight bytes at a time: heads are mostly clean.
-inline std::size_t find_control(std::string_view s, std::size_t from, std::size_t to) noexcept {
-  constexpr std::uint64_t ones = 0x0101010101010101u, tops = ones << 7;
-  while (from < to) {
-    if (to - from >= 8) {
-      std::uint64_t word;
-      std::memcpy(&word, s.data() + from, 8);
-      std::uint64_t del = word ^ (ones * 0x7F);
-      if ((((word - ones * 0x20) & ~word) | ((del - ones) & ~del)) & tops) {
-        for (std::size_t end = from + 8; from < end; ++from)
-          if (is_control(s[from])) return from;
-      } else {
-        from += 8;
-      }
-    } else if (is_control(s[from])) {
-      return from;
-    } else {
-      ++from;
-    }
-  }
-  return to;
-}
-
-inline bool is_ipv4(std::string_view s) noexcept {
-  for (int part = 0;; ++part) {
-    auto dot = s.find('.');
-    if (!parse_decimal(s.substr(0, dot), 255)) return false;
-    if (dot == s.npos) return part == 3;
-    s.remove_prefix(dot + 1);
-  }
-}
-
-/// IPv6address of RFC 3986, section 3.2.2: eight groups, one run of them replaced by `::`, the last two as IPv4.
-inline bool is_ipv6(std::string_view s) noexcept {
-  int groups = 0;
-  bool shortened = s.substr(0, 2) == "::";
-  if (shortened) s.remove_prefix(2);
-  if (shortened && s.empty()) return true;
-  for (;;) {
-    std::size_t n = 0;
-    while (n < s.size() && hex_digit(s[n]) >= 0) ++n;
-    if (n < s.size() && s[n] == '.') {
-      if (!is_ipv4(s)) return false;
-      groups += 2;
-      break;
-    }
-    if (n == 0 || n > 4 || ++groups > 8) return false;
-    s.remove_prefix(n);
-    if (s.empty()) break;
-    if (s[0] != ':' || s.size() == 1) return false;
-    s.remove_prefix(1);
-    if (s[0] != ':') continue;
-    if (shortened) return false;
-    shortened = true;
-    s.remove_prefix(1);
-    if (s.empty()) break;
-  }
-  return shortened ? groups <= 7 : groups == 8;
-}
-
-}  // namespace detail
-
-/// Whether `s` is a token (RFC 9110, section 5.6.2), such as a method or a header name.
-inline bool is_token(std::string_view s) noexcept { return !s.empty() && detail::all(detail::token, s); }
-
-/// Whether `s` may be a header's value: no control bytes but HTAB. A value that fails would split the head it is put in.
-inline bool is_value(std::string_view s) noexcept { return detail::find_control(s, 0, s.size()) == s.size(); }
-
-/// A host with its port, if one was written. Views into what was parsed; an IPv6 address keeps its brackets.
-struct authority {
-  std::string_view host;
-  std::optional<std::uint16_t> port;
-};
-
-/// Reads `host[:port]` as a Host header or an absolute target carries it (RFC 9110, section 7.2; RFC 3986, section
-/// 3.2.2): a name, an IPv4 or a bracketed IPv6 address; no user name (RFC 9110, section 4.2.4), no empty host (4.2.1).
-/// IPvFuture is refused: no such address exists. An empty port is no port.
-inline std::optional<authority> parse_authority(std::string_view s) noexcept {
-  authority out;
-  if (!s.empty() && s[0] == '[') {
-    auto end = s.find(']');
-    if (end == s.npos || !detail::is_ipv6(s.substr(1, end - 1))) return {};
-    out.host = s.substr(0, end + 1);
-  } else {
-    out.host = s.substr(0, s.find(':'));
-    if (out.host.empty()) return {};
-    for (std::size_t i = 0; i < out.host.size(); ++i) {
-      if (detail::is(detail::reg_name, out.host[i])) continue;
-      if (out.host[i] != '%' || out.host.size() - i < 3) return {};
-      if (hex_digit(out.host[i + 1]) < 0 || hex_digit(out.host[i + 2]) < 0) return {};
-      i += 2;
-    }
-  }
-  s.remove_prefix(out.host.size());
-  if (s.empty()) return out;
-  if (s[0] != ':' || s.size() > 6) return {};
-  s.remove_prefix(1);
-  unsigned port = 0;
-  for (char c : s) {
-    if (c < '0' || c > '9') return {};
-    port = port * 10 + static_cast<unsigned>(c - '0');
-  }
-  if (port > 65535) return {};
-  if (!s.empty()) out.port = static_cast<std::uint16_t>(port);
-  return out;
-}
-
-/// Takes the next element off a comma-separated list (RFC 9110, section 5.6.1), trimmed; commas in quoted strings do
-/// not separate. An empty element is given as such; the list is at its end when `rest.data()` is null.
-inline std::string_view next_element(std::string_view& rest, char separator = ',') noexcept {
-  bool quoted = false;
-  std::size_t i = 0;
-  for (; i < rest.size(); ++i) {
-    if (quoted) {
-      if (rest[i] == '\\') ++i;
-      else if (rest[i] == '"') quoted = false;
-    } else if (rest[i] == '"') {
-      quoted = true;
-    } else if (rest[i] == separator) {
-      auto element = rest.substr(0, i);
-      rest.remove_prefix(i + 1);
-      return trim(element);
-    }
-  }
-  auto element = rest;
-  rest = {};
-  return trim(element);
-}
-
-/// A header line: its name as sent, its value without white space at its ends.
-struct header {
-  std::string_view name, value;
-};
-
-/// A request head. All views point into the buffer it was parsed from (or are literals) and die with it.
-struct head {
-  std::string_view method;  ///< a token, case kept: methods are case-sensitive (RFC 9110, section 9.1)
-  std::string_view target;  ///< as sent
-  std::string_view path;    ///< raw, before percent decoding: begins with `/`, or is `*` (OPTIONS only)
-  std::string_view query;   ///< raw, without its `?`
-  int minor = 1;            ///< of HTTP/1.minor: 0 or 1; a later one is treated as 1 (RFC 9110, section 2.5)
-  std::vector<header> headers;
-  std::string_view host;  ///< the absolute target's authority, else Host; empty only when HTTP/1.0 sent neither
-  std::optional<std::uint64_t> content_length;
-  bool chunked = false;
-  bool keep_alive = true;        ///< the client wants the connection kept (RFC 9112, section 9.3)
-  bool expect_continue = false;  ///< it waits for `100 Continue` before it sends the body
-
-  /// The first value of that name, in any case; `data()` is null when there is none.
-  std::string_view find(std::string_view name) const noexcept {
-    for (auto& h : headers)
-      if (iequals(h.name, name)) return h.value;
-    return {};
-  }
-
-  std::size_t count(std::string_view name) const noexcept {
-    std::size_t n = 0;
-    for (auto& h : headers) n += iequals(h.name, name);
-    return n;
-  }
-
-  /// Calls `f(element)` for each non-empty element of the comma lists in all lines of that name, in order, until it
-  /// returns true. Whether it did.
-  template <class F>
-  bool any_element(std::string_view name, F f) const {
-    for (auto& h : headers) {
-      if (!iequals(h.name, name)) continue;
-      for (auto rest = h.value; rest.data();) {
-        auto element = next_element(rest);
-        if (!element.empty() && f(element)) return true;
-      }
-    }
-    return false;
-  }
-
-  /// Whether an element of the comma lists in all lines of that name is `token`, in any case.
-  bool has_token(std::string_view name, std::string_view token) const noexcept {
-    return any_element(name, [&](std::string_view element) { return iequals(element, token); });
-  }
-
-  /// Whether bytes of a body follow. Without a length there is none (RFC 9112, section 6.3, rule 7).
-  bool has_body() const noexcept { return chunked || content_length.value_or(0) > 0; }
-
-  /// Empty again, but for the memory of `headers`.
-  void clear() noexcept {
-    auto kept = std::move(headers);
-    kept.clear();
-    *this = {};
-    headers = std::move(kept);
-  }
 };
 
 enum class progress : std::uint8_t {
@@ -454,20 +227,15 @@ class head_parser {
     return true;
   }
 
-  /// RFC 9110, section 8.6. A list of equal values may be taken for one by a recipient; no client sends it.
+  /// RFC 9110, section 8.6: digits. A list of equal values or leading zeros could be mended, but no client sends either, and
+  /// an intermediary may read the one as its first or last and the other as octal.
   bool read_length(std::string_view value, head& out) {
-    std::uint64_t n = 0;
-    bool over = false;
-    for (char c : value) {
-      if (c < '0' || c > '9') return refuse(errc::bad_request, "Content-Length is not a number");
-      auto digit = static_cast<std::uint64_t>(c - '0');
-      over = over || n > (UINT64_MAX - digit) / 10;
-      n = n * 10 + digit;
-    }
     if (value.empty()) return refuse(errc::bad_request, "Content-Length is empty");
-    if (over) return refuse(errc::too_large, "Content-Length is larger than any body");
-    out.content_length = n;
-    return true;
+    for (char c : value)
+      if (c < '0' || c > '9') return refuse(errc::bad_request, "Content-Length is not a number");
+    if (value.size() > 1 && value[0] == '0') return refuse(errc::bad_request, "Content-Length has leading zeros");
+    out.content_length = parse_decimal(value);
+    return out.content_length || refuse(errc::too_large, "Content-Length is larger than any body");
   }
 
   /// RFC 9112, sections 6.1 and 6.3: a request's last coding is `chunked`, once, else its end cannot be known.
@@ -708,86 +476,6 @@ inline void append_response_head(std::string& out, int status, std::string_view 
   }
   out += extra_headers;
   out += "\r\n";
-}
-
-/// Whether a page of `origin` (an Origin header: RFC 6454, section 7) lives on `host` (a Host header): the same name
-/// without case and the same port, where none written means the default of the origin's scheme. Nothing is known here of
-/// how the request came, so the scheme itself is not compared. `null` and anything but http and https is nobody's.
-inline bool same_origin(std::string_view origin, std::string_view host) noexcept {
-  auto colon = origin.find("://");
-  if (colon == origin.npos) return false;
-  bool secure = iequals(origin.substr(0, colon), "https");
-  if (!secure && !iequals(origin.substr(0, colon), "http")) return false;
-  auto a = parse_authority(origin.substr(colon + 3));
-  auto b = parse_authority(host);
-  std::uint16_t usual = secure ? 443 : 80;
-  return a && b && iequals(a->host, b->host) && a->port.value_or(usual) == b->port.value_or(usual);
-}
-
-/// Whether `Accept` names `media_type` itself, in any case and with any parameters, with q above 0 (RFC 9110, sections 12.4.2
-/// and 12.5.1). Wildcards do not count; an element whose q is malformed does not either.
-inline bool accepts_literally(const head& h, std::string_view media_type) {
-  return h.any_element("accept", [&](std::string_view element) {
-    if (!iequals(next_element(element, ';'), media_type)) return false;
-    while (element.data()) {
-      auto parameter = next_element(element, ';');
-      if (parameter.size() < 2 || to_lower(parameter[0]) != 'q' || parameter[1] != '=') continue;
-      auto q = parameter.substr(2);
-      bool form = !q.empty() && q.size() <= 5 && (q[0] == '0' || q[0] == '1') && (q.size() == 1 || q[1] == '.');
-      bool some = form && q[0] == '1';
-      for (std::size_t i = 2; form && i < q.size(); ++i) {
-        form = q[i] >= '0' && q[i] <= (q[0] == '1' ? '0' : '9');
-        some = some || q[i] != '0';
-      }
-      return form && some;
-    }
-    return true;
-  });
-}
-
-/// The seconds of `Prefer: wait=N` (RFC 7240, section 4.3): of the first `wait` there is (section 2); empty when that is no
-/// number. One over 2^31 is 2^31 (RFC 9111, section 1.2.2).
-inline std::optional<std::uint64_t> prefer_wait(const head& h) {
-  std::optional<std::uint64_t> seconds;
-  h.any_element("prefer", [&](std::string_view element) {
-    auto preference = next_element(element, ';');  // a preference may have parameters; `wait` has none
-    auto equals = preference.find('=');
-    if (!iequals(trim(preference.substr(0, equals)), "wait")) return false;
-    auto value = equals == preference.npos ? std::string_view() : trim(preference.substr(equals + 1));
-    if (value.size() >= 2 && value.front() == '"' && value.back() == '"') value = value.substr(1, value.size() - 2);
-    std::uint64_t n = 0;
-    for (char c : value) {
-      if (c < '0' || c > '9') return true;
-      n = std::min<std::uint64_t>(n * 10 + static_cast<unsigned>(c - '0'), std::uint64_t{1} << 31);
-    }
-    if (!value.empty()) seconds = n;
-    return true;
-  });
-  return seconds;
-}
-
-/// The entity tags of `If-None-Match` without quotes and weak prefix (RFC 9110, sections 8.8.3 and 13.1.2), as views; a comma
-/// inside the quotes belongs to the tag. `*` is not a tag. What follows something malformed in a line is not read.
-inline std::vector<std::string_view> entity_tags(const head& h) {
-  std::vector<std::string_view> out;
-  for (auto& line : h.headers) {
-    if (!iequals(line.name, "if-none-match")) continue;
-    for (auto rest = line.value; !rest.empty();) {
-      if (rest[0] == ',') {
-        rest = trim(rest.substr(1));
-        continue;
-      }
-      if (rest.substr(0, 2) == "W/") rest.remove_prefix(2);
-      auto end = rest.empty() || rest[0] != '"' ? rest.npos : rest.find('"', 1);
-      if (end == rest.npos) break;
-      auto tag = rest.substr(1, end - 1);
-      if (tag.find_first_of(" \t") != tag.npos) break;
-      rest = trim(rest.substr(end + 1));
-      if (!rest.empty() && rest[0] != ',') break;
-      out.push_back(tag);
-    }
-  }
-  return out;
 }
 
 }  // namespace hailwire::proto::http1
