@@ -1,0 +1,358 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// Commands from the client and the answers to them: the same JSON objects on every transport. A command is read into a
+// struct whose fields have been checked, so whoever carries it out looks only at what it means: who may, and whether
+// the channel, epoch or offset exists.
+//
+// An object is a command when one of its members is: `{"id":1,"publish":{…}}`. Members that are not known are ignored,
+// so that a newer client can talk to an older server; duplicate members and two commands in one object are refused,
+// because two readers could take such an object for two different things.
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "hailwire/error.hpp"
+#include "hailwire/message.hpp"
+#include "hailwire/proto/json.hpp"
+#include "hailwire/proto/text.hpp"
+
+namespace hailwire::proto {
+
+/// The longest `id` a command may have, in bytes as written: the server keeps it until it has answered.
+inline constexpr std::size_t max_command_id = 64;
+
+/// The most messages one `history` may ask for; as many as one answer to a poll holds.
+inline constexpr std::uint64_t max_history = 1000;
+
+/// One command, read and checked. The views look into the text that was read and are valid as long as it.
+struct command {
+  enum class verb : std::uint8_t {
+    publish, subscribe, unsubscribe, history, presence, received, read, renew, device, ping,
+    other,  ///< not one of the protocol's: the host may know it by `name`
+  };
+
+  std::string_view id;       ///< the JSON scalar as written, to be echoed; empty when there is none
+  verb what = verb::other;
+  std::string_view name;     ///< the command's name; of `verb::other` as written between its quotes
+  std::string_view body;     ///< the JSON text of the command's value; an object, except that `verb::other` has any value
+
+  std::string channel;       ///< a valid channel name; empty only where the verb takes none
+  std::string_view data;     ///< publish: the payload's JSON text
+  bool has_data = false;     ///< publish: exactly one of `has_data` and `has_bytes` is set
+  std::string bytes;         ///< publish: the payload of `"bytes":"<base64>"`, decoded
+  bool has_bytes = false;
+  std::string type;          ///< publish: the publisher's own word; empty when not given
+  std::string key;           ///< publish: the idempotency key; empty when not given
+  bool ephemeral = false;    ///< publish: live or not at all
+  std::optional<std::string> since;       ///< subscribe: a cursor of one element
+  std::optional<std::uint64_t> before;    ///< history: only offsets below this one; never together with `after`
+  std::optional<std::uint64_t> after;     ///< history: only offsets above this one; without both, the newest
+  std::optional<std::uint64_t> limit;     ///< history: 1 to `max_history` messages
+  std::optional<std::uint64_t> offset;    ///< received, read: the watermark
+  std::optional<std::string> epoch;       ///< history: a valid epoch
+  bool count = false;        ///< presence: numbers alone
+  std::string token;         ///< renew
+};
+
+namespace detail {
+
+struct verb_entry {
+  std::string_view name;
+  command::verb what;
+};
+inline constexpr verb_entry verbs[] = {
+    {"publish", command::verb::publish},         {"subscribe", command::verb::subscribe},
+    {"unsubscribe", command::verb::unsubscribe}, {"history", command::verb::history},
+    {"presence", command::verb::presence},       {"received", command::verb::received},
+    {"read", command::verb::read},               {"renew", command::verb::renew},
+    {"device", command::verb::device},           {"ping", command::verb::ping},
+};
+
+/// 64: a command has two members and at most six arguments; the rest is room for what newer clients add.
+inline constexpr json::limits command_limits{.depth = 64, .members = 64};
+
+inline bool valid_command_id(const json::value& v) noexcept {
+  return v.type != json::kind::object && v.type != json::kind::array && v.text.size() <= max_command_id;
+}
+
+inline failure unreadable(const json::error& why, std::size_t from) {
+  std::string text = "the command cannot be read: ";
+  text += why.what;
+  text += " (byte ";
+  append_decimal(text, from + why.at);
+  text += ')';
+  return {why.what == json::too_many_members ? errc::too_large : errc::bad_request, std::move(text)};
+}
+
+/// The arguments of one command. Each function reads the member `name` into `out` if it is there, and is false when it
+/// is not what it has to be; the first that is false decides `why`.
+class arguments {
+ public:
+  explicit arguments(std::vector<json::member>&& members) noexcept : members_(std::move(members)) {}
+
+  failure why;
+
+  bool fail(std::string_view name, std::string_view wrong) {
+    why.code = errc::bad_request;
+    why.message.clear();
+    why.message.append("\"").append(name).append("\" ").append(wrong);
+    return false;
+  }
+
+  const json::value* find(std::string_view name) const {
+    for (const json::member& m : members_)
+      if (json::name_is(m, name)) return &m.content;
+    return nullptr;
+  }
+
+  bool text(std::string_view name, std::string& out, bool& found) {
+    const json::value* v = find(name);
+    found = v != nullptr;
+    if (!v) return true;
+    if (v->type != json::kind::string) return fail(name, "must be a string");
+    auto decoded = json::unescape(v->text);
+    if (!decoded) return fail(name, "holds half of a surrogate pair");
+    out = std::move(*decoded);
+    return true;
+  }
+
+  bool flag(std::string_view name, bool& out) {
+    const json::value* v = find(name);
+    if (!v) return true;
+    if (v->type != json::kind::boolean) return fail(name, "must be true or false");
+    out = v->text == "true";
+    return true;
+  }
+
+  bool number(std::string_view name, std::optional<std::uint64_t>& out, std::uint64_t min, std::uint64_t max) {
+    const json::value* v = find(name);
+    if (!v) return true;
+    out = json::to_uint(*v, max);
+    if (out && *out >= min) return true;
+    std::string range = "must be a whole number from ";
+    append_decimal(range, min);
+    range += " to ";
+    append_decimal(range, max);
+    return fail(name, range);
+  }
+
+  bool channel(std::string& out) {
+    bool found;
+    if (!text("channel", out, found)) return false;
+    if (!found) return fail("channel", "is missing");
+    return valid_channel(out) || fail("channel", "must be 1 to 255 bytes without control characters or line separators");
+  }
+
+ private:
+  std::vector<json::member> members_;
+};
+
+/// A publisher's word for a message: 1–64 bytes of UTF-8 that can be printed on one line.
+inline bool valid_type(std::string_view s) noexcept { return !s.empty() && s.size() <= 64 && printable_utf8(s); }
+
+/// An idempotency key: 1–64 visible ASCII characters.
+inline bool valid_key(std::string_view s) noexcept {
+  if (s.empty() || s.size() > 64) return false;
+  for (char c : s)
+    if (c < 0x21 || c > 0x7E) return false;
+  return true;
+}
+
+inline bool read_publish(arguments& in, command& out) {
+  bool found;
+  if (!in.channel(out.channel)) return false;
+  if (const json::value* data = in.find("data")) out.has_data = true, out.data = data->text;
+  std::string base64;
+  if (!in.text("bytes", base64, out.has_bytes)) return false;
+  if (out.has_data && out.has_bytes) return in.fail("data", "and \"bytes\" exclude each other");
+  if (!out.has_data && !out.has_bytes) return in.fail("data", "or \"bytes\" is missing");
+  if (out.has_bytes) {
+    auto bytes = decode_base64(base64);
+    if (!bytes) return in.fail("bytes", "must be padded base64");
+    out.bytes = std::move(*bytes);
+  }
+  if (!in.text("type", out.type, found)) return false;
+  if (found && !valid_type(out.type)) return in.fail("type", "must be 1 to 64 bytes without control characters or line separators");
+  if (!in.text("key", out.key, found)) return false;
+  if (found && !valid_key(out.key)) return in.fail("key", "must be 1 to 64 visible ASCII characters");
+  return in.flag("ephemeral", out.ephemeral);
+}
+
+inline bool read_subscribe(arguments& in, command& out) {
+  bool found;
+  std::string since;
+  if (!in.channel(out.channel) || !in.text("since", since, found)) return false;
+  if (!found) return true;
+  auto cursor = parse_cursor(since, 1);
+  if (!cursor) return in.why = cursor.error(), false;
+  out.since = std::move(since);
+  return true;
+}
+
+inline bool read_history(arguments& in, command& out) {
+  bool found;
+  std::string epoch;
+  if (!in.channel(out.channel)) return false;
+  if (!in.number("before", out.before, 0, max_offset) || !in.number("after", out.after, 0, max_offset)) return false;
+  if (out.before && out.after) return in.fail("before", "and \"after\" exclude each other");
+  if (!in.number("limit", out.limit, 1, max_history) || !in.text("epoch", epoch, found)) return false;
+  if (!found) return true;
+  if (!valid_epoch(epoch)) return in.fail("epoch", "must be 1 to 32 of A-Z a-z 0-9 _ -");
+  out.epoch = std::move(epoch);
+  return true;
+}
+
+inline bool read_watermark(arguments& in, command& out) {
+  if (!in.channel(out.channel) || !in.number("offset", out.offset, 0, max_offset)) return false;
+  return out.offset || in.fail("offset", "is missing");
+}
+
+inline bool read_renew(arguments& in, command& out) {
+  bool found;
+  if (!in.text("token", out.token, found)) return false;
+  return found || in.fail("token", "is missing");
+}
+
+/// The reason phrase of an error's status (RFC 9110, section 15; RFC 6585): the title of a problem whose type is
+/// `about:blank` (RFC 9457, section 4.2.1).
+inline std::string_view status_title(int status) noexcept {
+  switch (status) {
+    case 400: return "Bad Request";
+    case 401: return "Unauthorized";
+    case 403: return "Forbidden";
+    case 404: return "Not Found";
+    case 405: return "Method Not Allowed";
+    case 406: return "Not Acceptable";
+    case 408: return "Request Timeout";
+    case 409: return "Conflict";
+    case 413: return "Content Too Large";
+    case 415: return "Unsupported Media Type";
+    case 416: return "Range Not Satisfiable";
+    case 417: return "Expectation Failed";
+    case 426: return "Upgrade Required";
+    case 429: return "Too Many Requests";
+    case 431: return "Request Header Fields Too Large";
+    case 501: return "Not Implemented";
+    case 503: return "Service Unavailable";
+    case 505: return "HTTP Version Not Supported";
+    default: return "Internal Server Error";
+  }
+}
+
+/// What a failure says, quoted. A host's text that is not UTF-8 must not break the object around it.
+inline void append_reason(std::string& out, const failure& why) {
+  json::append_quoted(out, valid_utf8(why.text()) ? why.text() : hailwire::detail::facts(why.code).phrase);
+}
+
+}  // namespace detail
+
+/// Reads one command. What it gives looks into `json_text`. Fails with `bad_request` and a sentence that names the member
+/// at fault, or with `too_large` when the object or the command's value has more than 64 members. Takes any bytes.
+///
+/// The value of `device` is only known to be an object: what stands in it depends on the push service it names.
+inline result<command> read_command(std::string_view json_text) {
+  std::vector<json::member> members;
+  members.reserve(8);
+  if (auto bad = json::read_object(json_text, members, detail::command_limits)) return detail::unreadable(bad, 0);
+
+  command out;
+  const json::member* known = nullptr;
+  const json::member* unknown = nullptr;
+  std::size_t unknowns = 0;
+  for (const json::member& m : members) {
+    if (json::name_is(m, "id")) {
+      if (!detail::valid_command_id(m.content)) return failure(errc::bad_request, "\"id\" must be a string, number, true, false or null of at most 64 bytes");
+      out.id = m.content.text;
+      continue;
+    }
+    const detail::verb_entry* entry = nullptr;
+    for (const auto& e : detail::verbs)
+      if (json::name_is(m, e.name)) entry = &e;
+    if (!entry) {
+      unknown = &m;
+      ++unknowns;
+      continue;
+    }
+    if (known) return failure(errc::bad_request, "\"" + std::string(out.name) + "\" and \"" + std::string(entry->name) + "\" are two commands in one object");
+    known = &m;
+    out.what = entry->what;
+    out.name = entry->name;
+  }
+  if (!known) {
+    if (unknowns != 1) return failure(errc::bad_request, unknowns ? "none of the object's members is a command" : "the object holds no command");
+    out.name = unknown->name;
+    out.body = unknown->content.text;
+    return out;
+  }
+  if (known->content.type != json::kind::object) return failure(errc::bad_request, "\"" + std::string(out.name) + "\" must be an object");
+  out.body = known->content.text;
+
+  if (auto bad = json::read_object(out.body, members, detail::command_limits))
+    return detail::unreadable(bad, static_cast<std::size_t>(out.body.data() - json_text.data()));
+  detail::arguments in(std::move(members));
+  bool good = true;
+  switch (out.what) {
+    case command::verb::publish: good = detail::read_publish(in, out); break;
+    case command::verb::subscribe: good = detail::read_subscribe(in, out); break;
+    case command::verb::unsubscribe: good = in.channel(out.channel); break;
+    case command::verb::history: good = detail::read_history(in, out); break;
+    case command::verb::presence: good = in.channel(out.channel) && in.flag("count", out.count); break;
+    case command::verb::received:
+    case command::verb::read: good = detail::read_watermark(in, out); break;
+    case command::verb::renew: good = detail::read_renew(in, out); break;
+    case command::verb::device:
+    case command::verb::ping:
+    case command::verb::other: break;
+  }
+  if (!good) return std::move(in.why);
+  return out;
+}
+
+/// The `id` to answer a text with that `read_command` refused, as written; empty when there is none, when it is no scalar
+/// of at most 64 bytes, or when there are several. Where the text stops being JSON, what came before it counts.
+inline std::string_view command_id(std::string_view json_text) {
+  std::vector<json::member> members;
+  json::read_object(json_text, members, detail::command_limits);
+  std::string_view id;
+  for (const json::member& m : members) {
+    if (!json::name_is(m, "id")) continue;
+    if (!id.empty() || !detail::valid_command_id(m.content)) return {};
+    id = m.content.text;
+  }
+  return id;
+}
+
+/// Appends `{"reply":ID,"ok":…}`. `id` as `read_command` gave it, empty for `null`; `ok_json` is a JSON text.
+inline void append_reply_ok(std::string& out, std::string_view id, std::string_view ok_json) {
+  out.append("{\"reply\":").append(id.empty() ? "null" : id).append(",\"ok\":").append(ok_json).append("}");
+}
+
+/// Appends `{"reply":ID,"error":{"code":"…","message":"…"}}`, with `retry_after` in seconds where it is known. `id` as
+/// `read_command` or `command_id` gave it, empty for `null`.
+inline void append_reply_error(std::string& out, std::string_view id, const failure& why) {
+  out.append("{\"reply\":").append(id.empty() ? "null" : id).append(",\"error\":{\"code\":\"").append(code_name(why.code)).append("\",\"message\":");
+  detail::append_reason(out, why);
+  if (why.retry_after > 0) {
+    out += ",\"retry_after\":";
+    append_decimal(out, static_cast<std::uint64_t>(why.retry_after));
+  }
+  out += "}}";
+}
+
+/// Appends the problem document of `why` (RFC 9457), the body of an HTTP error: `application/problem+json`.
+inline void append_problem(std::string& out, const failure& why) {
+  int status = http_status(why.code);
+  out.append("{\"type\":\"about:blank\",\"title\":\"").append(detail::status_title(status)).append("\",\"status\":");
+  append_decimal(out, static_cast<std::uint64_t>(status));
+  out.append(",\"code\":\"").append(code_name(why.code)).append("\",\"detail\":");
+  detail::append_reason(out, why);
+  out += '}';
+}
+
+}  // namespace hailwire::proto
