@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// Logs in memory, bounded per channel. How it is laid out, because a million idle channels are the case to be small for:
+//
+// - A channel's name is hashed once, with a key that is this storage's secret. Of the 128 bits, the upper 72 are the
+//   channel's epoch, so it needs no room anywhere and is known before the first message; the lower bits choose the
+//   shard and the bucket. Strangers who choose names can therefore not choose collisions.
+// - A channel's log is a ring that doubles up to its limit. An entry is 32 bytes: the shared payload, the time, and one
+//   allocation for `from` and `type`, which most messages do not have. Its offset follows from its place.
+// - Keys live per shard, first in, first out: what has lived its time is dropped by whichever keyed append comes next
+//   there, so a channel that falls silent holds none for ever. Of a key and its payload only hashes are kept.
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <cstring>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+
+#include "hailwire/concepts.hpp"
+#include "hailwire/detail/keyed_hash.hpp"
+
+namespace hailwire {
+
+/// Unix time in milliseconds, as the system's clock has it.
+inline std::int64_t system_milliseconds() noexcept {
+  using namespace std::chrono;
+  return duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count();
+}
+
+/// What a `memory_storage` keeps. The newest message of a channel is kept whatever its size; only `age` takes it away.
+struct memory_options {
+  std::size_t messages = 1000;             ///< per channel; 0 counts as 1
+  std::size_t bytes = 4u << 20;            ///< payload bytes per channel
+  std::chrono::seconds age{0};             ///< by `message::at`; 0: no limit
+  std::size_t channels = 1'000'000;        ///< one more that is published to for the first time: `errc::overloaded`
+  std::chrono::seconds key_lifetime{300};  ///< how long a key is kept; the protocol asks for five minutes at least
+  std::size_t keys = 100'000;              ///< per channel, about 100 B each; one more within a lifetime: `errc::overloaded`
+  std::int64_t (*clock)() = &system_milliseconds;  ///< Unix milliseconds; read only for age and keys, from any thread
+};
+
+/// Bounded logs that live as long as this object. Keeps keys. A new object has new epochs.
+///
+/// Costs, apart from payload bytes: a channel that was never published to nothing, one that was about 150 B, a message
+/// about 130 B. `append` and `read` take constant time and time proportional to what is returned.
+///
+/// Errors: `errc::overloaded` (too many channels or keys) and `errc::conflict` (same key, other payload).
+///
+/// Threads: safe to call from any; several hubs may share one object. Calls for different channels seldom wait for one
+/// another.
+class memory_storage {
+ public:
+  static constexpr bool keeps_keys = true;
+
+  explicit memory_storage(const memory_options& options = {}) : options_(options), secret_(detail::random_bits()) {
+    options_.messages = std::clamp<std::size_t>(options_.messages, 1, UINT32_MAX / 2);
+  }
+  memory_storage(const memory_storage&) = delete;
+  memory_storage& operator=(const memory_storage&) = delete;
+
+  append_result append(std::string_view channel, const draft& d) {
+    const bits128 hash = hash_of(channel);
+    const std::int64_t now = options_.age.count() > 0 || !d.key.empty() ? options_.clock() : 0;
+    shard& s = shard_of(hash);
+    std::lock_guard lock(s.mutex);
+    if (options_.age.count() > 0) sweep(s, now);
+
+    auto at = s.channels.find(named{hash.low, channel});
+    bits128 key, print;
+    if (!d.key.empty()) {
+      key = detail::keyed_hash(secret_).add(hash.low).add(hash.high).add(d.key).finish();
+      print = print_of(d.data);
+      forget_keys(s, now);
+      if (auto known = s.keys.find(key); known != s.keys.end()) {
+        if (known->second.print != print) return errc::conflict;
+        append_result r(position{detail::epoch_of(hash), known->second.offset});
+        r.duplicate = true;
+        return r;
+      }
+      if (at != s.channels.end() && at->second.keys >= options_.keys) return errc::overloaded;
+    }
+    if (at == s.channels.end()) {
+      if (channels_.fetch_add(1, std::memory_order_relaxed) >= options_.channels) {
+        channels_.fetch_sub(1, std::memory_order_relaxed);
+        return errc::overloaded;
+      }
+      at = s.channels.try_emplace(name{hash.low, std::string(channel)}).first;
+    }
+    log& l = at->second;
+    entry e(d);
+    l.make_room(options_.messages);
+    if (!d.key.empty()) {  // the last step that can throw: key and message are kept together or not at all
+      auto known = s.keys.emplace(key, kept_key{print, l.head + 1, now, &l}).first;
+      try {
+        s.key_order.push_back(&*known);
+      } catch (...) {
+        s.keys.erase(known);
+        throw;
+      }
+      ++l.keys;
+    }
+    l.push(std::move(e), options_.messages, options_.bytes);
+    return position{detail::epoch_of(hash), l.head};
+  }
+
+  read_result read(std::string_view channel, std::uint64_t since, read_limit limit) {
+    const bits128 hash = hash_of(channel);
+    read_result r;
+    r.epoch = detail::epoch_of(hash);
+    shard& s = shard_of(hash);
+    std::lock_guard lock(s.mutex);
+    auto at = s.channels.find(named{hash.low, channel});
+    if (at == s.channels.end()) return r;
+    log& l = at->second;
+    if (options_.age.count() > 0) l.drop_before(oldest_time(options_.clock()));
+    r.head = l.head;
+    r.oldest = l.oldest();
+    if (since >= l.head || l.size == 0) return r;
+
+    std::uint64_t offset = std::max(since + 1, r.oldest);
+    std::size_t count = std::min<std::uint64_t>(limit.messages, l.head - offset + 1);
+    std::size_t bytes = 0, fit = 0;
+    for (; fit < count; ++fit) {
+      bytes += l[offset + fit].data.bytes().size();
+      if (bytes > limit.bytes && fit > 0) break;
+    }
+    r.messages.reserve(fit);
+    for (std::size_t i = 0; i < fit; ++i) r.messages.push_back(l[offset + i].as_message(offset + i));
+    return r;
+  }
+
+ private:
+  using bits128 = detail::bits128;
+
+  struct entry {
+    payload data;
+    std::int64_t at = 0;
+    std::unique_ptr<char[]> words;  // null where `from` and `type` are empty; else the size of `from`, of `type`, both
+
+    entry() = default;
+    explicit entry(const draft& d) : data(d.data), at(d.at) {
+      std::uint32_t sizes[2] = {static_cast<std::uint32_t>(d.from.size()), static_cast<std::uint32_t>(d.type.size())};
+      if (sizes[0] == 0 && sizes[1] == 0) return;
+      words.reset(new char[sizeof sizes + sizes[0] + sizes[1]]);
+      std::memcpy(words.get(), sizes, sizeof sizes);
+      std::memcpy(words.get() + sizeof sizes, d.from.data(), sizes[0]);
+      std::memcpy(words.get() + sizeof sizes + sizes[0], d.type.data(), sizes[1]);
+    }
+    message as_message(std::uint64_t offset) const {
+      message m;
+      m.offset = offset;
+      m.at = at;
+      m.data = data;
+      if (words) {
+        std::uint32_t sizes[2];
+        std::memcpy(sizes, words.get(), sizeof sizes);
+        m.from.assign(words.get() + sizeof sizes, sizes[0]);
+        m.type.assign(words.get() + sizeof sizes + sizes[0], sizes[1]);
+      }
+      return m;
+    }
+  };
+
+  struct log {
+    std::uint64_t head = 0;
+    std::uint64_t bytes = 0;
+    std::unique_ptr<entry[]> ring;
+    std::uint32_t capacity = 0, first = 0, size = 0;
+    std::uint32_t keys = 0;
+
+    std::uint64_t oldest() const noexcept { return head - size + 1; }
+    entry& slot(std::uint64_t place) noexcept { return ring[(first + place) % capacity]; }
+    /// Precondition: `oldest() <= offset <= head`.
+    entry& operator[](std::uint64_t offset) noexcept { return slot(offset - oldest()); }
+
+    /// Afterwards `push` cannot fail.
+    void make_room(std::size_t most) {
+      if (size < capacity || size >= most) return;
+      resize(static_cast<std::uint32_t>(std::min<std::size_t>(most, capacity ? std::size_t{capacity} * 2 : 1)));
+    }
+    void push(entry e, std::size_t most, std::size_t most_bytes) noexcept {
+      bytes += e.data.bytes().size();
+      while (size > 0 && (size >= most || bytes > most_bytes)) drop();
+      slot(size++) = std::move(e);
+      ++head;
+    }
+    void drop() noexcept {
+      bytes -= slot(0).data.bytes().size();
+      slot(0) = entry();
+      first = (first + 1) % capacity;
+      --size;
+    }
+    void drop_before(std::int64_t time) {
+      while (size > 0 && slot(0).at < time) drop();
+      if (size == 0) {
+        ring.reset();
+        capacity = first = 0;
+      } else if (size < capacity / 4) {
+        resize(capacity / 2);
+      }
+    }
+    void resize(std::uint32_t room) {
+      std::unique_ptr<entry[]> moved(new entry[room]);
+      for (std::uint32_t i = 0; i < size; ++i) moved[i] = std::move(slot(i));
+      ring = std::move(moved);
+      capacity = room;
+      first = 0;
+    }
+  };
+
+  struct kept_key {
+    bits128 print;  // of the payload, which may be trimmed before its key
+    std::uint64_t offset;
+    std::int64_t at;
+    log* of;  // channels are never removed, and the map's nodes never move
+  };
+
+  struct name {
+    std::uint64_t hash;
+    std::string text;
+  };
+  struct named {
+    std::uint64_t hash;
+    std::string_view text;
+  };
+  struct by_hash {
+    using is_transparent = void;
+    std::size_t operator()(const name& n) const noexcept { return static_cast<std::size_t>(n.hash); }
+    std::size_t operator()(const named& n) const noexcept { return static_cast<std::size_t>(n.hash); }
+    std::size_t operator()(const bits128& b) const noexcept { return static_cast<std::size_t>(b.low); }
+  };
+  struct by_text {
+    using is_transparent = void;
+    bool operator()(const name& a, const name& b) const noexcept { return a.hash == b.hash && a.text == b.text; }
+    bool operator()(const named& a, const name& b) const noexcept { return a.hash == b.hash && a.text == b.text; }
+    bool operator()(const name& a, const named& b) const noexcept { return a.hash == b.hash && a.text == b.text; }
+  };
+
+  // 64 shards: far more than cores, and a table that grows stops one 64th of the channels, not all.
+  static constexpr std::size_t shard_count = 64;
+  struct alignas(64) shard {
+    std::mutex mutex;
+    std::unordered_map<name, log, by_hash, by_text> channels;
+    std::unordered_map<bits128, kept_key, by_hash> keys;
+    std::deque<std::pair<const bits128, kept_key>*> key_order;
+    std::size_t swept = 0;
+  };
+
+  bits128 hash_of(std::string_view channel) const noexcept { return detail::keyed_hash(secret_).add(channel).finish(); }
+  shard& shard_of(const bits128& hash) noexcept { return shards_[hash.low >> 48 & (shard_count - 1)]; }
+  bits128 print_of(const payload& p) const noexcept {
+    auto kind = static_cast<std::uint64_t>(p.type());
+    return detail::keyed_hash(secret_).add(kind).add(p.content_type().size()).add(p.content_type()).add(p.bytes()).finish();
+  }
+  std::int64_t oldest_time(std::int64_t now) const noexcept {
+    return now - std::chrono::duration_cast<std::chrono::milliseconds>(options_.age).count();
+  }
+
+  void forget_keys(shard& s, std::int64_t now) noexcept {
+    const auto lifetime = std::chrono::duration_cast<std::chrono::milliseconds>(options_.key_lifetime).count();
+    while (!s.key_order.empty() && now - s.key_order.front()->second.at > lifetime) {
+      --s.key_order.front()->second.of->keys;
+      s.keys.erase(s.key_order.front()->first);
+      s.key_order.pop_front();
+    }
+  }
+
+  // Each append also looks at one bucket of its shard, so that what is too old is freed in channels that nobody touches.
+  void sweep(shard& s, std::int64_t now) {
+    std::size_t buckets = s.channels.bucket_count();
+    s.swept = (s.swept + 1) % buckets;
+    for (auto l = s.channels.begin(s.swept); l != s.channels.end(s.swept); ++l) l->second.drop_before(oldest_time(now));
+  }
+
+  memory_options options_;
+  bits128 secret_;
+  std::atomic<std::size_t> channels_ = 0;
+  std::array<shard, shard_count> shards_;
+};
+
+static_assert(synchronous_storage<memory_storage>);
+
+}  // namespace hailwire

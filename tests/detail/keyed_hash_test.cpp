@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: BSL-1.0
+#include "hailwire/detail/keyed_hash.hpp"
+
+#include <set>
+
+#include "catch.hpp"
+#include "hailwire/message.hpp"
+
+using namespace hailwire;
+using detail::bits128;
+using detail::keyed_hash;
+
+namespace {
+std::string hex(const bits128& b) {
+  std::string out;
+  for (std::uint64_t half : {b.low, b.high})
+    for (int i = 0; i < 8; ++i, half >>= 8)
+      for (unsigned digit : {static_cast<unsigned>(half >> 4 & 15), static_cast<unsigned>(half & 15)})
+        out += "0123456789abcdef"[digit];
+  return out;
+}
+// The key of the paper's own test vectors: the bytes 0, 1, …, 15.
+constexpr bits128 key{0x0706050403020100u, 0x0f0e0d0c0b0a0908u};
+}  // namespace
+
+TEST_CASE("the keyed hash is SipHash-2-4 with 128 bits: the authors' vectors") {
+  const char* expected[] = {"a3817f04ba25a8e66df67214c7550293", "da87c1d86b99af44347659119b22fc45",
+                            "8177228da4a45dc7fca38bdef60affe4", "9c70b60c5267a94e5f33b6b02985ed51"};
+  std::string input;
+  for (const char* hash : expected) {
+    CHECK(hex(keyed_hash(key).add(input).finish()) == hash);
+    input += static_cast<char>(input.size());
+  }
+}
+
+TEST_CASE("the keyed hash of an input does not depend on the pieces in which it arrives") {
+  std::string input;
+  for (int i = 0; i < 40; ++i) input += static_cast<char>(i * 37);
+  const bits128 whole = keyed_hash(key).add(input).finish();
+  for (std::size_t a = 0; a <= input.size(); ++a)
+    for (std::size_t b = a; b <= input.size(); ++b) {
+      std::string_view v = input;
+      CHECK(keyed_hash(key).add(v.substr(0, a)).add(v.substr(a, b - a)).add(v.substr(b)).finish() == whole);
+    }
+}
+
+TEST_CASE("an epoch made of a hash is 12 letters that are valid, and each hash has its own") {
+  std::set<std::string> seen;
+  for (std::uint64_t i = 0; i < 10'000; ++i) {
+    std::string epoch = detail::epoch_of(keyed_hash(key).add(i).finish());
+    CHECK(epoch.size() == 12);
+    CHECK(valid_epoch(epoch));
+    CHECK(seen.insert(epoch).second);
+  }
+  CHECK(detail::random_bits() != detail::random_bits());
+}
