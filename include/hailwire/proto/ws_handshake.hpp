@@ -8,8 +8,8 @@
 //   find(name)              the value of the first field of that name, empty when there is none
 //   count(name)             how many fields of that name there are
 //   has_token(name, token)  whether the lists in all fields of that name hold the token, in any case
-//   fields                  all fields in order, each with name and value
-// and an answer's head has `status` in place of `method`. `http1::head` is one.
+//   headers                 all fields in order, each with name and value
+// and an answer's head has `status` in place of `method` and `minor`. `http1::head` is a request's.
 
 #include <array>
 #include <bit>
@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "hailwire/error.hpp"
+#include "hailwire/proto/http_fields.hpp"
 #include "hailwire/proto/text.hpp"
 
 namespace hailwire::proto {
@@ -91,22 +92,10 @@ inline constexpr std::size_t max_offer_elements = 64;
 
 namespace ws_detail {
 
-/// A letter of a token (RFC 9110, section 5.6.2).
-constexpr bool is_tchar(char c) noexcept {
-  return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
-         std::string_view("!#$%&'*+-.^_`|~").find(c) != std::string_view::npos;
-}
-
-constexpr bool is_token(std::string_view s) noexcept {
-  for (char c : s)
-    if (!is_tchar(c)) return false;
-  return !s.empty();
-}
-
 /// Calls `f(value)` for every field called `name`, until it returns false. Returns whether it never did.
 template <class Head, class F>
 bool each_value(const Head& head, std::string_view name, F&& f) {
-  for (const auto& field : head.fields)
+  for (const auto& field : head.headers)
     if (iequals(field.name, name) && !f(std::string_view(field.value))) return false;
   return true;
 }
@@ -117,7 +106,7 @@ inline bool read_tokens(std::string_view list, std::vector<std::string>& out) {
     auto comma = list.find(',');
     auto token = trim(list.substr(0, comma));
     if (!token.empty()) {
-      if (!is_token(token) || out.size() == max_offer_elements) return false;
+      if (!http1::is_token(token) || out.size() == max_offer_elements) return false;
       for (const auto& other : out)
         if (other == token) return false;
       out.emplace_back(token);
@@ -137,7 +126,7 @@ inline bool read_extensions(std::string_view in, std::vector<ws_extension>& out)
   auto token = [&](std::string& to) {
     skip();
     std::size_t n = 0;
-    while (n < in.size() && is_tchar(in[n])) ++n;
+    while (n < in.size() && http1::is_token(in.substr(n, 1))) ++n;
     to = in.substr(0, n);
     in.remove_prefix(n);
     return n > 0;
@@ -145,7 +134,7 @@ inline bool read_extensions(std::string_view in, std::vector<ws_extension>& out)
   auto quoted = [&](std::string& to) {
     while (!in.empty() && in[0] != '"') {
       if (in[0] == '\\') in.remove_prefix(1);
-      if (in.empty() || !is_tchar(in[0])) return false;
+      if (!http1::is_token(in.substr(0, 1))) return false;
       to += in[0];
       in.remove_prefix(1);
     }
