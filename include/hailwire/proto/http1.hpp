@@ -235,7 +235,7 @@ class head_parser {
       if (c < '0' || c > '9') return refuse(errc::bad_request, "Content-Length is not a number");
     if (value.size() > 1 && value[0] == '0') return refuse(errc::bad_request, "Content-Length has leading zeros");
     out.content_length = parse_decimal(value);
-    return out.content_length || refuse(errc::too_large, "Content-Length is larger than any body");
+    return out.content_length || refuse(errc::bad_request, "Content-Length has more than 64 bits");
   }
 
   /// RFC 9112, sections 6.1 and 6.3: a request's last coding is `chunked`, once, else its end cannot be known.
@@ -323,9 +323,8 @@ class chunked_decoder {
         [[fallthrough]];
       case state::size:
         if (int digit = hex_digit(c); digit >= 0) {
-          if (++digits_ > max_digits) return fail(errc::too_large, "a chunk's size has too many digits");
+          if (++digits_ > max_digits) return fail(errc::bad_request, "a chunk's size has too many digits");
           left_ = left_ << 4 | static_cast<unsigned>(digit);
-          if (left_ > max_body - std::min<std::uint64_t>(taken_, max_body)) return fail(errc::too_large, "the body is too large");
           return true;
         }
         return end_of_extension(c, "a chunk's size is not hexadecimal");
@@ -360,6 +359,7 @@ class chunked_decoder {
         return end_of_extension(c, "a chunk extension goes on behind its closing quote");
       case state::size_lf:
         if (c != '\n') return fail(errc::bad_request, "a CR without its LF behind a chunk's size");
+        if (left_ > max_body - std::min<std::uint64_t>(taken_, max_body)) return fail(errc::too_large, "the body is too large");
         taken_ += left_;
         return go(left_ ? state::data : state::trailer_begin);
       case state::data_cr:
