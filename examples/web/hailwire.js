@@ -1,0 +1,656 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// The browser's end of hailwire: one module, no dependencies.
+//
+//   import { connect } from './hailwire.js';
+//   const live = connect({ url: '/live', channels: ['lobby'], since: 'earliest', params: { user: 'ada' } });
+//   live.on('message', (message) => console.log(message.from, message.data));
+//   await live.publish('lobby', { text: 'hello' });
+//
+// How it works. A client is a cursor over some channels, and a *link* is one attempt to move that cursor forward: a
+// WebSocket, an EventSource, or a row of polls. At most one link lives at a time. Whatever ends it, the next one starts
+// at the cursor, on the same transport or another: that is all there is to resuming. The cursor is built here from what
+// was seen (`open`, `gap`, messages, the cursor of a poll), so a lost answer is simply read again, and a message that
+// comes twice is dropped because its offset is not above the last one of its channel in that epoch.
+//
+// A link ends in one of three ways: `#lose` (come back after a while), `#fall` (this transport does not get through:
+// try the next one), `#stop` (do not come back). Publishes wait in one queue, carry a key, and stay in `#sent` until
+// they are answered; what was unanswered when a link ended is sent again with the same key, so it is stored once.
+
+/** The names of the transports, best first; also the order in which `connect` tries them. */
+export const transports = Object.freeze(['websocket', 'sse', 'long_poll', 'short_poll']);
+
+const backoff = { first: 500, most: 30_000 };  // milliseconds; the wait is random below min(most, first * 2^attempt)
+const steady = 5_000;            // a link that lived this long (ms) was a good one: the next wait starts small again
+const patience = 10_000;         // how long (ms) a link may take to open, and an answer to come
+const hold = 25;                 // seconds for which a long poll asks to be held
+const proofs = 3;                // failures after which a transport that once worked is given up for the next
+const batch = { count: 64, size: 64 * 1024 };  // commands a POST: the protocol's limit, and a body any server takes
+const most_pending = 256;        // commands waiting or unanswered, beyond which `publish` is refused
+const most_tries = 5;            // answers of "internal" and the like, after which a publish is given up
+const key_life = 290_000;        // servers keep a key for at least five minutes (ms): later, a resend might store twice
+
+const notice_names = ['open', 'gap', 'missed', 'join', 'leave', 'receipt', 'followed', 'closed', 'expiring', 'bye', 'ping'];
+const final_closes = { 1000: 'closed', 4401: 'unauthenticated', 4403: 'forbidden' };
+const our_fault = { 1002: 'protocol_error', 1007: 'invalid_utf8', 1008: 'policy', 1009: 'too_large' };
+const close_names = { 1011: 'internal', 1012: 'draining', 1013: 'overloaded', 4408: 'heartbeat_missed', 4429: 'rate_limited' };
+const passing = new Set(['internal', 'timeout', 'draining', 'overloaded']);  // worth repeating with the same key
+const not_served = new Set([404, 405, 406, 426, 501]);                       // not this way; perhaps another
+
+const encoder = new TextEncoder();
+const size = (text) => encoder.encode(text).length;
+const frame_head = (bytes) => (bytes < 126 ? 2 : bytes < 65536 ? 4 : 10);  // RFC 6455, section 5.2
+
+/** What the module needs of its surroundings. Tests replace it, so that time and network are theirs. */
+const browser = {
+  fetch: (...all) => fetch(...all),
+  WebSocket: globalThis.WebSocket,
+  EventSource: globalThis.EventSource,
+  setTimeout: (act, ms) => setTimeout(act, ms),
+  clearTimeout: (timer) => clearTimeout(timer),
+  now: () => performance.now(),
+  random: () => Math.random(),
+  // getRandomValues, because randomUUID is missing where a page came over plain http.
+  key: () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, '0')).join(''),
+  page: globalThis.addEventListener ? globalThis : undefined,
+  base: globalThis.location?.href,
+};
+
+/** Why a command failed. `code` is the protocol's word, or one of this module's own: `disconnected` (the link ended
+ *  before the answer; only what is not a publish), `closed` (by `close()`), `overloaded` (too much is waiting). */
+export class HailwireError extends Error {
+  constructor(code, message = code, retryAfter = undefined) {
+    super(message);
+    this.name = 'HailwireError';
+    /** @type {string} */ this.code = code;
+    /** Seconds to wait before trying again, if the server said. @type {number | undefined} */ this.retryAfter = retryAfter;
+  }
+}
+
+/**
+ * Follows channels, and keeps following them.
+ * @param {object} options
+ * @param {string} options.url the endpoint, such as `/live`; relative to the page
+ * @param {string[]} [options.channels] what to follow; may be empty, for a client that only publishes
+ * @param {string} [options.since] where to start: `latest` (default), `earliest`, `received`, or a cursor (`live.cursor` of
+ *   an earlier visit with the same channels)
+ * @param {string[]} [options.transports] the transports to try, best first; one name alone means that one or none
+ * @param {object | (() => object)} [options.params] more of the URL's query, such as `{ user: 'ada' }`; a function is asked
+ *   anew for every request, for tokens that expire
+ * @param {number} [options.interval] milliseconds between two short polls; 2000 unless said
+ * @param {boolean} [options.credentials] send cookies to another origin too
+ * @param {object} [options.runtime] replaces parts of the browser, for tests
+ * @returns {Connection}
+ */
+export function connect(options) {
+  return new Connection(options);
+}
+
+/** One client. Made by `connect`. */
+export class Connection {
+  #options; #runtime; #ladder; #level = 0; #attempt = 0; #timer; #link = null; #dead = null;
+  #channels = new Map();  // name -> { word, epoch, offset }: `word` until the first position is known
+  #listeners = { message: new Set(), notice: new Set(), state: new Set() };
+  #queue = []; #sent = new Map(); #next_id = 1; #quiet_until = 0;
+  #status = { state: 'connecting' }; #detour; #ticket; #proven = new Set(); #unhook = () => {};
+
+  /** What each transport cost so far: requests (handshakes, polls, posts), bytes both ways, and the messages it brought.
+   *  A lower bound: bodies, frames, request lines and readable headers; a page cannot see all that its browser sends.
+   *  @type {Record<string, {requests: number, sent: number, received: number, messages: number}>} */
+  costs = Object.fromEntries(transports.map((name) => [name, { requests: 0, sent: 0, received: 0, messages: 0 }]));
+
+  /** How often a connection came up, and what the cursor was good for: duplicates dropped, gaps told. */
+  counts = { connections: 0, duplicates: 0, gaps: 0 };
+
+  constructor({ channels = [], since = 'latest', transports: names = transports, runtime = {}, ...options }) {
+    this.#options = { interval: 2000, params: {}, ...options };
+    this.#runtime = { ...browser, ...runtime };
+    this.#ladder = [...names];
+    const elements = since.split(',');
+    channels.forEach((name, i) => this.#channels.set(name, read_element(elements.length > 1 ? elements[i] : since)));
+    const hooks = {
+      pagehide: () => this.#link || this.#timer ? this.#away('hidden') : undefined,
+      pageshow: () => this.#status.reason === 'hidden' && this.resume(),
+      online: () => this.#status.state === 'waiting' && this.#restart(),
+    };
+    for (const [name, act] of Object.entries(hooks)) this.#runtime.page?.addEventListener(name, act);
+    this.#unhook = () => {
+      for (const [name, act] of Object.entries(hooks)) this.#runtime.page?.removeEventListener(name, act);
+    };
+    // A turn later, so that the caller's listeners hear everything.
+    this.#timer = this.#runtime.setTimeout(() => this.#open(), 0);
+  }
+
+  /** The state now: `connecting`, `open`, `waiting` (to reconnect, in `retryIn` milliseconds), `offline` (`cut()`, or the
+   *  page is hidden: `resume()` ends it) or `stopped` (for good). `reason` is a word: a code of the protocol,
+   *  `unreachable`, `silent`, `lost`, …
+   *  @returns {{state: string, transport: string, reason?: string, retryIn?: number}} */
+  get status() { return { transport: this.#ladder[this.#level], ...this.#status }; }
+
+  /** The names of the channels that are followed. @returns {string[]} */
+  get channels() { return [...this.#channels.keys()]; }
+
+  /** Where the client is, one element a channel: what a later `connect` takes as `since`. @returns {string} */
+  get cursor() {
+    return [...this.#channels.values()].map(({ word, epoch, offset }) => (epoch ? `${epoch}.${offset}` : word)).join(',');
+  }
+
+  /**
+   * Listens. `message`: one message, once and in order, as PROTOCOL.md has it, with its `epoch`. `notice`: what is neither
+   * message nor answer, `{ gap: {…} }`, `{ join: {…} }`, `{ open: {…} }`. `state`: the new `status`.
+   * @param {'message' | 'notice' | 'state'} kind @param {(what: object) => void} listener
+   * @returns {() => void} call it to listen no more
+   */
+  on(kind, listener) {
+    this.#listeners[kind].add(listener);
+    return () => this.#listeners[kind].delete(listener);
+  }
+
+  /** Follows one channel more, by command on a WebSocket, else with a new URL. Refused: the notice
+   *  `{ closed: { channel, code } }`, or, where the whole URL is refused, `stopped`. */
+  follow(channel, since = 'latest') {
+    if (this.#channels.has(channel)) return;
+    this.#channels.set(channel, read_element(since));
+    if (!this.#link?.send || !this.#link.open) return this.#reopen();
+    this.command('subscribe', { channel, since }).catch(({ code, message }) => {
+      if (code !== 'disconnected' && this.#channels.delete(channel)) this.#emit('notice', { closed: { channel, code, message } });
+    });
+  }
+
+  /** Follows a channel no longer: no message of it comes after this call. */
+  unfollow(channel) {
+    if (!this.#channels.delete(channel)) return;
+    if (!this.#link?.send || !this.#link.open) return this.#reopen();
+    this.command('unsubscribe', { channel }).catch(() => {});
+  }
+
+  /**
+   * Publishes `data`, any JSON value. Waits out lost connections, repeating itself with the same key, so it is stored once.
+   * @param {string} channel @param {any} data
+   * @param {{type?: string, key?: string, ephemeral?: boolean}} [more] an ephemeral message is sent once or not at all
+   * @returns {Promise<{epoch: string, offset: number}>} its place; rejects with a HailwireError. `timeout`: it may be stored.
+   */
+  publish(channel, data, { type, key, ephemeral } = {}) {
+    const body = { channel, data, type, ephemeral };
+    if (!ephemeral) body.key = key ?? this.#runtime.key();
+    return this.command('publish', body);
+  }
+
+  /**
+   * Any command of the protocol: `command('history', { channel: 'lobby', before: 42, limit: 50 })`. Sent in the order of
+   * the calls, over the WebSocket or by POST, as soon as the client is `open`.
+   * @param {string} name @param {object} [body] @returns {Promise<object>} what `ok` carries; rejects with a HailwireError
+   */
+  command(name, body = {}) {
+    return new Promise((resolve, reject) => {
+      if (this.#status.state === 'stopped') return reject(new HailwireError('closed'));
+      if (this.#queue.length + this.#sent.size >= most_pending) return reject(new HailwireError('overloaded', 'too much is unanswered'));
+      const id = this.#next_id++;
+      const text = JSON.stringify({ id, [name]: body });
+      this.#queue.push({ id, name, body, text, resolve, reject, tries: 0, first: undefined });
+      this.#flush();
+    });
+  }
+
+  /** Moves to other transports, tried in the given order (none: all of them). The cursor comes along: nothing is lost. */
+  use(...names) {
+    this.#ladder = names.length ? names : [...transports];
+    this.#level = 0;
+    this.#restart();
+  }
+
+  /** Goes offline as if the network had died: says nothing to the server, and hears nothing that it still sends. */
+  cut() {
+    if (this.#status.state !== 'stopped') this.#away('cut', true);
+  }
+
+  /** Ends `offline`: comes back at the cursor. */
+  resume() {
+    if (this.#status.state !== 'offline') return;
+    this.#bury();
+    this.#status = { state: 'waiting' };
+    this.#restart();
+  }
+
+  /** Ends for good. Unanswered commands are rejected with `closed`. */
+  close() { this.#stop('closed'); }
+
+  // ---- the life of a link -------------------------------------------------------------------------------------------
+
+  #open() {
+    const transport = this.#ladder[this.#level];
+    const link = { transport, open: false, heard: this.#runtime.now(), close() {}, aborts: new Set() };
+    this.#timer = undefined;
+    this.#link = link;
+    this.#tell({ state: 'connecting' });
+    if (this.#link !== link) return;
+    if (transport === 'websocket') this.#open_websocket(link);
+    else if (!this.#channels.size) this.#opened(link);  // over HTTP there is nothing to keep open for a mere publisher
+    else if (transport === 'sse') this.#open_sse(link);
+    else this.#poll(link);
+  }
+
+  #opened(link) {
+    if (!link.open || link.native) this.counts.connections++;
+    link.open = true;
+    link.since = this.#runtime.now();
+    link.native = false;
+    this.#proven.add(link.transport);
+    this.#tell({ state: 'open' });
+    this.#flush();
+  }
+
+  /** Takes a link down; what it left unanswered goes back to the head of the queue, if it can be told from a repeat. */
+  #drop(cut = false) {
+    const link = this.#link;
+    this.#runtime.clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#link = null;
+    if (!link) return;
+    this.#runtime.clearTimeout(link.timer);
+    for (const abort of link.aborts) abort.abort();
+    if (cut && link.send) this.#dead = link; else link.close();
+    this.#requeue([...this.#sent.values()]);
+  }
+
+  /** Closes a socket that `cut()` left hanging. */
+  #bury() {
+    this.#dead?.close();
+    this.#dead = null;
+  }
+
+  #lose(link, reason, after = undefined) {
+    if (this.#link !== link) return;
+    const { now, random } = this.#runtime;
+    if (link.open && now() - link.since >= steady) this.#attempt = 0;
+    if (!link.open) this.#detour = undefined;
+    const jitter = random() * Math.min(backoff.most, backoff.first * 2 ** Math.min(this.#attempt++, 16));
+    this.#drop();
+    const wait = Array.isArray(after) ? after[0] + random() * (after[1] - after[0]) : (after ?? 0) + jitter;
+    this.#timer = this.#runtime.setTimeout(() => this.#open(), wait);
+    this.#tell({ state: 'waiting', reason, retryIn: Math.round(wait) });
+  }
+
+  #fall(link, reason) {
+    if (this.#link !== link) return;
+    const once = this.#proven.has(link.transport) && this.#attempt < proofs;  // it worked before: perhaps it will again
+    if (once) return this.#lose(link, reason);
+    this.#proven.delete(link.transport);
+    this.#level = (this.#level + 1) % this.#ladder.length;
+    if (this.#level === 0) return this.#lose(link, reason);
+    this.#drop();
+    this.#open();
+  }
+
+  #stop(reason) {
+    if (this.#status.state === 'stopped') return;
+    this.#drop();
+    this.#bury();
+    this.#unhook();
+    for (const { reject } of this.#queue.splice(0)) reject(new HailwireError(reason));
+    this.#tell({ state: 'stopped', reason });
+  }
+
+  #away(reason, cut = false) {
+    this.#drop(cut);
+    this.#tell({ state: 'offline', reason });
+  }
+
+  /** Starts anew from the best transport, at once. */
+  #restart() {
+    if (['offline', 'stopped'].includes(this.#status.state)) return;
+    this.#attempt = 0;
+    this.#level = 0;
+    this.#drop();
+    this.#open();
+  }
+
+  /** The URL has changed: a link that lives by it is replaced. */
+  #reopen() {
+    if (!this.#link) return;
+    this.#drop();
+    this.#open();
+  }
+
+  /** A browser does not say why a handshake was refused: one short poll, and its status decides. */
+  async #refused(link) {
+    if (this.#link !== link || link.asked) return;
+    link.asked = true;
+    this.#runtime.clearTimeout(link.timer);
+    link.close();
+    if (!this.#channels.size) return this.#lose(link, 'refused');
+    if (await this.#ask(link)) this.#fall(link, 'refused');
+  }
+
+  // ---- the transports -----------------------------------------------------------------------------------------------
+
+  #open_websocket(link) {
+    const { WebSocket, setTimeout } = this.#runtime;
+    if (!WebSocket) return this.#fall(link, 'unsupported');
+    const url = this.#endpoint(true);
+    url.protocol = url.protocol.replace('http', 'ws');
+    const cost = this.#charge(link, url);
+    const socket = new WebSocket(url, ['hailwire.v1']);
+    link.close = () => {
+      socket.onmessage = socket.onclose = null;
+      socket.close(1000);
+    };
+    link.send = (text, id) => {
+      const bytes = size(text);
+      cost.sent += bytes + frame_head(bytes) + 4;  // what a client sends is masked: four bytes of key
+      link.last = id;
+      socket.send(text);
+    };
+    link.timer = setTimeout(() => this.#refused(link), patience);
+    socket.onmessage = ({ data }) => {
+      const bytes = size(data);
+      cost.received += bytes + frame_head(bytes);
+      this.#hear(link, data);
+    };
+    socket.onclose = ({ code }) => {
+      if (this.#link !== link) return;
+      if (final_closes[code]) return this.#stop(final_closes[code]);
+      if (!link.open && code === 1006) return this.#refused(link);
+      if (our_fault[code] && this.#sent.has(link.last)) this.#answer({ reply: link.last, error: { code: our_fault[code] } }, true);
+      this.#lose(link, our_fault[code] ?? close_names[code] ?? 'lost');
+    };
+  }
+
+  #open_sse(link) {
+    const { EventSource, setTimeout, clearTimeout } = this.#runtime;
+    if (!EventSource) return this.#fall(link, 'unsupported');
+    const url = this.#endpoint(true);
+    const cost = this.#charge(link, url);
+    const source = new EventSource(url, { withCredentials: !!this.#options.credentials });
+    let id = '';
+    const hear = ({ type, data, lastEventId }) => {
+      if (this.#link !== link || data === undefined) return;  // an `open` without data is EventSource's own
+      cost.received += size(data) + (type === 'message' ? 8 : 16 + type.length);
+      if (lastEventId !== id) cost.received += 5 + (id = lastEventId).length;
+      this.#hear(link, data);
+    };
+    source.onmessage = hear;
+    for (const name of notice_names) source.addEventListener(name, hear);
+    link.close = () => source.close();
+    link.timer = setTimeout(() => this.#refused(link), patience);
+    source.onerror = () => {
+      if (this.#link !== link) return;
+      if (source.readyState === 2 || !link.open) return this.#refused(link);
+      if (link.native) return this.#lose(link, 'lost');
+      // Only the EventSource has read the server's `retry:`, so the first way back is its own, by Last-Event-ID. A second
+      // failure, or a silence, is ours.
+      link.native = true;
+      this.#charge(link, url);
+      clearTimeout(link.timer);
+      link.timer = setTimeout(() => this.#lose(link, 'lost'), Math.max(patience, 2 * link.beat));
+      this.#tell({ state: 'waiting', reason: 'lost' });
+    };
+  }
+
+  async #poll(link) {
+    const { now, setTimeout } = this.#runtime;
+    const asked = now();
+    const first = !link.open;  // not held, so that `open` is known at once
+    const answer = await this.#ask(link, link.transport === 'long_poll' ? (first ? 0 : hold) : undefined);
+    if (!answer || this.#link !== link) return;
+    if (first) this.#opened(link);
+    if (this.#link !== link) return;
+    const idle = !answer.messages?.length && !answer.notices?.length;
+    // An empty answer that came at once means that nobody holds polls here: then ask at a short poll's pace.
+    const held = link.transport === 'long_poll' && (!idle || first || now() - asked >= 1000);
+    link.timer = setTimeout(() => this.#poll(link), answer.more || held ? 0 : this.#options.interval);
+  }
+
+  /** One poll at the cursor. Returns the answer, already taken in, or nothing if the link did not survive it. */
+  async #ask(link, wait = undefined) {
+    const names = this.channels;
+    const url = this.#endpoint(true);
+    if (wait !== undefined) url.searchParams.set('wait', wait);
+    const { status, after, body } = await this.#request(link, url, {}, (wait ?? 0) * 1000 + patience);
+    if (this.#link !== link) return undefined;
+    if (status === 304) return {};
+    if (status === 200 && typeof body?.cursor === 'string') return this.#take_in(link, names, body) ? body : undefined;
+    const code = body?.code ?? (status ? `http_${status}` : 'unreachable');
+    if (status === 401 || status === 403) this.#stop(code);
+    else if (not_served.has(status)) this.#fall(link, code);
+    else this.#lose(link, code, after);
+    return undefined;
+  }
+
+  async #request(link, url, init, limit = patience) {
+    const { fetch, setTimeout, clearTimeout } = this.#runtime;
+    const abort = new AbortController();
+    const timer = setTimeout(() => abort.abort(), limit);
+    const cost = this.#charge(link, url, init.body);
+    link.aborts.add(abort);
+    try {
+      const response = await fetch(url, {
+        ...init, cache: 'no-store', credentials: this.#options.credentials ? 'include' : 'same-origin', signal: abort.signal,
+      });
+      const text = await response.text();
+      cost.received += size(text);
+      for (const [name, value] of response.headers) cost.received += name.length + value.length + 4;
+      const after = Number(response.headers.get('Retry-After') ?? NaN) * 1000;
+      return { status: response.status, after: after >= 0 ? after : undefined, body: read_json(text) };
+    } catch {
+      return {};  // nothing came back
+    } finally {
+      clearTimeout(timer);
+      link.aborts.delete(abort);
+    }
+  }
+
+  #endpoint(following) {
+    const { url, params } = this.#options;
+    const all = new URL(this.#detour ?? url, this.#runtime.base);
+    if (following) {
+      for (const name of this.#channels.keys()) all.searchParams.append('channel', name);
+      if (this.#channels.size) all.searchParams.set('since', this.cursor);
+      if (this.#ticket) all.searchParams.set('ticket', this.#ticket);
+    }
+    for (const [name, value] of Object.entries(typeof params === 'function' ? params() : params)) all.searchParams.set(name, value);
+    return all;
+  }
+
+  #charge(link, url, body = '') {
+    const cost = this.costs[link.transport];
+    cost.requests++;
+    cost.sent += url.pathname.length + url.search.length + 'GET  HTTP/1.1\r\n\r\n'.length + size(body);
+    return cost;
+  }
+
+  // ---- what comes in ------------------------------------------------------------------------------------------------
+
+  #hear(link, text) {
+    if (this.#link !== link) return;
+    link.heard = this.#runtime.now();
+    const object = read_json(text);
+    if (object === null || typeof object !== 'object') return this.#lose(link, 'bad_answer');
+    this.#receive(link, object);
+  }
+
+  /** A poll's answer: gaps say where its messages start, so they go first; a `bye` ends the link, so it goes last. */
+  #take_in(link, names, { messages = [], notices = [], cursor }) {
+    const ends = cursor.split(',').map(read_element);
+    names.forEach((name, i) => {
+      const at = this.#channels.get(name);
+      if (at && !at.epoch && ends[i]?.epoch) this.#move(name, ends[i].epoch, 0);
+    });
+    const bye = notices.filter((notice) => notice.bye);
+    for (const object of [...notices.filter((notice) => !notice.bye), ...messages]) {
+      this.#receive(link, object);
+      if (this.#link !== link) return false;
+    }
+    names.forEach((name, i) => ends[i]?.epoch && this.#advance(name, ends[i]));
+    for (const object of bye) this.#receive(link, object);
+    return this.#link === link;
+  }
+
+  #receive(link, object) {
+    if ('reply' in object) return this.#answer(object);
+    if (typeof object.channel === 'string') return this.#deliver(link, object);
+    const { open, gap, followed, closed, bye } = object;
+    if (open) {
+      this.#ticket = open.ticket;
+      for (const [name, at] of Object.entries(open.channels ?? {})) this.#advance(name, at);
+      this.#watch(link, (open.heartbeat ?? 25) * 1000);
+    }
+    if (gap) {
+      this.counts.gaps++;
+      this.#move(gap.channel, gap.epoch, gap.next - 1);
+    }
+    if (followed) for (const [name, at] of Object.entries(followed)) this.#channels.set(name, { word: 'latest', ...pick(at) });
+    if (closed) this.#channels.delete(closed.channel);
+    this.#emit('notice', object);
+    if (open && this.#link === link) this.#opened(link);
+    if (bye) this.#farewell(link, bye);
+  }
+
+  #deliver(link, message) {
+    const at = this.#channels.get(message.channel);
+    if (!at) return;
+    if (message.offset !== undefined) {
+      if (at.epoch && message.offset <= at.offset) return void this.counts.duplicates++;
+      at.offset = message.offset;
+    }
+    this.costs[link.transport].messages++;
+    this.#emit('message', { ...message, epoch: message.epoch ?? at.epoch });
+  }
+
+  #farewell(link, { code = 'bye', reconnect = true, after, url }) {
+    if (this.#link !== link) return;
+    if (!reconnect) return this.#stop(code);
+    const detour = url && new URL(url, this.#endpoint(false)).href;
+    this.#lose(link, code, after);
+    this.#detour = detour;  // forgotten as soon as a link there fails to open
+  }
+
+  /** To a position that may be behind: after `open`, what was already seen stays seen. */
+  #advance(name, { epoch, offset }) {
+    const at = this.#channels.get(name);
+    if (at && (at.epoch !== epoch || offset > at.offset)) this.#move(name, epoch, offset);
+  }
+
+  #move(name, epoch, offset) {
+    const at = this.#channels.get(name);
+    if (at) Object.assign(at, { epoch, offset });
+  }
+
+  /** Two heartbeats without a byte, and the link is dead. A WebSocket asks for the bytes; SSE has its `ping` events. */
+  #watch(link, beat) {
+    const { now, setTimeout, clearTimeout } = this.#runtime;
+    const tick = () => {
+      const left = link.heard + 2 * beat - now();
+      if (left <= 0) return this.#lose(link, 'silent');
+      link.timer = setTimeout(tick, Math.min(beat, left));
+      link.send?.('{"id":"ping","ping":{}}');
+    };
+    link.beat = beat;
+    clearTimeout(link.timer);
+    link.timer = setTimeout(tick, beat);
+  }
+
+  // ---- what goes out ------------------------------------------------------------------------------------------------
+
+  #flush() {
+    const link = this.#link;
+    if (!link?.open || this.#status.state !== 'open' || !this.#queue.length || this.#runtime.now() < this.#quiet_until) return;
+    if (!link.send) return void this.#post(link);
+    while (this.#queue.length) for (const entry of this.#take(1)) link.send(entry.text, entry.id);
+  }
+
+  /** Moves the head of the queue to `#sent`: up to `count` commands, together no larger than a body may be. */
+  #take(count) {
+    const taken = [];
+    const now = this.#runtime.now();
+    for (let bytes = 0; this.#queue.length && taken.length < count;) {
+      const entry = this.#queue[0];
+      bytes += size(entry.text);
+      if (taken.length && bytes > batch.size) break;
+      this.#queue.shift();
+      entry.first ??= now;
+      if (now - entry.first > key_life) {
+        entry.reject(new HailwireError('timeout', 'unanswered for so long that a repeat might store it twice'));
+        continue;
+      }
+      this.#sent.set(entry.id, entry);
+      taken.push(entry);
+    }
+    return taken;
+  }
+
+  /** One POST at a time, so that commands take effect in order; an array, so that each has an answer of its own. */
+  async #post(link) {
+    if (link.posting) return;
+    const entries = this.#take(batch.count);
+    if (!entries.length) return;
+    link.posting = true;
+    const { status, after, body } = await this.#request(link, this.#endpoint(false), {
+      method: 'POST', headers: { 'Content-Type': 'application/json' }, body: `[${entries.map((entry) => entry.text)}]`,
+    });
+    if (this.#link !== link) return;  // `#drop` has taken them back
+    link.posting = false;
+    if (status === 200 && Array.isArray(body)) body.forEach((reply) => this.#answer(reply));
+    const left = entries.filter(({ id }) => this.#sent.has(id));
+    if (left.length && (status === undefined || status === 200 || status === 408 || status === 429 || status >= 500)) {
+      this.#again(left, after);
+    } else {
+      for (const { id } of left) this.#answer({ reply: id, error: { code: body?.code ?? `http_${status}`, message: body?.detail } }, true);
+    }
+    this.#flush();
+  }
+
+  /** An answer to a command. Says so in a notice if nobody waits for it; `final` means that no repeat can help. */
+  #answer({ reply, ok, error }, final = false) {
+    const entry = this.#sent.get(reply);
+    if (!entry) return void (error && reply !== undefined && reply !== 'ping' && this.#emit('notice', { reply, error }));
+    if (error && !final && entry.body.key && passing.has(error.code) && ++entry.tries < most_tries) {
+      return this.#again([entry], (error.retry_after ?? 0) * 1000);
+    }
+    this.#sent.delete(reply);
+    if (error) return entry.reject(new HailwireError(error.code, error.message, error.retry_after));
+    if (entry.name === 'subscribe') this.#advance(entry.body.channel, ok);
+    entry.resolve(ok);
+  }
+
+  #again(entries, after = 0) {
+    const { now, random, setTimeout } = this.#runtime;
+    this.#requeue(entries);
+    const wait = after + random() * Math.min(backoff.most, backoff.first * 2 ** Math.max(0, ...entries.map(({ tries }) => tries)));
+    this.#quiet_until = now() + wait;
+    setTimeout(() => this.#flush(), wait);
+  }
+
+  #requeue(entries) {
+    const kept = [];
+    for (const entry of entries) {
+      this.#sent.delete(entry.id);
+      if (entry.body.key) kept.push(entry);
+      else entry.reject(new HailwireError('disconnected', 'the connection ended before the answer'));
+    }
+    this.#queue.unshift(...kept);
+  }
+
+  #tell(status) {
+    this.#status = status;
+    this.#emit('state', this.status);
+  }
+
+  #emit(kind, what) {
+    for (const listener of this.#listeners[kind]) {
+      // A listener's fault is its own: it is reported, and the client goes on.
+      try { listener(what); } catch (fault) { queueMicrotask(() => { throw fault; }); }
+    }
+  }
+}
+
+function read_element(text) {
+  const [epoch, offset] = text.split('.');
+  return offset === undefined ? { word: text } : { word: text, epoch, offset: Number(offset) };
+}
+
+const pick = ({ epoch, offset }) => ({ epoch, offset });
+
+function read_json(text) {
+  try { return JSON.parse(text); } catch { return undefined; }
+}
