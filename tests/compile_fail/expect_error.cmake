@@ -1,0 +1,27 @@
+# Compiles SOURCE with COMPILER. Its line `// expect: <sentence>` must appear in the errors, and no other sentence of the
+# library's own; a source that says `// expect nothing` must compile.
+file(READ "${SOURCE}" text)
+execute_process(COMMAND "${COMPILER}" -std=c++20 -fsyntax-only "-I${INCLUDE}" "${SOURCE}"
+  RESULT_VARIABLE code OUTPUT_VARIABLE output ERROR_VARIABLE output)
+
+if(text MATCHES "// expect nothing")
+  if(NOT code EQUAL 0)
+    message(FATAL_ERROR "must compile:\n${output}")
+  endif()
+  return()
+endif()
+if(NOT text MATCHES "// expect: ([^\n]+)")
+  message(FATAL_ERROR "${SOURCE} names no expected sentence")
+endif()
+set(sentence "${CMAKE_MATCH_1}")
+if(code EQUAL 0)
+  message(FATAL_ERROR "compiles, though it must not")
+endif()
+string(FIND "${output}" "${sentence}" found)
+if(found EQUAL -1)
+  message(FATAL_ERROR "the compiler does not say\n  ${sentence}\nbut\n${output}")
+endif()
+string(REPLACE "${sentence}" "" rest "${output}")
+if(rest MATCHES "error[^\n]*: hailwire: ([^\n]*)")
+  message(FATAL_ERROR "the compiler also complains of what is not missing: ${CMAKE_MATCH_1}")
+endif()

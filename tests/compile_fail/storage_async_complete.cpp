@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: BSL-1.0
+// expect nothing
+#include "hailwire/concepts.hpp"
+
+using namespace hailwire;
+
+struct subject {
+  void async_append(std::string_view, draft, append_handler done) { done(1); }
+  void async_read(std::string_view, std::uint64_t, read_limit, read_handler done) { done({}); }
+};
+
+void use() { detail::erase_storage(subject()); }

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: BSL-1.0
+#include <string>
+
+#include "catch.hpp"
+#include "hailwire/storage/memory.hpp"
+#include "hailwire/testing/storage_contract.hpp"
+#include "storage/faulty_storage.hpp"
+#include "storage/host_storage.hpp"
+
+using namespace hailwire;
+using faulty::fault;
+using testing::outcome;
+using testing::verdict;
+
+namespace {
+
+std::string names(const std::vector<outcome>& outcomes, verdict what) {
+  std::string out;
+  for (const outcome& o : outcomes)
+    if (o.what == what) out += o.name + '\n';
+  return out;
+}
+
+bool has(const std::string& text, const char* part) { return text.find(part) != text.npos; }
+
+std::atomic<std::int64_t> memory_now;
+struct memory_fixture {
+  std::unique_ptr<memory_storage> open(testing::retention keep = {0, 0, std::chrono::seconds(0)}) {
+    memory_options options;
+    if (keep.messages) options.messages = keep.messages;
+    if (keep.bytes) options.bytes = keep.bytes;
+    options.age = keep.age;
+    options.clock = [] { return memory_now.load(); };
+    return std::make_unique<memory_storage>(options);
+  }
+  std::int64_t now() const { return memory_now; }
+  void advance(std::chrono::milliseconds time) { memory_now += time.count(); }
+};
+
+template <class Storage>
+std::vector<outcome> outcomes_of(fault f) {
+  return testing::storage_contract(faulty::fixture<Storage>{f});
+}
+
+struct kill {
+  fault broken;
+  const char* obligation;  // a part of its name
+};
+
+template <class Storage, std::size_t Size>
+void check_kills(const kill (&list)[Size]) {
+  for (const kill& k : list) {
+    auto outcomes = outcomes_of<Storage>(k.broken);
+    CAPTURE(static_cast<int>(k.broken), testing::report(outcomes));
+    CHECK_FALSE(testing::fulfilled(outcomes));
+    CHECK(has(names(outcomes, verdict::failed), k.obligation));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("memory keeps the storage contract, all but restarts and later answers, which it does not offer") {
+  auto outcomes = testing::storage_contract(memory_fixture());
+  INFO(testing::report(outcomes));
+  CHECK(testing::fulfilled(outcomes));
+  CHECK(names(outcomes, verdict::not_offered) ==
+        "a key and its message are kept in one step\n"
+        "operations on one channel complete in the order in which they were started\n"
+        "every handler is called exactly once, also when the storage is destroyed\n"
+        "after a restart everything acknowledged is there, or the epoch is another\n"
+        "after a restart keys are still known\n");
+}
+
+TEST_CASE("a host's storage of two functions keeps the contract, and what is optional is reported as not offered") {
+  auto outcomes = testing::storage_contract([] { return std::make_unique<host_storage>(); });
+  INFO(testing::report(outcomes));
+  CHECK(testing::fulfilled(outcomes));
+  std::size_t passed = 0;
+  for (const outcome& o : outcomes) passed += o.what == verdict::passed;
+  CHECK(passed == 12);
+  std::string absent = names(outcomes, verdict::not_offered);
+  for (const char* part : {"epoch stays", "share an epoch", "retention", "key stores", "after a restart", "complete in the order"})
+    CHECK(has(absent, part));
+}
+
+TEST_CASE("a storage that offers everything passes everything, at once and later") {
+  for (const auto& outcomes : {outcomes_of<faulty::storage>(fault::none), outcomes_of<faulty::later_storage>(fault::none)}) {
+    INFO(testing::report(outcomes));
+    CHECK(testing::fulfilled(outcomes));
+  }
+  CHECK(names(outcomes_of<faulty::later_storage>(fault::none), verdict::not_offered).empty());
+}
+
+TEST_CASE("the contract catches a storage that breaks a single promise") {
+  constexpr kill list[] = {
+      {fault::skips_an_offset, "without a hole"},
+      {fault::repeats_an_offset, "without a hole"},
+      {fault::swaps_two, "without a hole"},
+      {fault::shows_late, "as soon as its append"},
+      {fault::forgets_the_kind, "every byte comes back"},
+      {fault::forgets_the_media_type, "every byte comes back"},
+      {fault::cuts_at_nul, "every byte comes back"},
+      {fault::forgets_the_sender, "every byte comes back"},
+      {fault::rounds_the_time, "every byte comes back"},
+      {fault::folds_case, "told apart by every byte of their names"},
+      {fault::cuts_long_names, "told apart by every byte of their names"},
+      {fault::invents_a_head, "never published to is empty"},
+      {fault::reads_make_channels, "leaves no trace"},
+      {fault::includes_since, "starting just after it"},
+      {fault::reads_above_the_head, "at or above the head"},
+      {fault::hides_the_head, "at or above the head"},
+      {fault::throws_on_empty_reads, "at or above the head"},
+      {fault::ignores_the_count, "no more messages than asked for"},
+      {fault::ignores_the_bytes, "no more bytes than asked for"},
+      {fault::returns_nothing_over_the_bytes, "no more bytes than asked for"},
+      {fault::two_epochs, "an epoch stays"},
+      {fault::renews_the_epoch, "an epoch stays"},
+      {fault::bad_epoch, "an epoch stays"},
+      {fault::shares_epochs, "no two channels share an epoch"},
+      {fault::reuses_epochs, "a log that starts anew"},
+      {fault::drops_the_newest, "from the oldest end"},
+      {fault::head_goes_back, "from the oldest end"},
+      {fault::hides_what_it_dropped, "from the oldest end"},
+      {fault::drops_too_much, "by count"},
+      {fault::drops_nothing, "by count"},
+      {fault::drops_by_bytes_too_much, "by bytes"},
+      {fault::drops_nothing, "by bytes"},
+      {fault::drops_the_big_one, "by bytes"},
+      {fault::drops_young, "by age"},
+      {fault::drops_nothing, "by age"},
+      {fault::nothing_from_below, "from below the oldest"},
+      {fault::forgets_keys, "stores its message once"},
+      {fault::stores_duplicates, "stores its message once"},
+      {fault::blind_to_conflicts, "is a conflict"},
+      {fault::stores_conflicts, "is a conflict"},
+      {fault::keys_for_all_channels, "in its own channel alone"},
+      {fault::compares_half_the_key, "keys are told apart"},
+      {fault::empty_is_a_key, "without a key"},
+      {fault::key_dies_with_message, "outlives its message"},
+      {fault::key_dies_young, "five minutes"},
+      {fault::mixes_up_threads, "different threads"},
+      {fault::loses_the_tail, "everything acknowledged is there"},
+      {fault::starts_again_at_one, "everything acknowledged is there"},
+      {fault::loses_keys, "keys are still known"},
+  };
+  check_kills<faulty::storage>(list);
+}
+
+TEST_CASE("the contract catches a storage whose later answers break a promise") {
+  constexpr kill list[] = {
+      {fault::key_after_message, "in one step"},
+      {fault::completes_out_of_order, "complete in the order"},
+      {fault::reads_overtake, "complete in the order"},
+      {fault::calls_twice, "called exactly once"},
+      {fault::forgets_at_the_end, "called exactly once"},
+  };
+  check_kills<faulty::later_storage>(list);
+}
