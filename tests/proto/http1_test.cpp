@@ -3,7 +3,9 @@
 // one byte at a time, each time from memory of exactly its size, so that a view into an earlier buffer is found out.
 #include "hailwire/proto/http1.hpp"
 
+#include <algorithm>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -365,8 +367,7 @@ TEST_CASE("takes chunked alone for a transfer coding") {
   for (auto value : {"", ",", "chunked,", ",chunked", ", chunked", "chunked, chunked", "chunked,gzip", "chunked, identity", "identity", "gzip", "xchunked", "chunkedx", "chunked;a=b", "chunk",
                      "\"chunked\"", "'chunked'", "[chunked]", "chunked chunked", "gzip chunked", "gzip, chunked, gzip", "gzip;q=\"a,chunked\"", "ch\xC3\xBCnked", "chunked\xA0"}) {
     CAPTURE(value);
-    auto said = refusal(post("Transfer-Encoding: " + std::string(value) + "\r\n"));
-    CHECK((said == "bad_request" || (said == "not_implemented" && value == "'chunked'"sv)));
+    CHECK(refusal(post("Transfer-Encoding: " + std::string(value) + "\r\n")) == "bad_request");
   }
   CHECK(refusal(post("Transfer-Encoding: gzip, chunked\r\n")) == "not_implemented");
   CHECK(refusal(post("Transfer-Encoding: identity, Chunked\r\n")) == "not_implemented");
