@@ -1,0 +1,869 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// The browser client as scripts: the test is the network and the clock, so nothing here waits for real.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { connect, transports } from '../../examples/web/hailwire.js';
+
+/** Lets every promise that can settle now do so. */
+const settle = async () => { for (let i = 0; i < 3; i++) await new Promise((done) => setImmediate(done)); };
+
+/** A network and a clock. What the client opens lands in `sockets`, `sources` and `calls`; the test answers. */
+class World {
+  time = 1000;
+  chance = 0.5;
+  timers = [];
+  sockets = [];
+  sources = [];
+  calls = [];
+  keys = 0;
+  page = new EventTarget();
+
+  get runtime() {
+    const world = this;
+    return {
+      base: 'http://host.test/page/', page: this.page,
+      now: () => this.time, random: () => this.chance, key: () => `key-${++this.keys}`,
+      setTimeout: (act, ms) => { const timer = { act, at: this.time + ms }; this.timers.push(timer); return timer; },
+      clearTimeout: (timer) => { this.timers = this.timers.filter((one) => one !== timer); },
+      fetch: (url, init) => new Promise((resolve, reject) => {
+        const call = {
+          url: new URL(url), method: init.method ?? 'GET', commands: init.body && JSON.parse(init.body),
+          answer(status, body, headers = {}) { resolve(new Response(status === 304 ? null : JSON.stringify(body), { status, headers })); return settle(); },
+          fail() { reject(new TypeError('network')); return settle(); },
+        };
+        init.signal.addEventListener('abort', () => { call.aborted = true; reject(init.signal.reason); });
+        this.calls.push(call);
+      }),
+      WebSocket: class {
+        sent = [];
+        constructor(url, protocols) { Object.assign(this, { url: new URL(url), protocols }); world.sockets.push(this); }
+        send(text) { this.sent.push(JSON.parse(text)); }
+        close(code) { this.closed = code ?? true; }
+        receive(object) { this.onmessage?.({ data: JSON.stringify(object) }); return settle(); }
+        end(code) { this.onclose?.({ code }); return settle(); }
+      },
+      EventSource: class extends EventTarget {
+        readyState = 0;
+        constructor(url) { super(); this.url = new URL(url); world.sources.push(this); }
+        close() { this.readyState = 2; }
+        receive(object, lastEventId = '') {
+          const event = Object.assign(new Event(object.channel ? 'message' : Object.keys(object)[0]), { data: JSON.stringify(object), lastEventId });
+          if (event.type === 'message') this.onmessage(event); else this.dispatchEvent(event);
+          return settle();
+        }
+        fault(readyState) { this.readyState = readyState; this.onerror(new Event('error')); return settle(); }
+      },
+    };
+  }
+
+  /** Moves the clock, running every timer on the way at its time. */
+  async pass(ms) {
+    const end = this.time + ms;
+    for (;;) {
+      const next = this.timers.filter(({ at }) => at <= end).sort((a, b) => a.at - b.at)[0];
+      if (!next) break;
+      this.timers = this.timers.filter((one) => one !== next);
+      this.time = Math.max(this.time, next.at);
+      next.act();
+      await settle();
+    }
+    this.time = end;
+    await settle();
+  }
+
+  async connect(options = {}) {
+    const live = connect({ url: '/live', channels: ['chat'], runtime: this.runtime, ...options });
+    live.heard = [];
+    live.notices = [];
+    live.states = [];
+    live.on('message', (message) => live.heard.push(message.offset ?? message.data));
+    live.on('notice', (notice) => live.notices.push(notice));
+    live.on('state', (state) => live.states.push(state));
+    await this.pass(0);
+    return live;
+  }
+
+  /** A client whose WebSocket is open at chat e1.`offset`. */
+  async connected(offset = 0, options = {}) {
+    const live = await this.connect(options);
+    await this.socket.receive(open({ chat: ['e1', offset] }));
+    assert.equal(live.status.state, 'open');
+    return live;
+  }
+
+  get socket() { return this.sockets.at(-1); }
+  get source() { return this.sources.at(-1); }
+  get call() { return this.calls.at(-1); }
+}
+
+const open = (channels, more = {}) => ({
+  open: {
+    session: 's', user: 'ada', heartbeat: 25, ...more,
+    channels: Object.fromEntries(Object.entries(channels).map(([name, [epoch, offset]]) => [name, { epoch, offset, recovered: true }])),
+  },
+});
+const message = (offset, channel = 'chat') => ({ channel, offset, at: 1, data: offset });
+const poll = (cursor, messages = [], more = {}) => ({ messages, notices: [], cursor, ...more });
+const since = (link) => link.url.searchParams.get('since');
+/** A promise whose rejection is looked at later. */
+const quiet = (promise) => { promise.catch(() => {}); return promise; };
+const named = (socket, name) => socket.sent.filter((command) => name in command);
+
+// ---- the cursor
+
+test('asks for the channels in order, from where the caller says, with the caller\'s parameters', async () => {
+  const world = new World();
+  const live = await world.connect({ channels: ['a b', '@ada'], since: 'e1.7,latest', params: () => ({ user: 'ada' }) });
+  assert.equal(world.socket.url.href, 'ws://host.test/live?channel=a+b&channel=%40ada&since=e1.7%2Clatest&user=ada');
+  assert.deepEqual(world.socket.protocols, ['hailwire.v1']);
+  assert.equal(live.cursor, 'e1.7,latest');
+});
+
+test('one word stands for every channel', async () => {
+  const world = new World();
+  const live = await world.connect({ channels: ['a', 'b'], since: 'earliest' });
+  assert.equal(live.cursor, 'earliest,earliest');
+});
+
+test('builds the cursor from open, messages and gaps', async () => {
+  const world = new World();
+  const live = await world.connect({ channels: ['chat', 'news'] });
+  await world.socket.receive(open({ chat: ['e1', 41], news: ['n1', 0] }));
+  assert.equal(live.cursor, 'e1.41,n1.0');
+  await world.socket.receive(message(42));
+  await world.socket.receive(message(1, 'news'));
+  assert.equal(live.cursor, 'e1.42,n1.1');
+  await world.socket.receive({ gap: { channel: 'chat', reason: 'trimmed', epoch: 'e1', next: 105 } });
+  assert.equal(live.cursor, 'e1.104,n1.1');
+  await world.socket.receive({ gap: { channel: 'news', reason: 'epoch', epoch: 'n2', next: 1 } });
+  assert.equal(live.cursor, 'e1.104,n2.0');
+  assert.equal(live.counts.gaps, 2);
+});
+
+test('drops a message whose offset is not above the last of that channel in that epoch', async () => {
+  const world = new World();
+  const live = await world.connected(5);
+  for (const offset of [6, 5, 6, 7, 1]) await world.socket.receive(message(offset));
+  assert.deepEqual(live.heard, [6, 7]);
+  assert.equal(live.counts.duplicates, 3);
+  await world.socket.receive({ gap: { channel: 'chat', reason: 'epoch', epoch: 'e2', next: 1 } });
+  await world.socket.receive(message(1));
+  assert.deepEqual(live.heard, [6, 7, 1]);
+});
+
+test('a gap may take the position back within an epoch', async () => {
+  const world = new World();
+  const live = await world.connected(50);
+  await world.socket.receive({ gap: { channel: 'chat', reason: 'epoch', epoch: 'e1', next: 10 } });
+  await world.socket.receive(message(10));
+  assert.deepEqual(live.heard, [10]);
+});
+
+test('delivers an ephemeral message every time, and leaves the cursor alone', async () => {
+  const world = new World();
+  const live = await world.connected(3);
+  await world.socket.receive({ channel: 'chat', at: 1, data: 'typing' });
+  await world.socket.receive({ channel: 'chat', at: 1, data: 'typing' });
+  assert.deepEqual(live.heard, ['typing', 'typing']);
+  assert.equal(live.cursor, 'e1.3');
+});
+
+test('a message says its epoch', async () => {
+  const world = new World();
+  const live = await world.connected(3);
+  let heard;
+  live.on('message', (one) => { heard = one; });
+  await world.socket.receive(message(4));
+  assert.equal(heard.epoch, 'e1');
+});
+
+test('a listener that throws is reported, and the next message still comes', async () => {
+  const world = new World();
+  const live = await world.connected();
+  const faults = [];
+  const hear = (fault) => faults.push(fault.message);
+  const others = process.listeners('uncaughtException');
+  process.removeAllListeners('uncaughtException').on('uncaughtException', hear);
+  const off = live.on('message', () => { throw new Error('mine'); });
+  await world.socket.receive(message(1));
+  off();
+  await world.socket.receive(message(2));
+  process.removeListener('uncaughtException', hear);
+  for (const other of others) process.on('uncaughtException', other);
+  assert.deepEqual(live.heard, [1, 2]);
+  assert.deepEqual(faults, ['mine']);
+});
+
+// ---- coming back
+
+test('resumes at the cursor on whatever transport comes next', async () => {
+  const world = new World();
+  const live = await world.connected(0);
+  for (const offset of [1, 2, 3]) await world.socket.receive(message(offset));
+  live.use('sse');
+  await settle();
+  assert.equal(world.sockets[0].closed, 1000);
+  assert.equal(since(world.source), 'e1.3');
+  await world.source.receive(open({ chat: ['e1', 3] }), 'e1.3');
+  await world.source.receive(message(4), 'e1.4');
+  live.use('long_poll');
+  await settle();
+  assert.equal(world.source.readyState, 2);
+  assert.equal(since(world.call), 'e1.4');
+  await world.call.answer(200, poll('e1.5', [message(4), message(5)]));
+  live.use('short_poll');
+  await settle();
+  assert.equal(since(world.call), 'e1.5');
+  assert.deepEqual(live.heard, [1, 2, 3, 4, 5]);
+  assert.equal(live.counts.duplicates, 1);
+});
+
+test('what an abandoned link still brings is not heard', async () => {
+  const world = new World();
+  const live = await world.connected(0);
+  const old = world.socket;
+  const hear = old.onmessage;
+  live.use('short_poll');
+  await settle();
+  hear({ data: JSON.stringify(message(1)) });
+  assert.deepEqual(live.heard, []);
+  const late = world.call;
+  live.use('sse');
+  await late.answer(200, poll('e1.9', [message(9)]));
+  assert.equal(late.aborted, true);
+  assert.deepEqual(live.heard, []);
+  assert.equal(since(world.source), 'e1.0');
+});
+
+test('waits a random time below an exponential bound, which stops at 30 seconds', async () => {
+  for (const chance of [0, 0.5, 0.999]) {
+    const world = new World();
+    world.chance = chance;
+    const live = await world.connect({ transports: ['short_poll'] });
+    for (let attempt = 0; attempt < 10; attempt++) {
+      const asked = world.calls.length;
+      await world.call.fail();
+      const { state, reason, retryIn } = live.status;
+      const bound = Math.min(30_000, 500 * 2 ** attempt);
+      assert.deepEqual([state, reason, retryIn], ['waiting', 'unreachable', Math.round(chance * bound)]);
+      await world.pass(Math.max(0, chance * bound - 1));
+      if (chance) assert.equal(world.calls.length, asked, 'comes back no earlier');
+      await world.pass(1);
+      assert.equal(world.calls.length, asked + 1, 'and no later');
+    }
+  }
+});
+
+test('a link that held starts the waits anew, one that fell over at once does not', async () => {
+  const world = new World();
+  const live = await world.connected();
+  const come_back = async () => {
+    await world.pass(live.status.retryIn + 1);
+    await world.socket.receive(open({ chat: ['e1', 0] }));
+  };
+  const waits = [];
+  for (const lived of [0, 0, 0, 6000, 0]) {
+    await world.pass(lived);
+    await world.socket.end(1006);
+    waits.push(live.status.retryIn);
+    await come_back();
+  }
+  assert.deepEqual(waits, [250, 500, 1000, 250, 500]);
+  assert.equal(live.counts.connections, 6);
+});
+
+test('bye says when and where to come back', async () => {
+  const world = new World();
+  const live = await world.connected(4);
+  await world.socket.receive({ bye: { code: 'draining', reconnect: true, after: [2000, 4000], url: 'http://other.test/live2' } });
+  assert.deepEqual([live.status.state, live.status.reason, live.status.retryIn], ['waiting', 'draining', 3000]);
+  await world.pass(2999);
+  assert.equal(world.sockets.length, 1);
+  await world.pass(1);
+  assert.equal(world.socket.url.href, 'ws://other.test/live2?channel=chat&since=e1.4');
+});
+
+test('forgets the address of a bye that does not answer', async () => {
+  const world = new World();
+  const live = await world.connected(4, { transports: ['websocket'] });
+  await world.socket.receive({ bye: { code: 'draining', after: [0, 0], url: 'http://other.test/live2' } });
+  await world.pass(0);
+  await world.socket.end(1006);
+  assert.equal(world.call.url.host, 'other.test');
+  await world.call.fail();
+  await world.pass(live.status.retryIn + 1);
+  assert.equal(world.socket.url.host, 'host.test');
+});
+
+test('a bye without reconnect is for good, and a poll\'s bye comes after its messages', async () => {
+  const world = new World();
+  const live = await world.connect({ since: 'e1.0', transports: ['short_poll'] });
+  await world.call.answer(200, poll('e1.1', [message(1)], { notices: [{ bye: { code: 'forbidden', reconnect: false } }] }));
+  assert.deepEqual(live.heard, [1]);
+  assert.equal(live.cursor, 'e1.1');
+  assert.deepEqual([live.status.state, live.status.reason], ['stopped', 'forbidden']);
+  await world.pass(100_000);
+  assert.equal(world.calls.length, 1);
+});
+
+test('waits at least as long as Retry-After', async () => {
+  for (const status of [429, 503]) {
+    const world = new World();
+    const live = await world.connect({ transports: ['long_poll'] });
+    await world.call.answer(status, { code: 'overloaded' }, { 'Retry-After': '7' });
+    assert.deepEqual([live.status.state, live.status.reason, live.status.retryIn], ['waiting', 'overloaded', 7250]);
+  }
+});
+
+test('401 and 403 end it, whatever the transport, and say why', async () => {
+  for (const name of transports) {
+    for (const [status, code] of [[401, 'unauthenticated'], [403, 'forbidden']]) {
+      const world = new World();
+      const live = await world.connect({ transports: [name] });
+      if (name === 'websocket') await world.socket.end(1006);
+      if (name === 'sse') await world.source.fault(2);
+      await world.call.answer(status, { code });
+      assert.deepEqual([live.status.state, live.status.reason], ['stopped', code], `${name} ${status}`);
+      await world.pass(1e6);
+      assert.equal(world.calls.length, 1);
+      await assert.rejects(live.publish('chat', 1), { code: 'closed' });
+    }
+  }
+});
+
+test('closes 1000, 4401 and 4403 end it, the others do not', async () => {
+  const ends = { 1000: 'closed', 4401: 'unauthenticated', 4403: 'forbidden' };
+  for (const code of [1000, 1001, 1002, 1006, 1007, 1008, 1009, 1011, 1012, 1013, 4401, 4403, 4408, 4429]) {
+    const world = new World();
+    const live = await world.connected();
+    await world.socket.end(code);
+    if (ends[code]) assert.deepEqual([live.status.state, live.status.reason], ['stopped', ends[code]]);
+    else assert.equal(live.status.state, 'waiting', `after ${code}`);
+    await world.pass(60_000);
+    assert.equal(world.sockets.length > 1, !ends[code], `after ${code}`);
+  }
+});
+
+test('stays away after its own close', async () => {
+  const world = new World();
+  const live = await world.connected();
+  live.close();
+  assert.equal(world.socket.closed, 1000);
+  await world.pass(1e6);
+  assert.equal(world.sockets.length, 1);
+  assert.equal(world.timers.length, 0);
+  live.resume();
+  assert.equal(live.status.state, 'stopped');
+});
+
+// ---- from transport to transport
+
+test('falls from WebSocket to SSE to long poll to short poll, asking why by one short poll each time', async () => {
+  const world = new World();
+  const live = await world.connect({ since: 'e1.0' });
+  await world.socket.end(1006);
+  assert.equal(world.calls.length, 1);
+  assert.equal(world.call.url.searchParams.has('wait'), false);
+  await world.call.answer(200, poll('e1.2', [message(1), message(2)]));
+  assert.deepEqual(live.heard, [1, 2], 'what that poll brought is not wasted');
+  assert.equal(since(world.source), 'e1.2');
+  await world.source.fault(2);
+  await world.call.answer(200, poll('e1.2'));
+  assert.equal(world.calls.length, 3);
+  assert.equal(world.call.url.searchParams.get('wait'), '0');
+  await world.call.answer(406, { code: 'not_acceptable' });
+  assert.equal(world.calls.length, 4);
+  assert.equal(world.call.url.searchParams.has('wait'), false);
+  await world.call.answer(200, poll('e1.2'));
+  assert.deepEqual([live.status.state, live.status.transport], ['open', 'short_poll']);
+});
+
+test('falls when a handshake neither succeeds nor fails', async () => {
+  const world = new World();
+  const live = await world.connect();
+  await world.pass(10_000);
+  assert.equal(world.socket.closed, 1000);
+  await world.call.answer(200, poll('e1.0'));
+  assert.equal(world.sources.length, 1);
+  assert.equal(live.status.transport, 'sse');
+});
+
+test('does not fall when the server is not there at all', async () => {
+  const world = new World();
+  const live = await world.connect();
+  await world.socket.end(1006);
+  await world.call.fail();
+  assert.deepEqual([live.status.state, live.status.transport], ['waiting', 'websocket']);
+  await world.pass(250);
+  assert.equal(world.sockets.length, 2);
+});
+
+test('a transport that worked before is tried again before it is given up', async () => {
+  const world = new World();
+  const live = await world.connected();
+  await world.socket.end(1006);
+  for (let attempt = 1; attempt < 3; attempt++) {
+    await world.pass(live.status.retryIn + 1);
+    await world.socket.end(1006);
+    await world.call.answer(200, poll('e1.0'));
+    assert.equal(live.status.state, 'waiting');
+  }
+  await world.pass(live.status.retryIn + 1);
+  await world.socket.end(1006);
+  await world.call.answer(200, poll('e1.0'));
+  assert.equal(live.status.transport, 'sse');
+});
+
+test('a transport named alone is kept, with waits between', async () => {
+  const world = new World();
+  const live = await world.connect({ transports: ['websocket'] });
+  for (let i = 0; i < 5; i++) {
+    await world.socket.end(1006);
+    await world.call.answer(426, { code: 'upgrade_required' });
+    assert.deepEqual([live.status.state, live.status.transport], ['waiting', 'websocket']);
+    await world.pass(live.status.retryIn + 1);
+  }
+  assert.equal(world.sources.length, 0);
+});
+
+test('after all have failed it waits, then starts at the top', async () => {
+  const world = new World();
+  const live = await world.connect({ transports: ['long_poll', 'short_poll'] });
+  await world.call.answer(404, { code: 'not_found' });
+  await world.call.answer(404, { code: 'not_found' });
+  assert.equal(live.status.state, 'waiting');
+  await world.pass(250);
+  assert.equal(world.call.url.searchParams.get('wait'), '0');
+});
+
+// ---- each transport
+
+test('WebSocket: pings every heartbeat, and takes two without a byte for death', async () => {
+  const world = new World();
+  const live = await world.connected();
+  await world.pass(25_000);
+  assert.equal(named(world.socket, 'ping').length, 1);
+  await world.socket.receive({ reply: 'ping', ok: {} });
+  await world.pass(49_000);
+  assert.equal(live.status.state, 'open');
+  assert.deepEqual(live.notices.filter((notice) => 'reply' in notice), []);
+  await world.pass(1000);
+  assert.deepEqual([live.status.state, live.status.reason], ['waiting', 'silent']);
+});
+
+test('SSE: two heartbeats without an event are death, a ping event is life', async () => {
+  const world = new World();
+  const live = await world.connect({ transports: ['sse'] });
+  await world.source.receive(open({ chat: ['e1', 0] }, { heartbeat: 10 }));
+  for (let i = 0; i < 5; i++) {
+    await world.pass(10_000);
+    await world.source.receive({ ping: {} });
+  }
+  assert.equal(live.status.state, 'open');
+  await world.pass(20_000);
+  assert.deepEqual([live.status.state, live.status.reason], ['waiting', 'silent']);
+  assert.equal(world.source.readyState, 2);
+});
+
+test('SSE: the first way back is the EventSource\'s own, which knows retry; the second failure is ours', async () => {
+  const world = new World();
+  const live = await world.connect({ transports: ['sse'] });
+  await world.source.receive(open({ chat: ['e1', 0] }), 'e1.0');
+  await world.source.receive(message(1), 'e1.1');
+  await world.source.fault(0);
+  assert.equal(live.status.state, 'waiting');
+  assert.equal(world.source.readyState, 0);
+  await world.pass(9000);
+  await world.source.receive(open({ chat: ['e1', 1] }), 'e1.1');
+  await world.source.receive(message(2), 'e1.2');
+  assert.equal(live.status.state, 'open');
+  assert.equal(live.counts.connections, 2);
+  await world.source.fault(0);
+  await world.source.fault(0);
+  assert.deepEqual([live.status.state, live.status.retryIn], ['waiting', 250]);
+  await world.pass(250);
+  assert.equal(world.sources.length, 2);
+  assert.equal(since(world.source), 'e1.2');
+  assert.deepEqual(live.heard, [1, 2]);
+});
+
+test('SSE: an open event of EventSource itself is not the server\'s', async () => {
+  const world = new World();
+  const live = await world.connect({ transports: ['sse'] });
+  world.source.dispatchEvent(new Event('open'));
+  assert.equal(live.status.state, 'connecting');
+});
+
+test('long poll: asks at once, then is held, and again as soon as it is answered', async () => {
+  const world = new World();
+  const live = await world.connect({ transports: ['long_poll'] });
+  await world.call.answer(200, poll('e1.3'));
+  assert.equal(live.status.state, 'open');
+  await world.pass(0);
+  assert.equal(world.call.url.searchParams.get('wait'), '25');
+  assert.equal(since(world.call), 'e1.3');
+  await world.pass(25_000);
+  await world.call.answer(200, poll('e1.4', [message(4)]));
+  await world.pass(0);
+  assert.equal(since(world.call), 'e1.4');
+  assert.deepEqual(live.heard, [4]);
+});
+
+test('long poll: does not spin where nobody holds polls', async () => {
+  const world = new World();
+  await world.connect({ transports: ['long_poll'] });
+  await world.call.answer(200, poll('e1.3'));
+  await world.pass(0);
+  await world.call.answer(304);
+  const asked = world.calls.length;
+  await world.pass(1999);
+  assert.equal(world.calls.length, asked);
+  await world.pass(1);
+  assert.equal(world.calls.length, asked + 1);
+});
+
+test('long poll: an answer that never comes is asked again from the same place', async () => {
+  const world = new World();
+  const live = await world.connect({ transports: ['long_poll'] });
+  await world.call.answer(200, poll('e1.3'));
+  await world.pass(0);
+  await world.pass(35_000);
+  assert.equal(world.call.aborted, true);
+  assert.equal(live.status.state, 'waiting');
+  await world.pass(live.status.retryIn + 1);
+  assert.equal(since(world.call), 'e1.3');
+});
+
+test('short poll: asks at its interval, and at once while there is more', async () => {
+  const world = new World();
+  const live = await world.connect({ transports: ['short_poll'], interval: 5000, since: 'earliest' });
+  await world.call.answer(200, poll('e1.2', [message(1), message(2)], { more: true }));
+  await world.pass(0);
+  assert.equal(since(world.call), 'e1.2');
+  await world.call.answer(200, poll('e1.3', [message(3)]));
+  await world.pass(4999);
+  assert.equal(world.calls.length, 2);
+  await world.pass(1);
+  assert.equal(world.calls.length, 3);
+  assert.deepEqual(live.heard, [1, 2, 3]);
+});
+
+test('a poll\'s gap counts before its messages', async () => {
+  const world = new World();
+  const live = await world.connect({ transports: ['short_poll'], since: 'e0.90' });
+  const gap = { gap: { channel: 'chat', reason: 'epoch', epoch: 'e1', next: 1 } };
+  await world.call.answer(200, poll('e1.2', [message(1), message(2)], { notices: [gap] }));
+  assert.deepEqual(live.heard, [1, 2]);
+  assert.deepEqual(live.notices, [gap]);
+});
+
+test('an answer that is no answer is a lost connection, not a crash', async () => {
+  for (const text of ['', 'x', '[1', 'null', '7']) {
+    const world = new World();
+    const live = await world.connected();
+    world.socket.onmessage({ data: text });
+    assert.deepEqual([live.status.state, live.status.reason], ['waiting', 'bad_answer']);
+  }
+  const world = new World();
+  const live = await world.connect({ transports: ['short_poll'] });
+  await world.call.answer(200, { hotel: 'please log in' });
+  assert.equal(live.status.state, 'waiting');
+});
+
+// ---- commands
+
+test('WebSocket: a publish carries a key, and its answer is its promise', async () => {
+  const world = new World();
+  const live = await world.connected();
+  const done = live.publish('chat', { text: 'hi' }, { type: 'note' });
+  assert.deepEqual(world.socket.sent, [{ id: 1, publish: { channel: 'chat', data: { text: 'hi' }, type: 'note', key: 'key-1' } }]);
+  await world.socket.receive({ reply: 1, ok: { epoch: 'e1', offset: 1 } });
+  assert.deepEqual(await done, { epoch: 'e1', offset: 1 });
+});
+
+test('an error is a rejection with its code', async () => {
+  const world = new World();
+  const live = await world.connected();
+  const done = quiet(live.publish('chat', 1));
+  await world.socket.receive({ reply: 1, error: { code: 'rate_limited', message: 'slow down', retry_after: 3 } });
+  await assert.rejects(done, { name: 'HailwireError', code: 'rate_limited', message: 'slow down', retryAfter: 3 });
+});
+
+test('what waits for a connection is sent in order once there is one', async () => {
+  const world = new World();
+  const live = await world.connect();
+  for (const n of [1, 2, 3]) live.publish('chat', n);
+  assert.deepEqual(world.socket.sent, []);
+  await world.socket.receive(open({ chat: ['e1', 0] }));
+  assert.deepEqual(world.socket.sent.map(({ publish }) => publish.data), [1, 2, 3]);
+});
+
+test('an unanswered publish is sent again with its key after a reconnect, an answered one is not', async () => {
+  const world = new World();
+  const live = await world.connected();
+  const done = [live.publish('chat', 1), live.publish('chat', 2), live.publish('chat', 3)];
+  await world.socket.receive({ reply: 1, ok: { epoch: 'e1', offset: 1 } });
+  await world.socket.end(1006);
+  live.publish('chat', 4);
+  await world.pass(live.status.retryIn + 1);
+  await world.socket.receive(open({ chat: ['e1', 1] }));
+  assert.deepEqual(world.socket.sent.map(({ publish }) => [publish.data, publish.key]), [[2, 'key-2'], [3, 'key-3'], [4, 'key-4']]);
+  await world.socket.receive({ reply: 2, ok: { epoch: 'e1', offset: 2 } });
+  await world.socket.receive({ reply: 3, ok: { epoch: 'e1', offset: 3 } });
+  assert.deepEqual((await Promise.all(done)).map(({ offset }) => offset), [1, 2, 3]);
+});
+
+test('what the server could not bear is not sent again: the last before 1002, 1007, 1008, 1009', async () => {
+  for (const [code, word] of [[1002, 'protocol_error'], [1007, 'invalid_utf8'], [1008, 'policy'], [1009, 'too_large']]) {
+    const world = new World();
+    const live = await world.connected();
+    live.publish('chat', 'fine');
+    const bad = quiet(live.publish('chat', 'bad'));
+    await world.socket.end(code);
+    await assert.rejects(bad, { code: word });
+    await world.pass(live.status.retryIn + 1);
+    await world.socket.receive(open({ chat: ['e1', 0] }));
+    assert.deepEqual(world.socket.sent.map(({ publish }) => publish.data), ['fine']);
+  }
+});
+
+test('a command that is no publish, and an ephemeral one, is not repeated', async () => {
+  const world = new World();
+  const live = await world.connected();
+  const lost = [live.command('history', { channel: 'chat' }), live.publish('chat', 'typing', { ephemeral: true })].map(quiet);
+  assert.equal('key' in world.socket.sent[1].publish, false);
+  await world.socket.end(1006);
+  for (const one of lost) await assert.rejects(one, { code: 'disconnected' });
+  await world.pass(live.status.retryIn + 1);
+  await world.socket.receive(open({ chat: ['e1', 0] }));
+  assert.deepEqual(world.socket.sent, []);
+});
+
+test('an outcome that is not known is settled by repeating with the same key, within limits', async () => {
+  const world = new World();
+  const live = await world.connected();
+  const done = quiet(live.publish('chat', 1));
+  for (let tries = 1; tries <= 5; tries++) {
+    const sent = named(world.socket, 'publish');
+    assert.deepEqual(sent.at(-1).publish, { channel: 'chat', data: 1, key: 'key-1' });
+    assert.equal(sent.length, tries);
+    await world.socket.receive({ reply: 1, error: { code: 'internal', message: 'disk' } });
+    await world.pass(15_000);
+    await world.socket.receive({ ping: {} });
+  }
+  await assert.rejects(done, { code: 'internal' });
+});
+
+test('a publish is not repeated once its key may be forgotten', async () => {
+  const world = new World();
+  const live = await world.connected();
+  const done = quiet(live.publish('chat', 1));
+  live.cut();
+  await world.pass(300_000);
+  live.resume();
+  await world.socket.receive(open({ chat: ['e1', 0] }));
+  await assert.rejects(done, { code: 'timeout' });
+  assert.deepEqual(world.socket.sent, []);
+});
+
+test('more than 256 unanswered commands are refused', async () => {
+  const world = new World();
+  const live = await world.connect();
+  const waiting = Array.from({ length: 256 }, (_, i) => quiet(live.publish('chat', i)));
+  await assert.rejects(live.publish('chat', 256), { code: 'overloaded' });
+  live.close();
+  for (const one of waiting) await assert.rejects(one, { code: 'closed' });
+});
+
+test('over HTTP one POST at a time carries what waits, each with its answer', async () => {
+  const world = new World();
+  const live = await world.connect({ transports: ['sse'], params: { user: 'ada' } });
+  await world.source.receive(open({ chat: ['e1', 0] }));
+  const done = [1, 2, 3].map((n) => quiet(live.publish('chat', n)));
+  assert.equal(world.calls.length, 1);
+  const [first] = world.calls;
+  assert.deepEqual([first.method, first.url.href, first.commands.length], ['POST', 'http://host.test/live?user=ada', 1]);
+  await first.answer(200, [{ reply: 1, ok: { epoch: 'e1', offset: 1 } }]);
+  assert.deepEqual(world.call.commands.map(({ publish }) => publish.data), [2, 3]);
+  await world.call.answer(200, [{ reply: 2, error: { code: 'forbidden' } }, { reply: 3, ok: { epoch: 'e1', offset: 2 } }]);
+  assert.equal((await done[0]).offset, 1);
+  await assert.rejects(done[1], { code: 'forbidden' });
+  assert.equal((await done[2]).offset, 2);
+});
+
+test('a POST carries at most 64 commands and 64 KiB', async () => {
+  const world = new World();
+  const live = await world.connect({ transports: ['sse'] });
+  for (let i = 0; i < 100; i++) quiet(live.publish('chat', i));
+  for (let i = 0; i < 3; i++) quiet(live.publish('chat', 'x'.repeat(40_000)));
+  await world.source.receive(open({ chat: ['e1', 0] }));
+  const sizes = [];
+  for (let asked = 0; asked < world.calls.length; asked++) {
+    const { commands } = world.call;
+    sizes.push(commands.length);
+    await world.call.answer(200, commands.map(({ id }) => ({ reply: id, ok: {} })));
+  }
+  assert.deepEqual(sizes, [64, 37, 1, 1]);
+});
+
+test('a POST that fails on the way is repeated with the same keys', async () => {
+  for (const fail of [(call) => call.fail(), (call) => call.answer(502, {}), (call) => call.answer(503, {}, { 'Retry-After': '2' })]) {
+    const world = new World();
+    const live = await world.connect({ transports: ['sse'] });
+    await world.source.receive(open({ chat: ['e1', 0] }));
+    const done = live.publish('chat', 1);
+    const first = world.call;
+    await fail(first);
+    assert.equal(world.calls.length, 1);
+    await world.pass(3000);
+    assert.equal(world.calls.length, 2);
+    assert.deepEqual(world.call.commands, first.commands);
+    await world.call.answer(200, [{ reply: 1, ok: { epoch: 'e1', offset: 1 } }]);
+    assert.equal((await done).offset, 1);
+  }
+});
+
+test('a POST that is refused whole is refused for each', async () => {
+  const world = new World();
+  const live = await world.connect({ transports: ['sse'] });
+  await world.source.receive(open({ chat: ['e1', 0] }));
+  const done = quiet(live.publish('chat', 1));
+  await world.call.answer(413, { code: 'too_large' });
+  await assert.rejects(done, { code: 'too_large' });
+});
+
+test('a publish begun by POST is finished over the next WebSocket with the same key', async () => {
+  const world = new World();
+  const live = await world.connect({ transports: ['sse'] });
+  await world.source.receive(open({ chat: ['e1', 0] }));
+  const done = live.publish('chat', 1);
+  const post = world.call;
+  live.use('websocket');
+  await settle();
+  assert.equal(post.aborted, true);
+  await world.socket.receive(open({ chat: ['e1', 0] }));
+  assert.deepEqual(world.socket.sent, post.commands);
+  await world.socket.receive({ reply: 1, ok: { epoch: 'e1', offset: 1 } });
+  assert.equal((await done).offset, 1);
+});
+
+// ---- channels that come and go
+
+test('WebSocket: follows and leaves channels by command', async () => {
+  const world = new World();
+  const live = await world.connected();
+  live.follow('news', 'earliest');
+  assert.deepEqual(world.socket.sent, [{ id: 1, subscribe: { channel: 'news', since: 'earliest' } }]);
+  await world.socket.receive({ reply: 1, ok: { epoch: 'n1', offset: 4, recovered: true } });
+  await world.socket.receive(message(5, 'news'));
+  assert.equal(live.cursor, 'e1.0,n1.5');
+  live.unfollow('news');
+  await world.socket.receive(message(6, 'news'));
+  assert.deepEqual(live.heard, [5]);
+  assert.deepEqual(named(world.socket, 'unsubscribe').length, 1);
+  assert.equal(live.cursor, 'e1.0');
+});
+
+test('WebSocket: a channel that is refused is left out of the next URL', async () => {
+  const world = new World();
+  const live = await world.connected();
+  live.follow('secret');
+  await world.socket.receive({ reply: 1, error: { code: 'forbidden', message: 'no' } });
+  assert.deepEqual(live.notices.at(-1), { closed: { channel: 'secret', code: 'forbidden', message: 'no' } });
+  assert.deepEqual(live.channels, ['chat']);
+});
+
+test('a channel whose subscribe went unanswered is in the next URL', async () => {
+  const world = new World();
+  const live = await world.connected();
+  live.follow('news');
+  await world.socket.end(1006);
+  await world.pass(live.status.retryIn + 1);
+  assert.deepEqual(world.socket.url.searchParams.getAll('channel'), ['chat', 'news']);
+  assert.equal(since(world.socket), 'e1.0,latest');
+});
+
+test('over HTTP a channel more is a new URL', async () => {
+  const world = new World();
+  const live = await world.connect({ transports: ['sse'] });
+  await world.source.receive(open({ chat: ['e1', 7] }));
+  live.follow('news');
+  await settle();
+  assert.deepEqual(world.source.url.searchParams.getAll('channel'), ['chat', 'news']);
+  assert.equal(since(world.source), 'e1.7,latest');
+});
+
+test('what the host changes is followed', async () => {
+  const world = new World();
+  const live = await world.connected();
+  await world.socket.receive({ followed: { news: { epoch: 'n1', offset: 3, recovered: true } } });
+  await world.socket.receive({ closed: { channel: 'chat', code: 'forbidden' } });
+  assert.equal(live.cursor, 'n1.3');
+});
+
+// ---- the page's own life
+
+test('cut hears and says nothing until it resumes', async () => {
+  const world = new World();
+  const live = await world.connected();
+  const hear = world.socket.onmessage;
+  live.cut();
+  assert.equal(world.socket.closed, undefined, 'no goodbye');
+  hear({ data: JSON.stringify(message(1)) });
+  live.publish('chat', 'later');
+  await world.pass(100_000);
+  assert.deepEqual(live.heard, []);
+  assert.deepEqual(world.sockets.length, 1);
+  live.resume();
+  assert.equal(world.sockets[0].closed, 1000);
+  assert.equal(since(world.socket), 'e1.0');
+  await world.socket.receive(open({ chat: ['e1', 0] }));
+  await world.socket.receive(message(1));
+  assert.deepEqual(live.heard, [1]);
+  assert.deepEqual(world.socket.sent.map(({ publish }) => publish.data), ['later']);
+});
+
+test('closes on pagehide and resumes on pageshow, but not what was cut', async () => {
+  const world = new World();
+  const live = await world.connected();
+  world.page.dispatchEvent(new Event('pagehide'));
+  assert.equal(world.socket.closed, 1000);
+  assert.deepEqual([live.status.state, live.status.reason], ['offline', 'hidden']);
+  await world.pass(100_000);
+  assert.equal(world.sockets.length, 1);
+  world.page.dispatchEvent(new Event('pageshow'));
+  assert.equal(world.sockets.length, 2);
+  live.cut();
+  world.page.dispatchEvent(new Event('pagehide'));
+  world.page.dispatchEvent(new Event('pageshow'));
+  assert.equal(live.status.state, 'offline');
+});
+
+test('comes back at once when the browser is online again', async () => {
+  const world = new World();
+  const live = await world.connected();
+  await world.socket.end(1006);
+  world.page.dispatchEvent(new Event('online'));
+  assert.equal(world.sockets.length, 2);
+  assert.equal(live.status.state, 'connecting');
+});
+
+test('counts requests, bytes and messages of each transport', async () => {
+  const world = new World();
+  const live = await world.connected();
+  await world.socket.receive(message(1));
+  const text = JSON.stringify({ channel: 'chat', offset: 2, at: 1, data: 'ü'.repeat(100) });
+  const { received } = live.costs.websocket;
+  world.socket.onmessage({ data: text });
+  assert.equal(live.costs.websocket.received - received, Buffer.byteLength(text) + 4, 'UTF-8 and a frame head of four bytes');
+  assert.deepEqual([live.costs.websocket.requests, live.costs.websocket.messages], [1, 2]);
+  live.use('short_poll');
+  await settle();
+  const body = poll('e1.3', [message(3)]);
+  await world.call.answer(200, body);
+  assert.deepEqual([live.costs.short_poll.requests, live.costs.short_poll.messages], [1, 1]);
+  assert.ok(live.costs.short_poll.received >= JSON.stringify(body).length);
+  assert.equal(live.costs.sse.requests, 0);
+});
