@@ -71,26 +71,6 @@ struct member {
 
 namespace detail {
 
-/// The size of the UTF-8 character at `p`, whose first byte is over 0x7F; 0 when there is none (RFC 3629, section 4).
-inline std::size_t multibyte_size(const char* p, const char* end) noexcept {
-  auto left = static_cast<std::size_t>(end - p);
-  auto at = [p](std::size_t i) { return static_cast<unsigned char>(p[i]); };
-  auto follows = [&](std::size_t i) { return (at(i) & 0xC0) == 0x80; };
-  unsigned first = at(0);
-  if (first < 0xC2) return 0;
-  if (first < 0xE0) return left >= 2 && follows(1) ? 2 : 0;
-  if (first < 0xF0) {
-    if (left < 3 || !follows(1) || !follows(2)) return 0;
-    if (first == 0xE0 && at(1) < 0xA0) return 0;  // a shorter form exists
-    if (first == 0xED && at(1) > 0x9F) return 0;  // surrogates
-    return 3;
-  }
-  if (first > 0xF4 || left < 4 || !follows(1) || !follows(2) || !follows(3)) return 0;
-  if (first == 0xF0 && at(1) < 0x90) return 0;
-  if (first == 0xF4 && at(1) > 0x8F) return 0;  // over U+10FFFF
-  return 4;
-}
-
 /// The first byte of [p, end) that is `"`, `\`, a control character or, with `high`, not ASCII; `end` if there is none.
 template <bool high>
 inline const char* skip_clean(const char* p, const char* end) noexcept {
@@ -389,9 +369,10 @@ inline bool has_duplicates(const std::vector<member>& members) {
 
 /// Whether the member's name, escapes resolved, is `decoded`. A name with a lone surrogate is equal to nothing.
 inline bool name_is(const member& m, std::string_view decoded) {
-  if (m.name.find('\\') == m.name.npos) return m.name == decoded;
-  // An escape is never shorter than its character, and at most six times as long.
+  // An escape is longer than its character, up to six times: only a name of the same size can be equal without one.
   if (m.name.size() < decoded.size() || m.name.size() / 6 > decoded.size()) return false;
+  bool escapes = m.name.find('\\') != m.name.npos;
+  if (!escapes || m.name.size() == decoded.size()) return !escapes && m.name == decoded;
   std::string name;
   return detail::append_unescaped(name, m.name) && name == decoded;
 }

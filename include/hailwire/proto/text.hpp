@@ -55,6 +55,27 @@ inline std::optional<std::uint64_t> parse_decimal(std::string_view s, std::uint6
   return n;
 }
 
+/// The size of the UTF-8 character of several bytes that [p, end) begins with: 2–4, or 0 when it begins with none or only
+/// a part of one. RFC 3629, section 4. Precondition: p != end.
+inline std::size_t multibyte_size(const char* p, const char* end) noexcept {
+  auto left = static_cast<std::size_t>(end - p);
+  auto at = [p](std::size_t i) { return static_cast<unsigned char>(p[i]); };
+  auto follows = [&](std::size_t i) { return (at(i) & 0xC0) == 0x80; };
+  unsigned first = at(0);
+  if (first < 0xC2) return 0;
+  if (first < 0xE0) return left >= 2 && follows(1) ? 2 : 0;
+  if (first < 0xF0) {
+    if (left < 3 || !follows(1) || !follows(2)) return 0;
+    if (first == 0xE0 && at(1) < 0xA0) return 0;  // a shorter form exists
+    if (first == 0xED && at(1) > 0x9F) return 0;  // surrogates
+    return 3;
+  }
+  if (first > 0xF4 || left < 4 || !follows(1) || !follows(2) || !follows(3)) return 0;
+  if (first == 0xF0 && at(1) < 0x90) return 0;
+  if (first == 0xF4 && at(1) > 0x8F) return 0;  // over U+10FFFF
+  return 4;
+}
+
 /// UTF-8 (RFC 3629) checked as it arrives, failed at the first byte that no valid text can have at that place: overlong
 /// forms, surrogates and values over U+10FFFF are refused at the byte that shows them.
 class utf8_checker {
@@ -73,7 +94,16 @@ class utf8_checker {
           p += 8;
         }
         if (p == end) break;
-        auto c = static_cast<unsigned char>(*p++);
+        auto c = static_cast<unsigned char>(*p);
+        if (c < 0x80) {
+          ++p;
+          continue;
+        }
+        // Other scripts come in runs: whole characters first, byte by byte only what is cut off or bad.
+        std::size_t whole = 0;
+        while (p != end && (whole = multibyte_size(p, end)) != 0) p += whole;
+        if (p == end) break;
+        c = static_cast<unsigned char>(*p++);
         if (c < 0x80) continue;
         low_ = 0x80, high_ = 0xBF;
         if (c >= 0xC2 && c <= 0xDF) {
@@ -143,30 +173,35 @@ inline void append_base64(std::string& out, std::string_view bytes, std::string_
   }
 }
 
+namespace detail {
+/// The value of each base64 letter; over 63 for what is none.
+inline constexpr auto base64_values = [] {
+  std::array<std::uint8_t, 256> out{};
+  out.fill(0xFF);
+  for (std::size_t i = 0; i < base64_letters.size(); ++i) out[static_cast<unsigned char>(base64_letters[i])] = static_cast<std::uint8_t>(i);
+  return out;
+}();
+}  // namespace detail
+
 /// Reads padded base64 strictly: no white space, no missing padding, unused bits zero. Empty when it is anything else.
 inline std::optional<std::string> decode_base64(std::string_view text) {
   if (text.size() % 4) return {};
-  std::string out;
-  out.reserve(text.size() / 4 * 3);
+  std::size_t pads = text.ends_with("==") ? 2 : text.ends_with('=') ? 1 : 0;
+  std::string out(text.size() / 4 * 3, '\0');
+  char* to = out.data();
   for (std::size_t i = 0; i < text.size(); i += 4) {
-    unsigned v = 0;
-    int pads = 0;
+    bool last = i + 4 == text.size();
+    unsigned v = 0, over = 0;
     for (std::size_t k = 0; k < 4; ++k) {
-      char c = text[i + k];
-      std::size_t digit = 0;
-      if (c == '=' && i + 4 == text.size() && k >= 2) {
-        ++pads;
-      } else {
-        digit = base64_letters.find(c);
-        if (digit == base64_letters.npos || pads) return {};
-      }
-      v = v << 6 | static_cast<unsigned>(digit);
+      unsigned digit = last && k >= 4 - pads ? 0 : detail::base64_values[static_cast<unsigned char>(text[i + k])];
+      over |= digit;
+      v = v << 6 | digit;
     }
-    if ((pads == 1 && (v & 0xFF)) || (pads == 2 && (v & 0xFFFF))) return {};
-    out += static_cast<char>(v >> 16 & 0xFF);
-    if (pads < 2) out += static_cast<char>(v >> 8 & 0xFF);
-    if (pads < 1) out += static_cast<char>(v & 0xFF);
+    if (over > 63) return {};
+    if (last && (v & ((1u << 8 * pads) - 1))) return {};  // the bits that nothing carries (section 3.5)
+    for (int shift : {16, 8, 0}) *to++ = static_cast<char>(v >> shift & 0xFF);
   }
+  out.resize(out.size() - pads);
   return out;
 }
 
