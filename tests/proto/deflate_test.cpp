@@ -38,6 +38,11 @@ std::string compressed(std::string_view message) {
   REQUIRE(deflater.deflate(message, out));
   return out;
 }
+std::string server_frame(zlib_deflater& deflater, std::string_view message) {
+  std::string out;
+  append_deflated_frame(out, deflater, ws_opcode::text, message);
+  return out;
+}
 /// A client's compressed frame.
 std::string packed(std::string_view payload, bool fin = true, int opcode = 1) { return frame(opcode, payload, fin, 4); }
 std::string mixed_text(std::size_t size) {
@@ -245,6 +250,11 @@ TEST_CASE("a compressed frame that can mean no good is refused by its head", "[d
   auto how = with_inflater({}, {.message = 100});
   CHECK(says(packed(std::string(8 * 100 + 65, 'x')).substr(0, 4), how) == "failed 1009");
   CHECK(says(packed(std::string(8 * 100 + 64, 'x')).substr(0, 4), how).empty());
+  // Fragments count together: empty stored blocks, which give nothing.
+  std::string nothing;
+  for (int i = 0; i < 100; ++i) nothing += raw("\x00\x00\x00\xFF\xFF");
+  CHECK(says(packed(nothing, false) + frame(0, std::string(364, 'x'), false).substr(0, 4), how).empty());
+  CHECK(says(packed(nothing, false) + frame(0, std::string(365, 'x'), false).substr(0, 4), how) == "failed 1009");
   // A sender that flushes each byte is still understood, at the limit.
   zlib_deflater deflater(deflate_params{}, ws_role::client);
   std::string script;
@@ -312,6 +322,13 @@ TEST_CASE("a window of 2^8 bytes is read, and answered uncompressed", "[deflate]
   std::string out;
   CHECK_FALSE(append_masked_deflated_frame(out, deflater, ws_opcode::text, std::string(100, 'x'), key));
   CHECK(says(out + packed(raw("\xF2\x48\xCD\xC9\xC9\x07\x00")), with_inflater(agreed)) == "text " + std::string(100, 'x') + "; text Hello");
+}
+
+TEST_CASE("an empty message is one byte, however often it is repeated", "[deflate]") {
+  zlib_deflater keeps(deflate_params{}, ws_role::server);
+  for (int i = 0; i < 3; ++i) CHECK(server_frame(keeps, "") == raw("\xC1\x01\x00"));
+  server_frame(keeps, "something");
+  for (int i = 0; i < 3; ++i) CHECK(server_frame(keeps, "") == raw("\xC1\x01\x00"));
 }
 
 TEST_CASE("context makes repeated messages small", "[deflate]") {
