@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// The browser's end of hailwire: one module, no dependencies.
+// The browser's end of hailwire: one module, no dependencies, and one file, so that a page can take it as it is.
 //
 //   import { connect } from './hailwire.js';
 //   const live = connect({ url: '/live', channels: ['lobby'], since: 'earliest', params: { user: 'ada' } });
@@ -92,7 +92,7 @@ export class Connection {
   #channels = new Map();  // name -> { word, epoch, offset }: `word` until the first position is known
   #listeners = { message: new Set(), notice: new Set(), state: new Set() };
   #queue = []; #sent = new Map(); #next_id = 1; #quiet_until = 0;
-  #status = { state: 'connecting' }; #detour; #ticket; #proven = new Set(); #unhook = () => {};
+  #status = { state: 'connecting' }; #detour; #ticket; #proven = new Set(); #hooks = new AbortController();
 
   /** What each transport cost so far: requests (handshakes, polls, posts), bytes both ways, and the messages it brought.
    *  A lower bound: bodies, frames, request lines and readable headers; a page cannot see all that its browser sends.
@@ -109,14 +109,12 @@ export class Connection {
     const elements = since.split(',');
     channels.forEach((name, i) => this.#channels.set(name, read_element(elements.length > 1 ? elements[i] : since)));
     const hooks = {
-      pagehide: () => this.#link || this.#timer ? this.#away('hidden') : undefined,
+      pagehide: () => (this.#link || this.#timer) && this.#away('hidden'),
       pageshow: () => this.#status.reason === 'hidden' && this.resume(),
-      online: () => this.#status.state === 'waiting' && this.#restart(),
+      online: () => this.#status.state === 'waiting' && this.#renew(true),
     };
-    for (const [name, act] of Object.entries(hooks)) this.#runtime.page?.addEventListener(name, act);
-    this.#unhook = () => {
-      for (const [name, act] of Object.entries(hooks)) this.#runtime.page?.removeEventListener(name, act);
-    };
+    const { signal } = this.#hooks;
+    for (const [name, act] of Object.entries(hooks)) this.#runtime.page?.addEventListener(name, act, { signal });
     // A turn later, so that the caller's listeners hear everything.
     this.#timer = this.#runtime.setTimeout(() => this.#open(), 0);
   }
@@ -151,7 +149,7 @@ export class Connection {
   follow(channel, since = 'latest') {
     if (this.#channels.has(channel)) return;
     this.#channels.set(channel, read_element(since));
-    if (!this.#link?.send || !this.#link.open) return this.#reopen();
+    if (!this.#link?.send || !this.#link.open) return this.#renew();
     this.command('subscribe', { channel, since }).catch(({ code, message }) => {
       if (code !== 'disconnected' && this.#channels.delete(channel)) this.#emit('notice', { closed: { channel, code, message } });
     });
@@ -160,7 +158,7 @@ export class Connection {
   /** Follows a channel no longer: no message of it comes after this call. */
   unfollow(channel) {
     if (!this.#channels.delete(channel)) return;
-    if (!this.#link?.send || !this.#link.open) return this.#reopen();
+    if (!this.#link?.send || !this.#link.open) return this.#renew();
     this.command('unsubscribe', { channel }).catch(() => {});
   }
 
@@ -195,8 +193,7 @@ export class Connection {
   /** Moves to other transports, tried in the given order (none: all of them). The cursor comes along: nothing is lost. */
   use(...names) {
     this.#ladder = names.length ? names : [...transports];
-    this.#level = 0;
-    this.#restart();
+    this.#renew(true);
   }
 
   /** Goes offline as if the network had died: says nothing to the server, and hears nothing that it still sends. */
@@ -209,7 +206,7 @@ export class Connection {
     if (this.#status.state !== 'offline') return;
     this.#bury();
     this.#status = { state: 'waiting' };
-    this.#restart();
+    this.#renew(true);
   }
 
   /** Ends for good. Unanswered commands are rejected with `closed`. */
@@ -286,7 +283,7 @@ export class Connection {
     if (this.#status.state === 'stopped') return;
     this.#drop();
     this.#bury();
-    this.#unhook();
+    this.#hooks.abort();
     for (const { reject } of this.#queue.splice(0)) reject(new HailwireError(reason));
     this.#tell({ state: 'stopped', reason });
   }
@@ -296,26 +293,17 @@ export class Connection {
     this.#tell({ state: 'offline', reason });
   }
 
-  /** Starts anew from the best transport, at once. */
-  #restart() {
-    if (['offline', 'stopped'].includes(this.#status.state)) return;
-    this.#attempt = 0;
-    this.#level = 0;
-    this.#drop();
-    this.#open();
-  }
-
-  /** The URL has changed: a link that lives by it is replaced. */
-  #reopen() {
-    if (!this.#link) return;
+  /** Replaces the link, whose URL has changed; or, `anew`, starts at the best transport, now, link or none. */
+  #renew(anew = false) {
+    if (anew ? ['offline', 'stopped'].includes(this.#status.state) : !this.#link) return;
+    if (anew) this.#level = this.#attempt = 0;
     this.#drop();
     this.#open();
   }
 
   /** A browser does not say why a handshake was refused: one short poll, and its status decides. */
   async #refused(link) {
-    if (this.#link !== link || link.asked) return;
-    link.asked = true;
+    if (this.#link !== link) return;
     this.#runtime.clearTimeout(link.timer);
     link.close();
     if (!this.#channels.size) return this.#lose(link, 'refused');
@@ -332,7 +320,7 @@ export class Connection {
     const cost = this.#charge(link, url);
     const socket = new WebSocket(url, ['hailwire.v1']);
     link.close = () => {
-      socket.onmessage = socket.onclose = null;
+      socket.onclose = null;
       socket.close(1000);
     };
     link.send = (text, id) => {
@@ -474,14 +462,14 @@ export class Connection {
     const ends = cursor.split(',').map(read_element);
     names.forEach((name, i) => {
       const at = this.#channels.get(name);
-      if (at && !at.epoch && ends[i]?.epoch) this.#move(name, ends[i].epoch, 0);
+      if (at && !at.epoch && ends[i]?.epoch) this.#move(name, { epoch: ends[i].epoch, offset: 0 });
     });
     const bye = notices.filter((notice) => notice.bye);
     for (const object of [...notices.filter((notice) => !notice.bye), ...messages]) {
       this.#receive(link, object);
       if (this.#link !== link) return false;
     }
-    names.forEach((name, i) => ends[i]?.epoch && this.#advance(name, ends[i]));
+    names.forEach((name, i) => ends[i]?.epoch && this.#move(name, ends[i]));
     for (const object of bye) this.#receive(link, object);
     return this.#link === link;
   }
@@ -492,14 +480,14 @@ export class Connection {
     const { open, gap, followed, closed, bye } = object;
     if (open) {
       this.#ticket = open.ticket;
-      for (const [name, at] of Object.entries(open.channels ?? {})) this.#advance(name, at);
+      for (const [name, at] of Object.entries(open.channels ?? {})) this.#move(name, at);
       this.#watch(link, (open.heartbeat ?? 25) * 1000);
     }
     if (gap) {
       this.counts.gaps++;
-      this.#move(gap.channel, gap.epoch, gap.next - 1);
+      this.#move(gap.channel, { epoch: gap.epoch, offset: gap.next - 1 }, true);
     }
-    if (followed) for (const [name, at] of Object.entries(followed)) this.#channels.set(name, { word: 'latest', ...pick(at) });
+    if (followed) for (const [name, at] of Object.entries(followed)) this.#channels.set(name, { word: 'latest', epoch: at.epoch, offset: at.offset });
     if (closed) this.#channels.delete(closed.channel);
     this.#emit('notice', object);
     if (open && this.#link === link) this.#opened(link);
@@ -525,15 +513,10 @@ export class Connection {
     this.#detour = detour;  // forgotten as soon as a link there fails to open
   }
 
-  /** To a position that may be behind: after `open`, what was already seen stays seen. */
-  #advance(name, { epoch, offset }) {
+  /** Takes a position from the server. Within an epoch only a gap takes it `back`: what was seen stays seen. */
+  #move(name, { epoch, offset }, back = false) {
     const at = this.#channels.get(name);
-    if (at && (at.epoch !== epoch || offset > at.offset)) this.#move(name, epoch, offset);
-  }
-
-  #move(name, epoch, offset) {
-    const at = this.#channels.get(name);
-    if (at) Object.assign(at, { epoch, offset });
+    if (at && (back || at.epoch !== epoch || offset > at.offset)) Object.assign(at, { epoch, offset });
   }
 
   /** Two heartbeats without a byte, and the link is dead. A WebSocket asks for the bytes; SSE has its `ping` events. */
@@ -603,13 +586,13 @@ export class Connection {
   /** An answer to a command. Says so in a notice if nobody waits for it; `final` means that no repeat can help. */
   #answer({ reply, ok, error }, final = false) {
     const entry = this.#sent.get(reply);
-    if (!entry) return void (error && reply !== undefined && reply !== 'ping' && this.#emit('notice', { reply, error }));
+    if (!entry) return void (error && reply !== undefined && this.#emit('notice', { reply, error }));
     if (error && !final && entry.body.key && passing.has(error.code) && ++entry.tries < most_tries) {
       return this.#again([entry], (error.retry_after ?? 0) * 1000);
     }
     this.#sent.delete(reply);
     if (error) return entry.reject(new HailwireError(error.code, error.message, error.retry_after));
-    if (entry.name === 'subscribe') this.#advance(entry.body.channel, ok);
+    if (entry.name === 'subscribe') this.#move(entry.body.channel, ok);
     entry.resolve(ok);
   }
 
@@ -648,8 +631,6 @@ function read_element(text) {
   const [epoch, offset] = text.split('.');
   return offset === undefined ? { word: text } : { word: text, epoch, offset: Number(offset) };
 }
-
-const pick = ({ epoch, offset }) => ({ epoch, offset });
 
 function read_json(text) {
   try { return JSON.parse(text); } catch { return undefined; }

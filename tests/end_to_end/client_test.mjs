@@ -179,6 +179,15 @@ test('a message says its epoch', async () => {
   assert.equal(heard.epoch, 'e1');
 });
 
+test('a message of a first poll says its epoch too, which only the cursor tells', async () => {
+  const world = new World();
+  const live = await world.connect({ transports: ['short_poll'], since: 'earliest' });
+  const epochs = [];
+  live.on('message', ({ epoch }) => epochs.push(epoch));
+  await world.call.answer(200, poll('e1.2', [message(1), message(2)]));
+  assert.deepEqual(epochs, ['e1', 'e1']);
+});
+
 test('a listener that throws is reported, and the next message still comes', async () => {
   const world = new World();
   const live = await world.connected();
@@ -385,6 +394,8 @@ test('falls when a handshake neither succeeds nor fails', async () => {
   const live = await world.connect();
   await world.pass(10_000);
   assert.equal(world.socket.closed, 1000);
+  await world.socket.end(1006);
+  assert.equal(world.calls.length, 1, 'asks why once');
   await world.call.answer(200, poll('e1.0'));
   assert.equal(world.sources.length, 1);
   assert.equal(live.status.transport, 'sse');
@@ -487,6 +498,18 @@ test('SSE: the first way back is the EventSource\'s own, which knows retry; the 
   assert.equal(world.sources.length, 2);
   assert.equal(since(world.source), 'e1.2');
   assert.deepEqual(live.heard, [1, 2]);
+});
+
+test('SSE: what a Last-Event-ID from before the last message brings again is dropped', async () => {
+  const world = new World();
+  const live = await world.connect({ transports: ['sse'], channels: ['chat', 'news'] });
+  await world.source.receive(open({ chat: ['e1', 0], news: ['n1', 0] }), 'e1.0,n1.0');
+  await world.source.receive(message(1));
+  await world.source.fault(0);
+  await world.source.receive(open({ chat: ['e1', 0], news: ['n1', 0] }), 'e1.0,n1.0');
+  assert.equal(live.cursor, 'e1.1,n1.0');
+  await world.source.receive(message(1));
+  assert.deepEqual(live.heard, [1]);
 });
 
 test('SSE: an open event of EventSource itself is not the server\'s', async () => {
@@ -715,12 +738,14 @@ test('a POST that fails on the way is repeated with the same keys', async () => 
     await world.source.receive(open({ chat: ['e1', 0] }));
     const done = live.publish('chat', 1);
     const first = world.call;
+    live.publish('chat', 2);
     await fail(first);
     assert.equal(world.calls.length, 1);
     await world.pass(3000);
     assert.equal(world.calls.length, 2);
-    assert.deepEqual(world.call.commands, first.commands);
-    await world.call.answer(200, [{ reply: 1, ok: { epoch: 'e1', offset: 1 } }]);
+    assert.deepEqual(world.call.commands[0], first.commands[0]);
+    assert.deepEqual(world.call.commands.map(({ publish }) => publish.data), [1, 2], 'in the order of the calls');
+    await world.call.answer(200, [{ reply: 1, ok: { epoch: 'e1', offset: 1 } }, { reply: 2, ok: { epoch: 'e1', offset: 2 } }]);
     assert.equal((await done).offset, 1);
   }
 });
