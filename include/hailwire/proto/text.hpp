@@ -94,16 +94,13 @@ class utf8_checker {
           p += 8;
         }
         if (p == end) break;
-        auto c = static_cast<unsigned char>(*p);
-        if (c < 0x80) {
-          ++p;
+        // Other scripts come in runs: whole characters first, byte by byte only what is cut off or bad.
+        if (std::size_t whole = multibyte_size(p, end)) {
+          p += whole;
+          while (p != end && (whole = multibyte_size(p, end)) != 0) p += whole;
           continue;
         }
-        // Other scripts come in runs: whole characters first, byte by byte only what is cut off or bad.
-        std::size_t whole = 0;
-        while (p != end && (whole = multibyte_size(p, end)) != 0) p += whole;
-        if (p == end) break;
-        c = static_cast<unsigned char>(*p++);
+        auto c = static_cast<unsigned char>(*p++);
         if (c < 0x80) continue;
         low_ = 0x80, high_ = 0xBF;
         if (c >= 0xC2 && c <= 0xDF) {
