@@ -152,6 +152,18 @@ void compare(const std::string& text) {
     CAPTURE(text, theirs.why, ours.at, ours.what ? ours.what : "accepted");
     FAIL("the two readers disagree");
   }
+  // The functions that gather refuse the same texts, at the same byte, as the one that does not.
+  std::vector<json::member> members;
+  std::vector<json::value> elements;
+  auto first = text.find_first_not_of(" \t\r\n");
+  bool object = first != text.npos && text[first] == '{', array = first != text.npos && text[first] == '[';
+  auto as_object = json::read_object(text, members), as_array = json::read_array(text, elements);
+  bool same = object ? (ours ? as_object.what == ours.what && as_object.at == ours.at : !as_object || as_object.what == "two members have the same name"sv) : bool(as_object);
+  same = same && (array ? as_array.what == ours.what && as_array.at == ours.at : bool(as_array));
+  if (!same) {
+    CAPTURE(text, ours.at, as_object.at, as_array.at);
+    FAIL("the functions disagree");
+  }
 }
 
 /// RFC 3629, section 4, as its table stands there.
@@ -212,6 +224,16 @@ TEST_CASE("refuses what is not JSON, at the byte that shows it") {
     CHECK(e);
     CHECK(e.at == at);
   }
+}
+
+TEST_CASE("knows the nine escapes and no other") {
+  for (int c = 0; c < 256; ++c) {
+    CAPTURE(c);
+    auto text = "\"\\"s + static_cast<char>(c) + "00e9\"";
+    CHECK(accepts(text) == ("\"\\/bfnrtu"sv.find(static_cast<char>(c)) != std::string_view::npos));
+  }
+  CHECK(error_of("\"\x1F\"").what == "a control character in a string is not escaped"sv);
+  CHECK(error_of("\"\xBF\"").what == "not UTF-8"sv);
 }
 
 TEST_CASE("refuses every beginning of a document that is not yet whole") {
@@ -462,6 +484,7 @@ TEST_CASE("compares names by the characters they stand for") {
   CHECK(is("\\u20ac", "€"));
   CHECK(is("\\u0000", "\0"sv));
   CHECK_FALSE(is("\\u0069", "id"));
+  CHECK_FALSE(is("\\n", "\\n"));
   CHECK_FALSE(is("\\u0069", ""));
   CHECK_FALSE(is("\\ud800", "\xED\xA0\x80"));
   CHECK(is("", ""));
@@ -486,7 +509,7 @@ TEST_CASE("resolves every \\u escape to its character, and none that has no char
     bool surrogate = c >= 0xD800 && c <= 0xDFFF;
     if (bool(s) == surrogate || (s && (!is_character(*s) || *s != nlohmann::json::parse(quoted).get<std::string>()))) FAIL(quoted);
   }
-  for (auto lone : {R"("\ud800")", R"("\udfff")", R"("a\ud83db")", R"("\ud83d\n")", R"("\ud83d\ud83d\ude00")", R"("\ude00\ud83d")", R"("\ud83d\u0041")"}) {
+  for (auto lone : {R"("\ud800")", R"("\udfff")", R"("a\ud83db")", R"("\ud83d\n")", R"("\ud83d\ud83d\ude00")", R"("\ude00\ud83d")", R"("\ud83d\u0041")", R"("\ud83d\udbff")", R"("\ud83d\ue000")"}) {
     CAPTURE(lone);
     CHECK_FALSE(json::unescape(lone));
     CHECK(accepts(lone));

@@ -290,7 +290,9 @@ TEST_CASE("decodes percent escapes, with plus as a space only in form data") {
   CHECK(out == "\0"s);
   for (auto bad : {"%", "%4", "a%4", "%4g", "%g4", "%%41", "%u0041", "%-1", "%FF", "%C3", "\xFF", "%ED%A0%80", "%C0%80"}) {
     CAPTURE(bad);
-    CHECK_FALSE(percent_decode(bad, out, true));
+    // A copy of just these bytes, so that the address sanitizer sees a read past the end.
+    std::vector<char> exact(bad, bad + std::char_traits<char>::length(bad));
+    CHECK_FALSE(percent_decode({exact.data(), exact.size()}, out, true));
   }
 }
 
