@@ -9,7 +9,7 @@ endif()
 # Headers of an optional component need its library, so they belong to that component's target.
 set(hailwire_tls_headers include/hailwire/tls.hpp)
 set(hailwire_deflate_headers include/hailwire/proto/deflate.hpp include/hailwire/deflate.hpp)
-set(hailwire_sqlite_headers include/hailwire/storage/sqlite.hpp)
+set(hailwire_sqlite_headers include/hailwire/storage/sqlite.hpp include/hailwire/detail/sqlite_file.hpp include/hailwire/detail/sqlite_log.hpp)
 
 file(GLOB_RECURSE hailwire_core_headers CONFIGURE_DEPENDS RELATIVE "${PROJECT_SOURCE_DIR}" "${PROJECT_SOURCE_DIR}/include/*.hpp")
 list(REMOVE_ITEM hailwire_core_headers ${hailwire_tls_headers} ${hailwire_deflate_headers} ${hailwire_sqlite_headers})

@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// Logs in a SQLite file. Needs SQLite 3.37 or newer and the component `hailwire::sqlite`.
+//
+// One thread writes and others read; none of them is the hub's. The writer takes all that has gathered while the last
+// commit was on its way to the disk, up to a bound, into one transaction, and only after its commit are the appends
+// answered: the slower the disk, the more publishes share one sync. Readers see the file as of the last commit (WAL) and
+// neither wait for the writer nor make it wait. `channel_order` lets the appends of a channel run together and its reads
+// run together, and keeps the two apart, so that a read sees every append that was started before it.
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "hailwire/concepts.hpp"
+#include "hailwire/detail/channel_order.hpp"
+#include "hailwire/detail/sqlite_file.hpp"
+#include "hailwire/detail/sqlite_log.hpp"
+#include "hailwire/storage/memory.hpp"
+
+namespace hailwire {
+
+/// How a `sqlite_storage` keeps its file. Retention limits may be passed by an eighth (count: at most 64 messages; age: a
+/// sixteenth) before the oldest are dropped, up to 512 of them a transaction; the newest message is dropped by age alone.
+struct sqlite_options {
+  hailwire::durability durability = hailwire::durability::full;
+  std::size_t messages = 1'000'000;  ///< per channel; 0: no limit
+  std::uint64_t bytes = 0;           ///< payload bytes per channel; 0: no limit
+  std::chrono::seconds age{0};       ///< by `message::at`; 0: no limit
+  std::size_t channels = 1'000'000;  ///< one more that is published to for the first time: `errc::overloaded`
+  std::chrono::seconds key_lifetime{300};  ///< how long a key is kept; the protocol asks for five minutes at least
+  std::size_t keys = 1'000'000;            ///< kept at once, about 80 bytes of file each; one more: `errc::overloaded`
+
+  std::size_t pending = 16'384;            ///< operations not yet answered; one more: `errc::overloaded`, at once
+  std::size_t pending_bytes = 64u << 20;   ///< what those hold, in bytes
+  std::size_t batch = 4'096;               ///< the most appends in one transaction
+  std::size_t readers = 1;                 ///< reading threads, each with a connection
+
+  /// Files up to this size are checked page by page when they are opened, which takes about a second a gigabyte. Others
+  /// only after an unclean end at `durability::off`; a damaged page shows when it is read.
+  std::uint64_t check = 64u << 20;
+  std::int64_t (*clock)() = &system_milliseconds;  ///< Unix milliseconds, for age and keys; read by the writer's thread
+  std::string boot = detail::boot_id();  ///< names the time since the machine started; empty: unlike any other
+  std::string vfs;                       ///< a registered SQLite VFS; empty: the default one
+};
+
+/// Logs that survive the process, in one SQLite file (with its `-wal` and `-shm`, and `-lock` while it is open). Keeps
+/// keys, and epochs over restarts; all epochs are new when the machine went down during a use at less than `full`.
+///
+/// Errors of an append, which then stored nothing unless it says otherwise: `errc::overloaded` (too many channels, keys
+/// or pending operations), `errc::conflict` (same key, other payload), `errc::too_large` (over SQLite's limit of about
+/// 1 GB); `ENOSPC` and other codes of the system's own for the whole transaction: outcome unknown only after a failed
+/// sync (`EIO`). Later appends are tried afresh, so service resumes when the disk does. Reads answer `EIO` where the file
+/// is damaged. `operation_aborted()` after the destructor has begun.
+///
+/// Operations on one channel are answered in the order in which they were started, except `errc::overloaded` for want of
+/// room among the pending ones, which is answered at once, from within the call.
+///
+/// Threads: safe to call from any. Handlers run on this object's threads, and what they throw is dropped. The destructor
+/// waits until everything started is written and answered; it must not run on one of these threads.
+class sqlite_storage {
+ public:
+  static constexpr bool keeps_keys = true;
+
+  /// Opens the file, or makes it; may wait for the disk. A failure tells what is wrong, and the file is as it was:
+  /// - `errc::conflict`: in use by another storage, in this process or any other;
+  /// - `errc::unsupported_media`: a file, but not one of hailwire's;
+  /// - `errc::not_implemented`: made by a newer version;
+  /// - `errc::internal`: damaged, or cannot be opened.
+  static result<std::unique_ptr<sqlite_storage>> open(const std::string& path, const sqlite_options& options = {}) {
+    const detail::sqlite_place place{path, options.vfs, options.boot, options.durability, options.check};
+    auto file = detail::sqlite_file::open(place);
+    if (!file) return file.error();
+    try {
+      return std::unique_ptr<sqlite_storage>(new sqlite_storage(std::move(*file), place, options));
+    } catch (const detail::sqlite_failure& e) {
+      return {errc::internal, path + ": " + sqlite3_errstr(e.code)};
+    }
+  }
+
+  ~sqlite_storage() {
+    {
+      std::lock_guard lock(mutex_);
+      stopping_ = true;
+    }
+    wake_all();
+    for (std::thread& t : threads_) t.join();
+    readers_.clear();
+    writer_.reset();
+    file_.end_use();
+  }
+  sqlite_storage(const sqlite_storage&) = delete;
+  sqlite_storage& operator=(const sqlite_storage&) = delete;
+
+  void async_append(std::string_view channel, draft d, append_handler done) {
+    if (d.data.bytes().size() > largest_) return done(errc::too_large);
+    jobs one;
+    job& j = one.emplace_back(job::append, channel);
+    j.size = sizeof(job) + channel.size() + d.data.bytes().size() + d.key.size() + d.from.size() + d.type.size();
+    j.message = std::move(d);
+    j.appended = std::move(done);
+    start(std::move(one));
+  }
+
+  void async_read(std::string_view channel, std::uint64_t since, read_limit limit, read_handler done) {
+    jobs one;
+    job& j = one.emplace_back(job::read, channel);
+    j.size = sizeof(job) + channel.size();
+    j.since = since;
+    j.limit = limit;
+    j.done = std::move(done);
+    start(std::move(one));
+  }
+
+ private:
+  struct job {
+    enum : int { append, read };
+    job(int k, std::string_view c) : channel(c), kind(k) {}
+    void answer(std::error_code why) {
+      if (kind == append) appended(why);
+      else done(why);
+    }
+    static bool together(int) { return true; }
+
+    std::string channel;
+    int kind;
+    std::size_t size = 0;
+    draft message;
+    append_handler appended;
+    append_result result;
+    std::uint64_t since = 0;
+    read_limit limit;
+    read_handler done;
+  };
+  using jobs = std::list<job>;
+
+  struct reading {
+    detail::sqlite_reader file;
+    jobs queue;
+    std::condition_variable wake;
+  };
+
+  sqlite_storage(detail::sqlite_file file, const detail::sqlite_place& place, const sqlite_options& options)
+      : options_(options), file_(std::move(file)) {
+    auto or_none = [](std::uint64_t n) { return n == 0 ? detail::no_limit : static_cast<std::int64_t>(std::min<std::uint64_t>(n, INT64_MAX / 4)); };
+    auto milliseconds = [](std::chrono::seconds s) { return static_cast<std::uint64_t>(std::chrono::milliseconds(s).count()); };
+    detail::sqlite_limits limits;
+    limits.messages = or_none(options.messages);
+    limits.bytes = or_none(options.bytes);
+    limits.age = or_none(milliseconds(options.age));
+    limits.channels = options.channels;
+    limits.keys = options.keys;
+    limits.key_lifetime = static_cast<std::int64_t>(milliseconds(options.key_lifetime));
+    largest_ = file_.writer.largest_row() - 4096;  // the row's other columns are far below that
+    writer_ = std::make_unique<detail::sqlite_writer>(file_, limits);
+    for (std::size_t i = 0; i < std::max<std::size_t>(options.readers, 1); ++i) {
+      readers_.push_back(std::unique_ptr<reading>(
+          new reading{detail::sqlite_reader(file_.reader(place), file_.epoch_secret), {}, {}}));
+    }
+    threads_.reserve(readers_.size() + 1);
+    try {
+      threads_.emplace_back([this] { write(); });
+      for (auto& r : readers_) threads_.emplace_back([this, &r = *r] { read(r); });
+    } catch (...) {
+      {
+        std::lock_guard lock(mutex_);
+        stopping_ = true;
+      }
+      wake_all();
+      for (std::thread& t : threads_) t.join();
+      throw detail::sqlite_failure{SQLITE_NOMEM};
+    }
+  }
+
+  // What follows runs on the caller's thread.
+
+  void start(jobs one) {
+    std::error_code refused;
+    {
+      std::lock_guard lock(mutex_);
+      const job& j = one.front();
+      if (stopping_) {
+        refused = operation_aborted();
+      } else if (pending_ > 0 && (pending_ >= options_.pending || pending_bytes_ + j.size > options_.pending_bytes)) {
+        refused = errc::overloaded;
+      } else {
+        ++pending_;
+        pending_bytes_ += j.size;
+        jobs ready;
+        order_.start(std::move(one), ready);
+        hand_out(ready);
+      }
+    }
+    if (refused) one.front().answer(refused);
+  }
+
+  // What follows needs the mutex.
+
+  void hand_out(jobs& ready) {
+    while (!ready.empty()) {
+      job& j = ready.front();
+      if (j.kind == job::append) {
+        if (appends_.empty()) write_.notify_one();
+        appends_.splice(appends_.end(), ready, ready.begin());
+      } else {
+        auto& r = *readers_[std::hash<std::string>()(j.channel) % readers_.size()];
+        if (r.queue.empty()) r.wake.notify_one();
+        r.queue.splice(r.queue.end(), ready, ready.begin());
+      }
+    }
+  }
+  void finish(jobs& done) {
+    jobs ready;
+    for (job& j : done) {
+      --pending_;
+      pending_bytes_ -= j.size;
+      order_.finish(j.channel, ready);
+    }
+    hand_out(ready);
+    if (stopping_ && order_.empty()) wake_all();
+  }
+  bool finished() const noexcept { return stopping_ && order_.empty(); }
+  void wake_all() noexcept {
+    write_.notify_all();
+    for (auto& r : readers_) r->wake.notify_all();
+  }
+
+  // What follows runs on this object's threads.
+
+  template <class Handler, class Result>
+  static void call(Handler& handler, Result&& result) noexcept {
+    try {
+      handler(std::forward<Result>(result));
+    } catch (...) {
+      // The handler's own affair; the next in line must still be called.
+    }
+  }
+
+  void read(reading& r) {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      r.wake.wait(lock, [&] { return !r.queue.empty() || finished(); });
+      if (r.queue.empty()) return;
+      jobs one;
+      one.splice(one.end(), r.queue, r.queue.begin());
+      lock.unlock();
+      job& j = one.front();
+      read_result result;
+      try {
+        result = r.file.read(j.channel, j.since, j.limit);
+      } catch (...) {
+        result = read_result(make_error_code(errc::internal));
+      }
+      call(j.done, std::move(result));
+      j.done = {};
+      lock.lock();
+      finish(one);
+    }
+  }
+
+  void write() {
+    using clock = std::chrono::steady_clock;
+    clock::time_point tidy_at = clock::now();
+    bool more = false;  // to drop, at once
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      auto due = [&] { return !appends_.empty() || finished(); };
+      if (!more && (options_.age.count() > 0 || writer_->any_keys())) write_.wait_until(lock, tidy_at, due);
+      else if (!more) write_.wait(lock, due);
+      if (appends_.empty() && finished()) return;
+      jobs batch;
+      std::size_t bytes = 0;
+      while (!appends_.empty() && batch.size() < options_.batch && bytes < largest_batch) {
+        bytes += appends_.front().size;
+        batch.splice(batch.end(), appends_, appends_.begin());
+      }
+      lock.unlock();
+      bool tidy = clock::now() >= tidy_at;
+      more = commit(batch, tidy);
+      if (tidy) tidy_at = clock::now() + pause_;
+      for (job& j : batch) {
+        call(j.appended, std::move(j.result));
+        j.appended = {};
+      }
+      lock.lock();
+      finish(batch);
+    }
+  }
+
+  // One transaction for the batch and for a step of tidying up: all of it is kept or none. True: there is more to drop.
+  bool commit(jobs& batch, bool tidy) noexcept {
+    try {
+      const std::int64_t now = options_.clock();
+      file_.writer.run("BEGIN IMMEDIATE");
+      if (std::exchange(stale_, true)) writer_->reload();
+      bool keyed = tidy;
+      for (job& j : batch) {
+        j.result = writer_->append(j.channel, j.message, now);
+        keyed |= !j.message.key.empty();
+      }
+      if (keyed) writer_->forget_keys(now);
+      // A quarter of a second between two looks: 1,000 channels a second. When all were seen, it waits for age to come.
+      if (tidy) pause_ = options_.age.count() > 0 && writer_->sweep(now) ? std::chrono::milliseconds(250) : std::chrono::seconds(10);
+      bool more = writer_->trim(now, 512);
+      file_.writer.run("COMMIT");
+      stale_ = false;
+      return more;
+    } catch (const detail::sqlite_failure& e) {
+      fail(batch, detail::sqlite_error(e.code));
+    } catch (...) {
+      fail(batch, errc::internal);
+    }
+    return false;
+  }
+  void fail(jobs& batch, std::error_code why) noexcept {
+    for (job& j : batch) j.result = append_result(why);
+    file_.writer.roll_back();
+  }
+
+  static constexpr std::size_t largest_batch = 8u << 20;  // bytes; a few hundredths of a second of a disk's time
+
+  const sqlite_options options_;
+  detail::sqlite_file file_;
+  std::size_t largest_ = 0;  // payload bytes
+
+  std::mutex mutex_;
+  detail::channel_order<job> order_;
+  jobs appends_;
+  std::condition_variable write_;
+  std::vector<std::unique_ptr<reading>> readers_;
+  std::size_t pending_ = 0, pending_bytes_ = 0;
+  bool stopping_ = false;
+
+  // The writing thread's own.
+  std::unique_ptr<detail::sqlite_writer> writer_;
+  std::chrono::milliseconds pause_{0};
+  bool stale_ = false;  // what the writer remembers of the file may be of a transaction that failed
+
+  std::vector<std::thread> threads_;
+};
+
+static_assert(asynchronous_storage<sqlite_storage>);
+
+}  // namespace hailwire

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <limits>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "hailwire/detail/connection.hpp"
+#include "hailwire/testing/manual_loop.hpp"
+
+namespace hailwire::testing {
+
+/// A connection without a socket: a test says what the client sent and looks at what it would have received. `room` is how
+/// many bytes the client's side still takes; writes beyond it would block until `open_window`.
+class memory_connection final : public detail::connection {
+ public:
+  using connection::connection;
+
+  /// A new connection whose client has said nothing yet.
+  static std::shared_ptr<memory_connection> open(detail::gateway& g) {
+    auto c = std::make_shared<memory_connection>(g);
+    c->start();
+    return c;
+  }
+  /// The client sends these bytes, if the server is reading; what it is not reading waits in `unread`.
+  void send(std::string_view bytes) {
+    unread += bytes;
+    deliver();
+  }
+  /// Hands over what waits, as long as the server is reading.
+  void deliver() {
+    while (reading && !unread.empty() && !closed) {
+      std::string taken = std::exchange(unread, {});
+      receive(taken);
+    }
+  }
+  /// The client takes `n` more bytes.
+  void open_window(std::size_t n) {
+    room = n > std::numeric_limits<std::size_t>::max() - room ? std::numeric_limits<std::size_t>::max() : room + n;
+    if (waiting && room) writable();
+  }
+  /// The client sends the end of its stream.
+  void send_end() {
+    if (!closed) ended();
+  }
+  /// The connection breaks.
+  void reset() {
+    if (!closed) failed(std::make_error_code(std::errc::connection_reset));
+  }
+  /// What the client has received and not looked at yet.
+  std::string take() { return std::exchange(received, {}); }
+
+  std::string received, unread;
+  std::size_t room = std::numeric_limits<std::size_t>::max();
+  std::size_t writes = 0;  ///< how often the server wrote
+  bool reading = false, waiting = false, ended_by_server = false, closed = false;
+
+ protected:
+  std::size_t write(std::span<const std::span<const char>> pieces) override {
+    ++writes;
+    std::size_t taken = 0;
+    for (auto& p : pieces) {
+      std::size_t n = std::min(p.size(), room);
+      received.append(p.data(), n);
+      if (room != std::numeric_limits<std::size_t>::max()) room -= n;
+      taken += n;
+      if (n < p.size()) break;
+    }
+    return taken;
+  }
+  void watch(bool readable, bool writable) override { reading = readable, waiting = writable; }
+  void shut_write() override { ended_by_server = true; }
+  void shut() override { closed = ended_by_server = true; }
+  std::string peer() const override { return "203.0.113.7:4711"; }
+};
+
+}  // namespace hailwire::testing

@@ -1,0 +1,443 @@
+// SPDX-License-Identifier: BSL-1.0
+#include "hailwire/storage/sqlite.hpp"
+
+#include <sys/wait.h>
+
+#include <csignal>
+#include <set>
+
+#include "catch.hpp"
+#include "hailwire/testing/storage_contract.hpp"
+#include "storage/temporary.hpp"
+
+using namespace hailwire;
+
+namespace {
+
+struct sqlite_fixture {
+  hailwire::durability durability;
+  std::unique_ptr<temporary> directory;
+  sqlite_options options;
+
+  std::unique_ptr<sqlite_storage> open(testing::retention keep) {
+    directory = std::make_unique<temporary>();
+    options = {};
+    options.durability = durability;
+    options.messages = keep.messages;
+    options.bytes = keep.bytes;
+    options.age = keep.age;
+    options.clock = &test_clock;
+    return reopen();
+  }
+  std::unique_ptr<sqlite_storage> open() { return open({}); }
+  std::unique_ptr<sqlite_storage> reopen() { return ::open(directory->file(), options); }
+  std::int64_t now() const { return test_now; }
+  void advance(std::chrono::milliseconds time) { test_now += time.count(); }
+};
+
+std::string why_not(const std::string& path, const sqlite_options& options = {}) {
+  auto s = sqlite_storage::open(path, options);
+  return s ? "opened" : std::string(code_name(s.error().code)) + ": " + std::string(s.error().text());
+}
+bool has(const std::string& text, std::string_view part) { return text.find(part) != text.npos; }
+
+void run(const std::string& path, const char* sql) {
+  sqlite3* db = nullptr;
+  REQUIRE(sqlite3_open(path.c_str(), &db) == SQLITE_OK);
+  char* error = nullptr;
+  int code = sqlite3_exec(db, sql, nullptr, nullptr, &error);
+  INFO((error ? error : ""));
+  sqlite3_close(db);
+  REQUIRE(code == SQLITE_OK);
+}
+
+std::set<std::string> names_in(const std::filesystem::path& directory) {
+  std::set<std::string> out;
+  for (auto& entry : std::filesystem::directory_iterator(directory)) out.insert(entry.path().filename().string());
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("sqlite keeps the whole storage contract, at each durability") {
+  auto level = GENERATE(durability::full, durability::normal, durability::off);
+  auto outcomes = testing::storage_contract(sqlite_fixture{level, nullptr, {}});
+  INFO(testing::report(outcomes));
+  CHECK(testing::fulfilled(outcomes));
+  for (const auto& o : outcomes) CHECK(o.what == testing::verdict::passed);
+}
+
+TEST_CASE("sqlite keeps messages, epochs and keys over restarts, and leaves one file behind") {
+  temporary dir;
+  std::string epoch, silent;
+  for (int life = 0; life < 3; ++life) {
+    auto s = open(dir.file());
+    auto r = append(*s, "chat", "message " + std::to_string(life), "key " + std::to_string(life));
+    CHECK(r.offset == static_cast<std::uint64_t>(life) + 1);
+    if (life == 0) epoch = r.epoch, silent = read(*s, "silent").epoch;
+    CHECK(r.epoch == epoch);
+    CHECK(read(*s, "silent").epoch == silent);
+    CHECK(append(*s, "chat", "message 0", "key 0").duplicate);
+    CHECK(append(*s, "chat", "message 1", "key 0").error == errc::conflict);
+    s.reset();
+    CHECK(names_in(dir.path()) == std::set<std::string>{"log.db"});
+  }
+}
+
+TEST_CASE("sqlite tells apart why a file cannot be opened, and leaves it as it was") {
+  temporary dir;
+  std::string path = dir.file();
+  auto unchanged = [&](std::string_view reason) {
+    auto before = contents(path);
+    auto names = names_in(dir.path());
+    CHECK(has(why_not(path), reason));
+    CHECK(why_not(path) == why_not(path));
+    CHECK(contents(path) == before);
+    CHECK(names_in(dir.path()) == names);
+  };
+  SECTION("a text file") {
+    std::ofstream(path) << "Dear diary, this is no data base, but it is long enough to have a header of a hundred bytes or so, I think.";
+    unchanged("unsupported_media: " + path + " is not a SQLite file");
+  }
+  SECTION("a short text file") {
+    std::ofstream(path) << "hello";
+    unchanged("unsupported_media: " + path + " is not a SQLite file");
+  }
+  SECTION("another program's file") {
+    run(path, "CREATE TABLE messages(id INTEGER PRIMARY KEY, text); INSERT INTO messages VALUES(1, 'x')");
+    unchanged("is a SQLite file, but not one of hailwire's");
+  }
+  SECTION("another program's file in WAL mode") {
+    run(path, "PRAGMA journal_mode = WAL; CREATE TABLE messages(id INTEGER PRIMARY KEY, text)");
+    unchanged("is a SQLite file, but not one of hailwire's");
+  }
+  SECTION("a newer version") {
+    open(path);
+    run(path, "PRAGMA user_version = 2");
+    unchanged("not_implemented: " + path + " has version 2; this hailwire reads version 1");
+  }
+  SECTION("a missing table") {
+    open(path);
+    run(path, "DROP TABLE meta");
+    unchanged("internal: " + path + " is damaged");
+  }
+  SECTION("a missing row") {
+    open(path);
+    run(path, "DELETE FROM meta");
+    unchanged("internal: " + path + " is damaged");
+  }
+  SECTION("damaged pages") {
+    auto s = open(path);
+    for (int i = 0; i < 100; ++i) append(*s, "c", std::string(1000, 'x'));
+    s.reset();
+    auto bytes = contents(path);
+    for (std::size_t i = bytes.size() / 2; i < bytes.size() / 2 + 8192; ++i) bytes[i] = static_cast<char>(i * 31);
+    std::ofstream(path, std::ios::binary) << bytes;
+    unchanged("internal: " + path + " is damaged");
+  }
+  SECTION("a truncated file") {
+    auto s = open(path);
+    for (int i = 0; i < 100; ++i) append(*s, "c", std::string(1000, 'x'));
+    s.reset();
+    std::filesystem::resize_file(path, std::filesystem::file_size(path) / 2);
+    unchanged("internal: " + path + " is damaged");
+  }
+  SECTION("no file at all, in a folder that is not there") {
+    CHECK(has(why_not(dir.file("nowhere/log.db")), "No such file"));
+    CHECK(has(why_not(""), "needs a file"));
+    CHECK(has(why_not(":memory:"), "needs a file"));
+  }
+  SECTION("a folder") {
+    CHECK(has(why_not(dir.path().string()), "internal: "));
+  }
+}
+
+TEST_CASE("sqlite makes a file of an empty one, whatever its name") {
+  temporary dir;
+  std::string path = dir.file("a ?b#c%20d&immutable=1.db");
+  std::ofstream(path).close();
+  CHECK(append(*open(path), "c", "x").offset == 1);
+  CHECK(read(*open(path), "c").head == 1);
+}
+
+TEST_CASE("a file in use is refused to a second storage of this process and of any other, until it is closed") {
+  temporary dir;
+  std::string path = dir.file();
+  auto s = open(path);
+  append(*s, "c", "x");
+  CHECK(why_not(path) == "conflict: " + path + " is in use: another storage has it open");
+  pid_t child = ::fork();
+  if (child == 0) ::_exit(why_not(path) == "conflict: " + path + " is in use: another storage has it open" ? 0 : 1);
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
+  CHECK(append(*s, "c", "y").offset == 2);
+  s.reset();
+  CHECK(why_not(path) == "opened");
+}
+
+TEST_CASE("a process that is killed loses nothing that was acknowledged, at any durability, and its file is free again") {
+  auto level = GENERATE(durability::full, durability::normal, durability::off);
+  temporary dir;
+  sqlite_options options;
+  options.durability = level;
+  int pipe[2];
+  REQUIRE(::pipe(pipe) == 0);
+  pid_t child = ::fork();
+  if (child == 0) {
+    auto s = open(dir.file(), options);
+    for (std::uint64_t i = 1;; ++i) {
+      auto r = append(*s, "c", "message " + std::to_string(i));
+      if (r.error || ::write(pipe[1], &i, sizeof i) != sizeof i) ::_exit(1);
+    }
+  }
+  ::close(pipe[1]);
+  std::uint64_t acknowledged = 0, next = 0;
+  while (acknowledged < 100 && ::read(pipe[0], &next, sizeof next) == sizeof next) acknowledged = next;
+  ::kill(child, SIGKILL);
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  while (::read(pipe[0], &next, sizeof next) == sizeof next) acknowledged = next;
+  ::close(pipe[0]);
+  CHECK(acknowledged >= 100);
+
+  auto s = open(dir.file(), options);
+  auto r = read(*s, "c");
+  CHECK(r.head >= acknowledged);
+  CHECK(r.head <= acknowledged + 1);
+  CHECK(r.messages.size() == r.head);
+  for (const message& m : r.messages) CHECK(m.data.bytes() == "message " + std::to_string(m.offset));
+}
+
+TEST_CASE("after an unclean end the epochs are new on another boot at less than full, and only then") {
+  auto level = GENERATE(durability::full, durability::normal, durability::off);
+  bool clean = GENERATE(true, false), another = GENERATE(true, false);
+  temporary dir;
+  sqlite_options options;
+  options.durability = level;
+  options.boot = "monday";
+  std::string epoch, other;
+  {
+    auto s = open(dir.file(), options);
+    epoch = append(*s, "c", "x", "key").epoch;
+    other = read(*s, "other").epoch;
+    if (!clean) {
+      // What a machine that stops leaves on the disk, provided that the kernel had written everything.
+      std::filesystem::copy_file(dir.file(), dir.file("left.db"));
+      std::filesystem::copy_file(dir.file("log.db-wal"), dir.file("left.db-wal"));
+    }
+  }
+  if (another) options.boot = "tuesday";
+  std::string path = dir.file(clean ? "log.db" : "left.db");
+  bool renewed = !clean && another && level != durability::full;
+  CAPTURE(static_cast<int>(level), clean, another);
+  {
+    auto s = open(path, options);
+    auto r = read(*s, "c");
+    CHECK((r.epoch != epoch) == renewed);
+    CHECK((read(*s, "other").epoch != other) == renewed);
+    CHECK(valid_epoch(r.epoch));
+    CHECK(r.messages.size() == 1);
+    epoch = r.epoch;
+    auto again = append(*s, "c", "x", "key");
+    CHECK(again.duplicate);
+    CHECK(again.epoch == epoch);
+  }
+  CHECK(read(*open(path, options), "c").epoch == epoch);
+}
+
+TEST_CASE("a boot that has no name counts as another") {
+  temporary dir;
+  sqlite_options options;
+  options.durability = durability::normal;
+  options.boot = "";
+  auto s = open(dir.file(), options);
+  std::string epoch = append(*s, "c", "x").epoch;
+  std::filesystem::copy_file(dir.file(), dir.file("left.db"));
+  std::filesystem::copy_file(dir.file("log.db-wal"), dir.file("left.db-wal"));
+  CHECK(read(*open(dir.file("left.db"), options), "c").epoch != epoch);
+}
+
+TEST_CASE("a queue that is full refuses at once and stores nothing; what it took is kept") {
+  temporary dir;
+  sqlite_options options;
+  options.pending = 100;
+  auto s = open(dir.file(), options);
+  std::mutex mutex;
+  std::size_t stored = 0, refused = 0;
+  std::mutex gate;  // holds the writer in its first handler, so that nothing is taken from the queue
+  std::unique_lock hold(gate);
+  std::atomic<bool> inside = false;
+  s->async_append("c", draft{1, "", "", payload::text("first"), ""}, [&](append_result) {
+    inside = true;
+    std::lock_guard wait(gate);
+  });
+  while (!inside) std::this_thread::yield();
+  for (int i = 0; i < 150; ++i) {
+    s->async_append("c", draft{1, "", "", payload::text("x"), ""}, [&](append_result r) {
+      std::lock_guard lock(mutex);
+      ++(r.error == errc::overloaded ? refused : stored);
+    });
+  }
+  {
+    std::lock_guard lock(mutex);
+    CHECK(refused == 51);
+    CHECK(stored == 0);
+  }
+  std::error_code read_refused;
+  s->async_read("c", 0, {}, [&](read_result r) { read_refused = r.error; });
+  CHECK(read_refused == errc::overloaded);
+  hold.unlock();
+  s.reset();
+  CHECK(stored == 99);
+  CHECK(read(*open(dir.file()), "c").head == 100);
+}
+
+TEST_CASE("a queue that holds too many bytes refuses at once, but takes a single large message") {
+  temporary dir;
+  sqlite_options options;
+  options.pending_bytes = 1 << 20;
+  auto s = open(dir.file(), options);
+  CHECK(append(*s, "c", std::string(3 << 20, 'x')).offset == 1);
+  std::mutex gate;
+  std::unique_lock hold(gate);
+  std::atomic<bool> inside = false;
+  s->async_append("c", draft{1, "", "", payload::text("first"), ""}, [&](append_result) {
+    inside = true;
+    std::lock_guard wait(gate);
+  });
+  while (!inside) std::this_thread::yield();
+  std::error_code first, second;
+  s->async_append("c", draft{1, "", "", payload::text(std::string(700'000, 'x')), ""}, [&](append_result r) { first = r.error; });
+  s->async_append("c", draft{1, "", "", payload::text(std::string(700'000, 'x')), ""}, [&](append_result r) { second = r.error; });
+  CHECK(second == errc::overloaded);
+  hold.unlock();
+  s.reset();
+  CHECK(!first);
+}
+
+TEST_CASE("sqlite refuses channels and keys over their limits, and serves the others") {
+  temporary dir;
+  sqlite_options options;
+  options.channels = 2;
+  options.keys = 2;
+  options.clock = &test_clock;
+  for (int life = 0; life < 2; ++life) {
+    auto s = open(dir.file(), options);
+    CHECK(append(*s, "a", "x", "1").duplicate == (life == 1));
+    CHECK(append(*s, "b", "x", "2").duplicate == (life == 1));
+    CHECK(append(*s, "c", "x").error == errc::overloaded);
+    CHECK(append(*s, "a", "x", "3").error == errc::overloaded);
+    CHECK(append(*s, "a", "x").offset == static_cast<std::uint64_t>(life) + 2);
+  }
+  test_now += 300'001;
+  auto s = open(dir.file(), options);
+  CHECK(append(*s, "a", "y", "1").offset == 4);
+  CHECK(append(*s, "a", "y", "3").offset == 5);
+  CHECK(append(*s, "a", "y", "4").error == errc::overloaded);
+}
+
+TEST_CASE("sqlite drops what is too old in channels that nobody touches") {
+  temporary dir;
+  sqlite_options options;
+  options.clock = &test_clock;
+  options.age = std::chrono::seconds(60);
+  {
+    auto s = open(dir.file(), options);
+    for (int i = 0; i < 10; ++i) append(*s, "silent " + std::to_string(i), "x");
+  }
+  test_now += 70'000;
+  auto s = open(dir.file(), options);  // it looks around when it is opened, too
+  append(*s, "busy", "x");
+  append(*s, "busy", "y");
+  for (int i = 0; i < 10; ++i) {
+    auto r = read(*s, "silent " + std::to_string(i));
+    CHECK(r.messages.empty());
+    CHECK(r.oldest == 2);
+    CHECK(r.head == 1);
+  }
+  s.reset();
+  s = open(dir.file(), options);
+  CHECK(read(*s, "silent 3").head == 1);
+  CHECK(append(*s, "silent 3", "y").offset == 2);
+}
+
+TEST_CASE("a limit that was lowered is reached in steps, while appends go on") {
+  temporary dir;
+  {
+    auto s = open(dir.file());
+    for (int i = 0; i < 20; ++i) {
+      std::atomic<int> left = 250;
+      for (int k = 0; k < 250; ++k)
+        s->async_append("c", draft{1, "", "", payload::text("x"), ""}, [&](append_result) { --left; });
+      while (left) std::this_thread::yield();
+    }
+    CHECK(read(*s, "c").head == 5000);
+  }
+  sqlite_options options;
+  options.messages = 100;
+  auto s = open(dir.file(), options);
+  CHECK(append(*s, "c", "y").offset == 5001);
+  auto first = read(*s, "c", 0, {1, 1}).oldest;
+  CHECK(first >= 513);  // one step a transaction
+  while (read(*s, "c", 0, {1, 1}).oldest != 4902) std::this_thread::yield();  // the rest without another append
+  CHECK(read(*s, "c").messages.size() == 100);
+}
+
+TEST_CASE("the file is at most half as large again as its payloads and 40 bytes each") {
+  auto channels = GENERATE(1, 50);
+  for (std::size_t size : {0u, 10u, 64u, 200u, 500u, 1000u, 1400u, 2000u, 2040u, 2300u, 2700u, 2790u, 2830u, 3000u, 4100u, 5000u, 8200u, 20'000u, 100'000u}) {
+    temporary dir;
+    sqlite_options options;
+    options.durability = durability::off;
+    std::size_t count = size < 1000 ? 20'000 : 6'000'000 / size;
+    std::atomic<std::size_t> left = count;
+    {
+      auto s = open(dir.file(), options);
+      std::string text(size, 'x');
+      for (std::size_t i = 0; i < count; ++i) {
+        while (count - i + 4000 < left) std::this_thread::yield();
+        s->async_append("channel " + std::to_string(i * 7919 % static_cast<std::size_t>(channels)),
+                        draft{1'764'000'000'000, "", "", payload::text(text), ""}, [&](append_result) { --left; });
+      }
+      while (left) std::this_thread::yield();
+      std::size_t found = 0;
+      for (int c = 0; c < channels; ++c)
+        for (const message& m : read(*s, "channel " + std::to_string(c)).messages) found += m.data.bytes() == text;
+      CHECK(found == count);
+    }
+    auto ratio = static_cast<double>(std::filesystem::file_size(dir.file())) / static_cast<double>(count * (size + 40));
+    CAPTURE(channels, size, ratio);
+    CHECK(ratio <= 1.5);
+  }
+}
+
+TEST_CASE("many threads share one transaction: each message once, in the order of its thread") {
+  temporary dir;
+  sqlite_options options;
+  options.readers = 2;
+  auto s = open(dir.file(), options);
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t)
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < 100; ++i) {
+        append(*s, "common " + std::to_string(i % 3), std::to_string(t) + " " + std::to_string(i));
+        read(*s, "common " + std::to_string(i % 5));
+      }
+    });
+  for (auto& t : threads) t.join();
+  std::size_t total = 0;
+  for (int c = 0; c < 3; ++c) {
+    std::vector<int> last(4, -1);
+    for (const message& m : read(*s, "common " + std::to_string(c)).messages) {
+      std::string text(m.data.bytes());
+      auto t = static_cast<std::size_t>(text[0] - '0');
+      int i = std::stoi(text.substr(2));
+      CHECK(i > last[t]);
+      last[t] = i;
+      ++total;
+    }
+  }
+  CHECK(total == 400);
+}
