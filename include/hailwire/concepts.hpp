@@ -160,21 +160,35 @@ struct any_storage {
   virtual bool keeps_keys() const noexcept = 0;
 };
 
-/// `Storage` is a reference (the host owns it) or a value (owned here).
-template <class Storage>
+// What a handed-in storage is: itself, or what a smart pointer points to.
+template <class T>
+struct pointee {
+  using type = T;
+};
+template <class T, class D>
+struct pointee<std::unique_ptr<T, D>> {
+  using type = T;
+};
+template <class T>
+struct pointee<std::shared_ptr<T>> {
+  using type = T;
+};
+
+/// `Holder` is a reference to a storage (the host's), a storage, or a smart pointer to one.
+template <class Holder>
 class erased_storage final : public any_storage {
-  using type = std::remove_reference_t<Storage>;
+  using type = typename pointee<std::remove_cvref_t<Holder>>::type;
 
  public:
-  explicit erased_storage(Storage&& s) : storage_(std::forward<Storage>(s)) {}
+  explicit erased_storage(Holder&& s) : holder_(std::forward<Holder>(s)) {}
 
   void append(std::string_view channel, draft d, append_handler done) override {
     if constexpr (asynchronous_storage<type>) {
-      storage_.async_append(channel, std::move(d), std::move(done));
+      storage().async_append(channel, std::move(d), std::move(done));
     } else {
       append_result r;
       try {
-        r = storage_.append(channel, std::as_const(d));
+        r = storage().append(channel, std::as_const(d));
       } catch (...) {
         r.error = errc::internal;
       }
@@ -183,11 +197,11 @@ class erased_storage final : public any_storage {
   }
   void read(std::string_view channel, std::uint64_t since, read_limit limit, read_handler done) override {
     if constexpr (asynchronous_storage<type>) {
-      storage_.async_read(channel, since, limit, std::move(done));
+      storage().async_read(channel, since, limit, std::move(done));
     } else {
       read_result r;
       try {
-        r = storage_.read(channel, since, limit);
+        r = storage().read(channel, since, limit);
       } catch (...) {
         r = read_result(make_error_code(errc::internal));
       }
@@ -203,12 +217,19 @@ class erased_storage final : public any_storage {
   }
 
  private:
-  Storage storage_;
+  type& storage() noexcept {
+    if constexpr (std::is_same_v<type, std::remove_cvref_t<Holder>>) {
+      return holder_;
+    } else {
+      return *holder_;
+    }
+  }
+  Holder holder_;
 };
 
 template <class Storage>
 std::unique_ptr<any_storage> erase_storage(Storage&& s) {
-  explain_storage<std::remove_cvref_t<Storage>>();
+  explain_storage<typename pointee<std::remove_cvref_t<Storage>>::type>();
   return std::make_unique<erased_storage<Storage>>(std::forward<Storage>(s));
 }
 

@@ -1,0 +1,706 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// One connection, from its first byte to its last, without a socket: bytes and time come in through `receive`, `writable`,
+// `ended` and `expire`; bytes and wishes go out through five virtual functions that a driver (or a test) implements.
+//
+//   head ─→ body ─→ asked ─→ stream                          (SSE, WebSocket: until the connection ends)
+//    ↑               │  └──→ held ──┐                         (polls)
+//    └── answered ←──┴──────────────┘          any ─→ closing ─→ lingering ─→ dead
+//
+// Reading. In `head` and `body` bytes gather in the exchange, the block that a request needs and an idle stream does not
+// have. In `stream` they go straight to the transport's state machine; each command is carried out before the next one is
+// looked at, and while replies are unsent, or a command waits for the storage, nothing more is read (`held_` keeps what had
+// been received already).
+//
+// Writing. `pump` gathers, in this order: the rest of a shared frame that is half sent, the connection's own bytes
+// (`out_`), shared bytes from the subscriptions. What a write does not take stays where it is: own bytes in `out_`, shared
+// ones as a place in a chunk. A poll's answer is one frame: what is left of it moves to `out_`.
+//
+// `wake` and `pump` only write. Whatever may run host code or change what is followed (the next request, the end of a
+// session) happens in `receive`, `expire`, handlers, or `settle`, never inside a flush.
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "hailwire/detail/gateway.hpp"
+#include "hailwire/proto/http1.hpp"
+#include "hailwire/transport/machine.hpp"
+#include "hailwire/transport/poll.hpp"
+
+namespace hailwire::detail {
+
+class connection : public client_link, public timer, public frame_socket, public std::enable_shared_from_this<connection> {
+ public:
+  explicit connection(gateway& g) : gate_(&g), place_(static_cast<std::uint32_t>(g.connections.size())) { g.connections.push_back(this); }
+  ~connection() override { detach(); }
+
+  // ---- what a driver tells ---------------------------------------------------------------------------------------
+
+  /// The connection is there. The first request must come within `options::head_time`.
+  void start() {
+    last_read_ = last_write_ = since_ = gate_->now();
+    schedule();
+    watch(true, false);
+  }
+  /// Received bytes; may be changed in place.
+  void receive(std::span<char> bytes);
+  /// The peer will send nothing more.
+  void ended();
+  /// Writing may go on.
+  void writable() {
+    if (phase_ == phase::dead) return;
+    blocked_ = false;
+    pump(nullptr);
+    update_watch();
+  }
+  /// Reading or writing failed for good.
+  void failed(std::error_code) { die(true); }
+  void expire(std::int64_t now) override;
+
+  /// Ends it in order, as a server that stops does.
+  void shut_down() {
+    if (phase_ == phase::stream) return end(errc::draining, 1001, "server stopped");
+    die(false);
+  }
+  /// Ends it now: the session's `on_close` runs before this returns. For the server's own end, outside any flush.
+  void destroy() {
+    die(false);
+    settle();
+  }
+
+  /// Serves what a host has accepted and read already.
+  void adopt(std::string_view already_read) {
+    start();
+    std::string copy(already_read);
+    if (!copy.empty()) receive(copy);
+  }
+
+  // ---- client_link -----------------------------------------------------------------------------------------------
+
+  void wake(subscription* live) override {
+    wake_asked_ = wake_asked_ && live;
+    if (phase_ == phase::held) {
+      answer_poll(false);
+    } else {
+      pump(live);
+    }
+  }
+  void settle() override;
+  void lost(subscription& s, const gap& g) override;
+  void keep(subscription& s, std::string_view rest) override {
+    if (half_ == &s) {
+      out_.insert(0, rest);  // nothing of `out_` can be half sent while a shared frame is
+      half_ = nullptr;
+    }
+  }
+  void unreadable(subscription&, std::error_code) override { end(errc::internal, 1011, "the channel's storage failed"); }
+  bool notice(std::string_view name, std::string_view json) override;
+  void end(errc why, std::uint16_t code, std::string_view reason) override;
+  bool streams() const noexcept override { return phase_ == phase::stream; }
+
+  // ---- frame_socket ----------------------------------------------------------------------------------------------
+
+  std::error_code send_text(std::string_view utf8) override { return send_frame(utf8, false); }
+  std::error_code send_binary(std::string_view bytes) override { return send_frame(bytes, true); }
+  void close(std::uint16_t code, std::string_view reason) override { end(errc::forbidden, code, reason); }
+
+ protected:
+  // ---- what a driver does ----------------------------------------------------------------------------------------
+
+  /// Writes what it can of the pieces, in order, without waiting; the number of bytes taken. Short when it would block. An
+  /// error is reported by `failed`, later.
+  virtual std::size_t write(std::span<const std::span<const char>> pieces) = 0;
+  /// What to tell of: bytes to read, room to write.
+  virtual void watch(bool readable, bool writable) = 0;
+  /// Sends the end of the stream; reading goes on.
+  virtual void shut_write() = 0;
+  /// Closes for good. Nothing more is called on it but `peer`.
+  virtual void shut() = 0;
+  virtual std::string peer() const = 0;
+
+  /// Leaves the gateway; what is still open ends without hooks.
+  void detach() noexcept;
+
+ private:
+  enum class phase : std::uint8_t { head, body, asked, stream, held, closing, lingering, dead };
+
+  /// What serving one request takes.
+  struct exchange {
+    explicit exchange(const options& o) : parser(o.head) {}
+    std::string in;    // the head, whole once it is parsed; never touched while `head` is in use
+    std::string rest;  // what came after the head
+    proto::http1::head_parser parser;
+    proto::http1::head head;
+    proto::query_pairs query;
+    request shown;
+    std::string body;
+    proto::http1::chunked_decoder chunks;
+    std::string extra;  // header lines of every answer to this request
+
+    const transport::entry* serving = nullptr;
+    std::vector<std::string> channels;
+    cursor from;
+    std::string device;
+    std::unique_ptr<transport::stream> live;
+    std::optional<transport::poll> once;
+    std::vector<follow_start> began;
+    std::size_t following = 0;  // channels whose start is not known yet
+    bool at_once = false;       // the poll is answered even if there is nothing
+    std::string notices;        // of a poll
+    std::int64_t until = 0;     // when a held poll is over
+
+    std::vector<std::string> commands;  // of a POST
+    std::size_t done = 0;
+    bool array = false;
+    std::string replies;
+  };
+
+  // Reading
+  void feed(std::span<char> in);
+  bool may_read() const noexcept { return !command_under_way_ && unsent() < gate_->settings.max_unsent && !(blocked_ && unsent()); }
+  void command(std::string_view text);
+  void answer_command(std::string_view id, const result<std::string>& r);
+  void process();
+  void begin_request();
+  void read_body();
+
+  // Requests, in requests.hpp
+  void dispatch();
+  void serve_live();
+  void serve_elsewhere();
+  void serve_frames(frame_route& route);
+  void follow();
+  void authorize(void (connection::*next)(std::shared_ptr<const grant>));
+  void begin_following(std::shared_ptr<const grant> g);
+  void follow_next(std::size_t i);
+  void began();
+  void open_stream();
+  void post();
+  void begin_post(std::shared_ptr<const grant> g);
+  void next_command();
+  bool allowed_origin(bool& foreign);
+
+  // Answers
+  void respond(int status, std::string_view type, std::string_view body, std::string_view extra = {});
+  void refuse(const failure& why);
+  void refuse_stream(const failure& why);
+  bool answer_poll(bool at_end);
+  void answered(bool keep);
+  void finish_exchange();
+
+  // Writing
+  void pump(subscription* live);
+  std::size_t unsent() const noexcept { return out_.size() - sent_; }
+  void ask_wake() {
+    if (!std::exchange(wake_asked_, true)) gate_->messages.request_wake(*this);
+  }
+  void ask_settle() {
+    if (!std::exchange(settle_asked_, true)) gate_->messages.request_settle(*this);
+  }
+  void flushed();
+  std::error_code send_frame(std::string_view bytes, bool binary);
+
+  // State
+  void schedule();
+  void update_watch() {
+    if (phase_ != phase::dead) watch(wants_input(), blocked_);
+  }
+  bool wants_input() const noexcept;
+  std::string position_text(const subscription* at = nullptr, std::uint64_t offset = 0) const;
+  void enter(phase p) {
+    phase_ = p;
+    since_ = gate_->now();
+    schedule();
+  }
+  void die(bool by_peer);
+  void end_session();
+  exchange& ex() {
+    if (!ex_) ex_ = std::make_unique<exchange>(gate_->settings);
+    return *ex_;
+  }
+
+  gateway* gate_;
+  session* session_ = nullptr;
+  std::unique_ptr<transport::stream> stream_;
+  std::unique_ptr<exchange> ex_;
+  std::unique_ptr<close_reason> reason_;
+  frame_route* route_ = nullptr;
+  subscription* half_ = nullptr;  // whose frame is half sent
+  std::string out_, held_;
+  std::size_t sent_ = 0;  // of `out_`
+  std::int64_t last_read_ = 0, last_write_ = 0, asked_life_ = 0, since_ = 0;  // since_: when the phase began, or its first byte came
+  std::uint32_t serial_ = 0;  // of the request; answers to earlier ones are ignored
+  std::uint32_t place_;       // in gateway::connections
+  phase phase_ = phase::head;
+  bool blocked_ = false, peer_ended_ = false, wake_asked_ = false, settle_asked_ = false, command_under_way_ = false,
+       keep_ = true, processing_ = false, opened_ = false, answered_ = false, served_ = false;
+};
+
+// ---- reading ---------------------------------------------------------------------------------------------------------
+
+/// What may wait behind a request that is being served, before reading pauses: a pipelined request or two.
+inline constexpr std::size_t pipelined_limit = 16 * 1024;
+
+inline bool connection::wants_input() const noexcept {
+  switch (phase_) {
+    case phase::head:
+    case phase::body: return unsent() < gate_->settings.max_unsent;
+    case phase::asked:
+    case phase::held: return !ex_ || ex_->rest.size() < pipelined_limit;  // to learn that the peer is gone
+    case phase::stream: return may_read() && held_.empty();
+    case phase::closing: return stream_ && stream_->awaits_end();
+    case phase::lingering: return true;
+    case phase::dead: break;
+  }
+  return false;
+}
+
+inline void connection::receive(std::span<char> bytes) {
+  last_read_ = gate_->now();
+  switch (phase_) {
+    case phase::head:
+      if (!ex_ || ex_->in.empty()) since_ = last_read_;
+      ex().in.append(bytes.data(), bytes.size());
+      process();
+      schedule();
+      break;
+    case phase::body:
+    case phase::asked:
+    case phase::held:
+      ex().rest.append(bytes.data(), bytes.size());
+      if (phase_ == phase::body) process();
+      break;
+    case phase::stream: feed(bytes); break;
+    case phase::closing:
+      if (stream_ && stream_->awaits_end()) feed(bytes);
+      break;
+    case phase::lingering:
+    case phase::dead: break;
+  }
+  update_watch();
+}
+
+inline void connection::ended() {
+  peer_ended_ = true;
+  switch (phase_) {
+    case phase::body:
+    case phase::stream:
+    case phase::held:
+    case phase::lingering: return die(true);
+    case phase::closing:
+      if (unsent() == 0) return die(true);
+      break;
+    case phase::head:
+      if (unsent() == 0) return die(true);
+      keep_ = false;
+      enter(phase::closing);
+      break;
+    case phase::asked: keep_ = false; break;  // a client that closes its half first still gets its answer
+    case phase::dead: return;
+  }
+  watch(false, blocked_);
+}
+
+inline void connection::feed(std::span<char> in) {
+  if (!held_.empty()) {
+    held_.append(in.data(), in.size());
+    return;
+  }
+  using kind = transport::inbound::kind;
+  while (!in.empty() && (phase_ == phase::stream || phase_ == phase::closing)) {
+    if (phase_ == phase::stream && !may_read()) {
+      if (!command_under_way_ && !blocked_) pump(nullptr);
+      if (!may_read()) {
+        held_.assign(in.data(), in.size());
+        break;
+      }
+    }
+    auto event = stream_->receive(in, out_);
+    switch (event.what) {
+      case kind::none: break;
+      case kind::command: command(event.data); break;
+      case kind::text:
+      case kind::binary:
+        if (route_) {
+          bool fine = gate_->guarded("on_message", [&] {
+            if (route_->handlers.on_message) route_->handlers.on_message(*this, event.data, event.what == kind::binary);
+          });
+          if (!fine) end(errc::internal, 1011, "internal error");
+        } else if (session_ && !session_->follows_.empty()) {
+          std::string bytes(event.data);
+          payload p = event.what == kind::binary ? payload::binary(std::move(bytes)) : payload::text(std::move(bytes));
+          command_under_way_ = true;
+          gate_->publish(*session_, session_->follows_[0].at->in().log().name(), std::move(p), {}, true,
+                         [this, g = gate_, key = session_->key()](result<position> r) {
+                           if (!g->messages.find(key)) return;
+                           command_under_way_ = false;
+                           if (!held_.empty()) ask_settle();
+                           if (r) return;
+                           errc code = r.error().code;
+                           end(code, code == errc::too_large || code == errc::rate_limited ? close_code(code) : std::uint16_t{1008}, r.error().text());
+                         });
+        }
+        break;
+      case kind::closed:
+        if (phase_ == phase::stream) reason_ = std::make_unique<close_reason>(close_reason{errc::internal, event.code, std::string(event.data), true});
+        // The same code back: RFC 6455, section 5.5.1.
+        end(errc::internal, event.code, {});
+        ask_settle();
+        break;
+      case kind::failed: end(errc::bad_request, event.code, event.data); break;
+    }
+  }
+  if (unsent()) ask_wake();
+}
+
+inline void connection::command(std::string_view text) {
+  auto c = proto::read_command(text);
+  if (!c) return answer_command(proto::command_id(text), c.error());
+  command_under_way_ = true;
+  gate_->run(*session_, *c, [this, g = gate_, key = session_->key(), id = std::string(c->id)](result<std::string> r) {
+    if (!g->messages.find(key)) return;
+    command_under_way_ = false;
+    answer_command(id, r);
+    if (!held_.empty()) ask_settle();
+  });
+}
+
+inline void connection::answer_command(std::string_view id, const result<std::string>& r) {
+  if (phase_ != phase::stream || (r && id.empty())) return;
+  std::string json;
+  if (r) {
+    proto::append_reply_ok(json, id, *r);
+  } else {
+    proto::append_reply_error(json, id, r.error());
+  }
+  stream_->reply(out_, json);
+  ask_wake();
+}
+
+// ---- writing ---------------------------------------------------------------------------------------------------------
+
+/// How many gathered writes one wake may take before others have their turn.
+inline constexpr int rounds_per_wake = 8;
+
+inline void connection::pump(subscription* live) {
+  if (phase_ == phase::dead || phase_ == phase::lingering || phase_ == phase::held) return;
+  if (blocked_) {
+    if (live && phase_ == phase::stream) live->advance(0);  // it falls behind
+    return;
+  }
+  struct piece {
+    subscription* owner;  // null: the connection's own bytes
+    bool tag;             // the connection's own, in the middle of the owner's
+  };
+  for (int round = 0;; ++round) {
+    if (round == rounds_per_wake) return ask_wake();
+    std::array<std::span<const char>, 34> bytes;
+    std::array<piece, 34> what;
+    std::size_t n = 2;  // 0: the rest of a half-sent frame; 1: own bytes, looked at last because pulling may add to them
+    std::string tags;
+    what[0] = {nullptr, false};
+    if (half_) {
+      bytes[0] = half_->pending().first(half_->half_sent());
+      what[0] = {half_, false};
+    } else if (phase_ == phase::stream && session_ && opened_) {
+      // Room for a cursor before each channel's last message, so that the spans stay where they point.
+      std::size_t channels = session_->follows_.size();
+      if (stream_->tags()) tags.reserve(channels * (channels * 50 + 8));
+      for (auto& f : session_->follows_) {
+        subscription& s = *f.at;
+        if ((live && &s != live) || n + 3 > bytes.size()) continue;
+        auto pending = s.pending();
+        if (pending.empty()) continue;
+        std::size_t before_last = pending.size();
+        if (stream_->tags()) {
+          auto chunk = s.holding();
+          auto end = static_cast<std::size_t>(pending.data() - chunk->bytes.data()) + pending.size();
+          auto last = pending.size() - (end - chunk->frame_begin(end - 1));
+          std::string tag;
+          if (last < pending.size()) stream_->tag(tag, position_text(&s, chunk->last()));
+          if (!tag.empty() && tags.size() + tag.size() <= tags.capacity()) {
+            before_last = last;
+            if (last) bytes[n] = pending.first(last), what[n++] = {&s, false};
+            std::size_t at = tags.size();
+            tags += tag;
+            bytes[n] = std::span<const char>(tags).subspan(at), what[n++] = {&s, true};
+            bytes[n] = pending.subspan(last), what[n++] = {&s, false};
+            continue;
+          }
+        }
+        bytes[n] = pending.first(before_last), what[n++] = {&s, false};
+      }
+    }
+    bytes[1] = std::span<const char>(out_).subspan(sent_);
+    what[1] = {nullptr, false};
+    std::size_t total = 0;
+    for (std::size_t i = 0; i < n; ++i) total += bytes[i].size();
+    if (total == 0) return;
+
+    std::size_t taken = write(std::span(bytes).first(n));
+    if (taken) last_write_ = gate_->now();
+    std::size_t left = taken;
+    bool cut = taken < total;
+    std::string rest;  // of a batch cut behind its tag: it goes out before anything else
+    for (std::size_t i = 0; i < n;) {
+      subscription* owner = what[i].owner;
+      if (!owner) {
+        std::size_t k = std::min(left, bytes[i].size());
+        sent_ += k, left -= k, ++i;
+        continue;
+      }
+      std::size_t shared = 0;
+      bool tagged = false;
+      for (; i < n && what[i].owner == owner; ++i) {
+        std::size_t k = std::min(left, bytes[i].size());
+        left -= k;
+        tagged = tagged || (what[i].tag && k);
+        if (tagged && k < bytes[i].size()) rest.append(bytes[i].data() + k, bytes[i].size() - k);
+        if (!what[i].tag) shared += tagged ? bytes[i].size() : k;
+      }
+      owner->advance(shared);
+      if (half_ == owner) half_ = nullptr;
+      if (owner->half_sent()) half_ = owner;
+    }
+    if (!unsent()) {
+      out_.clear();
+      sent_ = 0;
+      if (out_.capacity() > spare_limit) std::string().swap(out_);
+      out_ += rest;
+      if (bytes[1].size()) flushed();
+    }
+    if (cut) {
+      if (phase_ == phase::dead) return;
+      blocked_ = true;
+      schedule();
+      update_watch();
+      return;
+    }
+    if (live) return;
+  }
+}
+
+inline void connection::flushed() {
+  if (phase_ == phase::closing || !held_.empty() || (phase_ == phase::head && ex_)) ask_settle();
+  update_watch();
+}
+
+inline std::error_code connection::send_frame(std::string_view bytes, bool binary) {
+  if (phase_ != phase::stream) return operation_aborted();
+  if (unsent() >= gate_->settings.max_unsent) return errc::overloaded;
+  stream_->message(out_, bytes, binary);
+  ask_wake();
+  return {};
+}
+
+inline bool connection::notice(std::string_view name, std::string_view json) {
+  std::string object = "{\"";
+  object.append(name).append("\":").append(json).append("}");
+  proto::json::spaces_for_line_breaks(object);
+  if (phase_ == phase::stream) {
+    if (unsent() + object.size() > gate_->settings.max_unsent) return false;
+    if (!stream_->notice(out_, name, object, {})) return false;
+    ask_wake();
+    return true;
+  }
+  if (!ex_ || !ex_->once || answered_) return false;
+  if (ex_->notices.size() + object.size() > gate_->settings.max_unsent) return false;
+  if (!ex_->notices.empty()) ex_->notices += ',';
+  ex_->notices += object;
+  ask_wake();
+  return true;
+}
+
+inline void connection::lost(subscription& s, const gap& g) {
+  const channel_log& log = s.in().log();
+  std::string json = "{\"gap\":{\"channel\":";
+  proto::json::append_quoted(json, log.name());
+  json.append(",\"reason\":\"").append(g.epoch_changed ? "epoch" : "trimmed").append("\",\"epoch\":\"").append(log.epoch());
+  json += "\",\"next\":";
+  proto::append_decimal(json, g.next);
+  json += "}}";
+  if (phase_ == phase::stream) {
+    if (!stream_->notice(out_, "gap", json, position_text())) end(errc::not_found, 4410, "gap");
+  } else if (ex_ && ex_->once && !answered_) {
+    if (!ex_->notices.empty()) ex_->notices += ',';
+    ex_->notices += json;
+  }
+}
+
+inline std::string connection::position_text(const subscription* at, std::uint64_t offset) const {
+  std::string out;
+  if (!session_) return out;
+  for (const auto& f : session_->follows_) {
+    if (!f.named) continue;
+    if (!out.empty()) out += ',';
+    append_position(out, f.at->in().log().epoch(), f.at.get() == at ? offset : f.at->offset());
+  }
+  return out;
+}
+
+// ---- time ------------------------------------------------------------------------------------------------------------
+
+inline void connection::schedule() {
+  using std::chrono::milliseconds;
+  auto ms = [](auto d) { return std::chrono::duration_cast<milliseconds>(d).count(); };
+  const options& o = gate_->settings;
+  std::int64_t due = INT64_MAX;
+  switch (phase_) {
+    case phase::head: due = since_ + ms(served_ && (!ex_ || ex_->in.empty()) ? o.idle_time : o.head_time); break;
+    case phase::body: due = since_ + ms(o.body_time); break;
+    case phase::held: due = ex_->until; break;
+    case phase::stream:
+      due = stream_->expects_life() ? std::max(last_read_, asked_life_) + ms(o.heartbeat) : last_write_ + ms(o.heartbeat);
+      break;
+    case phase::closing:
+    case phase::lingering: due = since_ + ms(o.close_time); break;
+    case phase::asked: break;
+    case phase::dead: return gate_->messages.wheel().disarm(*this);
+  }
+  if (blocked_ && phase_ != phase::closing) due = phase_ == phase::stream ? last_write_ + ms(o.stall_time) : std::min(due, last_write_ + ms(o.stall_time));
+  if (due == INT64_MAX) return gate_->messages.wheel().disarm(*this);
+  gate_->messages.arm(*this, due);
+}
+
+inline void connection::expire(std::int64_t now) {
+  auto self = shared_from_this();
+  using std::chrono::milliseconds;
+  const options& o = gate_->settings;
+  std::int64_t beat = std::chrono::duration_cast<milliseconds>(o.heartbeat).count();
+  if (blocked_ && now - last_write_ >= std::chrono::duration_cast<milliseconds>(o.stall_time).count()) return die(false);
+  switch (phase_) {
+    case phase::head:
+      if (!ex_ || ex_->in.empty()) return die(false);
+      refuse({errc::timeout, "the request head took too long"});
+      break;
+    case phase::body: refuse({errc::timeout, "the request body took too long"}); break;
+    case phase::held: answer_poll(true); break;
+    case phase::stream:
+      if (stream_->expects_life() && now - last_read_ >= 2 * beat) return end(errc::timeout, 4408, "no sign of life");
+      if (now - (stream_->expects_life() ? std::max(last_read_, asked_life_) : last_write_) >= beat) {
+        asked_life_ = now;
+        if (!blocked_ && !unsent()) {
+          stream_->beat(out_);
+          ask_wake();
+        }
+      }
+      break;
+    case phase::closing:
+    case phase::lingering: return die(false);
+    case phase::asked:
+    case phase::dead: return;
+  }
+  schedule();
+}
+
+// ---- ends ------------------------------------------------------------------------------------------------------------
+
+inline void connection::end(errc why, std::uint16_t code, std::string_view reason) {
+  switch (phase_) {
+    case phase::stream:
+      if (!reason_) reason_ = std::make_unique<close_reason>(close_reason{why, code, std::string(reason), false});
+      stream_->end(out_, code, reason);
+      enter(phase::closing);
+      ask_wake();
+      ask_settle();
+      break;
+    case phase::held:
+    case phase::asked:
+      if (answered_ || !ex_) return;
+      if (!reason_) reason_ = std::make_unique<close_reason>(close_reason{why, code, std::string(reason), false});
+      if (why == errc::internal || phase_ == phase::asked) {
+        refuse({why == errc::internal ? why : errc::forbidden, std::string(reason)});
+      } else {
+        answer_poll(true);
+      }
+      break;
+    default: break;
+  }
+}
+
+inline void connection::die(bool by_peer) {
+  if (phase_ == phase::dead) return;
+  if (!reason_) reason_ = std::make_unique<close_reason>(close_reason{errc::internal, 1006, {}, by_peer});
+  phase_ = phase::dead;
+  gate_->messages.wheel().disarm(*this);
+  ask_settle();
+}
+
+inline void connection::end_session() {
+  ++serial_;
+  command_under_way_ = false;
+  if (!reason_) reason_ = std::make_unique<close_reason>(close_reason{errc::internal, 1000, {}, false});
+  if (route_ && std::exchange(opened_, false)) {
+    gate_->guarded("on_close", [&] {
+      if (route_->handlers.on_close) route_->handlers.on_close(*this, *reason_);
+    });
+    data.reset();
+  }
+  if (session_) {
+    if (std::exchange(opened_, false) && gate_->host.on_close) {
+      gate_->guarded("on_close", [&] { gate_->host.on_close(*session_, *reason_); });
+    }
+    gate_->messages.close(*std::exchange(session_, nullptr));
+  }
+  half_ = nullptr;
+  reason_.reset();
+}
+
+inline void connection::settle() {
+  settle_asked_ = false;
+  auto self = shared_from_this();
+  switch (phase_) {
+    case phase::dead:
+      end_session();
+      detach();
+      return shut();
+    case phase::closing:
+      if (session_ || opened_) end_session();
+      if (!blocked_) pump(nullptr);
+      if (phase_ == phase::closing && !unsent() && !(stream_ && stream_->awaits_end())) {
+        // The peer may still be sending what nobody will read; closing now would reset the connection and could take our
+        // last bytes with it (RFC 9112, section 9.6).
+        shut_write();
+        stream_.reset();
+        ex_.reset();
+        if (peer_ended_) return die(false);
+        enter(phase::lingering);
+      }
+      break;
+    case phase::stream:
+      if (!held_.empty() && may_read()) {
+        std::string in = std::exchange(held_, {});
+        feed(in);
+      }
+      break;
+    case phase::lingering: break;
+    default: process();
+  }
+  update_watch();
+}
+
+inline void connection::detach() noexcept {
+  if (!gate_) return;
+  phase_ = phase::dead;
+  gate_->messages.wheel().disarm(*this);
+  if (session_) gate_->messages.close(*std::exchange(session_, nullptr));
+  gate_->messages.forget(*this);
+  auto& all = gate_->connections;
+  all[place_] = all.back();
+  all[place_]->place_ = place_;
+  all.pop_back();
+  gate_ = nullptr;
+}
+
+}  // namespace hailwire::detail
+
+#include "hailwire/detail/requests.hpp"

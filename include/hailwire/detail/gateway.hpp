@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// What all connections of a server share: its options, its hub, the transports it links, the host's hooks. And how a command
+// is carried out, which is the same on every transport.
+
+#include <ctime>
+#include <exception>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "hailwire/hooks.hpp"
+#include "hailwire/hub.hpp"
+#include "hailwire/proto/command.hpp"
+#include "hailwire/transport/machine.hpp"
+
+namespace hailwire::detail {
+
+class connection;
+
+/// A path of the host's own frames.
+struct frame_route {
+  std::string path;
+  frame_handlers handlers;
+  result<transport::beginning> (*begin)(const transport::arrival&, const std::vector<std::string>&, std::size_t);
+};
+
+class gateway {
+ public:
+  gateway(loop& l, std::unique_ptr<any_storage> store, const options& o, std::span<const transport::entry* const> linked)
+      : settings(o), transports(linked), messages(l, std::move(store), settings) {}
+  gateway(const gateway&) = delete;
+  gateway& operator=(const gateway&) = delete;
+
+  const options settings;
+  const std::span<const transport::entry* const> transports;
+  hooks host;
+  std::vector<std::unique_ptr<frame_route>> frame_routes;
+  std::vector<connection*> connections;  // each knows its place
+  bool stopping = false;
+  hub messages;
+
+  std::int64_t now() const noexcept { return messages.loop().now(); }
+
+  void log(log_level level, std::string_view text) const noexcept {
+    try {
+      if (host.log) host.log(level, text);
+    } catch (...) {  // a log that fails has nobody to tell
+    }
+  }
+  /// Calls host code; false when it threw.
+  template <class F>
+  bool guarded(std::string_view hook, F f) const noexcept {
+    std::string why;
+    try {
+      f();
+      return true;
+    } catch (const std::exception& e) {
+      why = e.what();
+    } catch (...) {
+      why = "not a std::exception";
+    }
+    log(log_level::error, std::string(hook) + " threw: " + why);
+    return false;
+  }
+
+  /// The `Date` line of an answer (RFC 9110, section 6.6.1), made once a second.
+  std::string_view date() {
+    std::int64_t second = messages.loop().unix_time() / 1000;
+    if (second != date_second_) {
+      date_second_ = second;
+      auto t = static_cast<std::time_t>(second);
+      std::tm utc{};
+      gmtime_r(&t, &utc);
+      static constexpr const char* days[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+      static constexpr const char* months[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+      auto two = [](int n) { return std::string{static_cast<char>('0' + n / 10), static_cast<char>('0' + n % 10)}; };
+      date_line_ = std::string("Date: ") + days[utc.tm_wday] + ", " + two(utc.tm_mday) + ' ' + months[utc.tm_mon] + ' ' +
+                   std::to_string(1900 + utc.tm_year) + ' ' + two(utc.tm_hour) + ':' + two(utc.tm_min) + ':' + two(utc.tm_sec) + " GMT\r\n";
+    }
+    return date_line_;
+  }
+
+  /// Told what became of a command: the JSON text of its `ok`, or the error.
+  using command_done = function<void(result<std::string>)>;
+
+  /// Carries out a command that has been read. `done` is called at most once, maybe before this returns, maybe after the
+  /// session is gone. A hook that throws ends the session.
+  void run(session& s, const proto::command& c, command_done done);
+
+  /// A client's publish, from a command or a plain POST: may it, what does the host say, then the hub.
+  void publish(session& s, std::string channel, payload p, publish_options o, bool checked, function<void(result<position>)> done);
+
+ private:
+  std::int64_t date_second_ = -1;
+  std::string date_line_;
+};
+
+/// Ends a session because of a hook's exception.
+inline void hook_failed(session& s) { s.close(1011, "internal error"); }
+
+inline void gateway::publish(session& s, std::string channel, payload p, publish_options o, bool checked,
+                             function<void(result<position>)> done) {
+  if (!s.permissions().may_publish(channel)) return done(errc::forbidden);
+  if (p.bytes().size() > settings.max_payload) return done({errc::too_large, "the payload is over the limit"});
+  if (host.on_publish) {
+    verdict v = verdict::accept();
+    if (!guarded("on_publish", [&] { v = host.on_publish(s, channel, p); })) {
+      done(errc::internal);
+      return hook_failed(s);
+    }
+    if (auto* why = v.refusal()) return done(*why);
+    if (auto* other = v.replacement()) p = *other, checked = false;
+  }
+  messages.publish_for(s, std::move(channel), std::move(p), std::move(o), checked,
+                       [done = std::move(done)](std::error_code ec, position at) mutable {
+                         if (!ec) return done(std::move(at));
+                         errc code = wire_code(ec);
+                         done(failure(code, {}, code == errc::overloaded ? 1 : 0));
+                       });
+}
+
+inline void gateway::run(session& s, const proto::command& c, command_done done) {
+  using verb = proto::command::verb;
+  bool streams = s.transport() == "websocket";
+  switch (c.what) {
+    case verb::ping: return done(std::string("{}"));
+
+    case verb::publish: {
+      if (c.ephemeral) return done({errc::not_implemented, "ephemeral messages are not offered by this server"});
+      payload p = c.has_bytes ? payload::binary(c.bytes) : payload::json(std::string(c.data));
+      return publish(s, c.channel, std::move(p), {c.type, c.key}, true, [done = std::move(done)](result<position> at) mutable {
+        if (!at) return done(at.error());
+        std::string ok = "{\"epoch\":\"" + at->epoch + "\",\"offset\":";
+        proto::append_decimal(ok, at->offset);
+        done(ok + '}');
+      });
+    }
+    case verb::subscribe: {
+      if (!streams) return done({errc::bad_request, "subscribe needs a WebSocket; elsewhere reconnect with another URL"});
+      auto from = parse_cursor(c.since && !c.since->empty() ? *c.since : "latest", 1);
+      if (!from) return done(from.error());
+      if (!s.permissions().may_follow(c.channel)) return done(errc::forbidden);
+      return messages.follow(s, c.channel, from->front(), true,
+                             [&s, this, channel = c.channel, done = std::move(done)](result<follow_start> r) mutable {
+                               if (!r) return done(r.error());
+                               std::string ok;
+                               append_entry(ok, *r);
+                               done(std::move(ok));
+                               if (auto* sub = r->recovered ? nullptr : messages.find(s, channel)) sub->tell_lost(r->lost);
+                             });
+    }
+    case verb::unsubscribe:
+      if (!streams) return done({errc::bad_request, "unsubscribe needs a WebSocket"});
+      if (!messages.unfollow(s, c.channel)) return done({errc::bad_request, "the channel is not followed"});
+      return done(std::string("{}"));
+
+    case verb::history: {
+      if (!s.permissions().may_follow(c.channel)) return done(errc::forbidden);
+      history_query q;
+      q.after = c.after.value_or(0);
+      q.from_start = c.after.has_value();
+      q.before = c.before.value_or(0);
+      q.limit = static_cast<std::size_t>(c.limit.value_or(q.limit));
+      q.epoch = c.epoch.value_or("");
+      std::uint64_t floor = s.permissions().floor_of(c.channel);
+      return messages.history(c.channel, std::move(q), floor, [channel = c.channel, done = std::move(done)](history_result r) mutable {
+        if (r.error) return done(failure(wire_code(r.error)));
+        std::string ok = "{\"messages\":[";
+        for (const message& m : r.messages) {
+          if (ok.back() == '}') ok += ',';
+          proto::append_message(ok, channel, m);
+        }
+        ok += "],\"epoch\":\"" + r.epoch + (r.more ? "\",\"more\":true}" : "\",\"more\":false}");
+        done(std::move(ok));
+      });
+    }
+    case verb::presence:
+    case verb::received:
+    case verb::read:
+    case verb::renew:
+    case verb::device: return done({errc::not_implemented, std::string(c.name) + " is not offered by this server"});
+
+    case verb::other:
+      if (!host.on_command) return done({errc::bad_request, "unknown command " + std::string(c.name)});
+      bool fine = guarded("on_command", [&] {
+        host.on_command(s, c.name, c.body, command_reply([this, key = s.key(), done = std::move(done)](result<std::string> r) mutable {
+          if (!messages.find(key)) return;
+          if (r && proto::json::validate(*r)) r = failure(errc::internal, "the host's answer is not JSON");
+          if (r) proto::json::spaces_for_line_breaks(*r);
+          done(std::move(r));
+        }));
+      });
+      if (!fine) hook_failed(s);
+  }
+}
+
+}  // namespace hailwire::detail

@@ -1,0 +1,562 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// The hub's longer functions; hub.hpp says what they are for.
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+#include "hailwire/hub.hpp"
+
+namespace hailwire {
+
+/// How long an idempotency key is kept: the protocol promises five minutes.
+inline constexpr std::int64_t key_lifetime_ms = 5 * 60 * 1000;
+/// How many keys a hub keeps for a storage that keeps none, about 200 bytes each; past it a keyed publish is `overloaded`.
+inline constexpr std::size_t max_kept_keys = 1'000'000;
+/// How many bytes of messages one history answer holds, as a poll answer does.
+inline constexpr std::size_t max_history_bytes = 1 << 20;
+
+// ---- mailbox and turns -----------------------------------------------------------------------------------------------
+
+inline bool hub::mailbox::put(detail::function<void()> f, detail::function<void()> abort) {
+  std::lock_guard lock(mutex_);
+  if (closed_) return false;
+  letters_.push_back({std::move(f), std::move(abort)});
+  if (letters_.size() == 1) {
+    loop_->post([self = owner->mailbox_] {
+      for (auto& l : self->take()) {
+        if (self->closed()) {
+          l.abort();
+        } else {
+          l.run();
+        }
+      }
+    });
+  }
+  return true;
+}
+
+template <class F>
+auto hub::on_loop(F f) {
+  return [box = mailbox_, f = std::move(f)](auto r) mutable {
+    if (box->here()) return f(*box->owner, std::move(r));
+    box->put([box, f = std::move(f), r = std::move(r)]() mutable { f(*box->owner, std::move(r)); }, [] {});
+  };
+}
+
+inline void hub::turn() {
+  scheduled_ = false;
+  auto logs = std::exchange(dirty_, {});
+  for (auto* log : logs) log->flush();
+  if (!logs.empty()) {
+    if (!cooling_.armed()) {
+      cooling_.owner = this;
+      arm(cooling_, loop_->now() + 1000);
+    }
+    for (auto* log : logs)
+      if (warm_.empty() || warm_.back() != log) warm_.push_back(log);
+    if (warm_.size() > 1024) {
+      std::sort(warm_.begin(), warm_.end());
+      warm_.erase(std::unique(warm_.begin(), warm_.end()), warm_.end());
+    }
+    logs.clear();
+    if (dirty_.empty()) dirty_ = std::move(logs);  // keeps its memory
+  }
+  waking_ = std::exchange(wakes_, {});
+  for (std::size_t i = 0; i < waking_.size(); ++i)
+    if (waking_[i]) waking_[i]->wake(nullptr);
+  waking_.clear();
+  settling_ = std::exchange(settles_, {});
+  for (std::size_t i = 0; i < settling_.size(); ++i)
+    if (auto* o = std::exchange(settling_[i], nullptr)) o->settle();
+  settling_.clear();
+}
+
+inline void hub::join(std::unique_ptr<detail::any_broker> b) {
+  broker_ = std::move(b);
+  broker_id_ = broker_->attach([box = mailbox_](std::string_view channel, std::string_view epoch, const message& m) {
+    box->put(
+        [box, channel = std::string(channel), epoch = std::string(epoch), m] {
+          hub& h = *box->owner;
+          auto* log = h.find_log(channel);
+          if (!log) return;
+          if (log->open() && log->epoch() != epoch) h.reopen_log(*log);
+          log->apply(m);
+          if (log->flush_early()) log->flush();
+        },
+        [] {});
+  });
+}
+
+// ---- names -----------------------------------------------------------------------------------------------------------
+
+inline std::uint64_t hub::keyed_hash(std::string_view text, std::uint64_t seed) const noexcept {
+  std::uint64_t h = secret_[0] ^ (seed * 0x9E3779B97F4A7C15u);
+  auto mix = [&](std::uint64_t w) {
+    h = (h ^ w ^ secret_[1]) * 0xD6E8FEB86659FD93u;
+    h = std::rotl(h ^ h >> 32, 29) * 0xD6E8FEB86659FD93u + secret_[2];
+  };
+  std::size_t size = text.size();
+  for (; text.size() >= 8; text.remove_prefix(8)) {
+    std::uint64_t w;
+    std::memcpy(&w, text.data(), 8);
+    mix(w);
+  }
+  std::uint64_t w = size << 56;
+  if (!text.empty()) std::memcpy(&w, text.data(), text.size());
+  mix(w ^ (std::uint64_t{size} << 48));
+  mix(secret_[3]);
+  return h ^ h >> 31;
+}
+
+inline std::string hub::own_epoch(std::string_view channel) const {
+  std::uint64_t words[2] = {keyed_hash(channel, 1), keyed_hash(channel, 2)};
+  std::string out;
+  proto::append_base64(out, std::string_view(reinterpret_cast<const char*>(words), 9), proto::base64url_letters);
+  return out;  // 72 bits in 12 letters
+}
+
+inline std::string hub::printed(detail::session_key k) const {
+  // Four rounds of a keyed Feistel network: a permutation, so ids are unique, and their order tells nothing.
+  std::uint32_t left = k.slot, right = k.generation;
+  for (std::uint64_t round : secret_) {
+    std::uint64_t f = (right ^ round) * 0x9E3779B97F4A7C15u;
+    f ^= f >> 29;
+    left ^= static_cast<std::uint32_t>((f * 0xBF58476D1CE4E5B9u + (round >> 32)) >> 32);
+    std::swap(left, right);
+  }
+  std::uint64_t word = std::uint64_t{left} << 32 | right;
+  std::string out;
+  proto::append_base64(out, std::string_view(reinterpret_cast<const char*>(&word), 8), proto::base64url_letters);
+  return out;
+}
+
+// ---- sessions --------------------------------------------------------------------------------------------------------
+
+inline session* hub::open(detail::client_link& link, std::shared_ptr<const grant> g, std::string device,
+                          std::string_view transport, const proto::encoding* how) {
+  bool listed = how != nullptr;
+  if (stopped_ || (listed && listed_ >= options_.max_sessions)) return nullptr;
+  std::uint32_t index;
+  if (free_slots_.empty()) {
+    index = static_cast<std::uint32_t>(slots_.size());
+    slots_.emplace_back();
+  } else {
+    index = free_slots_.back();
+    free_slots_.pop_back();
+  }
+  slot& at = slots_[index];
+  at.live.reset(new session(*this, link, std::move(g)));
+  at.listed = listed;
+  session& s = *at.live;
+  s.key_ = {index, ++at.generation};
+  s.device_ = std::move(device);
+  s.transport_ = transport;
+  s.encoding_ = how;
+  if (listed) {
+    ++listed_;
+    if (!s.user().empty()) by_user_.emplace(s.user(), &s);
+  }
+  return &s;
+}
+
+inline void hub::close(session& s) {
+  while (!s.follows_.empty()) {
+    auto& log = s.follows_.back().at->in().log();
+    s.follows_.pop_back();
+    release_log(log);
+  }
+  slot& at = slots_[s.key_.slot];
+  if (at.listed) {
+    --listed_;
+    auto [first, last] = by_user_.equal_range(s.user());
+    for (; first != last; ++first) {
+      if (first->second == &s) {
+        by_user_.erase(first);
+        break;
+      }
+    }
+  }
+  free_slots_.push_back(s.key_.slot);
+  auto dying = std::move(at.live);  // the host's data may look at the hub from its destructor
+}
+
+inline detail::subscription* hub::find(session& s, std::string_view channel) const noexcept {
+  for (auto& f : s.follows_)
+    if (f.at->in().log().name() == channel) return f.at.get();
+  return nullptr;
+}
+
+inline detail::channel_log& hub::obtain_log(std::string_view channel) {
+  auto it = logs_.find(channel);
+  if (it == logs_.end()) {
+    it = logs_.emplace(std::string(channel), nullptr).first;
+    it->second = std::make_unique<detail::channel_log>(*this, it->first);
+    if (broker_) broker_->subscribe(broker_id_, channel);
+  }
+  return *it->second;
+}
+
+inline void hub::release_log(detail::channel_log& log) {
+  log.sweep();
+  if (!log.unused()) return;
+  if (broker_) broker_->unsubscribe(broker_id_, log.name());
+  std::erase(dirty_, &log);
+  std::erase(warm_, &log);
+  logs_.erase(logs_.find(log.name()));
+}
+
+inline void hub::open_log(detail::channel_log& log, read_result& r) {
+  if (r.epoch.empty()) r.epoch = own_epoch(log.name());
+  log.opened(r.epoch, r.oldest, r.head);
+}
+
+inline void hub::reopen_log(detail::channel_log& log) {
+  log.reopen();
+  ++log.pins;
+  storage_->read(log.name(), max_offset, {0, 0}, on_loop([channel = log.name()](hub& h, read_result r) {
+    auto& again = *h.find_log(channel);
+    --again.pins;
+    if (!r.error) h.open_log(again, r);
+    h.release_log(again);
+  }));
+}
+
+inline void hub::follow(session& s, std::string_view channel, const hailwire::start& from, bool named, follow_handler done) {
+  if (!valid_channel(channel)) return done({errc::bad_request, "not a channel name"});
+  if (find(s, channel)) return done({errc::bad_request, "the channel is followed already"});
+  if (s.follows_.size() >= options_.max_channels) return done({errc::bad_request, "too many channels"});
+
+  auto& log = obtain_log(channel);
+  auto& lane = log.lane_for(*s.encoding_);
+  s.follows_.push_back({std::make_unique<detail::subscription>(*s.link_, lane), named});
+  auto& sub = *s.follows_.back().at;
+  lane.add(sub);
+  using word = hailwire::start::word;
+  if (from.from == word::latest && log.open()) {
+    sub.begin(log.head());
+    return done(follow_start{{log.epoch(), log.head()}, true, {}});
+  }
+  std::uint64_t floor = s.permissions().floor_of(channel);
+  std::uint64_t since = from.from == word::latest ? max_offset : from.from == word::at ? std::max(from.at.offset, floor - 1) : floor - 1;
+  read_limit limit = from.from == word::latest ? read_limit{0, 0} : read_limit{};
+  ++log.pins;
+  storage_->read(channel, since, limit,
+                 on_loop([key = s.key_, name = std::string(channel), from, floor, done = std::move(done)](hub& h, read_result r) mutable {
+                   auto& read = *h.find_log(name);
+                   session* asked = h.find(key);
+                   auto* at = asked ? h.find(*asked, name) : nullptr;
+                   if (at && !at->started()) h.began(*asked, *at, from, floor, std::move(r), done);
+                   --read.pins;
+                   h.release_log(read);
+                 }));
+}
+
+inline void hub::began(session& s, detail::subscription& sub, const hailwire::start& from, std::uint64_t floor, read_result r,
+                       follow_handler& done) {
+  auto& log = sub.in().log();
+  if (r.error) {
+    unfollow(s, log.name());
+    return done({wire_code(r.error), "the channel's storage failed"});
+  }
+  open_log(log, r);
+  std::uint64_t head = std::max(r.head, log.head());
+  std::uint64_t oldest = std::min(std::max(r.oldest, floor), head + 1);
+  follow_start out;
+  out.at.epoch = log.epoch();
+  using word = hailwire::start::word;
+  switch (from.from) {
+    case word::latest: out.at.offset = head; break;
+    case word::earliest:
+    case word::received: out.at.offset = oldest - 1; break;  // without watermarks, `received` is `earliest`
+    case word::at:
+      out.at.offset = from.at.offset;
+      if (from.at.epoch != log.epoch() || from.at.offset > head) {
+        out.lost = {true, oldest};
+      } else if (from.at.offset + 1 < oldest) {
+        out.lost = {false, oldest};
+      } else {
+        break;
+      }
+      out.recovered = false;
+      out.at.offset = oldest - 1;
+  }
+  sub.begin(out.at.offset);
+  sub.in().prime(sub, r.messages);
+  done(std::move(out));
+}
+
+inline bool hub::unfollow(session& s, std::string_view channel) {
+  for (auto it = s.follows_.begin(); it != s.follows_.end(); ++it) {
+    auto& log = it->at->in().log();
+    if (log.name() != channel) continue;
+    s.follows_.erase(it);
+    release_log(log);
+    return true;
+  }
+  return false;
+}
+
+inline void hub::load(detail::channel_log& log, detail::lane& l, std::uint64_t since) {
+  ++log.pins;
+  storage_->read(log.name(), since, {}, on_loop([name = log.name(), how = &l.how(), since](hub& h, read_result r) {
+    auto& read = *h.find_log(name);
+    if (!r.error && r.epoch.empty()) r.epoch = h.own_epoch(name);
+    if (!r.error && r.epoch != read.epoch()) {
+      // Everybody has to start over, which cannot be done from within a pull; those who wait go on waiting until then.
+      h.loop_->post([box = h.mailbox_, name] {
+        if (!box->owner || box->closed()) return;
+        if (auto* stale = box->owner->find_log(name)) box->owner->reopen_log(*stale);
+      });
+    } else if (auto* lane = read.find_lane(how)) {
+      lane->loaded(since, r);
+    }
+    --read.pins;
+    if (read.unused()) h.release_log(read);
+  }));
+}
+
+inline void hub::fill(detail::channel_log& log) {
+  ++log.pins;
+  storage_->read(log.name(), log.head(), {}, on_loop([name = log.name()](hub& h, read_result r) {
+    auto& read = *h.find_log(name);
+    if (!r.error && r.epoch.empty()) r.epoch = h.own_epoch(name);
+    if (!r.error && r.epoch != read.epoch()) h.open_log(read, r);
+    read.filled(r);
+    --read.pins;
+    if (read.unused()) h.release_log(read);
+  }));
+}
+
+// ---- publishing ------------------------------------------------------------------------------------------------------
+
+inline std::error_code hub::check(const std::string& channel, payload& p, const publish_options& o, bool checked) const {
+  if (!valid_channel(channel)) return errc::bad_request;
+  if (o.type.size() > 64 || !proto::printable_utf8(o.type)) return errc::bad_request;
+  if (o.key.size() > 64 || std::any_of(o.key.begin(), o.key.end(), [](char c) { return c < 0x21 || c > 0x7E; })) return errc::bad_request;
+  if (p.bytes().size() > options_.max_payload) return errc::too_large;
+  if (p.type() == payload::kind::json) {
+    if (!checked && proto::json::validate(p.bytes())) return errc::bad_request;
+    if (p.bytes().find_first_of("\r\n") != std::string_view::npos) {
+      std::string one_line(p.bytes());
+      proto::json::spaces_for_line_breaks(one_line);
+      p = payload::json(std::move(one_line));
+    }
+  } else if (p.type() == payload::kind::text && !checked && !proto::valid_utf8(p.bytes())) {
+    return errc::unsupported_media;
+  }
+  return {};
+}
+
+inline void hub::start(std::shared_ptr<publish_op> op, payload p, publish_options o, std::string from, std::string scope, bool checked) {
+  if (stopped_) return op->abort();
+  if (auto ec = check(op->channel, p, o, checked)) return op->finish(ec, {});
+
+  draft d;
+  d.at = loop_->unix_time();
+  d.from = std::move(from);
+  d.type = std::move(o.type);
+  d.data = std::move(p);
+  if (!o.key.empty()) {
+    d.key = scope + '\n' + o.key;
+    if (!storage_->keeps_keys()) {
+      op->key = op->channel + '\n' + std::exchange(d.key, {});
+      std::uint64_t print[2] = {keyed_hash(d.data.bytes(), 3), keyed_hash(d.data.bytes(), 4) + static_cast<unsigned>(d.data.type())};
+      auto known = keys_.find(op->key);
+      if (known != keys_.end()) {
+        kept_key& k = known->second;
+        if (k.fingerprint[0] != print[0] || k.fingerprint[1] != print[1]) return op->finish(errc::conflict, {});
+        if (k.at.offset) return op->finish({}, k.at);
+        enroll(op);
+        k.waiting.push_back(std::move(op));
+        return;
+      }
+      if (keys_.size() >= max_kept_keys) return op->finish(errc::overloaded, {});
+      keys_.emplace(op->key, kept_key{{print[0], print[1]}, {}, {}});
+    }
+  }
+  op->content = {0, d.at, d.from, d.type, d.data};
+  enroll(op);
+  std::string_view channel = op->channel;
+  storage_->append(channel, std::move(d), on_loop([op](hub& h, append_result r) { h.stored(*op, std::move(r)); }));
+}
+
+inline void hub::stored(publish_op& op, append_result r) {
+  if (op.over) return;  // aborted by stop()
+  auto self = op.shared_from_this();
+  dismiss(op);
+  auto* log = find_log(op.channel);
+  position p;
+  if (!r.error) {
+    p.offset = r.offset;
+    p.epoch = !r.epoch.empty() ? std::move(r.epoch) : log && log->open() ? log->epoch() : own_epoch(op.channel);
+    if (!r.duplicate) {
+      op.content.offset = r.offset;
+      if (log) {
+        if (log->open() && log->epoch() != p.epoch) reopen_log(*log);
+        log->apply(op.content);
+      }
+      if (broker_) broker_->publish(broker_id_, op.channel, p.epoch, op.content);
+    }
+  }
+  if (!op.key.empty()) settle_key(op, r.error, p);
+  op.finish(r.error, p);
+  // The publisher's own answer stands before its message, so this comes last.
+  if (log = find_log(op.channel); log && log->flush_early()) log->flush();
+}
+
+inline void hub::settle_key(publish_op& op, std::error_code ec, const position& p) {
+  auto known = keys_.find(op.key);
+  if (known == keys_.end()) return;
+  auto waiting = std::move(known->second.waiting);
+  if (ec) {
+    keys_.erase(known);
+  } else {
+    known->second.at = p;
+    key_ages_.emplace_back(loop_->now() + key_lifetime_ms, op.key);
+    set_alarm();
+  }
+  for (auto& w : waiting) {
+    auto* same = static_cast<publish_op*>(w.get());
+    if (same->over) continue;
+    dismiss(*same);
+    same->finish(ec, p);
+  }
+}
+
+// ---- history ---------------------------------------------------------------------------------------------------------
+
+inline void hub::history(std::string_view channel, history_query q, std::uint64_t floor, history_handler done) {
+  auto refuse = [&](std::error_code ec) {
+    history_result r;
+    r.error = ec;
+    done(std::move(r));
+  };
+  if (stopped_) return refuse(operation_aborted());
+  if (!valid_channel(channel) || q.limit < 1 || q.limit > 1000) return refuse(errc::bad_request);
+  auto op = std::make_shared<history_op>(*this);
+  op->channel = channel;
+  op->query = std::move(q);
+  op->floor = floor;
+  op->done = std::move(done);
+  op->tried = op->query.limit;
+  enroll(op);
+  read_history(std::move(op));
+}
+
+inline void hub::read_history(std::shared_ptr<history_op> op) {
+  const history_query& q = op->query;
+  bool forward = q.after || q.from_start;
+  std::uint64_t since = max_offset;  // neither after nor before: the facts first
+  read_limit limit{0, 0};
+  if (forward) {
+    since = std::max(q.after, op->floor - 1);
+    limit = {q.limit, max_history_bytes};
+  } else if (q.before) {
+    since = std::max(q.before > op->tried ? q.before - 1 - op->tried : 0, op->floor - 1);
+    limit = {op->tried, max_history_bytes};
+  }
+  std::string_view channel = op->channel;
+  storage_->read(channel, since, limit, on_loop([op](hub& h, read_result r) { h.history_read(op, std::move(r)); }));
+}
+
+inline void hub::history_read(const std::shared_ptr<history_op>& op, read_result r) {
+  if (op->index == SIZE_MAX) return;  // aborted by stop()
+  history_query& q = op->query;
+  history_result out;
+  out.error = r.error;
+  if (!r.error) {
+    out.epoch = r.epoch.empty() ? own_epoch(op->channel) : std::move(r.epoch);
+    if (!q.epoch.empty() && q.epoch != out.epoch) {
+      out.error = errc::not_found;
+    } else if (q.after || q.from_start) {
+      out.messages = std::move(r.messages);
+      out.more = !out.messages.empty() && out.messages.back().offset < r.head;
+    } else if (!q.before) {
+      q.before = r.head + 1;
+      return read_history(op);
+    } else {
+      q.before = std::min(q.before, r.head + 1);
+      std::erase_if(r.messages, [&](const message& m) { return m.offset >= q.before; });
+      bool whole = r.messages.empty() ? q.before <= std::max(r.oldest, op->floor) : r.messages.back().offset + 1 == q.before;
+      if (!whole && op->tried > 1) {  // cut off by size at the wrong end: ask for fewer
+        op->tried /= 2;
+        return read_history(op);
+      }
+      out.messages = std::move(r.messages);
+      out.more = !out.messages.empty() && out.messages.front().offset > std::max(r.oldest, op->floor);
+    }
+  }
+  dismiss(*op);
+  op->done(std::move(out));
+}
+
+// ---- session ---------------------------------------------------------------------------------------------------------
+
+inline std::string session::id() const { return hub_->printed(key_); }
+
+inline std::vector<std::string> session::channels() const {
+  std::vector<std::string> out;
+  for (const auto& f : follows_) out.push_back(f.at->in().log().name());
+  return out;
+}
+
+/// Appends a channel's entry as `open`, `followed` and the answer to `subscribe` carry it.
+inline void append_entry(std::string& out, const follow_start& f) {
+  out += "{\"epoch\":\"";
+  out += f.at.epoch;
+  out += "\",\"offset\":";
+  proto::append_decimal(out, f.at.offset);
+  out += f.recovered ? ",\"recovered\":true}" : ",\"recovered\":false}";
+}
+
+inline std::error_code session::follow(std::string_view channel, start from) {
+  if (!link_->streams() || !valid_channel(channel) || hub_->find(*this, channel)) return errc::bad_request;
+  if (follows_.size() >= hub_->settings().max_channels) return errc::bad_request;
+  auto key = key_;
+  hub_->follow(*this, channel, from, false, [h = hub_, key, name = std::string(channel)](result<follow_start> r) {
+    session* self = h->find(key);
+    if (!self) return;
+    std::string json = "{";
+    proto::json::append_quoted(json, name);
+    json += ':';
+    if (r) {
+      append_entry(json, *r);
+      json += '}';
+      self->link_->notice("followed", json);
+      if (auto* sub = r->recovered ? nullptr : h->find(*self, name)) sub->tell_lost(r->lost);
+      h->request_wake(*self->link_);
+    } else {
+      self->close(close_code(r.error().code), "a channel could not be followed");
+    }
+  });
+  return {};
+}
+
+inline std::error_code session::unfollow(std::string_view channel) {
+  std::string json = "{\"channel\":";
+  proto::json::append_quoted(json, channel);
+  json += ",\"code\":\"forbidden\"}";
+  if (!hub_->unfollow(*this, channel)) return errc::not_found;
+  link_->notice("closed", json);
+  return {};
+}
+
+inline std::error_code session::send(std::string_view name, std::string_view json) {
+  static constexpr std::string_view reserved[] = {"open",  "gap",     "missed", "join",     "leave", "receipt", "followed",
+                                                  "closed", "expiring", "bye",    "ping",     "reply", "message", "error",
+                                                  "channel", "messages", "notices", "cursor", "more"};
+  if (name.empty() || name.size() > 64) return errc::bad_request;
+  for (char c : name)
+    if (!proto::is_token_letter(c)) return errc::bad_request;
+  if (std::find(std::begin(reserved), std::end(reserved), name) != std::end(reserved)) return errc::bad_request;
+  if (json.size() > hub_->settings().max_unsent) return errc::too_large;
+  if (proto::json::validate(json)) return errc::bad_request;
+  return link_->notice(name, json) ? std::error_code() : make_error_code(errc::overloaded);
+}
+
+inline void session::close(std::uint16_t code, std::string_view reason) { link_->end(errc::forbidden, code, reason); }
+
+}  // namespace hailwire

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <cstdint>
+
+#include "hailwire/detail/function.hpp"
+
+namespace hailwire::detail {
+
+/// What a hub asks of whoever runs it: a place to run, a clock, one alarm. Drivers implement it over their event loop,
+/// tests over a clock they turn by hand. Everything but `post` is for the loop's own thread.
+class loop {
+ public:
+  virtual ~loop() = default;
+  /// Runs `f` on the loop, in order of posting, never from within this call. Safe from any thread.
+  virtual void post(function<void()> f) = 0;
+  /// Whether the caller runs on the loop. Safe from any thread.
+  virtual bool here() const noexcept = 0;
+  /// Milliseconds of a clock that only rises.
+  virtual std::int64_t now() const noexcept = 0;
+  /// Unix time in milliseconds.
+  virtual std::int64_t unix_time() const noexcept = 0;
+  /// Calls the function given to `on_alarm` once at `at` (as `now` counts) or a little later; replaces an earlier alarm.
+  virtual void alarm(std::int64_t at) = 0;
+  virtual void on_alarm(function<void()> f) = 0;
+};
+
+}  // namespace hailwire::detail

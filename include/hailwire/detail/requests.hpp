@@ -1,0 +1,634 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// How a connection serves HTTP requests: the other half of connection.hpp, where the class is. The order is that of the
+// protocol: is the request well-formed, which transport claims it, who asks, may they; only then a look at any log.
+
+#include "hailwire/detail/connection.hpp"
+
+namespace hailwire::detail {
+
+// ---- from bytes to a request -----------------------------------------------------------------------------------------
+
+inline void connection::process() {
+  if (processing_) return;
+  processing_ = true;
+  for (bool going = true; going;) {
+    going = false;
+    if (answered_) {
+      finish_exchange();
+      going = phase_ == phase::head;
+    } else if (phase_ == phase::head && ex_ && !ex_->in.empty() && unsent() < gate_->settings.max_unsent) {
+      exchange& e = *ex_;
+      switch (e.parser.parse(e.in, e.head)) {
+        case proto::http1::progress::need_more: break;
+        case proto::http1::progress::failed:
+          keep_ = false;
+          e.head.clear();
+          refuse(e.parser.error());
+          going = true;
+          break;
+        case proto::http1::progress::done:
+          e.rest.assign(e.in, e.parser.size());
+          e.in.resize(e.parser.size());  // shrinks in place: the head's views stay
+          begin_request();
+          going = answered_;
+      }
+    } else if (phase_ == phase::body) {
+      read_body();
+      going = answered_;
+    }
+  }
+  processing_ = false;
+}
+
+inline void connection::begin_request() {
+  exchange& e = *ex_;
+  const options& o = gate_->settings;
+  keep_ = e.head.keep_alive && !peer_ended_;
+  served_ = true;
+  e.shown.head_ = &e.head;
+  e.shown.query_ = &e.query;
+  e.shown.peer_ = peer();
+  std::size_t limit = o.max_payload / 3 * 4 + 64 * 1024;
+  if (e.head.content_length.value_or(0) > limit) {
+    keep_ = false;
+    return refuse({errc::too_large, "the request body is over the limit"});
+  }
+  if (!proto::percent_decode(e.head.path, e.shown.path_, false)) return refuse({errc::bad_request, "the path has a bad escape or is not UTF-8"});
+  auto query = proto::parse_query(e.head.query);
+  if (!query) {
+    keep_ = keep_ && !e.head.has_body();
+    return refuse({errc::bad_request, "the query has a bad escape or is not UTF-8"});
+  }
+  e.query = std::move(*query);
+  enter(phase::body);
+  if (e.head.has_body()) {
+    if (e.head.expect_continue && e.rest.empty()) {
+      out_ += proto::http1::continue_response;
+      ask_wake();
+    }
+  }
+  read_body();
+}
+
+inline void connection::read_body() {
+  exchange& e = *ex_;
+  std::size_t limit = gate_->settings.max_payload / 3 * 4 + 64 * 1024;
+  if (e.head.chunked) {
+    std::string_view in = e.rest;
+    auto progress = e.chunks.decode(in, e.body, limit);
+    e.rest.erase(0, e.rest.size() - in.size());
+    if (progress == proto::http1::progress::need_more) return;
+    if (progress == proto::http1::progress::failed) {
+      keep_ = false;
+      return refuse(e.chunks.error());
+    }
+  } else if (std::size_t size = static_cast<std::size_t>(e.head.content_length.value_or(0))) {
+    std::size_t n = std::min(size - e.body.size(), e.rest.size());
+    e.body.append(e.rest, 0, n);
+    e.rest.erase(0, n);
+    if (e.body.size() < size) return;
+  }
+  enter(phase::asked);
+  dispatch();
+}
+
+inline void connection::dispatch() {
+  exchange& e = *ex_;
+  if (e.head.path == "*") return respond(204, {}, {}, "Allow: GET, HEAD, POST, OPTIONS\r\n");
+  if (e.shown.path_ == gate_->settings.path) return serve_live();
+  serve_elsewhere();
+}
+
+// ---- what no transport claims ----------------------------------------------------------------------------------------
+
+inline void connection::serve_elsewhere() {
+  exchange& e = *ex_;
+  if (e.head.find("Upgrade").data()) {
+    for (auto& route : gate_->frame_routes)
+      if (route->path == e.shown.path_) return serve_frames(*route);
+  }
+  e.shown.body_ = e.body;
+  if (!gate_->host.on_http) return refuse(errc::not_found);
+  auto reply = reply_to<result<response>>([weak = weak_from_this(), serial = serial_](result<response> r) {
+    auto self = weak.lock();
+    if (!self || self->serial_ != serial || self->phase_ != phase::asked || self->answered_) return;
+    if (!r) return self->refuse(r.error());
+    if (r->status < 200 || r->status > 599) return self->refuse(errc::internal);
+    std::string extra;
+    for (const auto& [name, value] : r->headers) {
+      bool own = proto::iequals(name, "Content-Length") || proto::iequals(name, "Connection") || proto::iequals(name, "Date") ||
+                 proto::iequals(name, "Transfer-Encoding");
+      if (!own && proto::http1::is_token(name) && proto::http1::is_value(value)) extra.append(name).append(": ").append(value).append("\r\n");
+    }
+    self->respond(r->status, r->content_type, r->body, extra);
+  });
+  // A hook that throws leaves its reply unanswered, which answers `internal`.
+  gate_->guarded("on_http", [&] { gate_->host.on_http(e.shown, std::move(reply)); });
+}
+
+inline void connection::serve_frames(frame_route& route) {
+  exchange& e = *ex_;
+  bool foreign = false;
+  if (!allowed_origin(foreign)) return refuse({errc::forbidden, "this origin is not listed"});
+  auto b = route.begin({e.head, e.query, gate_->settings}, route.handlers.subprotocols, route.handlers.max_message);
+  if (!b) return refuse(b.error());
+  stream_ = std::move(b->live);
+  route_ = &route;
+  enter(phase::stream);
+  std::size_t before = out_.size();
+  stream_->open(out_, e.extra);
+  bool welcome = true;
+  bool fine = gate_->guarded("on_open", [&] {
+    if (route.handlers.on_open) welcome = route.handlers.on_open(*this, e.shown);
+  });
+  if (!fine || !welcome) {
+    if (phase_ == phase::stream) phase_ = phase::asked;
+    out_.resize(before);  // nothing is written before the turn ends
+    stream_.reset();
+    route_ = nullptr;
+    data.reset();
+    return refuse(fine ? errc::forbidden : errc::internal);
+  }
+  opened_ = true;
+  auto rest = std::move(e.rest);
+  ex_.reset();
+  held_ = std::move(rest);
+  ask_wake();
+  if (!held_.empty()) ask_settle();
+}
+
+// ---- the live resource -----------------------------------------------------------------------------------------------
+
+// Whether a request whose page can act in its user's name may be served. `foreign`: a listed origin other than this host,
+// which is told so (Fetch standard, CORS protocol).
+inline bool connection::allowed_origin(bool& foreign) {
+  exchange& e = *ex_;
+  auto origin = e.head.find("Origin");
+  foreign = false;
+  if (!origin.data() || proto::http1::same_origin(origin, e.head.host)) return true;
+  const auto& listed = gate_->settings.allowed_origins;
+  foreign = std::find(listed.begin(), listed.end(), origin) != listed.end();
+  return foreign;
+}
+
+inline void connection::serve_live() {
+  exchange& e = *ex_;
+  bool foreign = false;
+  bool allowed = allowed_origin(foreign);
+  if (!gate_->settings.allowed_origins.empty()) e.extra += "Vary: Origin\r\n";
+  if (foreign) {
+    e.extra.append("Access-Control-Allow-Origin: ").append(e.head.find("Origin"));
+    e.extra += "\r\nAccess-Control-Allow-Credentials: true\r\nAccess-Control-Expose-Headers: ETag, Retry-After\r\n";
+  }
+  if (e.head.method == "GET" || e.head.method == "HEAD") return follow();
+  if (e.head.method == "POST") {
+    if (!allowed) return refuse({errc::forbidden, "this origin is not listed"});
+    return post();
+  }
+  if (e.head.method == "OPTIONS") {
+    std::string extra = "Allow: GET, HEAD, POST, OPTIONS\r\n";
+    if (foreign) {
+      extra +=
+          "Access-Control-Allow-Methods: GET, POST, OPTIONS\r\n"
+          "Access-Control-Allow-Headers: Content-Type, Authorization, Prefer, If-None-Match, Last-Event-ID, Idempotency-Key\r\n"
+          "Access-Control-Max-Age: 600\r\n";
+    }
+    return respond(204, {}, {}, extra);
+  }
+  refuse(errc::method_not_allowed);
+}
+
+inline void connection::follow() {
+  exchange& e = *ex_;
+  const options& o = gate_->settings;
+  transport::arrival a{e.head, e.query, o};
+
+  bool head_only = e.head.method == "HEAD";
+  for (const transport::entry* t : gate_->transports) {
+    if (head_only ? t->name != "short_poll" : !t->claims(a)) continue;
+    e.serving = t;
+    break;
+  }
+  if (!e.serving) {
+    if (head_only) return refuse(errc::method_not_allowed);
+    if (gate_->transports.size() == 1 && gate_->transports[0]->name == "websocket") return refuse(errc::upgrade_required);
+    std::string offered;
+    for (const transport::entry* t : gate_->transports) offered.append(offered.empty() ? "this server offers " : ", ").append(t->offer);
+    return refuse({errc::not_acceptable, std::move(offered)});
+  }
+  e.shown.transport_ = e.serving->name;
+  bool upgrade = e.serving->name == "websocket";
+  if (bool foreign; upgrade && !allowed_origin(foreign)) return refuse({errc::forbidden, "this origin is not listed"});
+  if (upgrade && e.head.has_body()) return refuse({errc::bad_request, "a handshake has no body"});
+
+  for (const auto& [name, value] : e.query) {
+    if (name == "channel") {
+      if (!valid_channel(value)) return refuse({errc::bad_request, "a channel's name is 1 to 255 bytes of UTF-8 without control characters"});
+      if (std::find(e.channels.begin(), e.channels.end(), value) != e.channels.end()) return refuse({errc::bad_request, "a channel is named twice"});
+      e.channels.push_back(value);
+    } else if (name == "device") {
+      if (value.empty() || value.size() > 64 || !proto::printable_utf8(value)) return refuse({errc::bad_request, "a device's name is 1 to 64 bytes of UTF-8 without control characters"});
+      e.device = value;
+    }
+  }
+  if (e.channels.size() > o.max_channels) return refuse({errc::bad_request, "more than " + std::to_string(o.max_channels) + " channels"});
+  if (e.channels.empty() && !upgrade) return refuse({errc::bad_request, "no channel is named"});
+
+  auto begun = e.serving->begin(a);
+  if (!begun) return refuse(begun.error());
+  e.live = std::move(begun->live);
+  e.once = begun->once;
+
+  std::string_view text = e.head.find("Last-Event-ID");
+  if (text.empty()) text = e.shown.param("since");
+  if (!text.empty() && !e.channels.empty()) {
+    auto from = parse_cursor(text, e.channels.size());
+    if (!from) return refuse(from.error());
+    e.from = std::move(*from);
+  } else if (!e.channels.empty()) {
+    for (std::string_view tag : proto::http1::entity_tags(e.head)) {
+      auto from = parse_cursor(tag, e.channels.size());
+      if (!from) continue;
+      e.from = std::move(*from);
+      break;
+    }
+  }
+  e.from.resize(e.channels.size());
+  authorize(&connection::begin_following);
+}
+
+inline void connection::authorize(void (connection::*next)(std::shared_ptr<const grant>)) {
+  if (!gate_->host.authorize) return (this->*next)(std::make_shared<const grant>());
+  auto reply = authorize_reply([weak = weak_from_this(), serial = serial_, next](decision d) {
+    auto self = weak.lock();
+    if (!self || self->serial_ != serial || self->phase_ != phase::asked || self->answered_ || self->session_) return;
+    auto* allowed = d.allowed();
+    if (!allowed) {
+      // Whatever an authorizer says no with, it is one of the protocol's codes.
+      self->refuse_stream(d.refused());
+    } else if (!*allowed || (!(*allowed)->user.empty() && !valid_user((*allowed)->user))) {
+      self->gate_->log(log_level::error, "the authorizer gave a name that is not a user's");
+      self->refuse(errc::internal);
+    } else {
+      (self.get()->*next)(*allowed);
+    }
+    self->update_watch();
+  });
+  gate_->guarded("authorizer", [&] { gate_->host.authorize(ex_->shown, std::move(reply)); });
+}
+
+inline void connection::begin_following(std::shared_ptr<const grant> g) {
+  exchange& e = *ex_;
+  for (const std::string& c : e.channels)
+    if (!g->may_follow(c)) return refuse(errc::forbidden);
+  const proto::encoding& how = e.live ? e.live->messages() : transport::poll_element;
+  session_ = gate_->messages.open(*this, std::move(g), e.device, e.serving->name, &how);
+  if (!session_) return refuse_stream({errc::overloaded, {}, 5});
+  e.began.resize(e.channels.size());
+  e.following = e.channels.size();
+  e.at_once = std::any_of(e.from.begin(), e.from.end(), [](const hailwire::start& s) { return s.from == hailwire::start::word::latest; });
+  if (e.channels.empty()) return began();
+  std::uint32_t serial = serial_;
+  for (std::size_t i = 0; i < e.channels.size(); ++i) {
+    follow_next(i);
+    if (serial_ != serial || answered_ || !ex_) return;  // one of them was refused, or all are answered
+  }
+}
+
+inline void connection::follow_next(std::size_t i) {
+  exchange& e = *ex_;
+  gate_->messages.follow(*session_, e.channels[i], e.from[i], true, [this, i](result<follow_start> r) {
+    if (!r) return refuse(r.error());
+    ex_->began[i] = std::move(*r);
+    if (--ex_->following == 0) began();
+  });
+}
+
+inline void connection::began() {
+  exchange& e = *ex_;
+  if (e.live) return open_stream();
+  opened_ = true;
+  for (std::size_t i = 0; i < e.began.size(); ++i)
+    if (!e.began[i].recovered) session_->follows_[i].at->tell_lost(e.began[i].lost);
+  if (gate_->host.on_open && !gate_->guarded("on_open", [&] { gate_->host.on_open(*session_); })) {
+    opened_ = false;
+    return refuse(errc::internal);
+  }
+  if (answered_) return;
+  e.until = gate_->now() + e.once->wait;
+  enter(phase::held);
+  answer_poll(e.at_once || e.once->wait == 0);
+}
+
+inline void connection::open_stream() {
+  auto e = std::move(ex_);
+  stream_ = std::move(e->live);
+  stream_->open(out_, std::string(gate_->date()) + e->extra);
+  enter(phase::stream);
+  opened_ = true;
+
+  std::string json = "{\"open\":{\"session\":\"" + session_->id() + "\",\"user\":";
+  proto::json::append_quoted(json, session_->user());
+  json += ",\"heartbeat\":";
+  proto::append_decimal(json, static_cast<std::uint64_t>(gate_->settings.heartbeat.count()));
+  json += ",\"channels\":{";
+  for (std::size_t i = 0; i < e->channels.size(); ++i) {
+    if (i) json += ',';
+    proto::json::append_quoted(json, e->channels[i]);
+    json += ':';
+    append_entry(json, e->began[i]);
+  }
+  json += "}}}";
+  stream_->notice(out_, "open", json, position_text());
+  for (std::size_t i = 0; i < e->began.size() && phase_ == phase::stream; ++i)
+    if (!e->began[i].recovered) session_->follows_[i].at->tell_lost(e->began[i].lost);
+  if (phase_ == phase::stream && gate_->host.on_open && !gate_->guarded("on_open", [&] { gate_->host.on_open(*session_); }))
+    end(errc::internal, 1011, "internal error");
+  held_ = std::move(e->rest);
+  ask_wake();
+  if (!held_.empty()) ask_settle();
+}
+
+// ---- polls -----------------------------------------------------------------------------------------------------------
+
+// Answers if there is something to tell, or `at_end` in any case. May run inside a flush.
+inline bool connection::answer_poll(bool at_end) {
+  exchange& e = *ex_;
+  at_end = at_end || e.at_once;
+  const options& o = gate_->settings;
+  struct part {
+    std::shared_ptr<const chunk> keep;
+    std::span<const char> bytes;
+  };
+  std::vector<part> parts;
+  std::size_t bytes = 0, count = 0;
+  bool more = false, loading = false;
+  std::vector<std::uint64_t> reached;  // a subscription that is live during a flush does not know it yet
+  for (auto& f : session_->follows_) {
+    subscription& s = *f.at;
+    std::uint64_t offset = s.offset();
+    bool full = false;
+    while (!full) {
+      auto pending = s.pending();
+      if (answered_ || phase_ != phase::held) return true;  // the storage failed
+      if (pending.empty()) {
+        loading = loading || s.loading();
+        break;
+      }
+      auto chunk = s.holding();
+      auto at = static_cast<std::size_t>(pending.data() - chunk->bytes.data());
+      std::size_t end = at;
+      while (end < chunk->bytes.size()) {
+        std::size_t next = chunk->frame_end(end);
+        if (count && (count >= o.poll_messages || bytes + (next - at) > o.poll_bytes)) {
+          full = more = true;
+          break;
+        }
+        ++count;
+        end = next;
+      }
+      if (end == at) break;
+      offset = chunk->offset_at(end, offset);
+      bytes += end - at;
+      parts.push_back({chunk, pending.first(end - at)});
+      s.advance(end - at);
+      if (s.live()) break;  // the same chunk would come again
+    }
+    reached.push_back(std::max(offset, s.offset()));
+  }
+  if (loading && !parts.empty()) more = true;
+  if (parts.empty() && e.notices.empty() && (loading || !at_end)) {
+    e.at_once = at_end;  // as soon as what is being read is there
+    return false;
+  }
+
+  std::string at;
+  for (std::size_t i = 0; i < session_->follows_.size(); ++i) {
+    if (i) at += ',';
+    append_position(at, session_->follows_[i].at->in().log().epoch(), reached[i]);
+  }
+  bool keep = keep_ && !gate_->stopping;
+  std::string extra = std::string(gate_->date()) + e.extra;
+  bool head_only = e.head.method == "HEAD";
+  auto tags = proto::http1::entity_tags(e.head);
+  last_write_ = gate_->now();
+  if (parts.empty() && e.notices.empty() && std::find(tags.begin(), tags.end(), at) != tags.end()) {
+    out_ += transport::make_not_modified(at, keep, e.head.minor, extra);
+    ask_wake();
+  } else {
+    if (!parts.empty()) parts[0].bytes = parts[0].bytes.subspan(1);  // its comma
+    auto frame = transport::make_poll_answer(bytes ? bytes - 1 : 0, e.notices, at, more, keep, e.head.minor, extra, head_only);
+    out_ += frame.head;
+    if (head_only) parts.clear();
+    std::vector<std::span<const char>> pieces{std::span<const char>(out_).subspan(sent_)};
+    for (auto& p : parts) pieces.push_back(p.bytes);
+    pieces.push_back(frame.tail);
+    std::size_t taken = blocked_ ? 0 : write(std::span(pieces).first(std::min<std::size_t>(pieces.size(), 64)));
+    std::string left;
+    for (auto& p : pieces) {
+      std::size_t k = std::min(taken, p.size());
+      taken -= k;
+      left.append(p.data() + k, p.size() - k);
+    }
+    out_ = std::move(left);
+    sent_ = 0;
+    if (!out_.empty() && phase_ != phase::dead) {
+      if (pieces.size() > 64 || blocked_) {
+        ask_wake();
+      } else {
+        blocked_ = true;
+        update_watch();
+      }
+    }
+  }
+  if (phase_ == phase::dead) return true;
+  answered(keep);
+  return true;
+}
+
+// ---- POST ------------------------------------------------------------------------------------------------------------
+
+inline void connection::post() {
+  exchange& e = *ex_;
+  e.shown.transport_ = "post";
+  for (const auto& [name, value] : e.query) {
+    if (name == "channel") e.channels.push_back(value);
+    if (name == "device") e.device = value;
+  }
+  if (e.device.size() > 64 || !proto::printable_utf8(e.device)) return refuse({errc::bad_request, "a device's name is 1 to 64 bytes of UTF-8 without control characters"});
+  if (e.channels.size() > 1) return refuse({errc::bad_request, "a publish names exactly one channel"});
+  if (e.channels.size() == 1) {
+    if (!valid_channel(e.channels[0])) return refuse({errc::bad_request, "a channel's name is 1 to 255 bytes of UTF-8 without control characters"});
+    return authorize(&connection::begin_post);
+  }
+  std::string_view type = e.head.find("Content-Type");
+  if (!proto::iequals(proto::trim(type.substr(0, type.find(';'))), "application/json")) {
+    return refuse({errc::unsupported_media, "commands are application/json; to publish, name a channel in the query"});
+  }
+  if (std::string_view body = e.body; body.find_first_not_of(" \t\r\n") != body.npos && body[body.find_first_not_of(" \t\r\n")] == '[') {
+    std::vector<proto::json::value> elements;
+    if (auto wrong = proto::json::read_array(body, elements)) return refuse({errc::bad_request, wrong.what});
+    if (elements.size() > gate_->settings.post_commands) return refuse({errc::bad_request, "more than " + std::to_string(gate_->settings.post_commands) + " commands"});
+    e.array = true;
+    for (const auto& v : elements) e.commands.emplace_back(v.text);
+  } else {
+    e.commands.push_back(e.body);
+  }
+  authorize(&connection::begin_post);
+}
+
+inline void connection::begin_post(std::shared_ptr<const grant> g) {
+  exchange& e = *ex_;
+  session_ = gate_->messages.open(*this, std::move(g), e.device, "post", nullptr);
+  if (!session_) return refuse({errc::overloaded, {}, 5});
+  if (e.channels.empty()) return next_command();
+
+  std::string_view type = e.head.find("Content-Type"), plain = proto::trim(type.substr(0, type.find(';')));
+  publish_options o;
+  if (auto key = e.head.find("Idempotency-Key"); key.data()) {
+    if (key.size() >= 2 && key.front() == '"' && key.back() == '"') key = key.substr(1, key.size() - 2);
+    if (key.empty()) return refuse({errc::bad_request, "Idempotency-Key is empty"});
+    o.key = key;
+  }
+  payload p;
+  bool text = plain.size() > 5 && proto::iequals(plain.substr(0, 5), "text/");
+  if (proto::iequals(plain, "application/json")) {
+    if (auto wrong = proto::json::validate(e.body)) return refuse({errc::bad_request, wrong.what});
+    p = payload::json(std::move(e.body));
+  } else if (text) {
+    if (!proto::valid_utf8(e.body)) return refuse({errc::unsupported_media, "the text is not UTF-8"});
+    p = payload::text(std::move(e.body), std::string(type));
+  } else {
+    p = payload::binary(std::move(e.body), std::string(type));
+  }
+  gate_->publish(*session_, e.channels[0], std::move(p), std::move(o), true,
+                 [this, g2 = gate_, key = session_->key()](result<position> r) {
+                   if (!g2->messages.find(key) || answered_) return;
+                   if (!r) return refuse(r.error());
+                   std::string body = "{\"channel\":";
+                   proto::json::append_quoted(body, ex_->channels[0]);
+                   body += ",\"epoch\":\"" + r->epoch + "\",\"offset\":";
+                   proto::append_decimal(body, r->offset);
+                   respond(201, "application/json", body + '}', "Cache-Control: no-store\r\n");
+                 });
+}
+
+// Carries out the commands one after the other; a loop where they are done at once, so that no body can nest calls.
+inline void connection::next_command() {
+  if (std::exchange(command_under_way_, true)) return;
+  while (ex_ && !answered_ && session_) {
+    exchange& e = *ex_;
+    if (e.done == e.commands.size()) {
+      command_under_way_ = false;
+      return respond(200, "application/json", '[' + e.replies + ']', "Cache-Control: no-store\r\n");
+    }
+    std::size_t turn = e.done;
+    std::string_view text = e.commands[turn];
+    auto finish = [this](std::string_view id, const result<std::string>& r) {
+      exchange& x = *ex_;
+      ++x.done;
+      if (!x.array) {
+        command_under_way_ = false;
+        if (!r) return refuse(r.error());
+        std::string body;
+        proto::append_reply_ok(body, id, *r);
+        return respond(200, "application/json", body, "Cache-Control: no-store\r\n");
+      }
+      if (!x.replies.empty()) x.replies += ',';
+      if (r) {
+        proto::append_reply_ok(x.replies, id, *r);
+      } else {
+        proto::append_reply_error(x.replies, id, r.error());
+      }
+    };
+    auto c = proto::read_command(text);
+    if (!c) {
+      finish(proto::command_id(text), c.error());
+      continue;
+    }
+    bool inside = true;
+    auto here = std::make_shared<bool*>(&inside);
+    gate_->run(*session_, *c, [this, g = gate_, key = session_->key(), id = std::string(c->id), finish, here](result<std::string> r) {
+      if (!g->messages.find(key) || answered_) return;
+      finish(id, r);
+      if (*here || answered_) return;
+      command_under_way_ = false;  // it was answered later: go on from here
+      next_command();
+    });
+    *here = nullptr;
+    if (!ex_ || answered_) break;
+    if (ex_->done == turn) return;  // to be answered later
+  }
+  command_under_way_ = false;
+}
+
+// ---- answers ---------------------------------------------------------------------------------------------------------
+
+inline void connection::respond(int status, std::string_view type, std::string_view body, std::string_view extra) {
+  exchange& e = *ex_;
+  bool keep = keep_ && !gate_->stopping;
+  std::string headers(gate_->date());
+  headers.append(e.extra).append(extra);
+  proto::http1::append_response_head(out_, status, type, body.size(), keep, e.head.minor, headers);
+  if (e.head.method != "HEAD" && status != 204 && status != 304) out_ += body;
+  ask_wake();
+  answered(keep);
+}
+
+inline void connection::refuse(const failure& why) {
+  ex();  // a peer too slow for its first byte has no exchange yet
+  std::string extra = "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n", body;
+  switch (why.code) {
+    case errc::unauthenticated: extra += "WWW-Authenticate: Bearer\r\n"; break;  // one must be there: RFC 9110, section 15.5.2
+    case errc::method_not_allowed: extra += "Allow: GET, HEAD, POST, OPTIONS\r\n"; break;
+    case errc::upgrade_required: extra += "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"; break;
+    case errc::rate_limited:
+    case errc::draining:
+    case errc::overloaded: extra.append("Retry-After: ").append(std::to_string(std::max(1, why.retry_after))).append("\r\n"); break;
+    case errc::timeout: keep_ = false; break;
+    default: break;
+  }
+  if (phase_ == phase::body || phase_ == phase::head) keep_ = false;  // the body was not read: what follows cannot be trusted
+  proto::append_problem(body, why);
+  respond(http_status(why.code), "application/problem+json", body, extra);
+}
+
+// EventSource gives up for good on any status but 200, so what will pass is said as an event.
+inline void connection::refuse_stream(const failure& why) {
+  bool passing = why.code == errc::draining || why.code == errc::overloaded || why.code == errc::rate_limited;
+  exchange& e = *ex_;
+  if (!passing || !e.serving || e.serving->name != "sse") return refuse(why);
+  std::uint64_t wait = static_cast<std::uint64_t>(std::max(1, why.retry_after)) * 1000;
+  std::string least, most;
+  proto::append_decimal(least, wait);
+  proto::append_decimal(most, 2 * wait);
+  keep_ = false;
+  respond(200, "text/event-stream", "retry: " + least + "\n\nevent: bye\ndata: {\"bye\":{\"code\":\"" + std::string(code_name(why.code)) +
+          "\",\"reconnect\":true,\"after\":[" + least + ',' + most + "]}}\n\n", "Cache-Control: no-store\r\nX-Accel-Buffering: no\r\n");
+}
+
+inline void connection::answered(bool keep) {
+  keep_ = keep;
+  answered_ = true;
+  phase_ = phase::asked;
+  gate_->messages.wheel().disarm(*this);
+  if (!processing_) ask_settle();
+}
+
+inline void connection::finish_exchange() {
+  answered_ = false;
+  end_session();
+  std::string rest = ex_ ? std::move(ex_->rest) : std::string();
+  ex_.reset();
+  if (!keep_ || peer_ended_) {
+    enter(phase::closing);
+    ask_settle();
+    return;
+  }
+  if (!rest.empty()) ex().in = std::move(rest);
+  enter(phase::head);
+}
+
+}  // namespace hailwire::detail

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+namespace hailwire {
+
+enum class errc : unsigned char;
+class hub;
+class payload;
+class request;
+class session;
+struct draft;
+struct failure;
+struct grant;
+struct message;
+struct options;
+struct position;
+
+namespace transport {
+struct websocket;
+struct sse;
+struct long_poll;
+struct short_poll;
+}  // namespace transport
+
+using transport::long_poll;
+using transport::short_poll;
+using transport::sse;
+using transport::websocket;
+
+template <class... Transports>
+class server;
+
+}  // namespace hailwire

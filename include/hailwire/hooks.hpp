@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// What a host may say to a server, and what it is shown for it. Every hook is optional, runs on the hub's executor, and
+// may throw: then the session it was called for is closed with 1011 (or the request answered 500), the log is told, and
+// nothing else notices.
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+
+#include "hailwire/proto/http_fields.hpp"
+#include "hailwire/session.hpp"
+
+namespace hailwire {
+
+namespace detail {
+class connection;
+}
+
+/// An HTTP request as the host sees it. A reference is valid until it has been answered; views into it as long.
+class request {
+ public:
+  /// As sent, case kept: `GET`.
+  std::string_view method() const noexcept { return head_->method; }
+  /// The path, percent escapes decoded: valid UTF-8.
+  const std::string& path() const noexcept { return path_; }
+  /// The target as sent, query included.
+  std::string_view target() const noexcept { return head_->target; }
+  /// The first field of that name, in any case; empty when there is none.
+  std::string_view header(std::string_view name) const noexcept { return head_->find(name); }
+  /// The first query parameter of that name, decoded as form data; empty when there is none.
+  std::string_view param(std::string_view name) const noexcept {
+    for (const auto& [n, value] : *query_)
+      if (n == name) return value;
+    return {};
+  }
+  const proto::query_pairs& query() const noexcept { return *query_; }
+  /// The body, as sent but for its chunked framing; empty for requests to the live resource.
+  std::string_view body() const noexcept { return body_; }
+  /// Who is connected: `address:port`, `[address]:port`, or `unix`.
+  const std::string& peer() const noexcept { return peer_; }
+  /// The transport that serves it (`websocket`, `sse`, `long_poll`, `short_poll`), `post` for commands and publishes on the
+  /// live resource, empty elsewhere.
+  std::string_view transport() const noexcept { return transport_; }
+  /// The parsed head, for what has no accessor here.
+  const proto::http1::head& head() const noexcept { return *head_; }
+
+ private:
+  friend class detail::connection;
+  const proto::http1::head* head_ = nullptr;
+  const proto::query_pairs* query_ = nullptr;
+  std::string path_, peer_;
+  std::string_view body_, transport_;
+};
+
+/// An HTTP answer of the host's.
+struct response {
+  int status = 200;
+  std::string content_type = "text/plain;charset=utf-8";
+  std::string body = {};
+  /// More header fields. `Content-Length`, `Connection`, `Date` and `Transfer-Encoding` are the server's own and skipped, as
+  /// is a field that is not well-formed.
+  std::vector<std::pair<std::string, std::string>> headers = {};
+};
+
+/// An authorizer's answer: what is allowed, or why nothing is.
+class decision {
+ public:
+  decision(grant allowed) : value_(std::make_shared<const grant>(std::move(allowed))) {}
+  /// One grant can serve many clients; it costs each a pointer.
+  decision(std::shared_ptr<const grant> allowed) : value_(std::move(allowed)) {}
+  /// Usually `unauthenticated` or `forbidden`.
+  decision(errc why) : value_(std::in_place_type<failure>, why) {}
+  decision(failure why) : value_(std::move(why)) {}
+
+  const std::shared_ptr<const grant>* allowed() const noexcept { return std::get_if<std::shared_ptr<const grant>>(&value_); }
+  const failure& refused() const noexcept { return *std::get_if<failure>(&value_); }
+
+ private:
+  std::variant<std::shared_ptr<const grant>, failure> value_;
+};
+
+/// What a host makes of a client's publish.
+class verdict {
+ public:
+  static verdict accept() { return verdict(std::monostate()); }
+  /// Stored and sent in place of what the client said.
+  static verdict replace(payload p) { return verdict(std::move(p)); }
+  static verdict refuse(errc why, std::string message = {}) { return verdict(failure(why, std::move(message))); }
+
+  const payload* replacement() const noexcept { return std::get_if<payload>(&value_); }
+  const failure* refusal() const noexcept { return std::get_if<failure>(&value_); }
+
+ private:
+  using content = std::variant<std::monostate, payload, failure>;
+  explicit verdict(content c) : value_(std::move(c)) {}
+  content value_;
+};
+
+/// Answers one thing, once: a command, an authorization or a request. Movable; to be called on the hub's executor. One that
+/// is dropped unanswered answers `internal` by itself. Calling it when the client has gone does nothing.
+template <class Answer>
+class reply_to {
+ public:
+  explicit reply_to(detail::function<void(Answer)> f) : f_(std::move(f)) {}
+  reply_to(reply_to&& other) noexcept : f_(std::exchange(other.f_, nullptr)) {}
+  reply_to& operator=(reply_to&& other) noexcept {
+    drop();
+    f_ = std::exchange(other.f_, nullptr);
+    return *this;
+  }
+  ~reply_to() { drop(); }
+
+  void operator()(Answer a) {
+    if (auto f = std::exchange(f_, nullptr)) f(std::move(a));
+  }
+
+ private:
+  void drop() noexcept {
+    try {
+      if (f_) (*this)(Answer(failure(errc::internal)));
+    } catch (...) {
+    }
+  }
+  detail::function<void(Answer)> f_;
+};
+
+/// The JSON text of a host-defined command's `ok`, or what went wrong.
+using command_reply = reply_to<result<std::string>>;
+using authorize_reply = reply_to<decision>;
+
+/// How a session ended.
+struct close_reason {
+  errc code = errc::internal;          ///< what the server thinks of it; meaningless when `by_peer`
+  std::uint16_t close_code = 1006;     ///< as WebSocket has them (RFC 6455, section 7.4.1): 1006, it just went away
+  std::string text;
+  bool by_peer = false;                ///< the client ended it, or its connection broke
+};
+
+/// A client that speaks the host's own WebSocket frames, on a path given to `server::on_websocket`. For the hub's executor;
+/// a reference is valid until `frame_handlers::on_close` for it has returned.
+class frame_socket {
+ public:
+  /// Sends one message: valid UTF-8, or any bytes. `overloaded` when `options::max_unsent` bytes wait already;
+  /// `operation_aborted` once it is closing.
+  virtual std::error_code send_text(std::string_view utf8) = 0;
+  virtual std::error_code send_binary(std::string_view bytes) = 0;
+  /// Closes with a code (RFC 6455, section 7.4) and a reason of at most 123 bytes.
+  virtual void close(std::uint16_t code = 1000, std::string_view reason = {}) = 0;
+  /// The host's own object, destroyed with the connection.
+  std::shared_ptr<void> data;
+
+ protected:
+  ~frame_socket() = default;
+};
+
+/// What a host does with such clients. While a client does not read what was sent to it, it is not read either.
+struct frame_handlers {
+  std::function<bool(frame_socket&, const request&)> on_open = {};  ///< false: answered 403. Sending is allowed already
+  std::function<void(frame_socket&, std::string_view, bool binary)> on_message = {};
+  std::function<void(frame_socket&, const close_reason&)> on_close = {};
+  std::vector<std::string> subprotocols = {};  ///< of these the client's first choice is taken
+  std::size_t max_message = 1 << 20;       ///< bytes; a longer one closes with 1009
+};
+
+/// How important a line of the log is.
+enum class log_level : std::uint8_t { debug, info, warning, error };
+
+namespace detail {
+/// The hooks as they are stored; `server` has the members that set them.
+struct hooks {
+  std::function<void(const request&, authorize_reply)> authorize;
+  std::function<void(session&)> on_open;
+  std::function<verdict(session&, std::string_view, const payload&)> on_publish;
+  std::function<void(session&, std::string_view, std::string_view, command_reply)> on_command;
+  std::function<void(session&, const close_reason&)> on_close;
+  std::function<void(const request&, reply_to<result<response>>)> on_http;
+  std::function<void(log_level, std::string_view)> log;
+};
+}  // namespace detail
+
+}  // namespace hailwire

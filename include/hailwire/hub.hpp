@@ -1,0 +1,392 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// The hub: channels, sessions and the way between them. It knows a storage, maybe a broker, and sessions as outlets; it
+// knows nothing of sockets or transports, and belongs to one loop.
+//
+//   publish → storage.append (gives the offset) → broker → the channel's log → end of turn: flush → outlets pull
+//
+// One code path serves storages that answer at once and those that answer later: each operation is an object that is
+// finished on the hub's loop, whoever completed it, and aborted when the hub stops first. Operations hold no pointers into
+// the hub's tables across that wait; they find channel and session again by name and key.
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <random>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "hailwire/concepts.hpp"
+#include "hailwire/detail/fan_out.hpp"
+#include "hailwire/detail/loop.hpp"
+#include "hailwire/detail/timer_wheel.hpp"
+#include "hailwire/options.hpp"
+#include "hailwire/proto/json.hpp"
+#include "hailwire/session.hpp"
+
+namespace hailwire {
+
+/// What may be said of a publish beside its payload.
+struct publish_options {
+  std::string type = {};  ///< the publisher's own word, up to 64 bytes
+  std::string key = {};   ///< idempotency key, 1–64 visible ASCII: the same key and payload are stored once. Empty: none
+};
+
+/// Told once, on the hub's executor, what became of a publish. Without an error the position is where the message stands.
+using publish_handler = detail::function<void(std::error_code, position)>;
+
+/// A stretch of history, oldest first.
+struct history_result {
+  std::error_code error;
+  std::vector<message> messages;
+  std::string epoch;
+  bool more = false;  ///< there is more in the direction that was asked for
+};
+using history_handler = detail::function<void(history_result)>;
+
+/// Which stretch of history: after an offset, before one, or, with neither, the newest.
+struct history_query {
+  std::uint64_t after = 0, before = 0;  ///< 0: not given
+  std::size_t limit = 50;               ///< 1–1,000 messages; at most 1 MiB of them is returned
+  std::string epoch;                    ///< empty: whichever is
+  bool from_start = false;              ///< `after` was given, and is 0
+};
+
+/// How following began.
+struct follow_start {
+  position at;            ///< before the first message that will follow
+  bool recovered = true;  ///< nothing was lost; else `lost` says what
+  detail::gap lost{};
+};
+
+class hub final : public detail::log_source {
+ public:
+  using follow_handler = detail::function<void(result<follow_start>)>;
+
+  hub(detail::loop& l, std::unique_ptr<detail::any_storage> store, const options& o)
+      : options_(o), loop_(&l), storage_(std::move(store)), wheel_(l.now()), mailbox_(std::make_shared<mailbox>(l)) {
+    mailbox_->owner = this;
+    std::random_device random;
+    for (auto& word : secret_) word = std::uint64_t{random()} << 32 | random();
+    loop_->on_alarm([this] { tick(); });
+  }
+  ~hub() override {
+    stop();
+    if (broker_) broker_->detach(broker_id_);
+    mailbox_->owner = nullptr;
+  }
+  hub(const hub&) = delete;
+  hub& operator=(const hub&) = delete;
+
+  // ---- for hosts -------------------------------------------------------------------------------------------------
+
+  /// Stores `p` as the next message of `channel` and sends it to everybody who follows. Safe from any thread.
+  ///
+  /// Returns at once: `overloaded` when `max_pending` publishes wait already, `operation_aborted` after the hub has stopped.
+  /// In these two cases nothing was stored and `done` is never called. Otherwise `done` is called exactly once, on the
+  /// hub's executor, possibly before this returns when called there: with `bad_request` (channel name, type, key, JSON),
+  /// `unsupported_media` (a text that is not UTF-8), `too_large`, `conflict` (key used with another payload), the
+  /// storage's error, or `operation_aborted` when the hub stopped first and the outcome is unknown.
+  std::error_code publish(std::string channel, payload p, publish_options o = {}, publish_handler done = {}) {
+    if (mailbox_->closed()) return operation_aborted();
+    if (pending_.fetch_add(1) >= options_.max_pending) {
+      pending_.fetch_sub(1);
+      return errc::overloaded;
+    }
+    auto op = std::make_shared<publish_op>(*this, std::move(channel), std::move(done));
+    if (loop_->here()) {
+      start(std::move(op), std::move(p), std::move(o), {}, {}, false);
+      return {};
+    }
+    bool taken = mailbox_->put(
+        [this, op, p = std::move(p), o = std::move(o)]() mutable { start(std::move(op), std::move(p), std::move(o), {}, {}, false); },
+        [op] { op->abort(); });
+    return taken ? std::error_code() : operation_aborted();
+  }
+
+  /// Reads a stretch of history, as a client's `history` does. On the hub's executor. Errors: `bad_request` (name, limit),
+  /// `not_found` (another epoch), the storage's.
+  void history(std::string_view channel, history_query q, std::uint64_t floor, history_handler done);
+
+  /// Every session, streams and waiting polls. On the hub's executor; the pointers are good until it runs something else.
+  std::vector<session*> sessions() const {
+    std::vector<session*> out;
+    for (const auto& at : slots_)
+      if (at.live && at.listed) out.push_back(at.live.get());
+    return out;
+  }
+  /// The sessions of one user, on all devices and transports.
+  std::vector<session*> find(std::string_view user) const {
+    std::vector<session*> out;
+    auto [first, last] = by_user_.equal_range(std::string(user));
+    for (; first != last; ++first) out.push_back(first->second);
+    return out;
+  }
+  std::size_t session_count() const noexcept { return listed_; }
+
+  // ---- for the parts that serve clients; all on the hub's loop ---------------------------------------------------
+
+  detail::loop& loop() const noexcept { return *loop_; }
+  detail::timer_wheel& wheel() noexcept { return wheel_; }
+  const options& settings() const noexcept { return options_; }
+
+  /// Arms `t` for a time as `loop().now()` counts.
+  void arm(detail::timer& t, std::int64_t due) {
+    wheel_.arm(t, due);
+    if (alarm_ < 0 || due < alarm_) set_alarm();
+  }
+
+  /// Joins other hubs. Before anything is followed.
+  void join(std::unique_ptr<detail::any_broker> b);
+
+  /// Opens a session; null when there are `max_sessions`. `encoding` null: it brings commands only and is not listed.
+  session* open(detail::client_link& link, std::shared_ptr<const grant> g, std::string device, std::string_view transport,
+                const proto::encoding* how);
+  void close(session& s);
+  /// The session of that key, while it lives.
+  session* find(detail::session_key k) const noexcept {
+    return k.slot < slots_.size() && slots_[k.slot].generation == k.generation ? slots_[k.slot].live.get() : nullptr;
+  }
+
+  /// Has the session follow a channel. The handler may be called before this returns, and is never called once the session
+  /// is closed or has unfollowed. After it, `subscription::pending` has what comes.
+  void follow(session& s, std::string_view channel, const start& from, bool named, follow_handler done);
+  bool unfollow(session& s, std::string_view channel);
+  detail::subscription* find(session& s, std::string_view channel) const noexcept;
+
+  /// A client's publish: authorized and offered to hooks by the caller. `checked`: the payload is known to be what it says.
+  void publish_for(session& s, std::string channel, payload p, publish_options o, bool checked, publish_handler done) {
+    if (pending_.fetch_add(1) >= options_.max_pending) {
+      pending_.fetch_sub(1);
+      return done(errc::overloaded, {});
+    }
+    const grant& g = s.permissions();
+    std::string scope = g.user.empty() ? g.key_scope.empty() ? std::string() : "?" + g.key_scope : "@" + g.user;
+    if (scope.empty()) o.key.clear();  // an anonymous client's keys mean nothing unless the host tells clients apart
+    start(std::make_shared<publish_op>(*this, std::move(channel), std::move(done)), std::move(p), std::move(o), g.user,
+          std::move(scope), checked);
+  }
+
+  /// Has `outlet::wake(nullptr)` called at the end of this turn.
+  void request_wake(detail::client_link& o) { wakes_.push_back(&o), schedule(); }
+  /// Has `outlet::settle` called at the end of this turn, after all flushing.
+  void request_settle(detail::client_link& o) { settles_.push_back(&o), schedule(); }
+  /// Forgets requests of an outlet that goes away.
+  void forget(detail::client_link& o) noexcept {
+    for (auto* list : {&wakes_, &settles_, &waking_, &settling_}) std::replace(list->begin(), list->end(), &o, static_cast<detail::client_link*>(nullptr));
+  }
+
+  /// Ends what is pending with `operation_aborted`; from now on publishing is an error. Idempotent.
+  void stop() {
+    if (stopped_) return;
+    stopped_ = true;
+    auto letters = mailbox_->close();
+    for (auto& l : letters) l.abort();
+    auto ops = std::exchange(operations_, {});
+    for (auto& op : ops) op->abort();
+  }
+  bool stopped() const noexcept { return stopped_; }
+
+  std::string printed(detail::session_key k) const;
+
+ private:
+  // An operation that waits for the storage, or for the hub's thread. Finished or aborted once, on the hub's loop.
+  struct operation : std::enable_shared_from_this<operation> {
+    explicit operation(hub& h) : owner(&h) {}
+    virtual ~operation() = default;
+    virtual void abort() = 0;
+    hub* owner;
+    std::size_t index = SIZE_MAX;  // in `operations_`
+  };
+  struct publish_op final : operation {
+    publish_op(hub& h, std::string c, publish_handler d) : operation(h), channel(std::move(c)), done(std::move(d)) {}
+    void finish(std::error_code ec, position p) {
+      if (std::exchange(over, true)) return;
+      owner->pending_.fetch_sub(1);
+      if (auto f = std::exchange(done, nullptr)) f(ec, std::move(p));
+    }
+    void abort() override { finish(operation_aborted(), {}); }
+    std::string channel, key;  // key: set when the hub keeps it
+    message content;
+    publish_handler done;
+    bool over = false;
+  };
+  struct history_op final : operation {
+    using operation::operation;
+    void abort() override {
+      history_result r;
+      r.error = operation_aborted();
+      done(std::move(r));
+    }
+    std::string channel;
+    history_query query;
+    std::uint64_t floor = 1;
+    std::size_t tried = 0;
+    history_handler done;
+  };
+
+  // What other threads leave for the hub. Outlives the hub for as long as a storage or a broker may still call.
+  class mailbox {
+   public:
+    struct letter {
+      detail::function<void()> run, abort;
+    };
+    explicit mailbox(detail::loop& l) : loop_(&l) {}
+    bool closed() const noexcept { return closed_.load(); }
+    /// Runs `f` on the hub's loop, or, when the hub stops first, `abort`. False, and neither, when it has stopped.
+    bool put(detail::function<void()> f, detail::function<void()> abort);
+    std::vector<letter> take() {
+      std::lock_guard lock(mutex_);
+      return std::exchange(letters_, {});
+    }
+    std::vector<letter> close() {
+      std::lock_guard lock(mutex_);
+      closed_ = true;
+      return std::exchange(letters_, {});
+    }
+    bool here() const noexcept {
+      std::lock_guard lock(mutex_);
+      return !closed_ && loop_->here();
+    }
+    hub* owner = nullptr;
+
+   private:
+    mutable std::mutex mutex_;
+    detail::loop* loop_;
+    std::vector<letter> letters_;
+    std::atomic<bool> closed_ = false;
+  };
+
+  struct slot {
+    std::unique_ptr<session> live;
+    std::uint32_t generation = 0;
+    bool listed = false;
+  };
+  // A key that the hub keeps for a storage that keeps none.
+  struct kept_key {
+    std::uint64_t fingerprint[2];  // of the payload
+    position at;                   // offset 0: the first publish is under way
+    std::vector<std::shared_ptr<publish_op>> waiting;
+  };
+
+  template <class F>
+  auto on_loop(F f);  // a storage's handler: runs f(hub, result) on the loop, or never once the hub has stopped
+
+  void enroll(std::shared_ptr<operation> op) {
+    op->index = operations_.size();
+    operations_.push_back(std::move(op));
+  }
+  void dismiss(operation& op) noexcept {
+    if (op.index == SIZE_MAX) return;
+    auto self = std::move(operations_[op.index]);
+    if (op.index + 1 != operations_.size()) {
+      operations_[op.index] = std::move(operations_.back());
+      operations_[op.index]->index = op.index;
+    }
+    operations_.pop_back();
+    op.index = SIZE_MAX;
+  }
+
+  void start(std::shared_ptr<publish_op> op, payload p, publish_options o, std::string from, std::string scope, bool checked);
+  void stored(publish_op& op, append_result r);
+  void settle_key(publish_op& op, std::error_code ec, const position& p);
+  void read_history(std::shared_ptr<history_op> op);
+  void history_read(const std::shared_ptr<history_op>& op, read_result r);
+  std::error_code check(const std::string& channel, payload& p, const publish_options& o, bool checked) const;
+
+  detail::channel_log* find_log(std::string_view channel) const noexcept {
+    auto it = logs_.find(channel);
+    return it == logs_.end() ? nullptr : it->second.get();
+  }
+  detail::channel_log& obtain_log(std::string_view channel);
+  void release_log(detail::channel_log& log);
+  void open_log(detail::channel_log& log, read_result& r);
+  void reopen_log(detail::channel_log& log);
+  void began(session& s, detail::subscription& sub, const hailwire::start& from, std::uint64_t floor, read_result r, follow_handler& done);
+
+  // log_source
+  void load(detail::channel_log& log, detail::lane& l, std::uint64_t since) override;
+  void fill(detail::channel_log& log) override;
+  void mark_dirty(detail::channel_log& log) override {
+    if (std::exchange(log.dirty, true)) return;
+    dirty_.push_back(&log);
+    schedule();
+  }
+
+  void schedule() {
+    if (std::exchange(scheduled_, true)) return;
+    loop_->post([box = mailbox_] {
+      if (box->owner) box->owner->turn();
+    });
+  }
+  void turn();
+  void tick() {
+    alarm_ = -1;
+    wheel_.advance(loop_->now());
+    expire_keys();
+    set_alarm();
+  }
+  void set_alarm() {
+    auto next = wheel_.next();
+    if (!key_ages_.empty()) next = std::min(next.value_or(INT64_MAX), key_ages_.front().first);
+    if (!next || (alarm_ >= 0 && alarm_ <= *next)) return;
+    alarm_ = *next;
+    loop_->alarm(alarm_);
+  }
+  // Lets channels that were busy a moment ago give back what only a busy channel needs.
+  struct cooling final : detail::timer {
+    hub* owner = nullptr;
+    void expire(std::int64_t) override {
+      for (auto* log : owner->warm_) log->shrink();
+      owner->warm_.clear();
+    }
+  };
+  void expire_keys() {
+    auto now = loop_->now();
+    for (; !key_ages_.empty() && key_ages_.front().first <= now; key_ages_.pop_front()) keys_.erase(key_ages_.front().second);
+  }
+  std::uint64_t keyed_hash(std::string_view text, std::uint64_t seed) const noexcept;
+  std::string own_epoch(std::string_view channel) const;
+
+  struct text_hash {
+    using is_transparent = void;
+    std::size_t operator()(std::string_view s) const noexcept { return std::hash<std::string_view>()(s); }
+  };
+
+  options options_;
+  detail::loop* loop_;
+  std::unique_ptr<detail::any_storage> storage_;
+  std::unique_ptr<detail::any_broker> broker_;
+  std::uint64_t broker_id_ = 0;
+  detail::timer_wheel wheel_;
+  std::int64_t alarm_ = -1;
+  std::uint64_t secret_[4];
+  std::shared_ptr<mailbox> mailbox_;
+  std::atomic<std::size_t> pending_ = 0;
+
+  std::unordered_map<std::string, std::unique_ptr<detail::channel_log>, text_hash, std::equal_to<>> logs_;
+  std::vector<detail::channel_log*> dirty_, warm_;
+  cooling cooling_;
+  std::vector<std::shared_ptr<operation>> operations_;
+
+  std::vector<slot> slots_;
+  std::vector<std::uint32_t> free_slots_;
+  std::unordered_multimap<std::string, session*> by_user_;
+  std::size_t listed_ = 0;
+
+  std::unordered_map<std::string, kept_key, text_hash, std::equal_to<>> keys_;
+  std::deque<std::pair<std::int64_t, std::string>> key_ages_;
+
+  std::vector<detail::client_link*> wakes_, settles_, waking_, settling_;
+  bool scheduled_ = false, stopped_ = false;
+};
+
+}  // namespace hailwire
+
+#include "hailwire/detail/hub_impl.hpp"

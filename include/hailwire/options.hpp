@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "hailwire/proto/http1.hpp"
+
+namespace hailwire {
+
+/// Everything that can be set on a server, each with a default that is safe on the open internet and the reason for it.
+/// Read once, when the server is made.
+struct options {
+  /// The resource that clients follow and publish to, as the request's path names it after decoding.
+  std::string path = "/live";
+
+  /// Life is shown on every open stream at least this often. Proxies and NATs commonly drop what is silent for 30–60 s.
+  std::chrono::seconds heartbeat{25};
+  /// The longest that a poll is held; a client may ask for less. Below the usual 60 s time-out of proxies.
+  std::chrono::seconds longest_wait{55};
+  /// What SSE clients are told to wait before they reconnect (`retry:`).
+  std::chrono::milliseconds retry{2000};
+
+  /// A request head must be complete this soon after its first byte (and a connection must send one this soon after it
+  /// was opened). Precedent: 10–60 s in common servers; short, because each costs a descriptor.
+  std::chrono::seconds head_time{10};
+  /// A request body must be complete this soon after its head.
+  std::chrono::seconds body_time{30};
+  /// A kept-alive connection without a request is closed after this.
+  std::chrono::seconds idle_time{75};
+  /// A peer that takes none of its bytes for this long is let go; what it missed it reads again with its cursor.
+  std::chrono::seconds stall_time{60};
+  /// How long a closing WebSocket waits for the peer's close frame (RFC 6455, section 7.1.1).
+  std::chrono::seconds close_time{5};
+
+  /// Bounds on the request head: one line, the whole, the number of fields.
+  proto::http1::limits head;
+  /// The largest payload of a publish, in bytes; also bounds a WebSocket message (plus the command around it) and a
+  /// request body. One message must fit into memory several times over.
+  std::size_t max_payload = 1 << 20;
+  /// The most channels that one session follows.
+  std::size_t max_channels = 32;
+  /// The most sessions at a time; more are answered `overloaded`. Below the descriptors that a process may open, the
+  /// acceptor pauses by itself.
+  std::size_t max_sessions = 1'000'000;
+  /// The most publishes and commands that wait for the storage or for the hub's thread; more are `overloaded`.
+  std::size_t max_pending = 10'000;
+  /// What is a session's own and unsent (replies, notices, pongs), in bytes. While it is unsent, the session's commands
+  /// are not read; a host that sends past it is told `overloaded`.
+  std::size_t max_unsent = 64 * 1024;
+  /// The most messages, and the most bytes of them, in one poll answer.
+  std::size_t poll_messages = 1000;
+  std::size_t poll_bytes = 1 << 20;
+  /// The most commands in one POST.
+  std::size_t post_commands = 64;
+  /// How many connections the kernel may queue (SOMAXCONN on Linux since 5.4).
+  int backlog = 4096;
+
+  /// Origins, such as `https://app.example`, whose pages may use the server besides those it serves itself.
+  std::vector<std::string> allowed_origins;
+};
+
+}  // namespace hailwire

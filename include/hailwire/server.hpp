@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <asio/ip/v6_only.hpp>
+#include <asio/local/stream_protocol.hpp>
+
+#include <concepts>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "hailwire/detail/driver.hpp"
+#include "hailwire/fwd.hpp"
+#include "hailwire/storage/memory.hpp"
+
+namespace hailwire {
+
+/// Everything of a server that does not depend on its transports. Made through `server<Transports...>`.
+///
+/// Threads: distinct servers are independent. `publish` is safe from any thread. Everything else, and every hook, belongs to
+/// the hub's executor, `get_executor()`: a strand over the executor that the server was given, so a host may run its
+/// `io_context` with several threads. Before the context runs, and after it has stopped, any thread will do. Where one thread
+/// runs the context, its handlers may call everything.
+class basic_server {
+ public:
+  basic_server(const basic_server&) = delete;
+  basic_server& operator=(const basic_server&) = delete;
+  /// Closes everything, as `stop` does, at once; pending handlers get `operation_aborted` before this returns.
+  ~basic_server() {
+    stop();
+    while (!gate_.connections.empty()) gate_.connections.back()->destroy();
+    loop_->retire();
+  }
+
+  // ---- where clients come from -----------------------------------------------------------------------------------
+
+  /// Listens on an IPv4 or IPv6 address; port 0 has the system pick one. Returns the port. May be called several times.
+  /// Throws `std::system_error`; the overload with an `std::error_code` does not, and returns 0.
+  std::uint16_t listen(std::string_view address, std::uint16_t port) {
+    std::error_code ec;
+    auto got = listen(address, port, ec);
+    if (ec) throw std::system_error(ec, "listen on " + std::string(address) + ":" + std::to_string(port));
+    return got;
+  }
+  std::uint16_t listen(std::string_view address, std::uint16_t port, std::error_code& ec) {
+    auto ip = asio::ip::make_address(std::string(address), ec);
+    if (ec) return 0;
+    asio::ip::tcp::endpoint at(ip, port);
+    auto l = open(at.protocol().family(), ec);
+    if (!ec) l->socket().set_option(asio::socket_base::reuse_address(true), ec);
+    // An IPv6 address means just that, also `::`, so that both can be listened on.
+    if (!ec && ip.is_v6()) l->socket().set_option(asio::ip::v6_only(true), ec);
+    if (!ec) l->socket().bind({at.data(), at.size(), at.protocol().protocol()}, ec);
+    begin(l, ec);
+    if (ec) return 0;
+    auto bound = l->socket().local_endpoint(ec);
+    at.resize(bound.size());
+    std::memcpy(at.data(), bound.data(), bound.size());
+    return at.port();
+  }
+  /// Listens on a Unix socket. The file must not exist and is not removed afterwards: both are the host's to decide.
+  void listen_unix(const std::string& path) {
+    std::error_code ec;
+    asio::local::stream_protocol::endpoint at(path);
+    auto l = open(at.protocol().family(), ec);
+    if (!ec) l->socket().bind({at.data(), at.size(), at.protocol().protocol()}, ec);
+    begin(l, ec);
+    if (ec) throw std::system_error(ec, "listen on " + path);
+  }
+  /// Takes a bound stream socket that is ready, or can be made ready, to accept, such as one from a supervisor. Owned from
+  /// now on. `family` is its address family (`AF_INET`, `AF_INET6`, `AF_UNIX`).
+  void listen_descriptor(int descriptor, int family) {
+    std::error_code ec;
+    auto l = std::make_shared<detail::listener>(loop_, gate_);
+    l->socket().assign(asio::generic::stream_protocol(family, 0), descriptor, ec);
+    begin(l, ec);
+    if (ec) throw std::system_error(ec, "listen on a descriptor");
+  }
+
+  /// For a host that runs its own HTTP server: whether a request is for this server. `head` is what was read so far, from
+  /// the request line on; its path decides.
+  bool claims(std::string_view head) const {
+    auto line = head.substr(0, head.find("\r\n"));
+    auto first = line.find(' ');
+    if (first == line.npos) return false;
+    auto target = line.substr(first + 1, line.find(' ', first + 1) - first - 1);
+    std::string path;
+    if (!proto::percent_decode(target.substr(0, target.find('?')), path, false)) return false;
+    if (path == gate_.settings.path) return true;
+    for (const auto& route : gate_.frame_routes)
+      if (route->path == path) return true;
+    return false;
+  }
+  /// Serves a connection that the host has accepted, beginning with the bytes it has read from it already. The socket may
+  /// belong to another executor; nothing may be pending on it. Requests on it that are not claimed go to `on_http`.
+  template <class Protocol, class Executor>
+  void adopt(asio::basic_stream_socket<Protocol, Executor> socket, std::string_view already_read = {}) {
+    std::error_code ec;
+    auto at = socket.local_endpoint(ec);
+    int family = ec ? AF_UNSPEC : at.protocol().family();
+    int descriptor = ec ? -1 : static_cast<int>(socket.release(ec));
+    if (ec || gate_.stopping) {
+      if (!ec) detail::stream_socket(loop_->executor(), asio::generic::stream_protocol(family, 0), descriptor);
+      return;
+    }
+    detail::stream_socket taken(loop_->executor(), asio::generic::stream_protocol(family, 0), descriptor);
+    taken.set_option(asio::ip::tcp::no_delay(true), ec);
+    auto c = std::make_shared<detail::socket_connection>(gate_, loop_, std::move(taken));
+    c->adopt(already_read);
+  }
+
+  // ---- publishing and sessions -----------------------------------------------------------------------------------
+
+  /// Stores a message and sends it to everybody who follows the channel; see `hub::publish`. Safe from any thread.
+  std::error_code publish(std::string channel, payload p, publish_options o = {}, publish_handler done = {}) {
+    return gate_.messages.publish(std::move(channel), std::move(p), std::move(o), std::move(done));
+  }
+  /// The same without options: `done(std::error_code, position)`.
+  template <std::invocable<std::error_code, position> F>
+  std::error_code publish(std::string channel, payload p, F done) {
+    return publish(std::move(channel), std::move(p), publish_options{}, publish_handler(std::move(done)));
+  }
+
+  /// Every session. The pointers are good until the hub's executor runs something else.
+  std::vector<session*> sessions() const { return gate_.messages.sessions(); }
+  /// The sessions of one user.
+  std::vector<session*> find(std::string_view user) const { return gate_.messages.find(user); }
+  hailwire::hub& hub() noexcept { return gate_.messages; }
+  /// Joins the server to others that share its storage; see the `broker` concept. Before anything is followed. The broker
+  /// must outlive the server.
+  template <class Broker>
+  void join(Broker& b) {
+    gate_.messages.join(detail::erase_broker(b));
+  }
+
+  /// Where hooks and handlers run.
+  detail::strand get_executor() const { return loop_->executor(); }
+  const hailwire::options& settings() const noexcept { return gate_.settings; }
+
+  /// Stops listening, ends every session (streams with a close, held polls with an answer) and fails what is pending with
+  /// `operation_aborted`. Idempotent. Publishing afterwards is an error. Connections get `close_time` to take their last bytes
+  /// while the context goes on running; the destructor does not wait.
+  void stop() {
+    if (std::exchange(gate_.stopping, true)) return;
+    for (auto& l : listeners_) l->stop();
+    listeners_.clear();
+    gate_.messages.stop();
+    auto all = gate_.connections;
+    for (auto* c : all) c->shut_down();
+  }
+
+  // ---- hooks: set them before the first connection ---------------------------------------------------------------
+
+  /// Who is it, and what may they do? `decision(const request&)`, or `void(const request&, authorize_reply)` to answer later.
+  /// Absent: everybody is anonymous and may follow and publish nothing.
+  template <class F>
+  void authorize(F f) {
+    if constexpr (std::is_invocable_v<F&, const request&, authorize_reply>) {
+      gate_.host.authorize = share(std::move(f));
+    } else {
+      static_assert(std::is_invocable_r_v<decision, F&, const request&>,
+                    "hailwire: an authorizer is hailwire::decision(const hailwire::request&) or "
+                    "void(const hailwire::request&, hailwire::authorize_reply)");
+      gate_.host.authorize = [f = share(std::move(f))](const request& r, authorize_reply reply) { reply(f(r)); };
+    }
+  }
+  /// `void(session&)`: somebody follows now. On polls this is every request.
+  void on_open(std::function<void(session&)> f) { gate_.host.on_open = std::move(f); }
+  /// `verdict(session&, std::string_view channel, const payload&)`: a client that may publish to the channel does.
+  void on_publish(std::function<verdict(session&, std::string_view, const payload&)> f) { gate_.host.on_publish = std::move(f); }
+  /// `void(session&, std::string_view name, std::string_view body, command_reply)`: a command that is not the protocol's.
+  /// The views are valid during the call.
+  void on_command(std::function<void(session&, std::string_view, std::string_view, command_reply)> f) { gate_.host.on_command = std::move(f); }
+  /// `void(session&, const close_reason&)`: the last that is heard of a session.
+  void on_close(std::function<void(session&, const close_reason&)> f) { gate_.host.on_close = std::move(f); }
+  /// What no transport claims: `response(const request&)`, or `void(const request&, reply_to<result<response>>)` to answer
+  /// later. Absent: 404.
+  template <class F>
+  void on_http(F f) {
+    if constexpr (std::is_invocable_v<F&, const request&, reply_to<result<response>>>) {
+      gate_.host.on_http = share(std::move(f));
+    } else {
+      static_assert(std::is_invocable_r_v<result<response>, F&, const request&>,
+                    "hailwire: on_http takes hailwire::response(const hailwire::request&) or "
+                    "void(const hailwire::request&, hailwire::reply_to<hailwire::result<hailwire::response>>)");
+      gate_.host.on_http = [f = share(std::move(f))](const request& r, reply_to<result<response>> reply) { reply(f(r)); };
+    }
+  }
+  /// `void(log_level, std::string_view)`. Absent: nothing is logged.
+  void on_log(std::function<void(log_level, std::string_view)> f) { gate_.host.log = std::move(f); }
+
+ protected:
+  basic_server(const asio::any_io_executor& ex, std::unique_ptr<detail::any_storage> store, const options& o,
+               std::span<const transport::entry* const> linked)
+      : loop_(std::make_shared<detail::asio_loop>(ex)), gate_(*loop_, std::move(store), o, linked) {}
+
+  // std::function wants copies; host callables need not be copyable.
+  template <class F>
+  static auto share(F f) {
+    return [p = std::make_shared<F>(std::move(f))](auto&&... args) -> decltype(auto) { return (*p)(std::forward<decltype(args)>(args)...); };
+  }
+
+  std::shared_ptr<detail::listener> open(int family, std::error_code& ec) {
+    auto l = std::make_shared<detail::listener>(loop_, gate_);
+    l->socket().open(asio::generic::stream_protocol(family, 0), ec);
+    return l;
+  }
+  void begin(const std::shared_ptr<detail::listener>& l, std::error_code& ec) {
+    if (!ec && gate_.stopping) ec = operation_aborted();
+    if (!ec) l->socket().listen(gate_.settings.backlog, ec);
+    if (ec) return;
+    listeners_.push_back(l);
+    l->start();
+  }
+
+  std::shared_ptr<detail::asio_loop> loop_;
+  detail::gateway gate_;
+  std::vector<std::shared_ptr<detail::listener>> listeners_;
+};
+
+/// Real-time messaging for the clients of a host's server, over the transports named: `websocket`, `sse`, `long_poll`,
+/// `short_poll`. The first that claims a request serves it; one that is not named is not compiled in.
+///
+///     asio::io_context io;
+///     hailwire::server<hailwire::sse> live(io);
+///     live.authorize([](const hailwire::request&) { return hailwire::grant{.follow = hailwire::channel_set::all()}; });
+///     live.listen("127.0.0.1", 8080);
+///     live.publish("prices", hailwire::payload::json(R"({"EUR":1.08})"));
+///     io.run();
+template <class... Transports>
+class server : public basic_server {
+  static_assert(sizeof...(Transports) > 0, "hailwire: name at least one transport: hailwire::server<hailwire::websocket, hailwire::sse>");
+  static_assert((transport::kind<Transports> && ...),
+                "hailwire: a transport is hailwire::websocket, hailwire::sse, hailwire::long_poll or hailwire::short_poll, and its header "
+                "must be included: #include <hailwire/transport/websocket.hpp>");
+  static constexpr const transport::entry* linked_[] = {&transport::entry_of<Transports>...};
+  template <class T>
+  static constexpr bool links = (std::is_same_v<T, Transports> || ...);
+
+ public:
+  /// On a context or an executor, with history in memory (`memory_storage` with its defaults).
+  explicit server(asio::any_io_executor ex, const options& o = {}) : server(std::move(ex), std::make_unique<memory_storage>(), o) {}
+  template <class Context>
+    requires std::convertible_to<Context&, asio::execution_context&>
+  explicit server(Context& context, const options& o = {}) : server(asio::any_io_executor(context.get_executor()), o) {}
+
+  /// With a storage of the host's choice. An lvalue stays the host's and must outlive the server; what is moved in, a storage
+  /// or a `unique_ptr` or `shared_ptr` to one, is the server's.
+  template <class Storage>
+    requires(!std::convertible_to<Storage &&, const options&>)
+  server(asio::any_io_executor ex, Storage&& store, const options& o = {})
+      : basic_server(ex, detail::erase_storage<Storage>(std::forward<Storage>(store)), o, linked_) {}
+  template <class Context, class Storage>
+    requires(std::convertible_to<Context&, asio::execution_context&> && !std::convertible_to<Storage &&, const options&>)
+  server(Context& context, Storage&& store, const options& o = {})
+      : server(asio::any_io_executor(context.get_executor()), std::forward<Storage>(store), o) {}
+
+  /// Serves the host's own WebSocket frames on another path. Only where `websocket` is linked.
+  template <class WebSocket = transport::websocket>
+    requires links<WebSocket>
+  void on_websocket(std::string path, frame_handlers handlers) {
+    gate_.frame_routes.push_back(std::make_unique<detail::frame_route>(
+        detail::frame_route{std::move(path), std::move(handlers), [](const transport::arrival& a, const std::vector<std::string>& known, std::size_t most) {
+                              return WebSocket::begin_plain(a, known, most);
+                            }}));
+  }
+};
+
+}  // namespace hailwire

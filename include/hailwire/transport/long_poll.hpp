@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+
+#include "hailwire/transport/poll.hpp"
+
+namespace hailwire::transport {
+
+/// Holds a request until something is new or its time is over. The client says how long, in whole seconds: `?wait=N`, or
+/// `Prefer: wait=N` (RFC 7240, section 4.3); `options::longest_wait` caps it.
+struct long_poll {
+  static constexpr std::string_view name = "long_poll";
+  static constexpr std::string_view offer = "long poll (?wait=seconds)";
+
+  static bool claims(const arrival& a) { return a.param("wait") || proto::http1::prefer_wait(a.head); }
+  static result<beginning> begin(const arrival& a) {
+    std::optional<std::uint64_t> seconds;
+    if (auto asked = a.param("wait")) {
+      seconds = proto::parse_decimal(*asked);
+      if (!seconds) return {errc::bad_request, "wait is not a number of whole seconds"};
+    } else {
+      seconds = proto::http1::prefer_wait(a.head);
+    }
+    auto longest = static_cast<std::uint64_t>(std::max<std::int64_t>(a.settings.longest_wait.count(), 0));
+    beginning b;
+    b.once = poll{static_cast<std::int64_t>(std::min(seconds.value_or(0), longest)) * 1000};
+    return b;
+  }
+};
+
+}  // namespace hailwire::transport

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// What every transport is made of. A transport is a class without state that says which requests it serves (`claims`) and
+// how it begins; what it begins is either a stream, a state machine with bytes in and bytes out, or a poll, which is one
+// answer. None of it knows sockets, clocks, the hub or the other transports.
+
+#include <concepts>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "hailwire/error.hpp"
+#include "hailwire/message.hpp"
+#include "hailwire/options.hpp"
+#include "hailwire/proto/envelope.hpp"
+#include "hailwire/proto/http_fields.hpp"
+
+namespace hailwire::transport {
+
+/// A request for the live resource, as a transport sees it. Valid during the call it is given to.
+struct arrival {
+  const proto::http1::head& head;
+  const proto::query_pairs& query;
+  const options& settings;
+
+  /// The first value of a query parameter.
+  std::optional<std::string_view> param(std::string_view name) const noexcept {
+    for (const auto& [n, value] : query)
+      if (n == name) return value;
+    return {};
+  }
+  std::size_t count(std::string_view name) const noexcept {
+    std::size_t n = 0;
+    for (const auto& p : query) n += p.first == name;
+    return n;
+  }
+};
+
+/// What received bytes turned out to be.
+struct inbound {
+  enum class kind : std::uint8_t {
+    none,     ///< nothing to act on; more input is needed
+    command,  ///< a command's JSON text in `data`
+    text,     ///< a message of a client without commands: valid UTF-8
+    binary,   ///< the same, any bytes
+    closed,   ///< the peer closed in order, with `code` and its reason in `data`
+    failed,   ///< the peer broke a rule; the stream is to be ended with `code`
+  };
+  kind what = kind::none;
+  std::string_view data;  ///< valid until the next `receive`, and while its input is
+  std::uint16_t code = 0;
+};
+
+/// A transport whose answer goes on: one object for each connection.
+class stream {
+ public:
+  virtual ~stream() = default;
+  /// How messages are encoded for this client.
+  virtual const proto::encoding& messages() const noexcept = 0;
+  /// Appends the head of the answer. `extra` are header lines, each with its CRLF.
+  virtual void open(std::string& out, std::string_view extra) = 0;
+  /// Takes bytes from the front of `in`, in place, until there is something to act on. May append to `out` (a pong).
+  virtual inbound receive(std::span<char>& in, std::string& out) = 0;
+  /// Appends a notice, `json` being `{"name":…}`; false when this kind of client has none. `cursor` is the position after
+  /// it, for those that carry one.
+  virtual bool notice(std::string& out, std::string_view name, std::string_view json, std::string_view cursor) = 0;
+  /// Appends the answer to a command.
+  virtual void reply(std::string& out, std::string_view json) = 0;
+  /// Appends a message of the host's own, on streams that carry them.
+  virtual void message(std::string&, std::string_view /*bytes*/, bool /*binary*/) {}
+  /// Appends a sign of life.
+  virtual void beat(std::string& out) = 0;
+  /// Whether the peer owes a sign of life too.
+  virtual bool expects_life() const noexcept = 0;
+  /// Whether each batch of messages carries the client's own cursor: `tag` then goes before the last one.
+  virtual bool tags() const noexcept { return false; }
+  virtual void tag(std::string&, std::string_view /*cursor*/) const {}
+  /// Appends the end of the stream; `code` and `reason` as WebSocket closes have them.
+  virtual void end(std::string& out, std::uint16_t code, std::string_view reason) = 0;
+  /// After `end`: whether the peer is still to answer it.
+  virtual bool awaits_end() const noexcept = 0;
+};
+
+/// A poll: how long it may be held, in milliseconds; 0 answers at once.
+struct poll {
+  std::int64_t wait = 0;
+};
+
+/// How a transport begins to serve a request: exactly one of the two is set.
+struct beginning {
+  std::unique_ptr<stream> live;
+  std::optional<poll> once;
+};
+
+/// A class of static members:
+/// - `name`: the word of logs and `session::transport()`;
+/// - `offer`: what a 406 says of it;
+/// - `claims`: whether it serves a GET like this one; it looks at the head and the query only;
+/// - `begin`: what it answers with, or why it cannot.
+template <class T>
+concept kind = requires(const arrival& a) {
+  { T::name } -> std::convertible_to<std::string_view>;
+  { T::offer } -> std::convertible_to<std::string_view>;
+  { T::claims(a) } -> std::same_as<bool>;
+  { T::begin(a) } -> std::same_as<result<beginning>>;
+};
+
+/// A transport with its type erased: one static object each.
+struct entry {
+  std::string_view name, offer;
+  bool (*claims)(const arrival&);
+  result<beginning> (*begin)(const arrival&);
+};
+template <kind T>
+inline constexpr entry entry_of{T::name, T::offer, &T::claims, &T::begin};
+
+}  // namespace hailwire::transport

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// What short poll and long poll share: one JSON answer,
+//
+//   {"messages":[…],"notices":[…],"cursor":"…","more":true}
+//
+// of which the messages are shared bytes and everything else is the session's own.
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "hailwire/proto/http1.hpp"
+#include "hailwire/transport/machine.hpp"
+
+namespace hailwire::transport {
+
+/// Each message with a comma before it, so that frames can be joined at will; the first one's comma is not sent.
+inline constexpr proto::encoding poll_element{"poll", true, [](std::string& out, const proto::envelope& e) {
+  out += ',';
+  out += e.json;
+}};
+
+/// A poll's answer around its messages.
+struct poll_answer {
+  std::string head;  ///< the response head, and the body up to the first message
+  std::string tail;  ///< the body after the last message
+};
+
+/// Frames `size` bytes of messages (without the first comma). `notices` are objects joined by commas. `extra` are header
+/// lines, each with its CRLF. Without a body (`head_only`, for HEAD) only the head is made.
+inline poll_answer make_poll_answer(std::size_t size, std::string_view notices, std::string_view cursor, bool more, bool keep_alive,
+                                    int minor, std::string_view extra, bool head_only) {
+  static constexpr std::string_view begin = "{\"messages\":[";
+  poll_answer a;
+  a.tail = "],\"notices\":[";
+  a.tail += notices;
+  a.tail += "],\"cursor\":\"";
+  a.tail += cursor;
+  a.tail += more ? "\",\"more\":true}" : "\"}";
+  std::string headers = "Cache-Control: no-store\r\nETag: \"";
+  headers += cursor;
+  headers += "\"\r\n";
+  headers += extra;
+  proto::http1::append_response_head(a.head, 200, "application/json", begin.size() + size + a.tail.size(), keep_alive, minor, headers);
+  if (head_only) {
+    a.tail.clear();
+  } else {
+    a.head += begin;
+  }
+  return a;
+}
+
+/// The answer when there is nothing to tell a client that already has this cursor (RFC 9110, section 15.4.5).
+inline std::string make_not_modified(std::string_view cursor, bool keep_alive, int minor, std::string_view extra) {
+  std::string out, headers = "Cache-Control: no-store\r\nETag: \"";
+  headers += cursor;
+  headers += "\"\r\n";
+  headers += extra;
+  proto::http1::append_response_head(out, 304, {}, {}, keep_alive, minor, headers);
+  return out;
+}
+
+}  // namespace hailwire::transport

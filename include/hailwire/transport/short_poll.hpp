@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include "hailwire/transport/poll.hpp"
+
+namespace hailwire::transport {
+
+/// Answers every request at once with what is new. Claims what comes, so it stands last in a list of transports.
+struct short_poll {
+  static constexpr std::string_view name = "short_poll";
+  static constexpr std::string_view offer = "short poll";
+
+  static bool claims(const arrival&) { return true; }
+  static result<beginning> begin(const arrival&) {
+    beginning b;
+    b.once = poll{};
+    return b;
+  }
+};
+
+}  // namespace hailwire::transport

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// WebSocket (RFC 6455). One state machine serves three kinds of client: the protocol's own (`hailwire.v1`: text frames
+// with one JSON object each, both ways), raw ones (`hailwire.v1.raw`: frames are payloads), and the host's own frames on
+// other paths (`plain_handlers`).
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "hailwire/proto/ws_connection.hpp"
+#include "hailwire/proto/ws_frame.hpp"
+#include "hailwire/proto/ws_handshake.hpp"
+#include "hailwire/transport/machine.hpp"
+
+namespace hailwire::transport {
+
+inline constexpr proto::encoding websocket_object{"websocket", true, [](std::string& out, const proto::envelope& e) {
+  proto::append_text(out, e.json);
+}};
+inline constexpr proto::encoding websocket_payload{"websocket, raw", false, [](std::string& out, const proto::envelope& e) {
+  if (e.content.data.type() == payload::kind::binary) {
+    proto::append_binary(out, e.content.data.bytes());
+  } else {
+    proto::append_text(out, e.content.data.bytes());
+  }
+}};
+
+class websocket_stream final : public stream {
+ public:
+  enum class mode : std::uint8_t { object, raw, plain };
+
+  websocket_stream(proto::ws_offer offer, std::string_view subprotocol, mode m, std::size_t max_message)
+      : opening_(std::make_unique<opening>(opening{std::move(offer.key), std::string(subprotocol)})),
+        limits_{.message = max_message},
+        in_(proto::ws_role::server, limits_),
+        mode_(m) {}
+
+  const proto::encoding& messages() const noexcept override { return mode_ == mode::object ? websocket_object : websocket_payload; }
+
+  void open(std::string& out, std::string_view extra) override {
+    proto::append_switching_protocols(out, opening_->key, opening_->subprotocol, {}, extra);
+    opening_.reset();
+  }
+
+  inbound receive(std::span<char>& in, std::string& out) override {
+    using type = proto::ws_event::type;
+    for (;;) {
+      auto event = in_.next(in);
+      switch (event.what) {
+        case type::none: return {};
+        case type::pong: continue;
+        case type::ping:
+          if (ended_) continue;
+          proto::append_pong(out, event.data);
+          // Answered before anything else is read, so that a flood of pings is held up by its own pongs.
+          return {};
+        case type::close:
+          peer_ended_ = true;
+          return {inbound::kind::closed, event.data, event.code};
+        case type::failed:
+          peer_ended_ = true;  // nothing it sends is understood any more
+          return {inbound::kind::failed, event.data, event.code};
+        case type::text:
+          if (ended_) continue;  // RFC 6455, section 1.4: data after our close is not processed
+          return {mode_ == mode::object ? inbound::kind::command : inbound::kind::text, event.data, 0};
+        case type::binary:
+          if (ended_) continue;
+          if (mode_ == mode::object) return {inbound::kind::failed, "commands are text frames", 1003};
+          return {inbound::kind::binary, event.data, 0};
+      }
+    }
+  }
+  bool notice(std::string& out, std::string_view, std::string_view json, std::string_view) override {
+    if (mode_ == mode::object) proto::append_text(out, json);
+    return mode_ == mode::object;
+  }
+  void reply(std::string& out, std::string_view json) override { proto::append_text(out, json); }
+  void message(std::string& out, std::string_view bytes, bool binary) override {
+    proto::append_frame(out, binary ? proto::ws_opcode::binary : proto::ws_opcode::text, bytes);
+  }
+  void beat(std::string& out) override { proto::append_ping(out); }
+  bool expects_life() const noexcept override { return true; }
+  void end(std::string& out, std::uint16_t code, std::string_view reason) override {
+    if (std::exchange(ended_, true)) return;
+    // A close without a code is answered in kind; codes that may not stand on the wire (1005, 1006) become 1000.
+    if (code == 1005) return proto::append_frame(out, proto::ws_opcode::close, {});
+    proto::append_close(out, proto::valid_close_code(code) ? code : std::uint16_t{1000}, reason);
+  }
+  bool awaits_end() const noexcept override { return !peer_ended_; }
+
+ private:
+  struct opening {
+    std::string key, subprotocol;
+  };
+  std::unique_ptr<opening> opening_;  // until the handshake is answered
+  proto::ws_limits limits_;
+  proto::ws_connection in_;
+  mode mode_;
+  bool ended_ = false, peer_ended_ = false;
+};
+
+/// Serves requests that ask for an upgrade to WebSocket.
+struct websocket {
+  static constexpr std::string_view name = "websocket";
+  static constexpr std::string_view offer = "WebSocket (Upgrade: websocket)";
+  /// Room for a publish command around a payload that is just within its limit.
+  static constexpr std::size_t command_room = 1024;
+
+  static bool claims(const arrival& a) { return a.head.has_token("Upgrade", "websocket"); }
+
+  static result<beginning> begin(const arrival& a) {
+    auto offer = proto::read_upgrade(a.head);
+    if (!offer) return offer.error();
+    std::string_view chosen;
+    for (const std::string& p : offer->subprotocols) {
+      if (p == "hailwire.v1" || p == "hailwire.v1.raw") {
+        chosen = p;
+        break;
+      }
+    }
+    if (chosen.empty() && !offer->subprotocols.empty()) {
+      return {errc::bad_request, "none of the subprotocols is known: hailwire.v1 and hailwire.v1.raw are"};
+    }
+    bool raw = chosen == "hailwire.v1.raw";
+    if (raw && a.count("channel") != 1) return {errc::bad_request, "hailwire.v1.raw needs exactly one channel"};
+    std::size_t most = a.settings.max_payload;
+    if (!raw) most = most / 3 * 4 + 4 + command_room;  // base64 (RFC 4648) takes four letters for three bytes
+    beginning b;
+    b.live = std::make_unique<websocket_stream>(std::move(*offer), std::string(chosen), raw ? websocket_stream::mode::raw : websocket_stream::mode::object, most);
+    return b;
+  }
+
+  /// The same for the host's own frames: no subprotocol is chosen unless it is in `known`.
+  static result<beginning> begin_plain(const arrival& a, const std::vector<std::string>& known, std::size_t max_message) {
+    auto offer = proto::read_upgrade(a.head);
+    if (!offer) return offer.error();
+    std::string chosen;
+    for (const std::string& p : offer->subprotocols) {
+      if (std::find(known.begin(), known.end(), p) != known.end()) {
+        chosen = p;
+        break;
+      }
+    }
+    beginning b;
+    b.live = std::make_unique<websocket_stream>(std::move(*offer), chosen, websocket_stream::mode::plain, max_message);
+    return b;
+  }
+};
+
+}  // namespace hailwire::transport
