@@ -6,14 +6,13 @@
 // One thread writes and others read; none of them is the hub's. The writer takes all that has gathered while the last
 // commit was on its way to the disk, up to a bound, into one transaction, and only after its commit are the appends
 // answered: the slower the disk, the more publishes share one sync. Readers see the file as of the last commit (WAL) and
-// neither wait for the writer nor make it wait. `channel_order` lets the appends of a channel run together and its reads
+// neither wait for the writer nor make it wait. `storage_order` lets the appends of a channel run together and its reads
 // run together, and keeps the two apart, so that a read sees every append that was started before it.
 
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
-#include <list>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -23,9 +22,9 @@
 #include <vector>
 
 #include "hailwire/concepts.hpp"
-#include "hailwire/detail/channel_order.hpp"
 #include "hailwire/detail/sqlite_file.hpp"
 #include "hailwire/detail/sqlite_log.hpp"
+#include "hailwire/detail/storage_job.hpp"
 #include "hailwire/storage/memory.hpp"
 
 namespace hailwire {
@@ -105,44 +104,19 @@ class sqlite_storage {
   void async_append(std::string_view channel, draft d, append_handler done) {
     if (d.data.bytes().size() > largest_) return done(errc::too_large);
     jobs one;
-    job& j = one.emplace_back(job::append, channel);
-    j.size = sizeof(job) + channel.size() + d.data.bytes().size() + d.key.size() + d.from.size() + d.type.size();
-    j.message = std::move(d);
-    j.appended = std::move(done);
-    start(std::move(one));
+    one.emplace_back(channel, std::move(d), std::move(done));
+    start(one);
   }
 
   void async_read(std::string_view channel, std::uint64_t since, read_limit limit, read_handler done) {
     jobs one;
-    job& j = one.emplace_back(job::read, channel);
-    j.size = sizeof(job) + channel.size();
-    j.since = since;
-    j.limit = limit;
-    j.done = std::move(done);
-    start(std::move(one));
+    one.emplace_back(channel, since, limit, std::move(done));
+    start(one);
   }
 
  private:
-  struct job {
-    enum : int { append, read };
-    job(int k, std::string_view c) : channel(c), kind(k) {}
-    void answer(std::error_code why) {
-      if (kind == append) appended(why);
-      else done(why);
-    }
-    static bool together(int) { return true; }
-
-    std::string channel;
-    int kind;
-    std::size_t size = 0;
-    draft message;
-    append_handler appended;
-    append_result result;
-    std::uint64_t since = 0;
-    read_limit limit;
-    read_handler done;
-  };
-  using jobs = std::list<job>;
+  using job = detail::storage_job;
+  using jobs = detail::storage_jobs;
 
   struct reading {
     detail::sqlite_reader file;
@@ -151,7 +125,7 @@ class sqlite_storage {
   };
 
   sqlite_storage(detail::sqlite_file file, const detail::sqlite_place& place, const sqlite_options& options)
-      : options_(options), file_(std::move(file)) {
+      : options_(options), file_(std::move(file)), order_(options.pending, options.pending_bytes) {
     auto or_none = [](std::uint64_t n) { return n == 0 ? detail::no_limit : static_cast<std::int64_t>(std::min<std::uint64_t>(n, INT64_MAX / 4)); };
     auto milliseconds = [](std::chrono::seconds s) { return static_cast<std::uint64_t>(std::chrono::milliseconds(s).count()); };
     detail::sqlite_limits limits;
@@ -184,24 +158,21 @@ class sqlite_storage {
 
   // What follows runs on the caller's thread.
 
-  void start(jobs one) {
+  void start(jobs& one) {
     std::error_code refused;
     {
       std::lock_guard lock(mutex_);
-      const job& j = one.front();
       if (stopping_) {
         refused = operation_aborted();
-      } else if (pending_ > 0 && (pending_ >= options_.pending || pending_bytes_ + j.size > options_.pending_bytes)) {
+      } else if (order_.full(one.front().size)) {
         refused = errc::overloaded;
       } else {
-        ++pending_;
-        pending_bytes_ += j.size;
         jobs ready;
-        order_.start(std::move(one), ready);
+        order_.start(one, ready);
         hand_out(ready);
       }
     }
-    if (refused) one.front().answer(refused);
+    if (refused) one.front().refuse(refused);
   }
 
   // What follows needs the mutex.
@@ -209,7 +180,7 @@ class sqlite_storage {
   void hand_out(jobs& ready) {
     while (!ready.empty()) {
       job& j = ready.front();
-      if (j.kind == job::append) {
+      if (j.what == job::kind::append) {
         if (appends_.empty()) write_.notify_one();
         appends_.splice(appends_.end(), ready, ready.begin());
       } else {
@@ -221,11 +192,7 @@ class sqlite_storage {
   }
   void finish(jobs& done) {
     jobs ready;
-    for (job& j : done) {
-      --pending_;
-      pending_bytes_ -= j.size;
-      order_.finish(j.channel, ready);
-    }
+    for (const job& j : done) order_.finish(j, ready);
     hand_out(ready);
     if (stopping_ && order_.empty()) wake_all();
   }
@@ -236,15 +203,6 @@ class sqlite_storage {
   }
 
   // What follows runs on this object's threads.
-
-  template <class Handler, class Result>
-  static void call(Handler& handler, Result&& result) noexcept {
-    try {
-      handler(std::forward<Result>(result));
-    } catch (...) {
-      // The handler's own affair; the next in line must still be called.
-    }
-  }
 
   void read(reading& r) {
     std::unique_lock lock(mutex_);
@@ -261,8 +219,7 @@ class sqlite_storage {
       } catch (...) {
         result = read_result(make_error_code(errc::internal));
       }
-      call(j.done, std::move(result));
-      j.done = {};
+      j.answer(std::move(result));
       lock.lock();
       finish(one);
     }
@@ -288,10 +245,7 @@ class sqlite_storage {
       bool tidy = clock::now() >= tidy_at;
       more = commit(batch, tidy);
       if (tidy) tidy_at = clock::now() + pause_;
-      for (job& j : batch) {
-        call(j.appended, std::move(j.result));
-        j.appended = {};
-      }
+      for (job& j : batch) j.answer(std::move(j.result));
       lock.lock();
       finish(batch);
     }
@@ -334,11 +288,10 @@ class sqlite_storage {
   std::size_t largest_ = 0;  // payload bytes
 
   std::mutex mutex_;
-  detail::channel_order<job> order_;
+  detail::storage_order<true> order_;
   jobs appends_;
   std::condition_variable write_;
   std::vector<std::unique_ptr<reading>> readers_;
-  std::size_t pending_ = 0, pending_bytes_ = 0;
   bool stopping_ = false;
 
   // The writing thread's own.

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: BSL-1.0
+#include "hailwire/storage/blocking.hpp"
+
+#include <atomic>
+#include <memory>
+#include <set>
+#include <stdexcept>
+
+#include "catch.hpp"
+#include "hailwire/storage/memory.hpp"
+#include "hailwire/testing/storage_contract.hpp"
+#include "storage/host_storage.hpp"
+
+using namespace hailwire;
+
+namespace {
+
+/// Sees who calls it, and waits where it is told to.
+struct watched_storage {
+  std::mutex mutex;
+  std::condition_variable moved;
+  std::set<std::string> inside;
+  std::size_t most = 0;
+  bool overlapped = false, closed = false;
+  host_storage log;
+
+  append_result append(std::string_view channel, const draft& d) {
+    std::unique_lock lock(mutex);
+    if (!inside.insert(std::string(channel)).second) overlapped = true;
+    most = std::max(most, inside.size());
+    moved.notify_all();
+    moved.wait(lock, [&] { return !closed; });
+    lock.unlock();
+    auto offset = log.append(channel, d);
+    lock.lock();
+    inside.erase(std::string(channel));
+    return offset;
+  }
+  read_result read(std::string_view channel, std::uint64_t since, read_limit limit) {
+    if (channel == "bad") throw std::runtime_error("bad");
+    return log.read(channel, since, limit);
+  }
+  void close() {
+    std::lock_guard lock(mutex);
+    closed = true;
+  }
+  void open() {
+    std::lock_guard lock(mutex);
+    closed = false;
+    moved.notify_all();
+  }
+  void wait_for(std::size_t channels) {
+    std::unique_lock lock(mutex);
+    moved.wait(lock, [&] { return inside.size() >= channels; });
+  }
+};
+
+struct lone_storage : watched_storage {
+  static constexpr bool single_threaded = true;
+};
+
+draft text(std::string bytes) { return {1, "", "", payload::text(std::move(bytes)), ""}; }
+
+}  // namespace
+
+TEST_CASE("a host's storage keeps the contract off the loop as it does on it, and answers in order") {
+  auto outcomes = testing::storage_contract([] { return std::make_unique<blocking_storage<host_storage>>(blocking_options{}); });
+  INFO(testing::report(outcomes));
+  CHECK(testing::fulfilled(outcomes));
+  std::size_t passed = 0;
+  for (const auto& o : outcomes) passed += o.what == testing::verdict::passed;
+  CHECK(passed == 14);
+}
+
+TEST_CASE("a storage that keeps keys and epochs keeps them off the loop") {
+  auto outcomes = testing::storage_contract([] { return std::make_unique<blocking_storage<memory_storage>>(blocking_options{}); });
+  INFO(testing::report(outcomes));
+  CHECK(testing::fulfilled(outcomes));
+  for (const auto& o : outcomes)
+    if (o.name.find("key stores its message once") != o.name.npos || o.name.find("one step") != o.name.npos)
+      CHECK(o.what == testing::verdict::passed);
+}
+
+TEST_CASE("channels are served at once on several threads, one channel never") {
+  watched_storage storage;
+  storage.close();
+  std::atomic<int> answered = 0;
+  {
+    blocking_storage off_loop({.threads = 3}, storage);
+    for (int i = 0; i < 30; ++i) off_loop.async_append("c" + std::to_string(i % 5), text("x"), [&](append_result) { ++answered; });
+    storage.wait_for(3);
+    CHECK(answered == 0);
+    storage.open();
+  }
+  CHECK(answered == 30);
+  CHECK(storage.most == 3);
+  CHECK_FALSE(storage.overlapped);
+}
+
+TEST_CASE("a single-threaded storage is called by one thread alone") {
+  lone_storage storage;
+  {
+    blocking_storage off_loop({.threads = 3}, storage);
+    for (int i = 0; i < 300; ++i) off_loop.async_append("c" + std::to_string(i % 5), text("x"), [](append_result) {});
+  }
+  CHECK(storage.most == 1);
+}
+
+TEST_CASE("too many operations, or too many bytes, are refused at once and stored nowhere") {
+  watched_storage storage;
+  storage.close();
+  int refused = 0;
+  std::atomic<int> stored = 0;
+  auto count = [&](append_result r) { r.error == errc::overloaded ? void(++refused) : void(++stored); };
+  {
+    blocking_storage off_loop({.threads = 1, .pending = 10, .pending_bytes = 1 << 20}, storage);
+    SECTION("too many") {
+      for (int i = 0; i < 25; ++i) off_loop.async_append("c", text("x"), count);
+      CHECK(refused == 15);
+    }
+    SECTION("too large") {
+      off_loop.async_append("c", text(std::string(2 << 20, 'x')), count);
+      CHECK(refused == 0);
+      off_loop.async_append("c", text("x"), count);
+      CHECK(refused == 1);
+    }
+    storage.open();
+  }
+  CHECK(storage.log.read("c", 0, {}).head == static_cast<std::uint64_t>(stored));
+}
+
+TEST_CASE("what the storage or a handler throws stays within that one operation") {
+  watched_storage storage;
+  std::error_code error;
+  std::uint64_t head = 0;
+  {
+    blocking_storage off_loop({.threads = 1}, storage);
+    off_loop.async_read("bad", 0, {}, [&](read_result r) { error = r.error; });
+    off_loop.async_append("c", text("x"), [](append_result) { throw std::runtime_error("mine"); });
+    off_loop.async_append("c", text("x"), [](append_result) {});
+    off_loop.async_read("c", 0, {}, [&](read_result r) { head = r.head; });
+  }
+  CHECK(error == errc::internal);
+  CHECK(head == 2);
+}
+
+TEST_CASE("a handler may start operations, and one that comes while all is ending is aborted") {
+  watched_storage storage;
+  std::error_code late;
+  storage.close();
+  {
+    blocking_storage off_loop({.threads = 2}, storage);
+    auto* self = &off_loop;
+    off_loop.async_append("c", text("x"), [&, self](append_result) {
+      // The destructor has begun: nothing opens the storage before.
+      while (!late) self->async_append("c", text("y"), [&](append_result r) { if (r.error == operation_aborted()) late = r.error; });
+    });
+    storage.wait_for(1);
+    storage.open();
+  }
+  CHECK(late == operation_aborted());
+}
