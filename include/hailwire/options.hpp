@@ -36,7 +36,7 @@ struct options {
   std::chrono::seconds close_time{5};
 
   /// Bounds on the request head: one line, the whole, the number of fields.
-  proto::http1::limits head;
+  proto::http1::limits head = {};
   /// The largest payload of a publish, in bytes; also bounds a WebSocket message (plus the command around it) and a
   /// request body. One message must fit into memory several times over.
   std::size_t max_payload = 1 << 20;
@@ -59,7 +59,7 @@ struct options {
   int backlog = 4096;
 
   /// Origins, such as `https://app.example`, whose pages may use the server besides those it serves itself.
-  std::vector<std::string> allowed_origins;
+  std::vector<std::string> allowed_origins = {};
 };
 
 }  // namespace hailwire

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// A chat with rooms and history: four transports and the page that uses them, on one port.
+
+#include <hailwire/hailwire.hpp>
+
+#include <asio/io_context.hpp>
+#include <asio/signal_set.hpp>
+
+#include <charconv>
+#include <cstdio>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "web.hpp"  // web/index.html and web/hailwire.js as text, made by the build
+
+using namespace std::chrono_literals;
+using chat_server = hailwire::server<hailwire::websocket, hailwire::sse, hailwire::long_poll, hailwire::short_poll>;
+
+constexpr char usage[] =
+    "usage: chat [--host 127.0.0.1] [--port 8080] [--path /live] [--history 1000] [--storage memory]\n"
+    "  --host     IPv4 or IPv6 address to listen on\n"
+    "  --port     0 has the system pick one\n"
+    "  --path     where clients connect: letters, digits and /-_.~\n"
+    "  --history  messages kept for each room\n"
+    "  --storage  where they are kept: memory\n";
+
+struct settings {
+  std::string host = "127.0.0.1", path = "/live", storage = "memory";
+  std::uint16_t port = 8080;
+  std::size_t history = 1000;
+};
+
+template <class Number>
+bool read_number(std::string_view text, Number& out) {
+  auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), out);
+  return ec == std::errc() && end == text.data() + text.size();
+}
+
+bool is_path(std::string_view text) {
+  for (char c : text)
+    if (!hailwire::proto::is_token_letter(c) && c != '/' && c != '.' && c != '~') return false;
+  return text.size() > 1 && text[0] == '/';
+}
+
+// Each option has a value. False when one is not understood.
+bool read_options(int count, char** words, settings& s) {
+  for (int i = 1; i < count; i += 2) {
+    std::string_view name = words[i];
+    if (i + 1 == count) return false;
+    std::string_view value = words[i + 1];
+    bool fine = name == "--host"      ? (s.host = value, true)
+                : name == "--port"    ? read_number(value, s.port)
+                : name == "--path"    ? (s.path = value, is_path(value))
+                : name == "--history" ? read_number(value, s.history) && s.history > 0
+                : name == "--storage" ? (s.storage = value, value == "memory")
+                                      : false;
+    if (!fine) return false;
+  }
+  return true;
+}
+
+// `?user=ada` is all that this chat asks for; a real one checks a cookie or a token here. Everybody may enter every room;
+// that nobody but ada follows @ada, the library sees to.
+hailwire::decision authorize(const hailwire::request& r) {
+  std::string user(r.param("user"));
+  if (!user.empty() && !hailwire::valid_user(user)) return hailwire::failure(hailwire::errc::bad_request, "that is no name for a user");
+  return hailwire::grant{.user = user, .follow = hailwire::channel_set::all(), .publish = hailwire::channel_set::all()};
+}
+
+// The page, for whatever is not the live resource.
+hailwire::result<hailwire::response> serve_page(const hailwire::request& r, const settings& s) {
+  hailwire::response page;
+  if (r.path() == "/") {
+    page.content_type = "text/html;charset=utf-8";
+    page.body = web::index_html;
+  } else if (r.path() == "/hailwire.js") {
+    page.content_type = "text/javascript;charset=utf-8";
+    page.body = web::hailwire_js;
+  } else if (r.path() == "/config.json") {
+    page.content_type = "application/json";
+    page.body = R"({"path":")" + s.path + R"(","storage":")" + s.storage.substr(0, s.storage.find(':')) + "\"}";
+  } else {
+    return hailwire::errc::not_found;
+  }
+  if (r.method() != "GET" && r.method() != "HEAD") return hailwire::errc::method_not_allowed;
+  page.headers = {{"Cache-Control", "no-cache"},
+                  {"X-Content-Type-Options", "nosniff"},
+                  {"Referrer-Policy", "no-referrer"},
+                  {"Content-Security-Policy",
+                   "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; connect-src 'self'; "
+                   "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"}};
+  return page;
+}
+
+void run(const settings& s) {
+  asio::io_context io(1);
+  hailwire::memory_options keep{.messages = s.history};
+  keep.bytes = std::max(keep.bytes, s.history * 4096);
+  chat_server live(io, std::make_unique<hailwire::memory_storage>(keep), hailwire::options{.path = s.path});
+
+  live.authorize(authorize);
+  live.on_http([&s](const hailwire::request& r) { return serve_page(r, s); });
+  live.on_log([](hailwire::log_level, std::string_view text) { std::fprintf(stderr, "%.*s\n", int(text.size()), text.data()); });
+
+  auto port = live.listen(s.host, s.port);
+  bool v6 = s.host.find(':') != s.host.npos;
+  std::printf(v6 ? "listening on http://[%s]:%u/\n" : "listening on http://%s:%u/\n", s.host.c_str(), unsigned{port});
+  std::fflush(stdout);
+
+  asio::signal_set signals(io, SIGINT, SIGTERM);
+  signals.async_wait([&io](std::error_code, int) { io.stop(); });
+  io.run();
+
+  live.stop();  // says goodbye to everybody; what is left of the run lets those words leave
+  io.restart();
+  io.run_for(500ms);
+}
+
+int main(int count, char** words) {
+  settings s;
+  if (!read_options(count, words, s)) return std::fputs(usage, stderr), 2;
+  try {
+    run(s);
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "chat: %s\n", e.what());
+    return 1;
+  }
+}
