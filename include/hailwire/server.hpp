@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <asio/ip/v6_only.hpp>
-#include <asio/local/stream_protocol.hpp>
+#include <sys/un.h>
 
 #include <concepts>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -14,11 +16,16 @@
 #include <utility>
 #include <vector>
 
-#include "hailwire/detail/driver.hpp"
+#include "hailwire/detail/asio_driver.hpp"
+#include "hailwire/detail/epoll_driver.hpp"
 #include "hailwire/fwd.hpp"
 #include "hailwire/storage/memory.hpp"
 
 namespace hailwire {
+
+/// Says that a server is to run on the thread that calls `run`, not on an executor.
+struct own_thread_t {};
+inline constexpr own_thread_t own_thread{};
 
 /// Everything of a server that does not depend on its transports. Made through `server<Transports...>`.
 ///
@@ -34,51 +41,37 @@ class basic_server {
   ~basic_server() {
     stop();
     while (!gate_.connections.empty()) gate_.connections.back()->destroy();
-    loop_->retire();
+    driver_->retire();
   }
 
   // ---- where clients come from -----------------------------------------------------------------------------------
 
   /// Listens on an IPv4 or IPv6 address; port 0 has the system pick one. Returns the port. May be called several times.
   /// Throws `std::system_error`; the overload with an `std::error_code` does not, and returns 0.
-  std::uint16_t listen(std::string_view address, std::uint16_t port) {
+  std::uint16_t listen(const std::string& address, std::uint16_t port) {
     std::error_code ec;
     auto got = listen(address, port, ec);
-    if (ec) throw std::system_error(ec, "listen on " + std::string(address) + ":" + std::to_string(port));
+    if (ec) throw std::system_error(ec, "listen on " + address + " port " + std::to_string(port));
     return got;
   }
-  std::uint16_t listen(std::string_view address, std::uint16_t port, std::error_code& ec) {
-    auto ip = asio::ip::make_address(std::string(address), ec);
-    if (ec) return 0;
-    asio::ip::tcp::endpoint at(ip, port);
-    auto l = open(at.protocol().family(), ec);
-    if (!ec) l->socket().set_option(asio::socket_base::reuse_address(true), ec);
-    // An IPv6 address means just that, also `::`, so that both can be listened on.
-    if (!ec && ip.is_v6()) l->socket().set_option(asio::ip::v6_only(true), ec);
-    if (!ec) l->socket().bind({at.data(), at.size(), at.protocol().protocol()}, ec);
-    begin(l, ec);
-    if (ec) return 0;
-    auto bound = l->socket().local_endpoint(ec);
-    at.resize(bound.size());
-    std::memcpy(at.data(), bound.data(), bound.size());
-    return at.port();
-  }
+  std::uint16_t listen(const std::string& address, std::uint16_t port, std::error_code& ec) { return bind_and_listen(address, port, {}, ec); }
   /// Listens on a Unix socket. The file must not exist and is not removed afterwards: both are the host's to decide.
   void listen_unix(const std::string& path) {
+    sockaddr_un at{};
+    at.sun_family = AF_UNIX;
     std::error_code ec;
-    asio::local::stream_protocol::endpoint at(path);
-    auto l = open(at.protocol().family(), ec);
-    if (!ec) l->socket().bind({at.data(), at.size(), at.protocol().protocol()}, ec);
-    begin(l, ec);
+    if (path.empty() || path.size() >= sizeof at.sun_path) ec = std::make_error_code(std::errc::filename_too_long);
+    path.copy(at.sun_path, sizeof at.sun_path - 1);
+    int d = ec ? -1 : ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (!ec && (d < 0 || ::bind(d, reinterpret_cast<sockaddr*>(&at), sizeof at) != 0)) ec = {errno, std::system_category()};
+    begin(d, {}, ec);
     if (ec) throw std::system_error(ec, "listen on " + path);
   }
   /// Takes a bound stream socket that is ready, or can be made ready, to accept, such as one from a supervisor. Owned from
-  /// now on. `family` is its address family (`AF_INET`, `AF_INET6`, `AF_UNIX`).
-  void listen_descriptor(int descriptor, int family) {
+  /// now on.
+  void listen_descriptor(int descriptor) {
     std::error_code ec;
-    auto l = std::make_shared<detail::listener>(loop_, gate_);
-    l->socket().assign(asio::generic::stream_protocol(family, 0), descriptor, ec);
-    begin(l, ec);
+    begin(descriptor, {}, ec);
     if (ec) throw std::system_error(ec, "listen on a descriptor");
   }
 
@@ -98,20 +91,22 @@ class basic_server {
   }
   /// Serves a connection that the host has accepted, beginning with the bytes it has read from it already. The socket may
   /// belong to another executor; nothing may be pending on it. Requests on it that are not claimed go to `on_http`.
-  template <class Protocol, class Executor>
-  void adopt(asio::basic_stream_socket<Protocol, Executor> socket, std::string_view already_read = {}) {
+  template <class Socket>
+  void adopt(Socket socket, std::string_view already_read = {}) {
     std::error_code ec;
-    auto at = socket.local_endpoint(ec);
-    int family = ec ? AF_UNSPEC : at.protocol().family();
-    int descriptor = ec ? -1 : static_cast<int>(socket.release(ec));
-    if (ec || gate_.stopping) {
-      if (!ec) detail::stream_socket(loop_->executor(), asio::generic::stream_protocol(family, 0), descriptor);
-      return;
+    int d = static_cast<int>(socket.release(ec));
+    if (!ec) adopt_descriptor(d, already_read);
+  }
+  /// The same for a connected descriptor, which is the server's from now on.
+  void adopt_descriptor(int descriptor, std::string_view already_read = {}) {
+    int on = 1;
+    ::setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    ::fcntl(descriptor, F_SETFL, ::fcntl(descriptor, F_GETFL) | O_NONBLOCK);
+    if (gate_.stopping) {
+      ::close(descriptor);
+    } else {
+      driver_->serve(gate_, descriptor, nullptr, already_read);
     }
-    detail::stream_socket taken(loop_->executor(), asio::generic::stream_protocol(family, 0), descriptor);
-    taken.set_option(asio::ip::tcp::no_delay(true), ec);
-    auto c = std::make_shared<detail::socket_connection>(gate_, loop_, std::move(taken));
-    c->adopt(already_read);
   }
 
   // ---- publishing and sessions -----------------------------------------------------------------------------------
@@ -138,8 +133,22 @@ class basic_server {
     gate_.messages.join(detail::erase_broker(b));
   }
 
-  /// Where hooks and handlers run.
-  detail::strand get_executor() const { return loop_->executor(); }
+  /// Runs `f` where hooks and handlers run. Safe from any thread.
+  void post(detail::function<void()> f) { driver_->post(std::move(f)); }
+  /// Where hooks and handlers run, for a server that was made on an executor; one that was not throws `std::logic_error`.
+  detail::strand get_executor() const {
+    if (!executor_) throw std::logic_error("hailwire: this server runs on its own thread");
+    return *executor_;
+  }
+  /// For a server that was made without an executor: serves on this thread until `quit`.
+  void run() {
+    if (!own_) throw std::logic_error("hailwire: this server runs on its executor");
+    own_->run();
+  }
+  /// Has `run` return. Safe from any thread, and from a signal's handler thread.
+  void quit() {
+    if (own_) own_->quit();
+  }
   const hailwire::options& settings() const noexcept { return gate_.settings; }
 
   /// Stops listening, ends every session (streams with a close, held polls with an answer) and fails what is pending with
@@ -147,8 +156,7 @@ class basic_server {
   /// while the context goes on running; the destructor does not wait.
   void stop() {
     if (std::exchange(gate_.stopping, true)) return;
-    for (auto& l : listeners_) l->stop();
-    listeners_.clear();
+    driver_->stop_listening();
     gate_.messages.stop();
     auto all = gate_.connections;
     for (auto* c : all) c->shut_down();
@@ -195,9 +203,11 @@ class basic_server {
   void on_log(std::function<void(log_level, std::string_view)> f) { gate_.host.log = std::move(f); }
 
  protected:
-  basic_server(const asio::any_io_executor& ex, std::unique_ptr<detail::any_storage> store, const options& o,
+  using make_layer = std::function<std::unique_ptr<detail::stream_layer>()>;
+
+  basic_server(const asio::any_io_executor* ex, std::unique_ptr<detail::any_storage> store, const options& o,
                std::span<const transport::entry* const> linked)
-      : loop_(std::make_shared<detail::asio_loop>(ex)), gate_(*loop_, std::move(store), o, linked) {}
+      : driver_(make_driver(ex, o)), gate_(*driver_, std::move(store), o, linked) {}
 
   // std::function wants copies; host callables need not be copyable.
   template <class F>
@@ -205,22 +215,62 @@ class basic_server {
     return [p = std::make_shared<F>(std::move(f))](auto&&... args) -> decltype(auto) { return (*p)(std::forward<decltype(args)>(args)...); };
   }
 
-  std::shared_ptr<detail::listener> open(int family, std::error_code& ec) {
-    auto l = std::make_shared<detail::listener>(loop_, gate_);
-    l->socket().open(asio::generic::stream_protocol(family, 0), ec);
-    return l;
+  std::uint16_t bind_and_listen(const std::string& address, std::uint16_t port, make_layer layer, std::error_code& ec) {
+    sockaddr_storage at{};
+    auto& v4 = reinterpret_cast<sockaddr_in&>(at);
+    auto& v6 = reinterpret_cast<sockaddr_in6&>(at);
+    socklen_t size = 0;
+    ec.clear();
+    if (::inet_pton(AF_INET, address.c_str(), &v4.sin_addr) == 1) {
+      v4.sin_family = AF_INET;
+      v4.sin_port = htons(port);
+      size = sizeof v4;
+    } else if (::inet_pton(AF_INET6, address.c_str(), &v6.sin6_addr) == 1) {
+      v6.sin6_family = AF_INET6;
+      v6.sin6_port = htons(port);
+      size = sizeof v6;
+    } else {
+      ec = std::make_error_code(std::errc::invalid_argument);
+      return 0;
+    }
+    int d = ::socket(at.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
+    if (d >= 0) ::setsockopt(d, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    // An IPv6 address means just that, also `::`, so that both can be listened on.
+    if (d >= 0 && at.ss_family == AF_INET6) ::setsockopt(d, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+    if (d < 0 || ::bind(d, reinterpret_cast<sockaddr*>(&at), size) != 0) ec = {errno, std::system_category()};
+    begin(d, std::move(layer), ec);
+    if (ec || ::getsockname(d, reinterpret_cast<sockaddr*>(&at), &size) != 0) return 0;
+    return ntohs(at.ss_family == AF_INET ? v4.sin_port : v6.sin6_port);
   }
-  void begin(const std::shared_ptr<detail::listener>& l, std::error_code& ec) {
+  void begin(int descriptor, make_layer layer, std::error_code& ec) {
     if (!ec && gate_.stopping) ec = operation_aborted();
-    if (!ec) l->socket().listen(gate_.settings.backlog, ec);
-    if (ec) return;
-    listeners_.push_back(l);
-    l->start();
+    if (!ec && ::listen(descriptor, gate_.settings.backlog) != 0) ec = {errno, std::system_category()};
+    if (ec) {
+      if (descriptor >= 0) ::close(descriptor);
+      return;
+    }
+    driver_->listen(gate_, descriptor, [this, layer = std::move(layer)](int accepted) {
+      driver_->serve(gate_, accepted, layer ? layer() : nullptr, {});
+    });
   }
 
-  std::shared_ptr<detail::asio_loop> loop_;
+  std::shared_ptr<detail::driver> make_driver(const asio::any_io_executor* ex, const options& o) {
+    if (!ex) return own_ = std::make_shared<detail::own_thread_driver>();
+    if (o.driver == driver_kind::portable) {
+      auto d = std::make_shared<detail::asio_driver>(*ex);
+      executor_.emplace(d->executor());
+      return d;
+    }
+    auto d = std::make_shared<detail::embedded_driver>(*ex);
+    executor_.emplace(d->executor());
+    d->start();
+    return d;
+  }
+
+  std::optional<detail::strand> executor_;
+  std::shared_ptr<detail::own_thread_driver> own_;
+  std::shared_ptr<detail::driver> driver_;
   detail::gateway gate_;
-  std::vector<std::shared_ptr<detail::listener>> listeners_;
 };
 
 /// Real-time messaging for the clients of a host's server, over the transports named: `websocket`, `sse`, `long_poll`,
@@ -244,7 +294,7 @@ class server : public basic_server {
 
  public:
   /// On a context or an executor, with history in memory (`memory_storage` with its defaults).
-  explicit server(asio::any_io_executor ex, const options& o = {}) : server(std::move(ex), std::make_unique<memory_storage>(), o) {}
+  explicit server(const asio::any_io_executor& ex, const options& o = {}) : server(ex, std::make_unique<memory_storage>(), o) {}
   template <class Context>
     requires std::convertible_to<Context&, asio::execution_context&>
   explicit server(Context& context, const options& o = {}) : server(asio::any_io_executor(context.get_executor()), o) {}
@@ -253,12 +303,18 @@ class server : public basic_server {
   /// or a `unique_ptr` or `shared_ptr` to one, is the server's.
   template <class Storage>
     requires(!std::convertible_to<Storage &&, const options&>)
-  server(asio::any_io_executor ex, Storage&& store, const options& o = {})
-      : basic_server(ex, detail::erase_storage<Storage>(std::forward<Storage>(store)), o, linked_) {}
+  server(const asio::any_io_executor& ex, Storage&& store, const options& o = {})
+      : basic_server(&ex, detail::erase_storage<Storage>(std::forward<Storage>(store)), o, linked_) {}
   template <class Context, class Storage>
     requires(std::convertible_to<Context&, asio::execution_context&> && !std::convertible_to<Storage &&, const options&>)
   server(Context& context, Storage&& store, const options& o = {})
       : server(asio::any_io_executor(context.get_executor()), std::forward<Storage>(store), o) {}
+
+  /// Without an executor: the server runs on the thread that calls `run`. Linux.
+  explicit server(const options& o = {}) : server(own_thread, std::make_unique<memory_storage>(), o) {}
+  template <class Storage>
+  server(own_thread_t, Storage&& store, const options& o = {})
+      : basic_server(nullptr, detail::erase_storage<Storage>(std::forward<Storage>(store)), o, linked_) {}
 
   /// Serves the host's own WebSocket frames on another path. Only where `websocket` is linked.
   template <class WebSocket = transport::websocket>

@@ -1,25 +1,29 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-// The driver: the only file that does input and output. It runs connections over Asio's sockets on any platform: waits for
-// readability without a buffer, reads into one buffer that all connections of a server share, writes without waiting, and
-// keeps one timer for the hub's wheel. A handler in flight shares ownership of what it needs, so nothing is called back
-// after the server is gone.
+// Drivers: the only code that does input and output. What they share is here: a connection over a descriptor, and the
+// accepting of connections. Two files implement them, for the same state machine:
+//
+//   asio_driver.hpp   waits for each socket with Asio: everywhere
+//   epoll_driver.hpp  one epoll descriptor for all connections, which either Asio waits on (embedded in the host's
+//                     context) or a thread of the host's blocks in (`server::run`): Linux, less memory, fewer calls
+//
+// All of them wait for readability without a buffer, read into one buffer that all connections share, write without
+// waiting, and keep one timer, for the hub's wheel.
 
-#include <asio/any_io_executor.hpp>
-#include <asio/basic_socket_acceptor.hpp>
-#include <asio/basic_stream_socket.hpp>
-#include <asio/buffer.hpp>
-#include <asio/error.hpp>
-#include <asio/generic/stream_protocol.hpp>
-#include <asio/ip/tcp.hpp>
-#include <asio/post.hpp>
-#include <asio/steady_timer.hpp>
-#include <asio/strand.hpp>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
-#include <array>
+#include <arpa/inet.h>
+
 #include <cerrno>
 #include <chrono>
+#include <cstring>
 #include <memory>
 #include <span>
 #include <string>
@@ -31,199 +35,226 @@
 
 namespace hailwire::detail {
 
-using strand = asio::strand<asio::any_io_executor>;
-using stream_socket = asio::basic_stream_socket<asio::generic::stream_protocol, strand>;
-using stream_acceptor = asio::basic_socket_acceptor<asio::generic::stream_protocol, strand>;
+/// What became of a read or a write.
+struct io_result {
+  enum class status : std::uint8_t { done, again, end, failed };
+  status what = status::done;
+  std::size_t bytes = 0;  ///< moved; a write may move some and then say `again`
+  std::error_code error;
+};
 
-/// A loop on a strand of the host's executor, so that the host may run it with as many threads as it likes.
-class asio_loop final : public loop, public std::enable_shared_from_this<asio_loop> {
+/// What stands between a connection and its descriptor when it is not the descriptor itself (TLS). Neither call waits.
+class stream_layer {
  public:
-  explicit asio_loop(const asio::any_io_executor& ex) : strand_(asio::make_strand(ex)), timer_(strand_), buffer_(buffer_size) {}
+  virtual ~stream_layer() = default;
+  virtual io_result read(int descriptor, std::span<char> into) = 0;
+  virtual io_result write(int descriptor, std::span<const std::span<const char>> pieces) = 0;
+  /// Tells the peer that nothing more will be written.
+  virtual void shut_write(int descriptor) = 0;
+  /// Whether the layer itself waits to write, so that the next read needs writability first.
+  virtual bool wants_write() const noexcept = 0;
+};
 
-  const strand& executor() const noexcept { return strand_; }
-  /// What all connections read into, one after the other.
+inline io_result read_descriptor(int descriptor, std::span<char> into) {
+  ssize_t n = ::recv(descriptor, into.data(), into.size(), 0);
+  if (n > 0) return {io_result::status::done, static_cast<std::size_t>(n), {}};
+  if (n == 0) return {io_result::status::end, 0, {}};
+  if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) return {io_result::status::again, 0, {}};
+  return {io_result::status::failed, 0, {errno, std::system_category()}};
+}
+
+inline io_result write_descriptor(int descriptor, std::span<const std::span<const char>> pieces) {
+  constexpr std::size_t most = 64;  // any number of pieces works; more than these are a second call
+  iovec list[most];
+  std::size_t n = 0, total = 0;
+  for (auto& p : pieces) {
+    if (p.empty() || n == most) continue;
+    list[n++] = {const_cast<char*>(p.data()), p.size()};
+    total += p.size();
+  }
+  if (n == 0) return {};
+  ssize_t taken;
+  if (n == 1) {
+    taken = ::send(descriptor, list[0].iov_base, list[0].iov_len, MSG_NOSIGNAL);
+  } else {
+    msghdr message{};
+    message.msg_iov = list;
+    message.msg_iovlen = n;
+    taken = ::sendmsg(descriptor, &message, MSG_NOSIGNAL);
+  }
+  if (taken >= 0) return {static_cast<std::size_t>(taken) < total ? io_result::status::again : io_result::status::done, static_cast<std::size_t>(taken), {}};
+  if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR || errno == ENOBUFS) return {io_result::status::again, 0, {}};
+  return {io_result::status::failed, 0, {errno, std::system_category()}};
+}
+
+class driver : public loop {
+ public:
+  /// Accepts connections on a listening descriptor, which it owns from now on; each is given to `accepted`.
+  virtual void listen(gateway& g, int descriptor, function<void(int)> accepted) = 0;
+  /// Serves a connected descriptor, which it owns from now on, beginning with what was read from it already.
+  virtual void serve(gateway& g, int descriptor, std::unique_ptr<stream_layer> layer, std::string_view already_read) = 0;
+  virtual void stop_listening() = 0;
+  /// Nothing runs from now on. After all connections are gone.
+  virtual void retire() = 0;
+
+  /// What all connections read into, one after the other. A read of this size empties what a socket usually holds; larger
+  /// ones gained nothing in measurements.
   std::span<char> buffer() noexcept { return buffer_; }
 
-  void post(function<void()> f) override { asio::post(strand_, std::move(f)); }
-  bool here() const noexcept override { return strand_.running_in_this_thread(); }
   std::int64_t now() const noexcept override {
     return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
   }
   std::int64_t unix_time() const noexcept override {
     return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
   }
-  void alarm(std::int64_t at) override {
-    timer_.expires_at(std::chrono::steady_clock::time_point(std::chrono::milliseconds(at)));
-    timer_.async_wait([self = shared_from_this()](std::error_code ec) {
-      if (!ec && self->rung_) self->rung_();
-    });
-  }
-  void on_alarm(function<void()> f) override { rung_ = std::move(f); }
-  /// Nothing rings from now on.
-  void retire() {
-    rung_ = nullptr;
-    timer_.cancel();
-  }
 
- private:
-  /// A read of this size empties what a socket usually holds; larger ones gained nothing in measurements.
-  static constexpr std::size_t buffer_size = 64 * 1024;
-
-  strand strand_;
-  asio::basic_waitable_timer<std::chrono::steady_clock, asio::wait_traits<std::chrono::steady_clock>, strand> timer_;
-  std::vector<char> buffer_;
-  function<void()> rung_;
+ protected:
+  std::vector<char> buffer_ = std::vector<char>(64 * 1024);
 };
 
-/// A connection over a socket.
-class socket_connection final : public connection {
+/// A connection over a descriptor. A driver tells it of readiness and arms what it wants.
+class descriptor_connection : public connection {
  public:
-  socket_connection(gateway& g, std::shared_ptr<asio_loop> l, stream_socket s) : connection(g), loop_(std::move(l)), socket_(std::move(s)) {
-    std::error_code ignored;
-    socket_.non_blocking(true, ignored);
+  descriptor_connection(gateway& g, driver& d, int descriptor, std::unique_ptr<stream_layer> layer)
+      : connection(g), driver_(&d), layer_(std::move(layer)), descriptor_(descriptor) {}
+  ~descriptor_connection() override {
+    if (descriptor_ >= 0) ::close(descriptor_);
+  }
+
+  /// Reads what is there, but not so much that one busy peer keeps the others waiting. True when it is known that there is
+  /// no more. With `to_end` a short read is not taken for that: the peer's end may follow it without another notice.
+  bool read_some(bool to_end = false) {
+    for (int round = 0; round < 2; ++round) {
+      if (closed()) return true;
+      if (!wants_read_) return false;
+      auto buffer = driver_->buffer();
+      io_result r = layer_ ? layer_->read(descriptor_, buffer) : read_descriptor(descriptor_, buffer);
+      switch (r.what) {
+        case io_result::status::again: return layer_wants(), true;
+        case io_result::status::end: return ended(), true;
+        case io_result::status::failed: return failed(r.error), true;
+        case io_result::status::done: receive(buffer.first(r.bytes));
+      }
+      // A short read has emptied the socket; a layer may still hold more.
+      if (!layer_ && !to_end && r.bytes < buffer.size()) return true;
+    }
+    return false;
+  }
+  void write_ready() {
+    if (closed()) return;
+    if (layer_ && std::exchange(layer_waits_, false)) read_some();
+    if (!closed() && wants_write_) writable();
   }
 
  protected:
-  std::size_t write(std::span<const std::span<const char>> pieces) override {
-    std::array<asio::const_buffer, 64> list;  // as many as one writev of Asio takes
-    std::size_t n = 0, total = 0;
-    for (auto& p : pieces) {
-      if (p.empty() || n == list.size()) continue;
-      list[n++] = asio::buffer(p.data(), p.size());
-      total += p.size();
+  bool closed() const noexcept { return descriptor_ < 0; }
+  int descriptor() const noexcept { return descriptor_; }
+  bool wants_read() const noexcept { return wants_read_; }
+  bool wants_write() const noexcept { return wants_write_ || layer_waits_; }
+
+  /// Something is wanted that was not, or no more.
+  virtual void arm() = 0;
+  /// The descriptor is about to be closed.
+  virtual void closing() = 0;
+
+  std::size_t write(std::span<const std::span<const char>> pieces) final {
+    if (closed()) return 0;
+    io_result r = layer_ ? layer_->write(descriptor_, pieces) : write_descriptor(descriptor_, pieces);
+    if (r.what == io_result::status::failed) failed(r.error);
+    return r.bytes;
+  }
+  void watch(bool readable, bool writable) final {
+    wants_read_ = readable;
+    wants_write_ = writable;
+    if (!closed()) arm();
+  }
+  void shut_write() final {
+    if (layer_) layer_->shut_write(descriptor_);
+    ::shutdown(descriptor_, SHUT_WR);
+  }
+  void shut() final {
+    if (closed()) return;
+    closing();
+    ::close(std::exchange(descriptor_, -1));
+  }
+  std::string peer() const final {
+    sockaddr_storage at{};
+    socklen_t size = sizeof at;
+    char text[INET6_ADDRSTRLEN] = "";
+    if (closed() || ::getpeername(descriptor_, reinterpret_cast<sockaddr*>(&at), &size) != 0) return "unix";
+    if (at.ss_family == AF_INET) {
+      auto& v4 = reinterpret_cast<sockaddr_in&>(at);
+      ::inet_ntop(AF_INET, &v4.sin_addr, text, sizeof text);
+      return std::string(text) + ':' + std::to_string(ntohs(v4.sin_port));
     }
-    std::error_code ec;
-    std::size_t taken = n == 1 ? socket_.write_some(asio::const_buffers_1(list[0]), ec) : socket_.write_some(std::span(list).first(n), ec);
-    if (ec && ec != asio::error::would_block && ec != asio::error::try_again) {
-      failed(ec);
-      return 0;
+    if (at.ss_family == AF_INET6) {
+      auto& v6 = reinterpret_cast<sockaddr_in6&>(at);
+      ::inet_ntop(AF_INET6, &v6.sin6_addr, text, sizeof text);
+      return '[' + std::string(text) + "]:" + std::to_string(ntohs(v6.sin6_port));
     }
-    // Asio takes as many buffers as it takes; what is left of a write that was not short goes at once.
-    return taken;
-  }
-  void watch(bool readable, bool writable) override {
-    want_read_ = readable;
-    want_write_ = writable;
-    if (want_read_ && !reading_) wait_read();
-    if (want_write_ && !writing_) wait_write();
-  }
-  void shut_write() override {
-    std::error_code ignored;
-    socket_.shutdown(stream_socket::shutdown_send, ignored);
-  }
-  void shut() override {
-    closed_ = true;
-    std::error_code ignored;
-    socket_.close(ignored);
-  }
-  std::string peer() const override {
-    std::error_code ec;
-    auto at = socket_.remote_endpoint(ec);
-    auto family = at.data()->sa_family;
-    if (ec || (family != AF_INET && family != AF_INET6)) return "unix";
-    asio::ip::tcp::endpoint tcp;
-    tcp.resize(at.size());
-    std::memcpy(tcp.data(), at.data(), at.size());
-    auto text = tcp.address().to_string();
-    return (family == AF_INET6 ? '[' + text + ']' : text) + ':' + std::to_string(tcp.port());
+    return "unix";
   }
 
  private:
-  std::shared_ptr<socket_connection> self() { return std::static_pointer_cast<socket_connection>(shared_from_this()); }
-
-  void wait_read() {
-    reading_ = true;
-    socket_.async_wait(stream_socket::wait_read, [me = self()](std::error_code ec) {
-      me->reading_ = false;
-      if (me->closed_ || ec == asio::error::operation_aborted) return;
-      if (ec) return me->failed(ec);
-      me->read();
-    });
-  }
-  void wait_write() {
-    writing_ = true;
-    socket_.async_wait(stream_socket::wait_write, [me = self()](std::error_code ec) {
-      me->writing_ = false;
-      if (me->closed_ || ec == asio::error::operation_aborted) return;
-      if (ec) return me->failed(ec);
-      if (me->want_write_) me->writable();
-    });
-  }
-  void read() {
-    // Two reads at most, so that one busy peer does not keep the others waiting.
-    for (int round = 0; round < 2 && want_read_ && !closed_; ++round) {
-      auto buffer = loop_->buffer();
-      std::error_code ec;
-      std::size_t n = socket_.read_some(asio::buffer(buffer.data(), buffer.size()), ec);
-      if (ec == asio::error::eof) {
-        want_read_ = false;
-        return ended();
-      }
-      if (ec == asio::error::would_block || ec == asio::error::try_again || ec == asio::error::interrupted) break;
-      if (ec) return failed(ec);
-      receive(buffer.first(n));
-      if (n < buffer.size()) break;
-    }
-    if (want_read_ && !reading_ && !closed_) wait_read();
+  void layer_wants() {
+    if (!layer_ || !layer_->wants_write()) return;
+    layer_waits_ = true;
+    arm();
   }
 
-  std::shared_ptr<asio_loop> loop_;
-  stream_socket socket_;
-  bool want_read_ = false, want_write_ = false, reading_ = false, writing_ = false, closed_ = false;
+  driver* driver_;
+  std::unique_ptr<stream_layer> layer_;
+  int descriptor_;
+  bool wants_read_ = false, wants_write_ = false, layer_waits_ = false;
 };
 
-/// Accepts connections on one socket.
-class listener final : public std::enable_shared_from_this<listener> {
+/// Accepts from one listening descriptor. A driver calls `accept` when it is readable and waits again unless it is `paused`.
+class listening : public timer {
  public:
-  listener(std::shared_ptr<asio_loop> l, gateway& g) : loop_(std::move(l)), gate_(&g), acceptor_(loop_->executor()), pause_(loop_->executor()) {}
-
-  stream_acceptor& socket() noexcept { return acceptor_; }
-
-  void start() {
-    std::error_code ignored;
-    acceptor_.non_blocking(true, ignored);
-    wait();
+  listening(gateway& g, int descriptor, function<void(int)> accepted) : gate_(&g), descriptor_(descriptor), accepted_(std::move(accepted)) {
+    ::fcntl(descriptor_, F_SETFL, ::fcntl(descriptor_, F_GETFL) | O_NONBLOCK);
   }
-  void stop() {
-    gate_ = nullptr;
-    std::error_code ignored;
-    acceptor_.close(ignored);
-    pause_.cancel();
+  ~listening() override {
+    if (descriptor_ >= 0) ::close(descriptor_);
   }
 
- private:
-  void wait() {
-    acceptor_.async_wait(stream_acceptor::wait_read, [me = shared_from_this()](std::error_code ec) {
-      if (!ec && me->gate_) me->accept();
-    });
-  }
   void accept() {
     // A burst of connections does not keep the others waiting.
-    for (int n = 0; n < 64; ++n) {
-      stream_socket s(loop_->executor());
-      std::error_code ec;
-      acceptor_.accept(s, ec);
-      if (ec == asio::error::would_block || ec == asio::error::try_again) break;
-      if (ec.value() == EMFILE || ec.value() == ENFILE || ec.value() == ENOBUFS || ec.value() == ENOMEM) {
-        // The waiting connection keeps the socket readable, so waiting for readability would spin.
-        gate_->log(log_level::warning, "accepting paused: " + ec.message());
-        pause_.expires_after(std::chrono::milliseconds(200));
-        return pause_.async_wait([me = shared_from_this()](std::error_code stopped) {
-          if (!stopped && me->gate_) me->accept();
-        });
+    for (int n = 0; n < 64 && !gate_->stopping; ++n) {
+      int s = ::accept4(descriptor_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+      if (s < 0) {
+        int why = errno;
+        if (why == EAGAIN || why == EWOULDBLOCK) return;
+        if (why == EMFILE || why == ENFILE || why == ENOBUFS || why == ENOMEM) {
+          // The waiting connection keeps the socket readable, so waiting for readability would spin.
+          gate_->log(log_level::warning, "accepting paused: " + std::error_code(why, std::system_category()).message());
+          paused_ = true;
+          gate_->messages.arm(*this, gate_->now() + 200);
+          return;
+        }
+        continue;  // the peer was gone before it was accepted
       }
-      if (ec) continue;  // the peer was gone before it was accepted
-      std::error_code ignored;
-      s.set_option(asio::ip::tcp::no_delay(true), ignored);  // batching is ours; on a Unix socket there is no such thing
-      std::make_shared<socket_connection>(*gate_, loop_, std::move(s))->start();
+      int on = 1;
+      ::setsockopt(s, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);  // batching is ours; on a Unix socket there is no such thing
+      accepted_(s);
     }
-    wait();
+  }
+  bool paused() const noexcept { return paused_; }
+  int descriptor() const noexcept { return descriptor_; }
+  void expire(std::int64_t) override {
+    paused_ = false;
+    accept();
+    if (!paused_) resume();
   }
 
-  std::shared_ptr<asio_loop> loop_;
+ protected:
+  virtual void resume() = 0;
   gateway* gate_;
-  stream_acceptor acceptor_;
-  asio::basic_waitable_timer<std::chrono::steady_clock, asio::wait_traits<std::chrono::steady_clock>, strand> pause_;
+
+ private:
+  int descriptor_;
+  bool paused_ = false;
+  function<void(int)> accepted_;
 };
 
 }  // namespace hailwire::detail

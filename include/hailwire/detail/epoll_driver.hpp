@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// The Linux driver: one epoll descriptor for all connections of a hub. A turn serves what is ready, a bounded number of
+// times, then runs what was posted, the hub's flush among it, so that everything that one turn's input caused leaves in
+// gathered writes at its end.
+//
+// Connections are registered once, edge-triggered for both directions; what is wanted changes without a system call, and an
+// edge that came while nobody wanted it is remembered (`readable_`). The hub's alarm is a timer descriptor in the same set,
+// and other threads wake it through an event descriptor, so whoever runs a turn waits for the epoll descriptor alone.
+
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/timerfd.h>
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "hailwire/detail/asio_driver.hpp"
+
+namespace hailwire::detail {
+
+class epoll_driver : public driver {
+ public:
+  epoll_driver() : epoll_(check(::epoll_create1(EPOLL_CLOEXEC))), event_(check(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC))), timer_(check(::timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC))) {
+    add(event_, EPOLLIN | EPOLLET, &wakeup_);
+    add(timer_, EPOLLIN | EPOLLET, &rings_);
+  }
+  ~epoll_driver() override {
+    listeners_.clear();
+    graveyard_.clear();
+    for (int d : {timer_, event_, epoll_}) ::close(d);
+  }
+
+  void post(function<void()> f) override {
+    bool first;
+    {
+      std::lock_guard lock(mutex_);
+      first = posted_.empty();
+      posted_.push_back(std::move(f));
+    }
+    // During a turn of its own the loop looks again by itself.
+    if (first && !(in_turn_ && here())) wake();
+  }
+  void alarm(std::int64_t at) override {
+    itimerspec when{};
+    if (at <= 0) at = 1;
+    when.it_value.tv_sec = at / 1000;
+    when.it_value.tv_nsec = at % 1000 * 1'000'000;
+    ::timerfd_settime(timer_, TFD_TIMER_ABSTIME, &when, nullptr);  // the clock of std::chrono::steady_clock
+  }
+  void on_alarm(function<void()> f) override { rung_ = std::move(f); }
+
+  void listen(gateway& g, int descriptor, function<void(int)> accepted) override {
+    listeners_.push_back(std::make_unique<listener>(*this, g, descriptor, std::move(accepted)));
+    listeners_.back()->resume();
+  }
+  void serve(gateway& g, int descriptor, std::unique_ptr<stream_layer> layer, std::string_view already_read) override {
+    ::fcntl(descriptor, F_SETFL, ::fcntl(descriptor, F_GETFL) | O_NONBLOCK);
+    auto c = std::make_shared<epoll_connection>(*this, g, descriptor, std::move(layer));
+    c->begin(already_read);
+  }
+  void stop_listening() override {
+    for (auto& l : listeners_) {
+      l->stop();
+      stopped_listeners_.push_back(std::move(l));  // an event of this turn may still name it
+    }
+    listeners_.clear();
+  }
+  void retire() override { rung_ = nullptr; }
+
+ protected:
+  /// Serves what is ready, waiting for it at most `wait_ms` (-1: for ever).
+  void turn(int wait_ms) {
+    in_turn_ = true;
+    epoll_event events[256];
+    for (int round = 0; round < rounds_per_turn; ++round) {
+      bool more = !again_.empty() || have_posted();
+      int n = ::epoll_wait(epoll_, events, std::size(events), round || more ? 0 : wait_ms);
+      for (int i = 0; i < n; ++i) static_cast<entry*>(events[i].data.ptr)->ready(events[i].events);
+      auto again = std::exchange(again_, {});
+      for (auto* c : again)
+        if (c) c->go_on();
+      std::vector<function<void()>> posted;
+      {
+        std::lock_guard lock(mutex_);
+        posted.swap(posted_);
+      }
+      for (auto& f : posted) f();
+      graveyard_.clear();
+      stopped_listeners_.clear();
+      if (n < static_cast<int>(std::size(events)) && again_.empty() && !have_posted()) break;
+    }
+    in_turn_ = false;
+    if (!again_.empty() || have_posted()) wake();
+  }
+  int descriptor() const noexcept { return epoll_; }
+  void wake() noexcept {
+    std::uint64_t one = 1;
+    [[maybe_unused]] auto n = ::write(event_, &one, sizeof one);
+  }
+
+ private:
+  // How often a turn looks for more before whoever runs it gets control back.
+  static constexpr int rounds_per_turn = 4;
+
+  struct entry {
+    virtual void ready(std::uint32_t events) = 0;
+
+   protected:
+    ~entry() = default;
+  };
+  struct event_entry final : entry {
+    explicit event_entry(epoll_driver& d) : owner(d) {}
+    void ready(std::uint32_t) override {
+      std::uint64_t count;
+      [[maybe_unused]] auto n = ::read(owner.event_, &count, sizeof count);
+    }
+    epoll_driver& owner;
+  };
+  struct timer_entry final : entry {
+    explicit timer_entry(epoll_driver& d) : owner(d) {}
+    void ready(std::uint32_t) override {
+      std::uint64_t count;
+      [[maybe_unused]] auto n = ::read(owner.timer_, &count, sizeof count);
+      if (owner.rung_) owner.rung_();
+    }
+    epoll_driver& owner;
+  };
+  class epoll_connection final : public descriptor_connection, public entry {
+   public:
+    epoll_connection(epoll_driver& d, gateway& g, int descriptor, std::unique_ptr<stream_layer> layer)
+        : descriptor_connection(g, d, descriptor, std::move(layer)), driver_(d) {}
+
+    void begin(std::string_view already_read) {
+      self_ = shared_from_this();
+      driver_.add(descriptor(), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, this);
+      adopt(already_read);
+    }
+    void ready(std::uint32_t events) override {
+      if (closed()) return;
+      if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
+        readable_ = true;
+        ended_ = ended_ || (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR));
+        read();
+      }
+      if ((events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) && !closed() && wants_write()) write_ready();
+    }
+    void go_on() {
+      queued_ = false;
+      if (!closed() && readable_) read();
+    }
+
+   private:
+    void read() {
+      if (!wants_read()) return;
+      readable_ = !read_some(ended_);
+      if (readable_ && !closed()) arm();
+    }
+    void arm() override {
+      if (!readable_ || !wants_read() || std::exchange(queued_, true)) return;
+      driver_.again_.push_back(this);
+      if (!driver_.in_turn_) driver_.wake();
+    }
+    void closing() override {
+      std::replace(driver_.again_.begin(), driver_.again_.end(), this, static_cast<epoll_connection*>(nullptr));
+      driver_.graveyard_.push_back(std::move(self_));  // events of this turn may still name it
+      if (!driver_.in_turn_) driver_.wake();
+    }
+    epoll_driver& driver_;
+    std::shared_ptr<void> self_;
+    bool readable_ = false, queued_ = false, ended_ = false;
+  };
+  class listener final : public listening, public entry {
+   public:
+    listener(epoll_driver& d, gateway& g, int descriptor, function<void(int)> accepted) : listening(g, descriptor, std::move(accepted)), driver_(d) {}
+    // Level-triggered and disarmed while paused: a burst is accepted over several turns.
+    void resume() override {
+      if (!std::exchange(added_, true)) driver_.add(descriptor(), EPOLLIN, this);
+    }
+    void ready(std::uint32_t) override {
+      if (stopped_) return;
+      accept();
+      if (paused() && std::exchange(added_, false)) ::epoll_ctl(driver_.epoll_, EPOLL_CTL_DEL, descriptor(), nullptr);
+    }
+    void stop() {
+      stopped_ = true;
+      gate_->messages.wheel().disarm(*this);
+      if (added_) ::epoll_ctl(driver_.epoll_, EPOLL_CTL_DEL, descriptor(), nullptr);
+    }
+
+   private:
+    epoll_driver& driver_;
+    bool added_ = false, stopped_ = false;
+  };
+
+  static int check(int descriptor) {
+    if (descriptor < 0) throw std::system_error(errno, std::system_category(), "epoll");
+    return descriptor;
+  }
+  void add(int descriptor, std::uint32_t events, entry* e) {
+    epoll_event event{};
+    event.events = events;
+    event.data.ptr = e;
+    ::epoll_ctl(epoll_, EPOLL_CTL_ADD, descriptor, &event);
+  }
+  bool have_posted() {
+    std::lock_guard lock(mutex_);
+    return !posted_.empty();
+  }
+
+  int epoll_, event_, timer_;
+  event_entry wakeup_{*this};
+  timer_entry rings_{*this};
+  function<void()> rung_;
+  std::mutex mutex_;
+  std::vector<function<void()>> posted_;
+  std::vector<epoll_connection*> again_;
+  std::vector<std::shared_ptr<void>> graveyard_;
+  std::vector<std::unique_ptr<listener>> listeners_, stopped_listeners_;
+  std::atomic<bool> in_turn_ = false;
+};
+
+/// The epoll driver inside a host's Asio context: Asio waits for the epoll descriptor alone.
+class embedded_driver final : public epoll_driver, public std::enable_shared_from_this<embedded_driver> {
+ public:
+  explicit embedded_driver(const asio::any_io_executor& ex) : strand_(asio::make_strand(ex)), wait_(strand_, descriptor()) {}
+  ~embedded_driver() override {
+    if (wait_.is_open()) wait_.release();  // the base closes it
+  }
+  const strand& executor() const noexcept { return strand_; }
+  bool here() const noexcept override { return strand_.running_in_this_thread(); }
+  void start() { wait(); }
+  void retire() override {
+    epoll_driver::retire();
+    retired_ = true;
+    std::error_code ignored;
+    wait_.cancel(ignored);
+  }
+
+ private:
+  void wait() {
+    wait_.async_wait(waiting_descriptor::wait_read, [me = shared_from_this()](std::error_code ec) {
+      if (ec || me->retired_) return;
+      me->turn(0);
+      if (!me->retired_) me->wait();
+    });
+  }
+  strand strand_;
+  waiting_descriptor wait_;
+  bool retired_ = false;
+};
+
+/// The epoll driver on a thread of the host's, which blocks in it.
+class own_thread_driver final : public epoll_driver {
+ public:
+  bool here() const noexcept override { return thread_.load() == std::this_thread::get_id(); }
+  /// Runs turns until `quit`.
+  void run() {
+    thread_ = std::this_thread::get_id();
+    while (!quit_) turn(-1);
+    thread_ = std::thread::id();
+  }
+  /// Safe from any thread.
+  void quit() {
+    quit_ = true;
+    wake();
+  }
+
+ private:
+  std::atomic<std::thread::id> thread_{};
+  std::atomic<bool> quit_ = false;
+};
+
+}  // namespace hailwire::detail
