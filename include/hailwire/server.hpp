@@ -86,7 +86,7 @@ class basic_server {
     if (!proto::percent_decode(target.substr(0, target.find('?')), path, false)) return false;
     if (path == gate_.settings.path) return true;
     for (const auto& route : gate_.frame_routes)
-      if (route->path == path) return true;
+      if (route->serves(path)) return true;
     return false;
   }
   /// Serves a connection that the host has accepted, beginning with the bytes it has read from it already. The socket may
@@ -289,8 +289,6 @@ class server : public basic_server {
                 "hailwire: a transport is hailwire::websocket, hailwire::sse, hailwire::long_poll or hailwire::short_poll, and its header "
                 "must be included: #include <hailwire/transport/websocket.hpp>");
   static constexpr const transport::entry* linked_[] = {&transport::entry_of<Transports>...};
-  template <class T>
-  static constexpr bool links = (std::is_same_v<T, Transports> || ...);
 
  public:
   /// On a context or an executor, with history in memory (`memory_storage` with its defaults).
@@ -316,9 +314,11 @@ class server : public basic_server {
   server(own_thread_t, Storage&& store, const options& o = {})
       : basic_server(nullptr, detail::erase_storage<Storage>(std::forward<Storage>(store)), o, linked_) {}
 
-  /// Serves the host's own WebSocket frames on another path. Only where `websocket` is linked.
-  template <class WebSocket = transport::websocket>
-    requires links<WebSocket>
+  /// Serves the host's own WebSocket frames on another path, or, with `*`, on every path that is not the live resource's. Of
+  /// several that fit, the first one given does. Requests there that do not ask for WebSocket go to `on_http`. `WebSocket` is
+  /// the one that is linked, or another one for these frames alone, such as `websocket_deflate_with<…>` of deflate.hpp.
+  template <class WebSocket = typename transport::first_framed<Transports...>::type>
+    requires transport::framed<WebSocket>
   void on_websocket(std::string path, frame_handlers handlers) {
     gate_.frame_routes.push_back(std::make_unique<detail::frame_route>(
         detail::frame_route{std::move(path), std::move(handlers), [](const transport::arrival& a, const std::vector<std::string>& known, std::size_t most) {

@@ -22,11 +22,12 @@ namespace hailwire::detail {
 
 class connection;
 
-/// A path of the host's own frames.
+/// A path of the host's own frames; `*` is every path.
 struct frame_route {
   std::string path;
   frame_handlers handlers;
   result<transport::beginning> (*begin)(const transport::arrival&, const std::vector<std::string>&, std::size_t);
+  bool serves(std::string_view asked) const noexcept { return path == "*" || path == asked; }
 };
 
 class gateway {

@@ -105,9 +105,10 @@ inline void connection::dispatch() {
 
 inline void connection::serve_elsewhere() {
   exchange& e = *ex_;
-  if (e.head.find("Upgrade").data()) {
+  // Other protocols, and any in HTTP/1.0, may be ignored (RFC 9110, section 7.8).
+  if (e.head.minor >= 1 && e.head.has_token("Upgrade", "websocket")) {
     for (auto& route : gate_->frame_routes)
-      if (route->path == e.shown.path_) return serve_frames(*route);
+      if (route->serves(e.shown.path_)) return serve_frames(*route);
   }
   e.shown.body_ = e.body;
   if (!gate_->host.on_http) return refuse(errc::not_found);

@@ -12,6 +12,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "hailwire/error.hpp"
 #include "hailwire/message.hpp"
@@ -107,6 +108,24 @@ concept kind = requires(const arrival& a) {
   { T::offer } -> std::convertible_to<std::string_view>;
   { T::claims(a) } -> std::same_as<bool>;
   { T::begin(a) } -> std::same_as<result<beginning>>;
+};
+
+/// A transport that serves the host's own frames too: `begin_plain` with the subprotocols that the host knows and the
+/// largest message.
+template <class T>
+concept framed = requires(const arrival& a, const std::vector<std::string>& known, std::size_t max_message) {
+  { T::begin_plain(a, known, max_message) } -> std::same_as<result<beginning>>;
+};
+/// The first of some transports that does, or void.
+template <class... Transports>
+struct first_framed {
+  using type = void;
+};
+template <class T, class... Others>
+struct first_framed<T, Others...> : first_framed<Others...> {};
+template <framed T, class... Others>
+struct first_framed<T, Others...> {
+  using type = T;
 };
 
 /// A transport with its type erased: one static object each.

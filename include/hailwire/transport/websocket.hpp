@@ -3,9 +3,9 @@
 
 // WebSocket (RFC 6455). One state machine serves three kinds of client: the protocol's own (`hailwire.v1`: text frames
 // with one JSON object each, both ways), raw ones (`hailwire.v1.raw`: frames are payloads), and the host's own frames on
-// other paths (`plain_handlers`).
+// other paths (`frame_handlers`).
 
-#include <functional>
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -30,20 +30,22 @@ inline constexpr proto::encoding websocket_payload{"websocket, raw", false, [](s
   }
 }};
 
-class websocket_stream final : public stream {
+class websocket_stream : public stream {
  public:
   enum class mode : std::uint8_t { object, raw, plain };
 
-  websocket_stream(proto::ws_offer offer, std::string_view subprotocol, mode m, std::size_t max_message)
-      : opening_(std::make_unique<opening>(opening{std::move(offer.key), std::string(subprotocol)})),
+  /// `extensions` is what the handshake is answered with, and `inflater` what that agreement takes: see deflate.hpp.
+  websocket_stream(proto::ws_offer offer, std::string subprotocol, mode m, std::size_t max_message, std::string extensions = {},
+                   proto::ws_inflater* inflater = nullptr)
+      : opening_(std::make_unique<opening>(opening{std::move(offer.key), std::move(subprotocol), std::move(extensions)})),
         limits_{.message = max_message},
-        in_(proto::ws_role::server, limits_),
+        in_(proto::ws_role::server, limits_, inflater),
         mode_(m) {}
 
   const proto::encoding& messages() const noexcept override { return mode_ == mode::object ? websocket_object : websocket_payload; }
 
   void open(std::string& out, std::string_view extra) override {
-    proto::append_switching_protocols(out, opening_->key, opening_->subprotocol, {}, extra);
+    proto::append_switching_protocols(out, opening_->key, opening_->subprotocol, opening_->extensions, extra);
     opening_.reset();
   }
 
@@ -76,12 +78,12 @@ class websocket_stream final : public stream {
     }
   }
   bool notice(std::string& out, std::string_view, std::string_view json, std::string_view) override {
-    if (mode_ == mode::object) proto::append_text(out, json);
+    if (mode_ == mode::object) append(out, proto::ws_opcode::text, json);
     return mode_ == mode::object;
   }
-  void reply(std::string& out, std::string_view json) override { proto::append_text(out, json); }
+  void reply(std::string& out, std::string_view json) override { append(out, proto::ws_opcode::text, json); }
   void message(std::string& out, std::string_view bytes, bool binary) override {
-    proto::append_frame(out, binary ? proto::ws_opcode::binary : proto::ws_opcode::text, bytes);
+    append(out, binary ? proto::ws_opcode::binary : proto::ws_opcode::text, bytes);
   }
   void beat(std::string& out) override { proto::append_ping(out); }
   bool expects_life() const noexcept override { return true; }
@@ -93,9 +95,14 @@ class websocket_stream final : public stream {
   }
   bool awaits_end() const noexcept override { return !peer_ended_; }
 
+ protected:
+  /// Appends a message of this connection's own.
+  virtual void append(std::string& out, proto::ws_opcode what, std::string_view bytes) { proto::append_frame(out, what, bytes); }
+  bool objects() const noexcept { return mode_ == mode::object; }
+
  private:
   struct opening {
-    std::string key, subprotocol;
+    std::string key, subprotocol, extensions;
   };
   std::unique_ptr<opening> opening_;  // until the handshake is answered
   proto::ws_limits limits_;
@@ -111,44 +118,58 @@ struct websocket {
   /// Room for a publish command around a payload that is just within its limit.
   static constexpr std::size_t command_room = 1024;
 
-  static bool claims(const arrival& a) { return a.head.has_token("Upgrade", "websocket"); }
+  /// An Upgrade in HTTP/1.0 counts for nothing (RFC 9110, section 7.8).
+  static bool claims(const arrival& a) { return a.head.minor >= 1 && a.head.has_token("Upgrade", "websocket"); }
 
-  static result<beginning> begin(const arrival& a) {
-    auto offer = proto::read_upgrade(a.head);
-    if (!offer) return offer.error();
+  static result<beginning> begin(const arrival& a) { return begin_as(a, make); }
+  /// The same for the host's own frames: no subprotocol is chosen unless it is in `known`.
+  static result<beginning> begin_plain(const arrival& a, const std::vector<std::string>& known, std::size_t max_message) {
+    return begin_plain_as(a, known, max_message, make);
+  }
+
+  /// Both with streams of another making: `make` has the parameters of this one.
+  template <class Make>
+  static result<beginning> begin_as(const arrival& a, Make make_stream) {
+    auto asked = proto::read_upgrade(a.head);
+    if (!asked) return asked.error();
     std::string_view chosen;
-    for (const std::string& p : offer->subprotocols) {
+    for (const std::string& p : asked->subprotocols) {
       if (p == "hailwire.v1" || p == "hailwire.v1.raw") {
         chosen = p;
         break;
       }
     }
-    if (chosen.empty() && !offer->subprotocols.empty()) {
+    if (chosen.empty() && !asked->subprotocols.empty()) {
       return {errc::bad_request, "none of the subprotocols is known: hailwire.v1 and hailwire.v1.raw are"};
     }
     bool raw = chosen == "hailwire.v1.raw";
     if (raw && a.count("channel") != 1) return {errc::bad_request, "hailwire.v1.raw needs exactly one channel"};
     std::size_t most = a.settings.max_payload;
     if (!raw) most = most / 3 * 4 + 4 + command_room;  // base64 (RFC 4648) takes four letters for three bytes
+    std::string protocol(chosen);
     beginning b;
-    b.live = std::make_unique<websocket_stream>(std::move(*offer), std::string(chosen), raw ? websocket_stream::mode::raw : websocket_stream::mode::object, most);
+    b.live = make_stream(std::move(*asked), std::move(protocol), raw ? websocket_stream::mode::raw : websocket_stream::mode::object, most);
     return b;
   }
-
-  /// The same for the host's own frames: no subprotocol is chosen unless it is in `known`.
-  static result<beginning> begin_plain(const arrival& a, const std::vector<std::string>& known, std::size_t max_message) {
-    auto offer = proto::read_upgrade(a.head);
-    if (!offer) return offer.error();
+  template <class Make>
+  static result<beginning> begin_plain_as(const arrival& a, const std::vector<std::string>& known, std::size_t max_message, Make make_stream) {
+    auto asked = proto::read_upgrade(a.head);
+    if (!asked) return asked.error();
     std::string chosen;
-    for (const std::string& p : offer->subprotocols) {
+    for (const std::string& p : asked->subprotocols) {
       if (std::find(known.begin(), known.end(), p) != known.end()) {
         chosen = p;
         break;
       }
     }
     beginning b;
-    b.live = std::make_unique<websocket_stream>(std::move(*offer), chosen, websocket_stream::mode::plain, max_message);
+    b.live = make_stream(std::move(*asked), std::move(chosen), websocket_stream::mode::plain, max_message);
     return b;
+  }
+
+ private:
+  static std::unique_ptr<stream> make(proto::ws_offer asked, std::string subprotocol, websocket_stream::mode m, std::size_t max_message) {
+    return std::make_unique<websocket_stream>(std::move(asked), std::move(subprotocol), m, max_message);
   }
 };
 
