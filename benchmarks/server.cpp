@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: BSL-1.0
+
+// hailwire as it is measured: WebSocket echo on /echo, all four transports on /live, everybody anonymous and allowed
+// everything, history in memory, no compression. `?user=NAME` on /live gives a client a grant of its own, for the memory
+// that a distinct user takes.
+
+#include <asio/io_context.hpp>
+#include <asio/signal_set.hpp>
+
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "hailwire/hailwire.hpp"
+
+namespace {
+
+int usage() {
+  std::fputs(
+      "usage: server --port N [--threads T] [--driver portable] [--heartbeat SECONDS]\n"
+      "  --port N        0 has the system pick one\n"
+      "  --threads T     only 1 in this build\n"
+      "  --driver NAME   see --drivers\n"
+      "  --drivers       prints the drivers that are built in, and ends\n"
+      "  --heartbeat S   in place of the library's default\n",
+      stderr);
+  return 2;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  int port = -1;
+  hailwire::options settings;
+  settings.max_sessions = 100'000;
+  for (int i = 1; i < argc; ++i) {
+    std::string_view name = argv[i];
+    if (name == "--drivers") return std::puts("portable"), 0;
+    if (i + 1 == argc) return usage();
+    std::string_view value = argv[++i];
+    if (name == "--port") {
+      port = std::atoi(value.data());
+    } else if (name == "--threads") {
+      if (value != "1") return usage();
+    } else if (name == "--driver") {
+      if (value != "portable") return usage();
+    } else if (name == "--heartbeat") {
+      settings.heartbeat = std::chrono::seconds(std::atoi(value.data()));
+    } else {
+      return usage();
+    }
+  }
+  if (port < 0 || port > 65535) return usage();
+
+  asio::io_context io(1);
+  hailwire::server<hailwire::websocket, hailwire::sse, hailwire::long_poll, hailwire::short_poll> live(io, settings);
+
+  auto everybody = std::make_shared<const hailwire::grant>(
+      hailwire::grant{.follow = hailwire::channel_set::all(), .publish = hailwire::channel_set::all()});
+  live.authorize([everybody](const hailwire::request& r) -> hailwire::decision {
+    if (auto user = r.param("user"); !user.empty()) {
+      return hailwire::grant{.user = std::string(user), .follow = hailwire::channel_set::all(), .publish = hailwire::channel_set::all()};
+    }
+    return everybody;
+  });
+  live.on_websocket("/echo", {.on_message = [](hailwire::frame_socket& s, std::string_view bytes, bool binary) {
+    binary ? s.send_binary(bytes) : s.send_text(bytes);
+  }});
+
+  auto bound = live.listen("127.0.0.1", static_cast<std::uint16_t>(port));
+  std::printf("listening on http://127.0.0.1:%u/\n", static_cast<unsigned>(bound));
+  std::fflush(stdout);
+
+  asio::signal_set signals(io, SIGINT, SIGTERM);
+  signals.async_wait([&](std::error_code, int) { io.stop(); });
+  io.run();
+}
