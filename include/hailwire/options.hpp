@@ -10,13 +10,6 @@
 
 namespace hailwire {
 
-/// Who does a server's input and output; the state machines and the wire are the same.
-enum class driver_kind : unsigned char {
-  automatic,  ///< the best for where it runs: `embedded` on Linux, else `portable`
-  embedded,   ///< Linux: one epoll descriptor for all connections, which the host's Asio context waits on
-  portable,   ///< Asio waits for each socket
-};
-
 /// Everything that can be set on a server, each with a default that is safe on the open internet and the reason for it.
 /// Read once, when the server is made.
 struct options {
@@ -62,8 +55,6 @@ struct options {
   std::size_t poll_bytes = 1 << 20;
   /// The most commands in one POST.
   std::size_t post_commands = 64;
-  /// Who does the input and output, for a server on an Asio executor. One without an executor runs on its own thread.
-  driver_kind driver = driver_kind::automatic;
   /// How many connections the kernel may queue (SOMAXCONN on Linux since 5.4).
   int backlog = 4096;
 

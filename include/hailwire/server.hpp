@@ -23,7 +23,13 @@
 
 namespace hailwire {
 
-/// Says that a server is to run on the thread that calls `run`, not on an executor.
+/// Who does a server's input and output is said with one word when it is made; the state machines and the wire are the same.
+/// Without a word it is one epoll descriptor for all connections, which the executor's context waits on (Linux).
+///
+/// `portable`: Asio waits for each socket. The same throughput for messages, more memory for each connection.
+struct portable_t {};
+inline constexpr portable_t portable{};
+/// `own_thread`: no executor; the thread that calls `run` blocks in the epoll descriptor (Linux). The least overhead.
 struct own_thread_t {};
 inline constexpr own_thread_t own_thread{};
 
@@ -205,9 +211,27 @@ class basic_server {
  protected:
   using make_layer = std::function<std::unique_ptr<detail::stream_layer>()>;
 
-  basic_server(const asio::any_io_executor* ex, std::unique_ptr<detail::any_storage> store, const options& o,
-               std::span<const transport::entry* const> linked)
-      : driver_(make_driver(ex, o)), gate_(*driver_, std::move(store), o, linked) {}
+  struct driving {
+    std::shared_ptr<detail::driver> by;
+    std::optional<detail::strand> executor = {};
+    std::shared_ptr<detail::own_thread_driver> own = {};
+  };
+  static driving drive(const asio::any_io_executor& ex) {
+    auto d = std::make_shared<detail::embedded_driver>(ex);
+    d->start();
+    return {d, d->executor()};
+  }
+  static driving drive(portable_t, const asio::any_io_executor& ex) {
+    auto d = std::make_shared<detail::asio_driver>(ex);
+    return {d, d->executor()};
+  }
+  static driving drive(own_thread_t) {
+    auto d = std::make_shared<detail::own_thread_driver>();
+    return {d, {}, d};
+  }
+
+  basic_server(driving d, std::unique_ptr<detail::any_storage> store, const options& o, std::span<const transport::entry* const> linked)
+      : executor_(std::move(d.executor)), own_(std::move(d.own)), driver_(std::move(d.by)), gate_(*driver_, std::move(store), o, linked) {}
 
   // std::function wants copies; host callables need not be copyable.
   template <class F>
@@ -254,24 +278,17 @@ class basic_server {
     });
   }
 
-  std::shared_ptr<detail::driver> make_driver(const asio::any_io_executor* ex, const options& o) {
-    if (!ex) return own_ = std::make_shared<detail::own_thread_driver>();
-    if (o.driver == driver_kind::portable) {
-      auto d = std::make_shared<detail::asio_driver>(*ex);
-      executor_.emplace(d->executor());
-      return d;
-    }
-    auto d = std::make_shared<detail::embedded_driver>(*ex);
-    executor_.emplace(d->executor());
-    d->start();
-    return d;
-  }
-
   std::optional<detail::strand> executor_;
   std::shared_ptr<detail::own_thread_driver> own_;
   std::shared_ptr<detail::driver> driver_;
   detail::gateway gate_;
 };
+
+/// An Asio context, such as `asio::io_context`.
+template <class T>
+concept context = std::convertible_to<T&, asio::execution_context&> && requires(T& c) { c.get_executor(); };
+template <class T>
+concept not_options = !std::convertible_to<T, const options&>;
 
 /// Real-time messaging for the clients of a host's server, over the transports named: `websocket`, `sse`, `long_poll`,
 /// `short_poll`. The first that claims a request serves it; one that is not named is not compiled in.
@@ -291,28 +308,30 @@ class server : public basic_server {
   static constexpr const transport::entry* linked_[] = {&transport::entry_of<Transports>...};
 
  public:
-  /// On a context or an executor, with history in memory (`memory_storage` with its defaults).
+  /// On an executor or a context, with history in memory (`memory_storage` with its defaults).
   explicit server(const asio::any_io_executor& ex, const options& o = {}) : server(ex, std::make_unique<memory_storage>(), o) {}
-  template <class Context>
-    requires std::convertible_to<Context&, asio::execution_context&>
-  explicit server(Context& context, const options& o = {}) : server(asio::any_io_executor(context.get_executor()), o) {}
+  template <context Context>
+  explicit server(Context& c, const options& o = {}) : server(asio::any_io_executor(c.get_executor()), o) {}
 
   /// With a storage of the host's choice. An lvalue stays the host's and must outlive the server; what is moved in, a storage
   /// or a `unique_ptr` or `shared_ptr` to one, is the server's.
-  template <class Storage>
-    requires(!std::convertible_to<Storage &&, const options&>)
+  template <not_options Storage>
   server(const asio::any_io_executor& ex, Storage&& store, const options& o = {})
-      : basic_server(&ex, detail::erase_storage<Storage>(std::forward<Storage>(store)), o, linked_) {}
-  template <class Context, class Storage>
-    requires(std::convertible_to<Context&, asio::execution_context&> && !std::convertible_to<Storage &&, const options&>)
-  server(Context& context, Storage&& store, const options& o = {})
-      : server(asio::any_io_executor(context.get_executor()), std::forward<Storage>(store), o) {}
+      : basic_server(drive(ex), detail::erase_storage<Storage>(std::forward<Storage>(store)), o, linked_) {}
+  template <context Context, not_options Storage>
+  server(Context& c, Storage&& store, const options& o = {})
+      : server(asio::any_io_executor(c.get_executor()), std::forward<Storage>(store), o) {}
 
-  /// Without an executor: the server runs on the thread that calls `run`. Linux.
-  explicit server(const options& o = {}) : server(own_thread, std::make_unique<memory_storage>(), o) {}
-  template <class Storage>
+  /// The same, driven by `portable` or `own_thread`.
+  template <context Context>
+  server(portable_t, Context& c, const options& o = {}) : server(portable, c, std::make_unique<memory_storage>(), o) {}
+  template <context Context, not_options Storage>
+  server(portable_t, Context& c, Storage&& store, const options& o = {})
+      : basic_server(drive(portable, c.get_executor()), detail::erase_storage<Storage>(std::forward<Storage>(store)), o, linked_) {}
+  explicit server(own_thread_t, const options& o = {}) : server(own_thread, std::make_unique<memory_storage>(), o) {}
+  template <not_options Storage>
   server(own_thread_t, Storage&& store, const options& o = {})
-      : basic_server(nullptr, detail::erase_storage<Storage>(std::forward<Storage>(store)), o, linked_) {}
+      : basic_server(drive(own_thread), detail::erase_storage<Storage>(std::forward<Storage>(store)), o, linked_) {}
 
   /// Serves the host's own WebSocket frames on another path, or, with `*`, on every path that is not the live resource's. Of
   /// several that fit, the first one given does. Requests there that do not ask for WebSocket go to `on_http`. `WebSocket` is
