@@ -296,7 +296,7 @@ class sqlite_file {
   /// Syncs everything and marks the file as cleanly ended. The readers are closed by now.
   void end_use() noexcept {
     try {
-      writer.run("PRAGMA synchronous = FULL; UPDATE meta SET clean = 0");
+      writer.run("PRAGMA synchronous = FULL; UPDATE meta SET changed = changed + 1");
       sync();
       writer.run("UPDATE meta SET clean = 1");
     } catch (const sqlite_failure&) {
@@ -379,14 +379,14 @@ class sqlite_file {
     writer.run("PRAGMA page_size = 4096; BEGIN IMMEDIATE");
     writer.run(
         "CREATE TABLE meta(epoch BLOB NOT NULL, keys BLOB NOT NULL, channels INTEGER NOT NULL, clean INTEGER NOT NULL,"
-        " durability INTEGER NOT NULL, boot TEXT);"
+        " durability INTEGER NOT NULL, boot TEXT, changed INTEGER NOT NULL);"
         "CREATE TABLE channels(name TEXT PRIMARY KEY, number INTEGER NOT NULL, head INTEGER NOT NULL) WITHOUT ROWID;"
         "CREATE TABLE messages(id INTEGER PRIMARY KEY, at INTEGER NOT NULL, kind INTEGER NOT NULL, before INTEGER NOT NULL,"
         " sender TEXT, type TEXT, media TEXT, data BLOB NOT NULL);"
         "CREATE TABLE tails(id INTEGER PRIMARY KEY, data BLOB NOT NULL);"
         "CREATE TABLE keys(hash BLOB PRIMARY KEY, print BLOB NOT NULL, offset INTEGER NOT NULL, at INTEGER NOT NULL) WITHOUT ROWID;"
         "CREATE INDEX keys_by_age ON keys(at)");
-    writer.prepare("INSERT INTO meta VALUES(?, ?, 0, 1, 0, NULL)")(sqlite_statement::blob(epoch_secret), sqlite_statement::blob(key_secret)).run();
+    writer.prepare("INSERT INTO meta VALUES(?, ?, 0, 1, 0, NULL, 0)")(sqlite_statement::blob(epoch_secret), sqlite_statement::blob(key_secret)).run();
     writer.run(("PRAGMA application_id = " + std::to_string(application) + "; PRAGMA user_version = " + std::to_string(version)).c_str());
     writer.run("COMMIT");
   }
@@ -403,15 +403,16 @@ class sqlite_file {
     bool same_boot = !place.boot.empty() && meta.bytes(4) == place.boot;
     meta.reset();
     if (!clean && !synced && !same_boot) epoch_secret = random_bits();
-    writer.prepare("UPDATE meta SET epoch = ?, clean = 0, durability = ?, boot = ?")(
+    writer.prepare("UPDATE meta SET epoch = ?, clean = 0, durability = ?, boot = ?, changed = changed + 1")(
               sqlite_statement::blob(epoch_secret), static_cast<int>(place.durability), std::string_view(place.boot)).run();
     sync();
     if (durability_ == hailwire::durability::normal) writer.run("PRAGMA synchronous = NORMAL");
     if (durability_ == hailwire::durability::off) writer.run("PRAGMA synchronous = OFF");
   }
 
-  // Precondition: something was written at FULL. Without a frame to move, SQLite would sync nothing, and what was written
-  // at OFF before would stay the kernel's.
+  // Precondition: something was written at FULL, something that differs from what was there (SQLite leaves out a write
+  // that changes nothing; hence `meta.changed`). With nothing to move from the WAL, SQLite would sync nothing, and what
+  // was written at OFF before would stay the kernel's.
   void sync() {
     if (writer.integer("PRAGMA wal_checkpoint(TRUNCATE)") != 0) throw sqlite_failure{SQLITE_BUSY};
   }

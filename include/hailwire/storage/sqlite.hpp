@@ -45,6 +45,7 @@ struct sqlite_options {
   std::size_t batch = 4'096;               ///< the most appends in one transaction
   std::size_t readers = 1;                 ///< reading threads, each with a connection
 
+  std::size_t wal_pages = 1000;            ///< of 4 KiB; when the -wal has as many, they are moved into the file
   /// Files up to this size are checked page by page when they are opened, which takes about a second a gigabyte. Others
   /// only after an unclean end at `durability::off`; a damaged page shows when it is read.
   std::uint64_t check = 64u << 20;
@@ -135,6 +136,7 @@ class sqlite_storage {
     limits.channels = options.channels;
     limits.keys = options.keys;
     limits.key_lifetime = static_cast<std::int64_t>(milliseconds(options.key_lifetime));
+    file_.writer.run(("PRAGMA wal_autocheckpoint = " + std::to_string(std::max<std::size_t>(options.wal_pages, 1))).c_str());
     largest_ = file_.writer.largest_row() - 4096;  // the row's other columns are far below that
     writer_ = std::make_unique<detail::sqlite_writer>(file_, limits);
     for (std::size_t i = 0; i < std::max<std::size_t>(options.readers, 1); ++i) {
