@@ -5,10 +5,8 @@
 // that a distinct user takes.
 
 #include <asio/io_context.hpp>
-#include <asio/signal_set.hpp>
 
 #include <chrono>
-#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -19,46 +17,22 @@
 
 namespace {
 
+using live_server = hailwire::server<hailwire::websocket, hailwire::sse, hailwire::long_poll, hailwire::short_poll>;
+
 int usage() {
   std::fputs(
-      "usage: server --port N [--threads T] [--driver portable] [--heartbeat SECONDS]\n"
+      "usage: server --port N [--threads T] [--driver own|embedded|portable] [--heartbeat SECONDS]\n"
       "  --port N        0 has the system pick one\n"
       "  --threads T     only 1 in this build\n"
-      "  --driver NAME   see --drivers\n"
+      "  --driver NAME   own (default): a thread of the hub's own; embedded: one epoll descriptor in an Asio context;\n"
+      "                  portable: Asio waits for each socket\n"
       "  --drivers       prints the drivers that are built in, and ends\n"
       "  --heartbeat S   in place of the library's default\n",
       stderr);
   return 2;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
-  int port = -1;
-  hailwire::options settings;
-  settings.max_sessions = 100'000;
-  for (int i = 1; i < argc; ++i) {
-    std::string_view name = argv[i];
-    if (name == "--drivers") return std::puts("portable"), 0;
-    if (i + 1 == argc) return usage();
-    std::string_view value = argv[++i];
-    if (name == "--port") {
-      port = std::atoi(value.data());
-    } else if (name == "--threads") {
-      if (value != "1") return usage();
-    } else if (name == "--driver") {
-      if (value != "portable") return usage();
-    } else if (name == "--heartbeat") {
-      settings.heartbeat = std::chrono::seconds(std::atoi(value.data()));
-    } else {
-      return usage();
-    }
-  }
-  if (port < 0 || port > 65535) return usage();
-
-  asio::io_context io(1);
-  hailwire::server<hailwire::websocket, hailwire::sse, hailwire::long_poll, hailwire::short_poll> live(io, settings);
-
+void set_up(live_server& live) {
   auto everybody = std::make_shared<const hailwire::grant>(
       hailwire::grant{.follow = hailwire::channel_set::all(), .publish = hailwire::channel_set::all()});
   live.authorize([everybody](const hailwire::request& r) -> hailwire::decision {
@@ -70,12 +44,52 @@ int main(int argc, char** argv) {
   live.on_websocket("/echo", {.on_message = [](hailwire::frame_socket& s, std::string_view bytes, bool binary) {
     binary ? s.send_binary(bytes) : s.send_text(bytes);
   }});
+}
 
-  auto bound = live.listen("127.0.0.1", static_cast<std::uint16_t>(port));
+}  // namespace
+
+int main(int argc, char** argv) {
+  int port = -1;
+  std::string_view driver = "own";
+  hailwire::options settings;
+  settings.max_sessions = 100'000;
+  for (int i = 1; i < argc; ++i) {
+    std::string_view name = argv[i];
+    if (name == "--drivers") return std::puts("own embedded portable"), 0;
+    if (i + 1 == argc) return usage();
+    std::string_view value = argv[++i];
+    if (name == "--port") {
+      port = std::atoi(value.data());
+    } else if (name == "--threads") {
+      if (value != "1") return usage();
+    } else if (name == "--driver") {
+      driver = value;
+    } else if (name == "--heartbeat") {
+      settings.heartbeat = std::chrono::seconds(std::atoi(value.data()));
+    } else {
+      return usage();
+    }
+  }
+  if (port < 0 || port > 65535) return usage();
+
+  asio::io_context io(1);
+  std::unique_ptr<live_server> live;
+  if (driver == "own") {
+    live = std::make_unique<live_server>(hailwire::own_thread, settings);
+  } else if (driver == "embedded") {
+    live = std::make_unique<live_server>(io, settings);
+  } else if (driver == "portable") {
+    live = std::make_unique<live_server>(hailwire::portable, io, settings);
+  } else {
+    return usage();
+  }
+  set_up(*live);
+  auto bound = live->listen("127.0.0.1", static_cast<std::uint16_t>(port));
   std::printf("listening on http://127.0.0.1:%u/\n", static_cast<unsigned>(bound));
   std::fflush(stdout);
-
-  asio::signal_set signals(io, SIGINT, SIGTERM);
-  signals.async_wait([&](std::error_code, int) { io.stop(); });
-  io.run();
+  if (driver == "own") {
+    live->run();
+  } else {
+    io.run();
+  }
 }
