@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// hailwire inside a host's own HTTP server. The host accepts and reads the request head; what hailwire claims it hands
+// over, socket and bytes; the rest it answers itself. Ring the bell at /ring and whoever follows `bell` hears it.
+
+#include <hailwire/hailwire.hpp>
+
+#include <asio/co_spawn.hpp>
+#include <asio/detached.hpp>
+#include <asio/io_context.hpp>
+#include <asio/ip/tcp.hpp>
+#include <asio/read_until.hpp>
+#include <asio/redirect_error.hpp>
+#include <asio/signal_set.hpp>
+#include <asio/steady_timer.hpp>
+#include <asio/use_awaitable.hpp>
+#include <asio/write.hpp>
+
+#include <iostream>
+
+using asio::ip::tcp;
+using live_server = hailwire::server<hailwire::websocket, hailwire::sse, hailwire::long_poll, hailwire::short_poll>;
+
+// What the host itself has to say.
+std::string answer(std::string_view head, live_server& live) {
+  auto reply = [](std::string_view status, std::string_view text) {
+    return "HTTP/1.1 " + std::string(status) + "\r\nContent-Type: text/plain\r\nContent-Length: " + std::to_string(text.size()) +
+           "\r\nConnection: close\r\n\r\n" + std::string(text);
+  };
+  if (head.starts_with("GET / ")) return reply("200 OK", std::to_string(live.sessions().size()) + " are following\n");
+  if (!head.starts_with("POST /ring ")) return reply("404 Not Found", "no such page\n");
+  bool taken = !live.publish("bell", hailwire::payload::text("ding"));
+  return taken ? reply("202 Accepted", "ding\n") : reply("503 Service Unavailable", "too much at once\n");
+}
+
+asio::awaitable<void> serve(tcp::socket accepted, live_server& live) {
+  auto socket = std::make_shared<tcp::socket>(std::move(accepted));
+  asio::steady_timer limit(socket->get_executor(), std::chrono::seconds(10));
+  limit.async_wait([socket](std::error_code ec) {
+    if (!ec) socket->close(ec);  // a client that dawdles is let go
+  });
+  std::string bytes;
+  co_await asio::async_read_until(*socket, asio::dynamic_buffer(bytes, 16 * 1024), "\r\n\r\n", asio::use_awaitable);
+  if (live.claims(bytes)) {
+    live.adopt(std::move(*socket), bytes);
+  } else {
+    co_await asio::async_write(*socket, asio::buffer(answer(bytes, live)), asio::use_awaitable);
+  }
+}
+
+asio::awaitable<void> accept(tcp::acceptor& acceptor, live_server& live) {
+  asio::steady_timer pause(acceptor.get_executor());
+  for (;;) {
+    std::error_code ec;
+    tcp::socket socket = co_await acceptor.async_accept(asio::redirect_error(asio::use_awaitable, ec));
+    if (!ec) {
+      asio::co_spawn(acceptor.get_executor(), serve(std::move(socket), live), asio::detached);
+      continue;
+    }
+    pause.expires_after(std::chrono::milliseconds(200));  // too many open files, perhaps: that does not pass by asking again
+    co_await pause.async_wait(asio::use_awaitable);
+  }
+}
+
+int main(int count, char** words) {
+  asio::io_context io;
+  live_server live(io);
+  live.authorize([](const hailwire::request&) { return hailwire::grant{.follow = {"bell"}}; });
+
+  auto port = count > 1 ? static_cast<std::uint16_t>(std::stoi(words[1])) : std::uint16_t{8080};
+  tcp::acceptor acceptor(io, {asio::ip::address_v4::loopback(), port});
+  std::cout << "listening on http://127.0.0.1:" << acceptor.local_endpoint().port() << "/" << std::endl;
+  asio::co_spawn(io, accept(acceptor, live), asio::detached);
+
+  asio::signal_set signals(io, SIGINT, SIGTERM);
+  signals.async_wait([&](std::error_code, int) { io.stop(); });
+  io.run();
+}

@@ -1,0 +1,343 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSL-1.0
+"""Runs each example as a user would: starts it, talks to it, ends it with a signal.
+
+usage: examples_test.py FOLDER_OF_THE_BINARIES CLASS [unittest options]
+"""
+
+import base64
+import http.client
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import unittest
+
+here = pathlib.Path(__file__).resolve().parent
+binaries = pathlib.Path(sys.argv[1])
+PATIENCE = 20  # seconds for anything to happen: far more than it takes, also under sanitizers
+
+
+class Stream:
+    """A connection that is read line by line, for what http.client would wait for to end."""
+
+    def __init__(self, program, head, body=b""):
+        self.socket = socket.create_connection((program.host, program.port), timeout=PATIENCE)
+        self.socket.sendall("\r\n".join(head + ["Host: " + program.host, "", ""]).encode() + body)
+        self.file = self.socket.makefile("rb")
+        self.status = self.file.readline().decode().strip()
+        self.headers = {}
+        while line := self.file.readline().decode().strip():
+            name, value = line.split(": ", 1)
+            self.headers[name.lower()] = value
+
+    def event(self):
+        """The next server-sent event as (fields, data), or None at the end. Comments and `retry` alone are no events."""
+        fields, data = {}, []
+        for line in self.file:
+            line = line.decode().rstrip("\r\n")
+            if not line and data:
+                return fields, json.loads("\n".join(data))
+            name, _, value = line.partition(":")
+            value = value[1:] if value.startswith(" ") else value
+            if name == "data":
+                data.append(value)
+            elif name:
+                fields[name] = value
+        return None
+
+    def message(self):
+        """The next message, notices left out."""
+        while event := self.event():
+            if "channel" in event[1]:
+                return event[1]
+
+    def close(self):
+        self.file.close()
+        self.socket.close()
+
+
+class Program:
+    """An example that runs."""
+
+    def __init__(self, name, *arguments):
+        self.process = subprocess.Popen([binaries / name, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        line = self.process.stdout.readline()
+        found = re.fullmatch(r"listening on http://(127\.0\.0\.1|\[::1\]):(\d+)/\n", line)
+        if not found:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"{name} began with {line!r}")
+        self.host, self.port = found[1].strip("[]"), int(found[2])
+
+    def request(self, method, target, body=None, headers={}):
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=PATIENCE)
+        try:
+            connection.request(method, target, body, headers)
+            answer = connection.getresponse()
+            answer.body = answer.read()
+            return answer
+        finally:
+            connection.close()
+
+    def get(self, target, **headers):
+        return self.request("GET", target, headers=headers)
+
+    def poll(self, target):
+        answer = self.get(target)
+        assert answer.status == 200, (answer.status, answer.body)
+        return json.loads(answer.body)
+
+    def publish(self, target, data):
+        answer = self.request("POST", target, json.dumps(data), {"Content-Type": "application/json"})
+        return answer.status, json.loads(answer.body)
+
+    def follow(self, target):
+        return Stream(self, [f"GET {target} HTTP/1.1", "Accept: text/event-stream"])
+
+    def end(self, how=signal.SIGTERM):
+        """Its exit code."""
+        self.process.send_signal(how)
+        try:
+            return self.process.wait(PATIENCE)
+        finally:
+            self.process.kill()
+            self.process.stdout.close()
+
+
+class Case(unittest.TestCase):
+    def start(self, name, *arguments):
+        program = Program(name, *arguments)
+        self.addCleanup(lambda: self.assertEqual(program.end(), 0, f"{name} ends cleanly on SIGTERM"))
+        return program
+
+    def follow(self, program, target):
+        stream = program.follow(target)
+        self.addCleanup(stream.close)
+        self.assertEqual(stream.status, "HTTP/1.1 200 OK")
+        self.assertEqual(stream.headers["content-type"], "text/event-stream")
+        fields, data = stream.event()
+        self.assertEqual(fields.get("event"), "open")
+        stream.open = data["open"]
+        return stream
+
+
+class Chat(Case):
+    def test_serves_its_page_from_the_same_port_with_safe_headers(self):
+        chat = self.start("chat", "--port", "0")
+        for target, name, kind in [("/", "index.html", "text/html;charset=utf-8"), ("/hailwire.js", "hailwire.js", "text/javascript;charset=utf-8")]:
+            answer = chat.get(target)
+            self.assertEqual(answer.status, 200)
+            self.assertEqual(answer.headers["Content-Type"], kind)
+            self.assertEqual(answer.headers["X-Content-Type-Options"], "nosniff")
+            self.assertIn("default-src 'none'", answer.headers["Content-Security-Policy"])
+            self.assertEqual(answer.body, (here / "web" / name).read_bytes())
+            head = chat.request("HEAD", target)
+            self.assertEqual((head.status, head.headers["Content-Length"], head.body), (200, str(len(answer.body)), b""))
+        config = chat.get("/config.json")
+        self.assertEqual(config.headers["Content-Type"], "application/json")
+        self.assertEqual(json.loads(config.body), {"path": "/live", "storage": "memory"})
+        self.assertEqual(chat.get("/web/index.html").status, 404)
+        self.assertEqual(chat.request("POST", "/", "x").status, 405)
+
+    def test_says_one_message_to_followers_on_four_transports(self):
+        chat = self.start("chat", "--port", "0")
+        sse = self.follow(chat, "/live?channel=lobby&user=eve")
+        key = base64.b64encode(os.urandom(16)).decode()
+        ws = Stream(chat, ["GET /live?channel=lobby&user=bob HTTP/1.1", "Connection: Upgrade", "Upgrade: websocket",
+                           "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: " + key])
+        self.addCleanup(ws.close)
+        self.assertEqual(ws.status, "HTTP/1.1 101 Switching Protocols")
+        cursor = chat.poll("/live?channel=lobby&user=joe")["cursor"]
+        waiting = socket.create_connection((chat.host, chat.port), timeout=PATIENCE)
+        self.addCleanup(waiting.close)
+        waiting.sendall(f"GET /live?channel=lobby&user=joe&wait=50&since={cursor} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+
+        status, position = chat.publish("/live?channel=lobby&user=ada", {"text": "hello"})
+        self.assertEqual((status, position["offset"]), (201, 1))
+
+        def frame():
+            first, size = ws.file.read(2)
+            if size == 126:
+                size = int.from_bytes(ws.file.read(2), "big")
+            self.assertEqual(first, 0x81, "one text frame")
+            return json.loads(ws.file.read(size))
+
+        self.assertIn("open", frame())
+        answer = waiting.makefile("rb").read().split(b"\r\n\r\n", 1)[1]
+        heard = {"sse": sse.message(), "websocket": frame(), "long poll": json.loads(answer)["messages"][0],
+                 "short poll": chat.poll(f"/live?channel=lobby&user=amy&since={cursor}")["messages"][0]}
+        for transport, message in heard.items():
+            with self.subTest(transport):
+                self.assertEqual((message["offset"], message["from"], message["data"]), (1, "ada", {"text": "hello"}))
+
+    def test_keeps_as_much_history_as_it_was_told(self):
+        chat = self.start("chat", "--port", "0", "--history", "3")
+        for n in range(1, 6):
+            chat.publish("/live?channel=lobby&user=ada", n)
+        kept = chat.poll("/live?channel=lobby&since=earliest")["messages"]
+        self.assertEqual([m["offset"] for m in kept], [3, 4, 5])
+
+    def test_keeps_a_thousand_messages_unless_told(self):
+        chat = self.start("chat", "--port", "0")
+        batch = [{"id": n, "publish": {"channel": "lobby", "data": n}} for n in range(50)]
+        for _ in range(21):
+            status, replies = chat.publish("/live?user=ada", batch)
+            self.assertEqual((status, len(replies)), (200, 50))
+        kept = chat.poll("/live?channel=lobby&since=earliest")["messages"]
+        self.assertEqual([m["offset"] for m in kept], list(range(51, 1051)))
+
+    def test_lets_nobody_but_ada_read_what_is_sent_to_ada(self):
+        chat = self.start("chat", "--port", "0")
+        self.assertEqual(chat.publish("/live?channel=@ada&user=bob", "psst")[0], 201)
+        self.assertEqual(chat.get("/live?channel=@ada&user=bob&since=earliest").status, 403)
+        self.assertEqual(chat.get("/live?channel=@ada&since=earliest").status, 403)
+        self.assertEqual(chat.poll("/live?channel=@ada&user=ada&since=earliest")["messages"][0]["data"], "psst")
+
+    def test_refuses_a_user_whose_name_is_none(self):
+        chat = self.start("chat", "--port", "0")
+        self.assertEqual(chat.get("/live?channel=lobby&user=a%0Ab").status, 400)
+
+    def test_listens_where_it_is_told(self):
+        chat = self.start("chat", "--port", "0", "--path", "/talk")
+        self.assertEqual(json.loads(chat.get("/config.json").body)["path"], "/talk")
+        self.assertEqual(chat.get("/talk?channel=lobby").status, 200)
+        self.assertEqual(chat.get("/live?channel=lobby").status, 404)
+
+    def test_listens_on_ipv6(self):
+        try:
+            socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+        except OSError:
+            self.skipTest("this machine has no IPv6")
+        chat = self.start("chat", "--host", "::1", "--port", "0")
+        self.assertEqual(chat.get("/live?channel=lobby").status, 200)
+
+    def test_says_how_it_is_used_when_it_does_not_understand(self):
+        for wrong in [["--bogus", "1"], ["--port"], ["--port", "65536"], ["--port", "x"], ["--port", ""], ["--history", "0"],
+                      ["--history", "-1"], ["--path", "live"], ["--path", '/"'], ["--path", "/"], ["--storage", "tape"], ["extra"]]:
+            with self.subTest(wrong):
+                done = subprocess.run([binaries / "chat", *wrong], capture_output=True, text=True, timeout=PATIENCE)
+                self.assertEqual((done.returncode, done.stdout), (2, ""))
+                self.assertTrue(done.stderr.startswith("usage: chat "))
+
+    def test_says_why_it_cannot_listen(self):
+        chat = self.start("chat", "--port", "0")
+        done = subprocess.run([binaries / "chat", "--port", str(chat.port)], capture_output=True, text=True, timeout=PATIENCE)
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertIn(str(chat.port), done.stderr)
+
+    def test_ends_cleanly_on_either_signal_with_clients_connected(self):
+        for how in [signal.SIGINT, signal.SIGTERM]:
+            with self.subTest(how):
+                chat = Program("chat", "--port", "0")
+                stream = chat.follow("/live?channel=lobby&user=eve")
+                self.assertIn("open", stream.event()[1])
+                code = chat.end(how)
+                stream.file.read()  # to its end
+                stream.close()
+                self.assertEqual(code, 0)
+
+
+class Feed(Case):
+    def test_sends_prices_to_whoever_follows(self):
+        feed = self.start("feed", "0")
+        stream = self.follow(feed, "/live?channel=prices&since=earliest")
+        for offset in range(1, 4):
+            message = stream.message()
+            self.assertEqual((message["offset"], message["data"]["symbol"]), (offset, "ACME"))
+            self.assertIsInstance(message["data"]["cents"], int)
+
+    def test_resumes_with_the_cursor(self):
+        feed = self.start("feed", "0")
+        first = self.follow(feed, "/live?channel=prices&since=earliest")
+        while (event := first.event())[1].get("offset") != 2:
+            pass
+        second = Stream(feed, ["GET /live?channel=prices HTTP/1.1", "Accept: text/event-stream", "Last-Event-ID: " + event[0]["id"]])
+        self.addCleanup(second.close)
+        self.assertEqual(second.message()["offset"], 3)
+
+    def test_offers_nothing_else(self):
+        feed = self.start("feed", "0")
+        for target in ["/live?channel=prices", "/live?channel=prices&wait=1"]:
+            self.assertEqual(feed.get(target).status, 406)
+        self.assertEqual(feed.get("/live?channel=other", Accept="text/event-stream").status, 403)
+        self.assertEqual(feed.publish("/live?channel=prices", {"cents": 1})[0], 403)
+
+    def test_is_under_forty_lines_and_links_no_websocket(self):
+        source = (here / "feed.cpp").read_text()
+        self.assertLess(source.count("\n"), 40)
+        self.assertEqual(re.findall(r"#include <(hailwire/.*)>", source), ["hailwire/server.hpp", "hailwire/transport/sse.hpp"])
+        nm = os.environ.get("NM", "nm")
+        names = lambda program: subprocess.run([nm, "-C", binaries / program], capture_output=True, text=True, check=True).stdout
+        self.assertEqual([line for line in names("feed").splitlines() if "websocket" in line.lower()], [])
+        self.assertIn("websocket", names("chat").lower(), "and nm would show it")
+
+
+class CustomStorage(Case):
+    def test_keeps_the_last_hundred_messages_and_tells_of_the_rest(self):
+        host = self.start("custom_storage", "0")
+        epoch = host.publish("/live?channel=log", 1)[1]["epoch"]
+        for n in range(2, 106):
+            host.publish("/live?channel=log", n)
+        kept = host.poll("/live?channel=log&since=earliest")
+        self.assertEqual([m["data"] for m in kept["messages"]], list(range(6, 106)))
+        late = host.poll(f"/live?channel=log&since={epoch}.2")
+        self.assertEqual(late["notices"], [{"gap": {"channel": "log", "reason": "trimmed", "epoch": epoch, "next": 6}}])
+        self.assertEqual(late["messages"][0]["offset"], 6)
+        self.assertEqual(host.poll(f"/live?channel=log&since={epoch}.5")["notices"], [])
+
+    def test_serves_a_channel_that_was_never_published_to(self):
+        host = self.start("custom_storage", "0")
+        stream = self.follow(host, "/live?channel=new")
+        self.assertEqual(stream.open["channels"]["new"]["offset"], 0)
+        host.publish("/live?channel=new", "first")
+        self.assertEqual(stream.message()["data"], "first")
+
+
+class Embed(Case):
+    def test_answers_itself_what_hailwire_does_not_claim(self):
+        host = self.start("embed", "0")
+        self.assertEqual((host.get("/").status, host.get("/").body), (200, b"0 are following\n"))
+        self.assertEqual(host.get("/livestock").status, 404)
+
+    def test_hands_over_what_hailwire_claims(self):
+        host = self.start("embed", "0")
+        stream = self.follow(host, "/live?channel=bell")
+        self.assertEqual(host.get("/").body, b"1 are following\n")
+        self.assertEqual(host.request("POST", "/ring").status, 202)
+        self.assertEqual(stream.message()["data"], "ding")
+        self.assertEqual(host.poll("/live?channel=bell&since=earliest")["messages"][0]["offset"], 1)
+        self.assertEqual(host.get("/live?channel=other").status, 403)
+
+    def test_loses_no_byte_that_came_with_the_head(self):
+        host = self.start("embed", "0")
+        body = b'{"id":1,"ping":{}}'
+        head = ["POST /live HTTP/1.1", "Content-Type: application/json", f"Content-Length: {len(body)}", "Connection: close"]
+        both = Stream(host, head, body)
+        self.addCleanup(both.close)
+        self.assertEqual(both.status, "HTTP/1.1 200 OK")
+        self.assertEqual(json.loads(both.file.read()), {"reply": 1, "ok": {}})
+
+
+class Hello(Case):
+    def test_is_a_program_of_twenty_lines(self):
+        lines = [line for line in (here / "hello.cpp").read_text().splitlines() if not line.startswith("//")]
+        self.assertLessEqual(len(lines), 20)
+
+    def test_tells_the_news_and_lets_people_chat(self):
+        hello = self.start("hello", "0")
+        self.assertEqual(hello.get("/live?channel=news").status, 401)
+        self.assertEqual(hello.poll("/live?channel=news&user=ada&since=earliest")["messages"][0]["data"], {"text": "the server is up"})
+        stream = self.follow(hello, "/live?channel=chat-1&user=bob")
+        self.assertEqual(hello.publish("/live?channel=chat-1&user=ada", "hi")[0], 201)
+        message = stream.message()
+        self.assertEqual((message["from"], message["data"]), ("ada", "hi"))
+        self.assertEqual(hello.publish("/live?channel=news&user=ada", "fake")[0], 403)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=[sys.argv[0], *sys.argv[2:]])
