@@ -126,6 +126,8 @@ class connection : public client_link, public timer, public frame_socket, public
   /// Closes for good. Nothing more is called on it but `peer`.
   virtual void shut() = 0;
   virtual std::string peer() const = 0;
+  /// Null when there is no TLS.
+  virtual std::shared_ptr<const tls_peer> tls() const { return nullptr; }
 
   /// Leaves the gateway; what is still open ends without hooks.
   void detach() noexcept;
@@ -215,7 +217,7 @@ class connection : public client_link, public timer, public frame_socket, public
     if (phase_ != phase::dead) watch(wants_input(), blocked_);
   }
   bool wants_input() const noexcept;
-  std::string position_text(const subscription* at = nullptr, std::uint64_t offset = 0) const;
+  std::string position_text(std::span<const std::uint64_t> reached = {}) const;
   void enter(phase p) {
     phase_ = p;
     since_ = gate_->now();
@@ -414,9 +416,15 @@ inline void connection::pump(subscription* live) {
     } else if (phase_ == phase::stream && session_ && opened_) {
       // Room for a cursor before each channel's last message, so that the spans stay where they point.
       std::size_t channels = session_->follows_.size();
-      if (stream_->tags()) tags.reserve(channels * (channels * 50 + 8));
-      for (auto& f : session_->follows_) {
-        subscription& s = *f.at;
+      std::vector<std::uint64_t> reached;  // where this batch takes each channel, for the cursors within it
+      if (stream_->tags()) {
+        tags.reserve(channels * (channels * 50 + 8)), reached.resize(channels);
+        // A gap found while pulling goes out before the whole batch, so every cursor in it stands behind the gap.
+        for (auto& f : session_->follows_)
+          if (!live || f.at.get() == live) f.at->pending();
+      }
+      for (std::size_t k = 0; k < channels; ++k) {
+        subscription& s = *session_->follows_[k].at;
         if ((live && &s != live) || n + 3 > bytes.size()) continue;
         auto pending = s.pending();
         if (pending.empty()) continue;
@@ -426,7 +434,8 @@ inline void connection::pump(subscription* live) {
           auto end = static_cast<std::size_t>(pending.data() - chunk->bytes.data()) + pending.size();
           auto last = pending.size() - (end - chunk->frame_begin(end - 1));
           std::string tag;
-          if (last < pending.size()) stream_->tag(tag, position_text(&s, chunk->last()));
+          reached[k] = chunk->last();
+          if (last < pending.size()) stream_->tag(tag, position_text(reached));
           if (!tag.empty() && tags.size() + tag.size() <= tags.capacity()) {
             before_last = last;
             if (last) bytes[n] = pending.first(last), what[n++] = {&s, false};
@@ -522,6 +531,13 @@ inline bool connection::notice(std::string_view name, std::string_view json) {
 
 inline void connection::lost(subscription& s, const gap& g) {
   const channel_log& log = s.in().log();
+  if (phase_ == phase::asked && ex_ && ex_->following) {
+    // While other starts are being read, this one begins anew; who named no position has lost nothing.
+    for (std::size_t i = 0; i < ex_->began.size() && i < session_->follows_.size(); ++i) {
+      if (session_->follows_[i].at.get() == &s) ex_->began[i] = {{log.epoch(), g.next - 1}, ex_->from[i].from != hailwire::start::word::at, g};
+    }
+    return;
+  }
   std::string json = "{\"gap\":{\"channel\":";
   proto::json::append_quoted(json, log.name());
   json.append(",\"reason\":\"").append(g.epoch_changed ? "epoch" : "trimmed").append("\",\"epoch\":\"").append(log.epoch());
@@ -536,13 +552,16 @@ inline void connection::lost(subscription& s, const gap& g) {
   }
 }
 
-inline std::string connection::position_text(const subscription* at, std::uint64_t offset) const {
+// The cursor of the named channels. `reached`: for each followed channel how far a batch has taken it, 0 where not at all.
+inline std::string connection::position_text(std::span<const std::uint64_t> reached) const {
   std::string out;
   if (!session_) return out;
-  for (const auto& f : session_->follows_) {
+  for (std::size_t i = 0; i < session_->follows_.size(); ++i) {
+    const auto& f = session_->follows_[i];
     if (!f.named) continue;
     if (!out.empty()) out += ',';
-    append_position(out, f.at->in().log().epoch(), f.at.get() == at ? offset : f.at->offset());
+    // Own bytes go out behind a frame that is half sent, so it counts.
+    append_position(out, f.at->in().log().epoch(), i < reached.size() && reached[i] ? reached[i] : f.at->offset_when_whole());
   }
   return out;
 }

@@ -48,6 +48,9 @@ inline constexpr std::size_t early_flush = tail_limit / 2;
 /// A chunk's memory is reused for the next turn up to this capacity.
 inline constexpr std::size_t spare_limit = 64 * 1024;
 
+/// How many messages are held while the storage is asked about a channel; more are read from it afterwards.
+inline constexpr std::size_t most_early = 256;
+
 /// A run of consecutive messages in one encoding.
 struct chunk {
   struct mark {
@@ -119,6 +122,8 @@ class log_source {
   virtual void load(channel_log& log, lane& l, std::uint64_t since) = 0;
   /// Reads what is missing after the head, for `channel_log::filled`.
   virtual void fill(channel_log& log) = 0;
+  /// Reads epoch and bounds again, for `channel_log::opened`, because a message of another epoch has come.
+  virtual void reopen(channel_log& log) = 0;
   /// Has `channel_log::flush` called at the end of the turn.
   virtual void mark_dirty(channel_log& log) = 0;
 };
@@ -134,6 +139,8 @@ class subscription {
   lane& in() const noexcept { return *lane_; }
   /// The offset of the last message that was pulled whole.
   std::uint64_t offset() const noexcept;
+  /// The same once the frame that is half sent, if there is one, is out.
+  std::uint64_t offset_when_whole() const noexcept;
   /// The next bytes, whole frames but for the first when one is half sent; empty when there is nothing now. Valid until the
   /// next call of anything here, or, with `holding`, while that is held.
   std::span<const char> pending();
@@ -258,7 +265,10 @@ class lane {
     flushed_ = head;
     wake_behind();
   }
-  void set_flushed(std::uint64_t head) noexcept { flushed_ = head; }
+  void failed(std::error_code why) {
+    for (auto* list : {&live_, &behind_})
+      for (std::size_t i = 0; i < list->size(); ++i) (*list)[i]->to_->unreadable(*(*list)[i], why);
+  }
 
  private:
   friend class subscription;
@@ -376,31 +386,39 @@ class channel_log {
 
   /// The storage has told epoch and bounds, for the first time or (after `reopen`) again.
   void opened(const std::string& epoch, std::uint64_t oldest, std::uint64_t head) {
-    if (!open_) {
-      open_ = true;
-      if (epoch_.empty() || epoch_ == epoch) {
-        epoch_ = epoch;
-        if (head > head_) {
-          head_ = head;
-          for (auto& l : lanes_) l->detach(head);
-        }
-      } else {
-        restart(epoch, oldest, head);
-      }
-      auto early = std::exchange(early_, {});
-      for (const auto& m : early) apply(m);
-    } else if (epoch != epoch_) {
+    bool first = epoch_.empty();
+    if (first) epoch_ = epoch;
+    if (epoch != epoch_) {
       restart(epoch, oldest, head);
+    } else if (!open_ && head > head_) {
+      head_ = head;
+      for (auto& l : lanes_) l->detach(head);
     }
+    if (std::exchange(open_, true)) return;
+    // What came meanwhile and is of another epoch is of an older one, and void, or of one that began after the storage was
+    // asked: then it is asked once more.
+    auto held = std::exchange(early_, {});
+    bool newer = false;
+    for (auto& e : held) {
+      if (e.epoch == epoch_) {
+        apply(e.epoch, e.content);
+      } else if (!std::exchange(e.checked, true)) {
+        newer = true;
+        early_.push_back(std::move(e));
+      }
+    }
+    if (newer) reopen();
   }
-  /// Has the next `opened` looked at again; messages are kept until then.
-  void reopen() noexcept { open_ = false; }
 
   /// The next message of the channel, from this hub or another one; encoded at once, sent at the end of the turn. One that is
-  /// already here is dropped; when some are missing before it, they are read from the storage first.
-  void apply(const message& m) {
-    if (!open_) {
-      early_.push_back(m);
+  /// already here is dropped; when some are missing before it, they are read from the storage first; when its epoch is
+  /// another, the storage is asked which one holds.
+  void apply(const std::string& epoch, const message& m) {
+    if (!open_ || epoch != epoch_) {
+      // The last one is enough to tell which are missing.
+      if (early_.size() >= most_early) early_.pop_back();
+      early_.push_back({epoch, m, false});
+      if (open_) reopen();
     } else if (m.offset > head_ + 1) {
       wanted_ = std::max(wanted_, m.offset);
       if (!std::exchange(filling_, true)) source_->fill(*this);
@@ -409,19 +427,22 @@ class channel_log {
       append(m);
     }
   }
-  /// The answer to `log_source::fill`.
+  /// The answer to `log_source::fill`, of this epoch.
   void filled(const read_result& r) {
     filling_ = false;
     std::uint64_t before = head_;
-    if (!r.error) {
-      if (r.oldest > head_ + 1) {  // trimmed meanwhile: everybody finds out where they stand
-        head_ = r.oldest - 1;
-        for (auto& l : lanes_) l->detach(head_);
-      }
-      for (const auto& m : r.messages) apply(m);
+    if (r.oldest > head_ + 1) {  // trimmed meanwhile: everybody finds out where they stand
+      head_ = r.oldest - 1;
+      for (auto& l : lanes_) l->detach(head_);
     }
+    for (const auto& m : r.messages) apply(epoch_, m);
     // Without progress the next message tries again.
     if (head_ < wanted_ && head_ > before && !std::exchange(filling_, true)) source_->fill(*this);
+  }
+  /// Reading failed, so nobody can be told what comes next.
+  void failed(std::error_code why) {
+    filling_ = false;
+    for (auto& l : lanes_) l->failed(why);
   }
 
   /// Whether so much waits for the end of the turn that the hub should not wait for it.
@@ -444,6 +465,10 @@ class channel_log {
     if (json.capacity() > spare_limit) std::string().swap(json);
     if (!lanes_.empty()) source_->mark_dirty(*this);
   }
+  void reopen() {
+    open_ = false;
+    source_->reopen(*this);
+  }
   void restart(const std::string& epoch, std::uint64_t oldest, std::uint64_t head) {
     for (auto& l : lanes_) l->flush();  // under the old epoch's name
     epoch_ = epoch;
@@ -456,7 +481,12 @@ class channel_log {
   std::string name_, epoch_;
   std::uint64_t head_ = 0, wanted_ = 0;
   bool open_ = false, filling_ = false;
-  std::vector<message> early_;
+  struct early {
+    std::string epoch;
+    message content;
+    bool checked;
+  };
+  std::vector<early> early_;  // came while the storage was being asked
   std::vector<std::unique_ptr<lane>> lanes_;
 };
 
@@ -468,6 +498,11 @@ inline subscription::~subscription() {
 }
 
 inline std::uint64_t subscription::offset() const noexcept { return live_ ? lane_->flushed_ : offset_; }
+
+inline std::uint64_t subscription::offset_when_whole() const noexcept {
+  std::size_t rest = half_sent();
+  return rest ? chunk_->offset_at(at_ + rest, offset_) : offset();
+}
 
 inline std::shared_ptr<const chunk> subscription::holding() const noexcept { return live_ ? lane_->flushing_ : chunk_; }
 

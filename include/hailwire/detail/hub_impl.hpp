@@ -82,8 +82,7 @@ inline void hub::join(std::unique_ptr<detail::any_broker> b) {
           hub& h = *box->owner;
           auto* log = h.find_log(channel);
           if (!log) return;
-          if (log->open() && log->epoch() != epoch) h.reopen_log(*log);
-          log->apply(m);
+          log->apply(epoch, m);
           if (log->flush_early()) log->flush();
         },
         [] {});
@@ -213,13 +212,16 @@ inline void hub::open_log(detail::channel_log& log, read_result& r) {
   log.opened(r.epoch, r.oldest, r.head);
 }
 
-inline void hub::reopen_log(detail::channel_log& log) {
-  log.reopen();
+inline void hub::reopen(detail::channel_log& log) {
   ++log.pins;
   storage_->read(log.name(), max_offset, {0, 0}, on_loop([channel = log.name()](hub& h, read_result r) {
     auto& again = *h.find_log(channel);
+    if (r.error) {
+      again.failed(r.error);
+    } else {
+      h.open_log(again, r);
+    }
     --again.pins;
-    if (!r.error) h.open_log(again, r);
     h.release_log(again);
   }));
 }
@@ -308,7 +310,7 @@ inline void hub::load(detail::channel_log& log, detail::lane& l, std::uint64_t s
       // Everybody has to start over, which cannot be done from within a pull; those who wait go on waiting until then.
       h.loop_->post([box = h.mailbox_, name] {
         if (!box->owner || box->closed()) return;
-        if (auto* stale = box->owner->find_log(name)) box->owner->reopen_log(*stale);
+        if (auto* stale = box->owner->find_log(name)) box->owner->reopen(*stale);
       });
     } else if (auto* lane = read.find_lane(how)) {
       lane->loaded(since, r);
@@ -322,9 +324,12 @@ inline void hub::fill(detail::channel_log& log) {
   ++log.pins;
   storage_->read(log.name(), log.head(), {}, on_loop([name = log.name()](hub& h, read_result r) {
     auto& read = *h.find_log(name);
-    if (!r.error && r.epoch.empty()) r.epoch = h.own_epoch(name);
-    if (!r.error && r.epoch != read.epoch()) h.open_log(read, r);
-    read.filled(r);
+    if (r.error) {
+      read.failed(r.error);
+    } else {
+      h.open_log(read, r);
+      read.filled(r);
+    }
     --read.pins;
     if (read.unused()) h.release_log(read);
   }));
@@ -394,10 +399,7 @@ inline void hub::stored(publish_op& op, append_result r) {
     p.epoch = !r.epoch.empty() ? std::move(r.epoch) : log && log->open() ? log->epoch() : own_epoch(op.channel);
     if (!r.duplicate) {
       op.content.offset = r.offset;
-      if (log) {
-        if (log->open() && log->epoch() != p.epoch) reopen_log(*log);
-        log->apply(op.content);
-      }
+      if (log) log->apply(p.epoch, op.content);
       if (broker_) broker_->publish(broker_id_, op.channel, p.epoch, op.content);
     }
   }

@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: BSL-1.0
+
+// The whole stack without sockets, on a clock that is turned by hand: many clients hop between the four transports with
+// nothing but their cursors while connections break, answers are lost, readers are slow and history is short. What each of
+// them reads is held against what the publishers know: every message once, in order, or a gap that says exactly what is
+// missing. In the end everybody must reach the head.
+//
+//   simulation [--seeds N] [--first S] [--verbose]
+//
+// Prints seeds, messages, reconnects, gaps. On a failure: the seed, what was wrong and a short history; exit code 1.
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "client.hpp"
+#include "hailwire/storage/memory.hpp"
+#include "hailwire/transport/long_poll.hpp"
+#include "hailwire/transport/short_poll.hpp"
+#include "hailwire/transport/sse.hpp"
+#include "hailwire/transport/websocket.hpp"
+#include "storages.hpp"
+
+namespace simulation {
+
+using namespace hailwire;
+
+// Keys of `memory_storage` live by its own clock, which has to be the simulation's.
+thread_local detail::loop* clock_of_keys = nullptr;
+
+class simulation {
+ public:
+  simulation(std::uint64_t seed, bool keep_trace)
+      : random_(seed), retention_(random_.chance(30) ? random_.between(40, 400) : random_.between(3, 30)), rec_(retention_) {
+    rec_.keep_trace = keep_trace;
+    rec_.count.seeds = 1;
+    clock_of_keys = &loop_;
+    kind_ = random_.below(4);
+    large_ = random_.chance(8);
+    rec_.restarts = kind_ == 3;
+    rec_.failures = kind_ != 0 && random_.chance(25);
+    options o;
+    if (random_.chance(50)) o.poll_messages = random_.between(1, 20);
+    if (random_.chance(30)) o.poll_bytes = random_.between(1, 2000);
+    if (random_.chance(20)) o.max_unsent = 2048;
+    gate_ = std::make_unique<detail::gateway>(loop_, make_storage(), o, transports);
+    gate_->host.authorize = [](const request& r, authorize_reply reply) {
+      reply(grant{.user = std::string(r.param("user")), .follow = channel_set::all(), .publish = channel_set::all()});
+    };
+    static const std::vector<std::string> names = {"chat", "news,\xCF\x80 \"1\"", "a/b?c&d=e%", "deals"};
+    std::vector<std::string> channels(names.begin(), names.begin() + static_cast<std::ptrdiff_t>(random_.between(1, names.size())));
+    world_ = std::make_unique<world>(world{*gate_, random_, rec_, std::move(channels), large_});
+    for (std::size_t i = 0, n = random_.between(large_ ? 4 : 8, large_ ? 8 : 20); i < n; ++i) clients_.push_back(std::make_unique<client>(*world_, "c" + std::to_string(i)));
+  }
+  ~simulation() {
+    clients_.clear();
+    while (!gate_->connections.empty()) gate_->connections.back()->destroy();
+    gate_->messages.stop();
+    loop_.run();
+  }
+
+  void run() {
+    std::size_t steps = large_ ? 600 : 1500;
+    for (std::size_t i = 0; i < steps && rec_.wrong.empty(); ++i) {
+      step();
+      if (i == steps / 2 && random_.chance(50)) settle_down();
+    }
+    settle_down();
+    if (rec_.wrong.empty() && answered_ != asked_) rec_.complain("of " + std::to_string(asked_) + " publishes of the host " + std::to_string(answered_) + " were answered");
+  }
+  record& result() noexcept { return rec_; }
+
+ private:
+  static constexpr const transport::entry* transports[] = {&transport::entry_of<transport::websocket>, &transport::entry_of<transport::sse>,
+                                                           &transport::entry_of<transport::long_poll>, &transport::entry_of<transport::short_poll>};
+
+  std::unique_ptr<detail::any_storage> make_storage() {
+    unsigned failing = rec_.failures ? 2 : 0;
+    switch (kind_) {
+      case 0: {
+        memory_options m;
+        m.messages = retention_;
+        m.bytes = std::size_t{1} << 40;
+        m.clock = [] { return clock_of_keys->unix_time(); };
+        memory_ = std::make_unique<memory_storage>(m);
+        return detail::erase_storage(*memory_);
+      }
+      case 1:
+        plain_ = std::make_unique<plain_storage>(random_, retention_);
+        plain_->failing = failing;
+        return detail::erase_storage(*plain_);
+      default:
+        delayed_ = std::make_unique<delayed_storage>(loop_, random_, retention_);
+        delayed_->failing = failing;
+        return detail::erase_storage(*delayed_);
+    }
+  }
+  void trace(const std::string& what) {
+    if (rec_.keep_trace && rec_.wrong.empty()) rec_.trace.push_back(what);
+  }
+
+  void publish(const std::string& channel, place* where = nullptr) {
+    using kind = payload::kind;
+    auto k = static_cast<kind>(random_.below(3));
+    auto number = rec_.begin(channel, {}, random_.chance(20) ? "tick" : "", make_payload(random_, rec_.next_number(), large_, k));
+    const auto& m = rec_.message(number);
+    trace("the host publishes " + std::to_string(number) + " in " + channel);
+    ++asked_;
+    auto ec = gate_->messages.publish(channel, m.data, {m.type, {}}, [this, number, where](std::error_code why, position p) {
+      ++answered_;
+      if (why) {
+        if (!rec_.failures) rec_.complain("the host's publish failed: " + why.message());
+        return;
+      }
+      trace("message " + std::to_string(number) + " is acknowledged at " + p.epoch + "." + std::to_string(p.offset));
+      rec_.acknowledged(number, p.epoch, p.offset);
+      if (where) *where = {p.epoch, p.offset, true};
+    });
+    if (ec) rec_.complain("the host's publish was refused: " + ec.message());
+  }
+
+  void step() {
+    switch (random_.below(20)) {
+      case 0: {  // a burst within one turn, or a single one
+        const auto& channel = world_->channels[random_.below(world_->channels.size())];
+        for (std::size_t i = random_.chance(large_ ? 20 : 40) ? random_.between(2, large_ ? 8 : 40) : 1; i > 0; --i) publish(channel);
+        break;
+      }
+      case 1:
+      case 2:
+      case 3: loop_.run(); break;
+      case 4:
+      case 5:
+        for (std::size_t i = random_.below(6); i > 0; --i) loop_.run_one();
+        break;
+      case 6:
+      case 7:
+      case 8:
+        if (delayed_) {
+          for (std::size_t i = random_.below(8); i > 0; --i) delayed_->step();
+        } else {
+          loop_.run();
+        }
+        break;
+      case 9:
+        if (elapsed_ < 240'000) {  // keys live for five minutes
+          auto ms = static_cast<std::int64_t>(random_.chance(95) ? random_.below(400) : random_.below(12'000));
+          elapsed_ += ms;
+          trace(std::to_string(ms) + " ms pass");
+          loop_.advance(ms);
+        }
+        break;
+      case 10:
+        if (kind_ == 3 && random_.chance(8)) {
+          const auto& channel = world_->channels[random_.below(world_->channels.size())];
+          trace("the storage loses " + channel);
+          ++rec_.count.restarts;
+          delayed_->restart(channel);
+        }
+        std::erase_if(world_->broken, [](const auto& c) { return c->closed; });
+        break;
+      default: clients_[random_.below(clients_.size())]->act();
+    }
+  }
+
+  void run_everything() {
+    do {
+      loop_.run();
+    } while (delayed_ && delayed_->step());
+    loop_.run();
+  }
+
+  // Nobody misbehaves any more: one last message in each channel, and everybody must get there. Streams that are open stay
+  // open, so that one that was not woken is found out.
+  void settle_down() {
+    if (!rec_.wrong.empty()) return;
+    trace("---- everybody catches up");
+    world_->calm = true;
+    if (plain_) plain_->failing = 0;
+    if (delayed_) delayed_->failing = 0;
+    // First what has no acknowledgement yet is published again, then the last message of each channel.
+    std::map<std::string, place> heads;
+    std::size_t idle = 0;
+    for (bool all = false; !all && rec_.wrong.empty();) {
+      bool last = !heads.empty();
+      auto before = rec_.count.received;
+      all = last;
+      bool settled = true;
+      run_everything();
+      for (auto& c : clients_) {
+        c->catch_up();
+        run_everything();
+        c->read();
+        settled = settled && c->settled();
+        all = all && c->settled() && c->caught_up(heads);
+      }
+      // Too short for a heartbeat to wake who should have been woken by a message.
+      loop_.advance(10);
+      if (settled && !last) {
+        for (const auto& c : world_->channels) publish(c, &heads[c]);
+        idle = 0;
+      }
+      idle = rec_.count.received == before ? idle + 1 : 0;
+      if (idle < 50) continue;
+      std::string who;
+      for (auto& c : clients_)
+        if (!c->settled() || !c->caught_up(heads)) who += "\n    " + c->state();
+      for (auto& [channel, p] : heads) who += "\n    the head of " + channel + " is " + p.text();
+      rec_.complain("not everybody reached the head:" + who);
+    }
+    world_->calm = false;
+    unsigned failing = rec_.failures ? 2 : 0;
+    if (plain_) plain_->failing = failing;
+    if (delayed_) delayed_->failing = failing;
+    world_->broken.clear();
+  }
+
+  testing::manual_loop loop_;
+  dice random_;
+  std::size_t retention_;
+  record rec_;
+  std::size_t kind_ = 0, asked_ = 0, answered_ = 0;
+  bool large_ = false;
+  std::int64_t elapsed_ = 0;
+  std::unique_ptr<memory_storage> memory_;
+  std::unique_ptr<plain_storage> plain_;
+  std::unique_ptr<delayed_storage> delayed_;
+  std::unique_ptr<detail::gateway> gate_;
+  std::unique_ptr<world> world_;
+  std::vector<std::unique_ptr<client>> clients_;
+};
+
+void add(totals& to, const totals& t) {
+  to.seeds += t.seeds, to.published += t.published, to.received += t.received, to.connections += t.connections;
+  to.reconnects += t.reconnects, to.lost_answers += t.lost_answers, to.gaps += t.gaps, to.repeats += t.repeats, to.restarts += t.restarts;
+}
+void print(const char* title, const totals& t) {
+  auto n = [](std::uint64_t v) { return static_cast<unsigned long long>(v); };
+  std::printf("%s: %llu seeds, %llu messages published, %llu read, %llu reconnects, %llu lost answers, %llu gaps, %llu repeats dropped, %llu restarts\n",
+              title, n(t.seeds), n(t.published), n(t.received), n(t.reconnects), n(t.lost_answers), n(t.gaps), n(t.repeats), n(t.restarts));
+}
+
+}  // namespace simulation
+
+int main(int argc, char** argv) {
+  std::uint64_t seeds = 1000, first = 1;
+  bool verbose = false;
+  for (int i = 1; i < argc; ++i) {
+    std::string_view a = argv[i];
+    if (a == "--verbose") {
+      verbose = true;
+    } else if (i + 1 < argc && (a == "--seeds" || a == "--first")) {
+      (a == "--seeds" ? seeds : first) = std::strtoull(argv[++i], nullptr, 10);
+    } else {
+      std::fprintf(stderr, "usage: simulation [--seeds N] [--first S] [--verbose]\n");
+      return 2;
+    }
+  }
+  simulation::totals all;
+  for (std::uint64_t seed = first; seed < first + seeds; ++seed) {
+    std::string wrong;
+    {
+      simulation::simulation s(seed, false);
+      s.run();
+      wrong = s.result().wrong;
+      add(all, s.result().count);
+      if (verbose) print(("seed " + std::to_string(seed)).c_str(), s.result().count);
+    }
+    if (wrong.empty()) continue;
+    std::printf("seed %llu failed: %s\n", static_cast<unsigned long long>(seed), wrong.c_str());
+    simulation::simulation again(seed, true);
+    again.run();
+    auto& trace = again.result().trace;
+    std::size_t from = verbose || trace.size() < 60 ? 0 : trace.size() - 60;
+    for (std::size_t i = from; i < trace.size(); ++i) std::printf("  %s\n", trace[i].c_str());
+    if (again.result().wrong != wrong) std::printf("run again: %s\n", again.result().wrong.empty() ? "no failure" : again.result().wrong.c_str());
+    print("until then", all);
+    return 1;
+  }
+  print("passed", all);
+}
