@@ -8,6 +8,7 @@ class hub;
 class payload;
 class request;
 class session;
+class tls_context;
 struct draft;
 struct failure;
 struct grant;

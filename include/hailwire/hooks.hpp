@@ -11,6 +11,7 @@
 #include <string_view>
 #include <utility>
 #include <variant>
+#include <vector>
 
 #include "hailwire/proto/http_fields.hpp"
 #include "hailwire/session.hpp"
@@ -20,6 +21,19 @@ namespace hailwire {
 namespace detail {
 class connection;
 }
+
+/// What is known of a client that came over TLS.
+struct tls_peer {
+  std::string version;             ///< `TLSv1.3`
+  std::string cipher;              ///< `TLS_AES_128_GCM_SHA256`
+  std::string server_name;         ///< the name that it asked for (SNI); empty: none
+  /// Of its certificate, which has been verified; all empty when it showed none.
+  std::string subject;             ///< as RFC 4514 writes names: `CN=ada,O=Analytical Engines`
+  std::vector<std::string> names;  ///< alternative names: `DNS:…`, `email:…`, `URI:…`, `IP:…`
+  std::string fingerprint;         ///< SHA-256 of the certificate, 64 lower hexadecimal digits
+
+  bool operator==(const tls_peer&) const = default;
+};
 
 /// An HTTP request as the host sees it. A reference is valid until it has been answered; views into it as long.
 class request {
@@ -43,6 +57,10 @@ class request {
   std::string_view body() const noexcept { return body_; }
   /// Who is connected: `address:port`, `[address]:port`, or `unix`.
   const std::string& peer() const noexcept { return peer_; }
+  /// Whether it came over this server's own TLS. A proxy in front that speaks TLS does not count.
+  bool secure() const noexcept { return tls_ != nullptr; }
+  /// What TLS knows of the client; null without TLS.
+  const std::shared_ptr<const tls_peer>& tls() const noexcept { return tls_; }
   /// The transport that serves it (`websocket`, `sse`, `long_poll`, `short_poll`), `post` for commands and publishes on the
   /// live resource, empty elsewhere.
   std::string_view transport() const noexcept { return transport_; }
@@ -54,6 +72,7 @@ class request {
   const proto::http1::head* head_ = nullptr;
   const proto::query_pairs* query_ = nullptr;
   std::string path_, peer_;
+  std::shared_ptr<const tls_peer> tls_;
   std::string_view body_, transport_;
 };
 

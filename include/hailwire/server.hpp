@@ -105,14 +105,7 @@ class basic_server {
   }
   /// The same for a connected descriptor, which is the server's from now on.
   void adopt_descriptor(int descriptor, std::string_view already_read = {}) {
-    int on = 1;
-    ::setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    ::fcntl(descriptor, F_SETFL, ::fcntl(descriptor, F_GETFL) | O_NONBLOCK);
-    if (gate_.stopping) {
-      ::close(descriptor);
-    } else {
-      driver_->serve(gate_, descriptor, nullptr, already_read);
-    }
+    serve(descriptor, nullptr, already_read);
   }
 
   // ---- publishing and sessions -----------------------------------------------------------------------------------
@@ -209,6 +202,8 @@ class basic_server {
   void on_log(std::function<void(log_level, std::string_view)> f) { gate_.host.log = std::move(f); }
 
  protected:
+  friend std::uint16_t listen_tls(basic_server&, const tls_context&, const std::string&, std::uint16_t, std::error_code&);
+  friend void adopt_tls(basic_server&, const tls_context&, int);
   using make_layer = std::function<std::unique_ptr<detail::stream_layer>()>;
 
   struct driving {
@@ -265,6 +260,16 @@ class basic_server {
     begin(d, std::move(layer), ec);
     if (ec || ::getsockname(d, reinterpret_cast<sockaddr*>(&at), &size) != 0) return 0;
     return ntohs(at.ss_family == AF_INET ? v4.sin_port : v6.sin6_port);
+  }
+  void serve(int descriptor, std::unique_ptr<detail::stream_layer> layer, std::string_view already_read) {
+    int on = 1;
+    ::setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    ::fcntl(descriptor, F_SETFL, ::fcntl(descriptor, F_GETFL) | O_NONBLOCK);
+    if (gate_.stopping) {
+      ::close(descriptor);
+    } else {
+      driver_->serve(gate_, descriptor, std::move(layer), already_read);
+    }
   }
   void begin(int descriptor, make_layer layer, std::error_code& ec) {
     if (!ec && gate_.stopping) ec = operation_aborted();

@@ -101,7 +101,7 @@ class asio_driver final : public asio_loop {
         me->writing_ = false;
         if (me->closed() || ec == asio::error::operation_aborted) return;
         if (ec) return me->failed(ec);
-        me->write_ready();
+        if (me->write_ready()) me->read_some();
         if (!me->closed()) me->arm();
       });
     }

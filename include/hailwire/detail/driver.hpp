@@ -37,27 +37,33 @@ namespace hailwire::detail {
 
 /// What became of a read or a write.
 struct io_result {
-  enum class status : std::uint8_t { done, again, end, failed };
+  /// `later`: there may be more to read, but others have their turn first. Only a layer says so.
+  enum class status : std::uint8_t { done, again, later, end, failed };
   status what = status::done;
   std::size_t bytes = 0;  ///< moved; a write may move some and then say `again`
   std::error_code error;
+  bool emptied = false;   ///< a read that took all there was
 };
 
-/// What stands between a connection and its descriptor when it is not the descriptor itself (TLS). Neither call waits.
+/// What stands between a connection and its descriptor when it is not the descriptor itself (TLS). Nothing here waits.
 class stream_layer {
  public:
   virtual ~stream_layer() = default;
+  /// Keeps nothing back: what it has read and can understand is in `into`, which is a driver's buffer.
   virtual io_result read(int descriptor, std::span<char> into) = 0;
+  /// While bytes of its own are unsent, not all is said to be taken.
   virtual io_result write(int descriptor, std::span<const std::span<const char>> pieces) = 0;
   /// Tells the peer that nothing more will be written.
   virtual void shut_write(int descriptor) = 0;
   /// Whether the layer itself waits to write, so that the next read needs writability first.
   virtual bool wants_write() const noexcept = 0;
+  /// What is known of the peer.
+  virtual std::shared_ptr<const tls_peer> peer() const noexcept = 0;
 };
 
 inline io_result read_descriptor(int descriptor, std::span<char> into) {
   ssize_t n = ::recv(descriptor, into.data(), into.size(), 0);
-  if (n > 0) return {io_result::status::done, static_cast<std::size_t>(n), {}};
+  if (n > 0) return {io_result::status::done, static_cast<std::size_t>(n), {}, static_cast<std::size_t>(n) < into.size()};
   if (n == 0) return {io_result::status::end, 0, {}};
   if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) return {io_result::status::again, 0, {}};
   return {io_result::status::failed, 0, {errno, std::system_category()}};
@@ -131,19 +137,21 @@ class descriptor_connection : public connection {
       io_result r = layer_ ? layer_->read(descriptor_, buffer) : read_descriptor(descriptor_, buffer);
       switch (r.what) {
         case io_result::status::again: return layer_wants(), true;
+        case io_result::status::later: return false;
         case io_result::status::end: return ended(), true;
         case io_result::status::failed: return failed(r.error), true;
         case io_result::status::done: receive(buffer.first(r.bytes));
       }
-      // A short read has emptied the socket; a layer may still hold more.
-      if (!layer_ && !to_end && r.bytes < buffer.size()) return true;
+      if (!to_end && r.emptied) return true;
     }
     return false;
   }
-  void write_ready() {
-    if (closed()) return;
-    if (layer_ && std::exchange(layer_waits_, false)) read_some();
-    if (!closed() && wants_write_) writable();
+  /// True when reading had to wait for this, so that it is tried again.
+  bool write_ready() {
+    if (closed()) return false;
+    bool again = std::exchange(layer_waits_, false);
+    if (wants_write_) writable();
+    return again && !closed();
   }
 
  protected:
@@ -177,6 +185,7 @@ class descriptor_connection : public connection {
     closing();
     ::close(std::exchange(descriptor_, -1));
   }
+  std::shared_ptr<const tls_peer> tls() const final { return layer_ ? layer_->peer() : nullptr; }
   std::string peer() const final {
     sockaddr_storage at{};
     socklen_t size = sizeof at;

@@ -149,7 +149,10 @@ class epoll_driver : public driver {
         ended_ = ended_ || (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR));
         read();
       }
-      if ((events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) && !closed() && wants_write()) write_ready();
+      if ((events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) && !closed() && wants_write() && write_ready()) {
+        readable_ = true;
+        read();
+      }
     }
     void go_on() {
       queued_ = false;

@@ -50,6 +50,7 @@ inline void connection::begin_request() {
   e.shown.head_ = &e.head;
   e.shown.query_ = &e.query;
   e.shown.peer_ = peer();
+  e.shown.tls_ = tls();
   std::size_t limit = o.max_payload / 3 * 4 + 64 * 1024;
   if (e.head.content_length.value_or(0) > limit) {
     keep_ = false;
