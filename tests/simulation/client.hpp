@@ -85,6 +85,7 @@ class client {
     place at;    // where the connection stands
     place seen;  // where this client stands: further on when it came back with an older cursor
     bool asked = false, gap_due = false;
+    bool from_word = false;  // it stands somewhere before a gap, and was never told where
     bool earliest = false;  // how it asked when it knew no place
     place least = {};       // what was acknowledged when it asked
   };
@@ -292,7 +293,6 @@ inline void client::check_cursor(std::string_view text, const char* where) {
 
 // The connection stands somewhere new by a start or a gap.
 inline void client::moved(follow& f) {
-  world_.rec.age_of(f.channel, f.at.epoch);
   if (!f.seen.known || f.seen.epoch != f.at.epoch || f.seen.offset < f.at.offset) f.seen = f.at;
 }
 
@@ -327,13 +327,15 @@ inline void client::gap(std::string_view text) {
   follow* f = find_follow(channel);
   if (!f || !f->asked || !f->at.known) return complain("a gap in " + channel + ", which it does not follow from a place");
   if (next == 0) return complain("a gap before nothing");
-  if (reason == "trimmed") {
+  if (std::exchange(f->from_word, false)) {
+    f->at.epoch = epoch;
+  } else if (reason == "trimmed") {
     if (epoch != f->at.epoch) return complain("a trimmed gap into another epoch in " + channel);
     if (next <= f->at.offset + 1) return complain("a gap of nothing in " + channel + " at " + f->at.text());
   } else if (reason == "epoch") {
     if (epoch == f->at.epoch) return complain("an epoch gap within the epoch in " + channel);
     if (!world_.rec.restarts) return complain("an epoch gap without a restart in " + channel);
-    if (world_.rec.age_of(channel, epoch) < world_.rec.age_of(channel, f->at.epoch)) return complain("an epoch gap back in time in " + channel);
+    if (record::age_of(epoch) < record::age_of(f->at.epoch)) return complain("an epoch gap back in time in " + channel);
   } else {
     return complain("a gap without a reason");
   }
@@ -430,7 +432,7 @@ inline void client::poll_answer(const http_answer& a) {
       p.offset = number_of(simulation::find(fields, "offset")) - 1;
       break;
     }
-    bool trimmed = false;  // while the other channels' starts were read: then it began somewhere before the gap
+    bool trimmed = false;  // after it began and before this answer: then it began somewhere before the gap
     for (const auto& v : notices) {
       auto n = members(v.text, world_.rec.wrong);
       auto fields = n.size() == 1 && n[0].name == "gap" ? members(n[0].content.text, world_.rec.wrong) : n;
@@ -438,7 +440,7 @@ inline void client::poll_answer(const http_answer& a) {
     }
     if (trimmed) {
       f.at = {p.epoch, 0, true};
-      moved(f);
+      f.from_word = true;
     } else {
       began(f, "{\"epoch\":\"" + p.epoch + "\",\"offset\":" + std::to_string(p.offset) + ",\"recovered\":true}");
     }

@@ -114,19 +114,12 @@ class record {
     auto& l = logs_[channel];
     return offset <= l.places[epoch].size() + l.unsettled;
   }
-  /// Epochs in the order in which somebody first heard of them.
-  std::size_t age_of(const std::string& channel, const std::string& epoch) {
-    auto& e = logs_[channel].epochs;
-    for (std::size_t i = 0; i < e.size(); ++i)
-      if (e[i] == epoch) return i;
-    e.push_back(epoch);
-    return e.size() - 1;
-  }
+  /// How old an epoch is: the storage that begins new ones counts them, "E1", "E2", …
+  static std::uint64_t age_of(std::string_view epoch) { return hailwire::proto::parse_decimal(epoch.substr(1)).value_or(0); }
 
  private:
   struct log {
     std::map<std::string, std::vector<std::uint64_t>> places;  // per epoch, the number that stands at offset − 1; 0: not known
-    std::vector<std::string> epochs;
     std::size_t unsettled = 0;
     place acknowledged;
   };
@@ -136,7 +129,6 @@ class record {
     log& l = logs_[s.channel];
     std::string what = "message " + std::to_string(number) + " of " + s.channel;
     if (offset == 0) return complain(what + " stands at 0");
-    age_of(s.channel, epoch);
     if (std::exchange(s.on_its_way, false)) --l.unsettled;
     auto& places = l.places[epoch];
     if (places.size() < offset) places.resize(static_cast<std::size_t>(offset));

@@ -64,7 +64,7 @@ class simulation {
   }
 
   void run() {
-    std::size_t steps = large_ ? 600 : 1500;
+    std::size_t steps = large_ ? 800 : 2500;
     for (std::size_t i = 0; i < steps && rec_.wrong.empty(); ++i) {
       step();
       if (i == steps / 2 && random_.chance(50)) settle_down();
