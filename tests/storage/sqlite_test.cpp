@@ -413,6 +413,34 @@ TEST_CASE("the file is at most half as large again as its payloads and 40 bytes 
   }
 }
 
+TEST_CASE("another program that writes into a channel costs the publish that collides, and no more") {
+  temporary dir;
+  auto s = open(dir.file());
+  CHECK(append(*s, "c", "x").offset == 1);
+  run(dir.file(), "INSERT INTO messages SELECT id + 1, at, kind, before + 1, sender, type, media, CAST('y' AS BLOB) FROM messages");
+  CHECK(append(*s, "c", "z").error == errc::internal);
+  CHECK(append(*s, "c", "z").offset == 3);
+  auto r = read(*s, "c");
+  REQUIRE(r.messages.size() == 3);
+  CHECK(r.messages[1].data.bytes() == "y");
+}
+
+TEST_CASE("another program that holds the file makes publishes wait, then fail, and stops no reader") {
+  temporary dir;
+  auto s = open(dir.file());
+  append(*s, "c", "x");
+  sqlite3* db = nullptr;
+  REQUIRE(sqlite3_open(dir.file().c_str(), &db) == SQLITE_OK);
+  REQUIRE(sqlite3_exec(db, "BEGIN IMMEDIATE", nullptr, nullptr, nullptr) == SQLITE_OK);
+  auto waiting = std::make_shared<testing::detail::pending<append_result>>();
+  s->async_append("c", draft{1, "", "", payload::text("y"), ""}, testing::detail::pending<append_result>::handler(waiting));
+  CHECK(read(*s, "other").head == 0);
+  CHECK(waiting->wait().error == std::error_code(EBUSY, std::system_category()));
+  CHECK(read(*s, "c").head == 1);
+  sqlite3_close(db);
+  CHECK(append(*s, "c", "y").offset == 2);
+}
+
 TEST_CASE("many threads share one transaction: each message once, in the order of its thread") {
   temporary dir;
   sqlite_options options;

@@ -82,7 +82,7 @@ class sqlite_statement {
   }
   sqlite_statement(sqlite_statement&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
   sqlite_statement& operator=(sqlite_statement&& other) noexcept {
-    std::swap(handle_, other.handle_);
+    sqlite3_finalize(std::exchange(handle_, std::exchange(other.handle_, nullptr)));
     return *this;
   }
   ~sqlite_statement() { sqlite3_finalize(handle_); }
@@ -112,12 +112,11 @@ class sqlite_statement {
 
   std::int64_t integer(int column) noexcept { return sqlite3_column_int64(handle_, column); }
   std::uint64_t number(int column) noexcept { return static_cast<std::uint64_t>(integer(column)); }
-  bool null(int column) noexcept { return sqlite3_column_type(handle_, column) == SQLITE_NULL; }
   /// Until the next step.
   std::string_view bytes(int column) noexcept {
     auto data = static_cast<const char*>(sqlite3_column_blob(handle_, column));
-    auto size = static_cast<std::size_t>(sqlite3_column_bytes(handle_, column));
-    return data ? std::string_view(data, size) : std::string_view();
+    if (!data) return {};
+    return {data, static_cast<std::size_t>(sqlite3_column_bytes(handle_, column))};
   }
 
  private:
@@ -159,7 +158,7 @@ class sqlite_connection {
       sqlite3_close(std::exchange(handle_, nullptr));
       throw sqlite_failure{code};
     }
-    sqlite3_busy_timeout(handle_, 5000);  // another program may be reading the file; nothing else ever waits
+    sqlite3_busy_timeout(handle_, 1000);  // for another program that writes; nothing of our own ever waits
   }
   sqlite_connection(sqlite_connection&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
   sqlite_connection& operator=(sqlite_connection&& other) noexcept {

@@ -107,7 +107,7 @@ class sqlite_writer {
       if (static_cast<std::uint64_t>(channels_) >= std::min(limits_.channels, sqlite_file::max_channels)) return errc::overloaded;
       make_(channel, ++channels_).run();
       count_(channels_).run();
-      l = &logs_.try_emplace(std::string(channel), log{channels_}).first->second;
+      l = &logs_.try_emplace(std::string(channel), log(channels_)).first->second;
     }
     if (l->head == last_offset) return errc::overloaded;
     insert(*l, d);
@@ -119,7 +119,8 @@ class sqlite_writer {
       keep_key_(sqlite_statement::blob(hash), sqlite_statement::blob(print), l->head, now).run();
       keys_ += !kept;
     }
-    return position{sqlite_epoch(epoch_secret_, channel), l->head};
+    if (l->epoch.empty()) l->epoch = sqlite_epoch(epoch_secret_, channel);
+    return position{l->epoch, l->head};
   }
 
   /// Drops up to `rows` messages of channels that are past a limit. True: there is more to drop.
@@ -163,19 +164,21 @@ class sqlite_writer {
 
  private:
   struct log {
-    std::int64_t number = 0;
+    explicit log(std::int64_t n) : number(n) {}
+    std::int64_t number;
     std::uint64_t head = 0, oldest = 1;
     std::int64_t before = 0, total = 0;  // payload bytes before the oldest and up to the head
     std::int64_t oldest_at = 0;
     bool due = false;  // in `due_`
+    std::string epoch;  // empty: not asked for yet
   };
 
   log* find(std::string_view channel) {
     if (auto known = logs_.find(std::string(channel)); known != logs_.end()) return &known->second;
-    // About 200 bytes each. Whoever publishes to more channels than this in turn reads their ends from the file again.
+    // About 250 bytes each. Whoever publishes to more channels than this in turn reads their ends from the file again.
     if (logs_.size() >= 65'536) logs_.clear();
     if (!find_(channel).step()) return nullptr;
-    log l{find_.integer(0)};
+    log l(find_.integer(0));
     l.head = find_.number(1);
     find_.reset();
     if (newest_(first_row(l.number), row_of(l.number, last_offset)).step()) {
@@ -321,21 +324,24 @@ class sqlite_reader {
     std::uint64_t most = std::min<std::uint64_t>(limit.messages, r.head - first + 1);
     r.messages.reserve(std::min<std::uint64_t>(most, 1024));
     range_(row_of(number, first), row_of(number, first + most - 1));
-    for (std::size_t bytes = 0; range_.step();) {
+    for (std::size_t size = 0; range_.step();) {
       std::string_view data = range_.bytes(6), tail;
       std::int64_t kind = range_.integer(2);
       if (kind & has_tail) {
         if (!tail_(range_.integer(0)).step()) throw sqlite_failure{SQLITE_CORRUPT};
         tail = tail_.bytes(0);
       }
-      bytes += data.size() + tail.size();
-      if (bytes > limit.bytes && !r.messages.empty()) break;
+      size += data.size() + tail.size();
+      if (size > limit.bytes && !r.messages.empty()) break;
       message& m = r.messages.emplace_back();
       m.offset = offset_of(range_.integer(0));
       m.at = range_.integer(1);
       m.from = range_.bytes(3);
       m.type = range_.bytes(4);
-      m.data = made(kind & ~has_tail, std::string(data).append(tail), std::string(range_.bytes(5)));
+      std::string bytes;
+      bytes.reserve(data.size() + tail.size());
+      bytes.append(data).append(tail);
+      m.data = made(kind & ~has_tail, std::move(bytes), std::string(range_.bytes(5)));
     }
     range_.reset();
     tail_.reset();

@@ -45,7 +45,7 @@ struct sqlite_options {
   std::size_t batch = 4'096;               ///< the most appends in one transaction
   std::size_t readers = 1;                 ///< reading threads, each with a connection
 
-  std::size_t wal_pages = 1000;            ///< of 4 KiB; when the -wal has as many, they are moved into the file
+  std::size_t wal_pages = 4000;            ///< of 4 KiB; when the -wal has as many, they are moved into the file
   /// Files up to this size are checked page by page when they are opened, which takes about a second a gigabyte. Others
   /// only after an unclean end at `durability::off`; a damaged page shows when it is read.
   std::uint64_t check = 64u << 20;
@@ -97,6 +97,8 @@ class sqlite_storage {
     for (std::thread& t : threads_) t.join();
     readers_.clear();
     writer_.reset();
+    begin_ = {};
+    commit_ = {};
     file_.end_use();
   }
   sqlite_storage(const sqlite_storage&) = delete;
@@ -137,6 +139,8 @@ class sqlite_storage {
     limits.keys = options.keys;
     limits.key_lifetime = static_cast<std::int64_t>(milliseconds(options.key_lifetime));
     file_.writer.run(("PRAGMA wal_autocheckpoint = " + std::to_string(std::max<std::size_t>(options.wal_pages, 1))).c_str());
+    begin_ = file_.writer.prepare("BEGIN IMMEDIATE");
+    commit_ = file_.writer.prepare("COMMIT");
     largest_ = file_.writer.largest_row() - 4096;  // the row's other columns are far below that
     writer_ = std::make_unique<detail::sqlite_writer>(file_, limits);
     for (std::size_t i = 0; i < std::max<std::size_t>(options.readers, 1); ++i) {
@@ -162,6 +166,7 @@ class sqlite_storage {
 
   void start(jobs& one) {
     std::error_code refused;
+    std::condition_variable* wake = nullptr;
     {
       std::lock_guard lock(mutex_);
       if (stopping_) {
@@ -171,31 +176,35 @@ class sqlite_storage {
       } else {
         jobs ready;
         order_.start(one, ready);
-        hand_out(ready);
+        wake = hand_out(ready);
       }
     }
-    if (refused) one.front().refuse(refused);
+    if (refused) return one.front().refuse(refused);
+    if (wake) wake->notify_one();  // without the mutex, which the one who wakes will want at once
   }
 
   // What follows needs the mutex.
 
-  void hand_out(jobs& ready) {
+  /// Returns who has to be woken for the last of them; others are woken here.
+  std::condition_variable* hand_out(jobs& ready) {
+    std::condition_variable* wake = nullptr;
     while (!ready.empty()) {
       job& j = ready.front();
-      if (j.what == job::kind::append) {
-        if (appends_.empty()) write_.notify_one();
-        appends_.splice(appends_.end(), ready, ready.begin());
-      } else {
-        auto& r = *readers_[std::hash<std::string>()(j.channel) % readers_.size()];
-        if (r.queue.empty()) r.wake.notify_one();
-        r.queue.splice(r.queue.end(), ready, ready.begin());
+      bool append = j.what == job::kind::append;
+      auto& r = *readers_[append ? 0 : std::hash<std::string>()(j.channel) % readers_.size()];
+      auto& queue = append ? appends_ : r.queue;
+      if (queue.empty()) {
+        if (wake) wake->notify_one();
+        wake = append ? &write_ : &r.wake;
       }
+      queue.splice(queue.end(), ready, ready.begin());
     }
+    return wake;
   }
   void finish(jobs& done) {
     jobs ready;
     for (const job& j : done) order_.finish(j, ready);
-    hand_out(ready);
+    if (auto* wake = hand_out(ready)) wake->notify_one();
     if (stopping_ && order_.empty()) wake_all();
   }
   bool finished() const noexcept { return stopping_ && order_.empty(); }
@@ -257,7 +266,7 @@ class sqlite_storage {
   bool commit(jobs& batch, bool tidy) noexcept {
     try {
       const std::int64_t now = options_.clock();
-      file_.writer.run("BEGIN IMMEDIATE");
+      begin_().run();
       if (std::exchange(stale_, true)) writer_->reload();
       bool keyed = tidy;
       for (job& j : batch) {
@@ -268,7 +277,7 @@ class sqlite_storage {
       // A quarter of a second between two looks: 1,000 channels a second. When all were seen, it waits for age to come.
       if (tidy) pause_ = options_.age.count() > 0 && writer_->sweep(now) ? std::chrono::milliseconds(250) : std::chrono::seconds(10);
       bool more = writer_->trim(now, 512);
-      file_.writer.run("COMMIT");
+      commit_().run();
       stale_ = false;
       return more;
     } catch (const detail::sqlite_failure& e) {
@@ -298,6 +307,7 @@ class sqlite_storage {
 
   // The writing thread's own.
   std::unique_ptr<detail::sqlite_writer> writer_;
+  detail::sqlite_statement begin_, commit_;
   std::chrono::milliseconds pause_{0};
   bool stale_ = false;  // what the writer remembers of the file may be of a transaction that failed
 

@@ -545,8 +545,8 @@ inline constexpr obligation obligations[] = {
 
 }  // namespace detail
 
-/// Holds a storage to its obligations and tells, for each, what became of it. Takes seconds; throws only what the fixture
-/// throws where it opens a storage.
+/// Holds a storage to its obligations and tells, for each, what became of it. Takes seconds. What the fixture or the
+/// storage throws counts as a failure of that one obligation.
 ///
 /// `fixture` is called, or its `open()` is, for a fresh and empty storage, many times; the answer owns it (a
 /// `std::unique_ptr`), and it is destroyed before the next is opened. What else the fixture may have, each on its own:
