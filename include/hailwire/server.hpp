@@ -204,6 +204,7 @@ class basic_server {
  protected:
   friend std::uint16_t listen_tls(basic_server&, const tls_context&, const std::string&, std::uint16_t, std::error_code&);
   friend void adopt_tls(basic_server&, const tls_context&, int);
+  friend class tls_context;
   using make_layer = std::function<std::unique_ptr<detail::stream_layer>()>;
 
   struct driving {
@@ -286,6 +287,7 @@ class basic_server {
   std::optional<detail::strand> executor_;
   std::shared_ptr<detail::own_thread_driver> own_;
   std::shared_ptr<detail::driver> driver_;
+  std::shared_ptr<void> layers_share_;  // what all TLS connections do
   detail::gateway gate_;
 };
 

@@ -35,7 +35,11 @@ inline constexpr std::size_t tls_record_content = 16 * 1024;
 inline constexpr std::size_t tls_record_overhead = 256;
 inline constexpr std::size_t tls_record_header = 5;
 
-using tls_cipher_context = std::unique_ptr<EVP_CIPHER_CTX, decltype([](EVP_CIPHER_CTX* c) { ::EVP_CIPHER_CTX_free(c); })>;
+template <auto Free>
+struct tls_free {
+  void operator()(auto* p) const noexcept { Free(p); }
+};
+using tls_cipher_context = std::unique_ptr<EVP_CIPHER_CTX, tls_free<::EVP_CIPHER_CTX_free>>;
 
 /// One direction of a connection. Its place in memory is its name: not moved while in use.
 struct tls_keys {

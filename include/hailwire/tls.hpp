@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// A server's own TLS (OpenSSL 3): opt in by including this header and linking `hailwire::tls`.
+//
+//     hailwire::tls_context tls({.certificates = {hailwire::tls_certificate::from_files("chain.pem", "key.pem")}});
+//     hailwire::listen_tls(live, tls, "0.0.0.0", 8443);
+//
+// Offered are TLS 1.3 and 1.2, the latter with ECDHE and AEAD ciphers only, no renegotiation, no compression, no early data.
+// ALPN: a client that names protocols must name `http/1.1` among them. Which certificate a client gets is decided by the name
+// it asks for (SNI). Resumption is by session tickets, so nothing is kept for clients that are gone.
+//
+// A TLS 1.3 connection costs a few hundred bytes more than a plain one while nothing is on its way; one of TLS 1.2 keeps
+// OpenSSL's own object, about 14 KB. A client that is slow to read costs at most one record (16 KiB) besides. The time that
+// handshakes take in one turn of the loop is bounded, so a burst of them delays newcomers, not those who are connected.
+//
+// Files are read when you say so, never later: call `reload` when certificates were renewed.
+
+#include <cstdio>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "hailwire/detail/tls_layer.hpp"
+#include "hailwire/server.hpp"
+
+namespace hailwire {
+
+/// A certificate and its private key, as PEM text.
+struct tls_certificate {
+  std::string chain;          ///< the certificate, then those that lead to its root, in order
+  std::string key;            ///< its private key
+  std::string password = {};  ///< of the key, when it is encrypted
+
+  /// Reads both from files, which may be the same. Throws `std::system_error` with the file's name.
+  static tls_certificate from_files(const std::string& chain, const std::string& key) {
+    return {read_pem(chain), read_pem(key)};
+  }
+  /// A whole file of PEM text, at most 1 MiB. Throws `std::system_error`.
+  static std::string read_pem(const std::string& path) {
+    std::unique_ptr<std::FILE, detail::tls_free<std::fclose>> file(std::fopen(path.c_str(), "rb"));
+    if (!file) throw std::system_error(errno, std::system_category(), path);
+    std::string text(1 << 20, '\0');
+    text.resize(std::fread(text.data(), 1, text.size(), file.get()));
+    if (std::ferror(file.get())) throw std::system_error(EIO, std::system_category(), path);
+    return text;
+  }
+};
+
+/// Whether clients show certificates of their own.
+enum class tls_clients : unsigned char {
+  anonymous,  ///< they are not asked for one
+  may_show,   ///< they are asked; one that is shown must be valid
+  must_show,  ///< without a valid one there is no connection
+};
+
+enum class tls_version : unsigned char { tls_1_2, tls_1_3 };
+
+/// What a `tls_context` is made of.
+struct tls_options {
+  /// At least one. Each serves the names in it (the DNS names among its alternative names, else its common name), wildcards
+  /// for one label included; of two for one name the first. The first of all serves every other name, and clients that name
+  /// none.
+  std::vector<tls_certificate> certificates;
+  tls_clients clients = tls_clients::anonymous;
+  /// The authorities, as PEM text, whose client certificates are valid. They alone: not those of the system.
+  std::string client_ca = {};
+  tls_version lowest = tls_version::tls_1_2;
+  /// Whether clients may resume: two tickets each, good for two hours or until the next `reload`, which changes their key.
+  bool tickets = true;
+};
+
+/// Certificates and rules of a TLS server. A copy is another name for the same.
+///
+/// Threads: all functions may be called from any thread. Lifetime: a server keeps what it needs.
+class tls_context {
+ public:
+  /// Throws `std::system_error`: which certificate, and OpenSSL's reason.
+  explicit tls_context(const tls_options& o) : shared_(std::make_shared<shared>()) {
+    std::string what;
+    if (std::error_code ec = build(o, shared_->now, what)) throw std::system_error(ec, "hailwire: " + what);
+  }
+
+  /// Uses other certificates and rules for connections that are accepted from now on; those that are there go on. On an error
+  /// nothing changes.
+  std::error_code reload(const tls_options& o) {
+    std::shared_ptr<const detail::tls_contexts> made;
+    std::string what;
+    if (std::error_code ec = build(o, made, what)) return ec;
+    std::lock_guard lock(shared_->mutex);
+    shared_->now.swap(made);
+    return {};
+  }
+
+ private:
+  friend std::uint16_t listen_tls(basic_server&, const tls_context&, const std::string&, std::uint16_t, std::error_code&);
+  friend void adopt_tls(basic_server&, const tls_context&, int);
+
+  struct shared {
+    std::mutex mutex;
+    std::shared_ptr<const detail::tls_contexts> now;
+  };
+  std::shared_ptr<const detail::tls_contexts> now() const {
+    std::lock_guard lock(shared_->mutex);
+    return shared_->now;
+  }
+
+  static std::shared_ptr<detail::tls_shared> shared_of(basic_server& s) {
+    if (!s.layers_share_) s.layers_share_ = std::make_shared<detail::tls_shared>([&s](detail::function<void()> f) { s.post(std::move(f)); });
+    return std::static_pointer_cast<detail::tls_shared>(s.layers_share_);
+  }
+  static std::error_code build(const tls_options& o, std::shared_ptr<const detail::tls_contexts>& out, std::string& what);
+  static bool load(SSL_CTX* ctx, const tls_certificate& c, std::string& what);
+  static bool trust(SSL_CTX* ctx, X509_STORE* store, std::string_view pem);
+  static int choose(SSL* ssl, int*, void* contexts) noexcept;
+  static int choose_protocol(SSL*, const unsigned char** out, unsigned char* size, const unsigned char* in, unsigned length, void*) noexcept;
+  // Without one OpenSSL would ask on the terminal.
+  static int give_password(char* to, int most, int, void* password) noexcept {
+    auto& text = *static_cast<const std::string*>(password);
+    if (text.size() > static_cast<std::size_t>(most)) return 0;
+    text.copy(to, text.size());
+    return static_cast<int>(text.size());
+  }
+  static detail::bio_pointer reader(std::string_view pem) { return detail::bio_pointer(::BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size()))); }
+  static std::string lower(std::string_view text) {
+    std::string out(text);
+    for (char& c : out)
+      if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
+    return out;
+  }
+
+  std::shared_ptr<shared> shared_;
+};
+
+/// Listens with TLS, otherwise as `basic_server::listen` does. Throws `std::system_error`; the overload with an
+/// `std::error_code` does not, and returns 0.
+inline std::uint16_t listen_tls(basic_server& server, const tls_context& context, const std::string& address, std::uint16_t port, std::error_code& ec) {
+  auto shared = tls_context::shared_of(server);
+  return server.bind_and_listen(address, port, [shared, context] { return std::make_unique<detail::tls_layer>(shared, context.now()); }, ec);
+}
+inline std::uint16_t listen_tls(basic_server& server, const tls_context& context, const std::string& address, std::uint16_t port) {
+  std::error_code ec;
+  auto got = listen_tls(server, context, address, port, ec);
+  if (ec) throw std::system_error(ec, "listen on " + address + " port " + std::to_string(port));
+  return got;
+}
+
+/// Serves a connected descriptor, the server's from now on, that nothing was read from yet: its first byte is the client's
+/// handshake. For a host that accepts connections itself.
+inline void adopt_tls(basic_server& server, const tls_context& context, int descriptor) {
+  server.serve(descriptor, std::make_unique<detail::tls_layer>(tls_context::shared_of(server), context.now()), {});
+}
+
+// ---- what a context is made of ---------------------------------------------------------------------------------------
+
+inline std::error_code tls_context::build(const tls_options& o, std::shared_ptr<const detail::tls_contexts>& out, std::string& what) {
+  ::ERR_clear_error();
+  auto made = std::make_shared<detail::tls_contexts>();
+  what = "TLS without a certificate";
+  if (o.certificates.empty()) return std::make_error_code(std::errc::invalid_argument);
+  bool ask = o.clients != tls_clients::anonymous;
+  std::unique_ptr<X509_STORE, detail::tls_free<::X509_STORE_free>> store(::X509_STORE_new());
+
+  for (std::size_t i = 0; i < o.certificates.size(); ++i) {
+    what = "certificate " + std::to_string(i + 1);
+    detail::ssl_ctx_pointer held(::SSL_CTX_new(::TLS_server_method()));
+    SSL_CTX* ctx = held.get();
+    if (!ctx || !store) return detail::take_tls_error();
+    ::SSL_CTX_set_min_proto_version(ctx, o.lowest == tls_version::tls_1_3 ? TLS1_3_VERSION : TLS1_2_VERSION);
+    ::SSL_CTX_set_options(ctx, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
+    ::SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS);
+    // AEAD with forward secrecy: what RFC 9325, section 4.2 recommends. With AES in hardware the shorter key is the faster one.
+    bool fine = ::SSL_CTX_set_cipher_list(ctx, "ECDHE+AESGCM:ECDHE+CHACHA20") == 1 &&
+                ::SSL_CTX_set_ciphersuites(ctx, "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256") == 1;
+    ::SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+    fine = fine && ::SSL_CTX_set_session_id_context(ctx, reinterpret_cast<const unsigned char*>("hailwire"), 8) == 1;
+    if (!o.tickets) {
+      ::SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET);
+      ::SSL_CTX_set_num_tickets(ctx, 0);
+    }
+    ::SSL_CTX_set_alpn_select_cb(ctx, choose_protocol, nullptr);
+    ::SSL_CTX_set_tlsext_servername_callback(ctx, choose);
+    ::SSL_CTX_set_tlsext_servername_arg(ctx, made.get());
+    ::SSL_CTX_set_keylog_callback(ctx, detail::tls_layer::note_secret);
+    if (!fine || !load(ctx, o.certificates[i], what)) return detail::take_tls_error();
+    if (ask) {
+      what = "client_ca";
+      if (i == 0 && !trust(ctx, store.get(), o.client_ca)) return detail::take_tls_error();
+      if (i != 0) ::SSL_CTX_set_client_CA_list(ctx, ::SSL_dup_CA_list(::SSL_CTX_get_client_CA_list(made->all[0].get())));
+      ::SSL_CTX_set1_cert_store(ctx, store.get());
+      ::SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | (o.clients == tls_clients::must_show ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0), nullptr);
+    }
+    X509* certificate = ::SSL_CTX_get0_certificate(ctx);
+    bool named = false;
+    for (std::string_view name : detail::tls_names(certificate)) {
+      if (!name.starts_with("DNS:")) continue;
+      named = true;
+      made->names.emplace(lower(name.substr(4)), ctx);
+    }
+    char common[256];
+    int size = named ? -1 : ::X509_NAME_get_text_by_NID(::X509_get_subject_name(certificate), NID_commonName, common, sizeof common);
+    if (size > 0) made->names.emplace(lower({common, static_cast<std::size_t>(size)}), ctx);
+    made->all.push_back(std::move(held));
+  }
+  ::ERR_clear_error();
+  out = std::move(made);
+  return {};
+}
+
+inline bool tls_context::load(SSL_CTX* ctx, const tls_certificate& c, std::string& what) {
+  auto password = const_cast<std::string*>(&c.password);
+  std::string which = what;
+  what = which + ", chain";
+  auto in = reader(c.chain);
+  detail::x509_pointer leaf(in ? ::PEM_read_bio_X509_AUX(in.get(), nullptr, give_password, password) : nullptr);
+  if (!leaf || ::SSL_CTX_use_certificate(ctx, leaf.get()) != 1) return false;
+  while (detail::x509_pointer next{::PEM_read_bio_X509(in.get(), nullptr, give_password, password)})
+    if (::SSL_CTX_add1_chain_cert(ctx, next.get()) != 1) return false;
+  // The end of the text is the end of the chain; all else is an error in it.
+  unsigned long why = ::ERR_peek_last_error();
+  if (ERR_GET_LIB(why) != ERR_LIB_PEM || ERR_GET_REASON(why) != PEM_R_NO_START_LINE) return false;
+  ::ERR_clear_error();
+
+  what = which + ", key";
+  in = reader(c.key);
+  std::unique_ptr<EVP_PKEY, detail::tls_free<::EVP_PKEY_free>> key(in ? ::PEM_read_bio_PrivateKey(in.get(), nullptr, give_password, password) : nullptr);
+  return key && ::SSL_CTX_use_PrivateKey(ctx, key.get()) == 1 && ::SSL_CTX_check_private_key(ctx) == 1;
+}
+
+inline bool tls_context::trust(SSL_CTX* ctx, X509_STORE* store, std::string_view pem) {
+  std::string none;
+  auto in = reader(pem);
+  std::size_t n = 0;
+  while (detail::x509_pointer ca{in ? ::PEM_read_bio_X509(in.get(), nullptr, give_password, &none) : nullptr}) {
+    if (::X509_STORE_add_cert(store, ca.get()) != 1 || ::SSL_CTX_add_client_CA(ctx, ca.get()) != 1) return false;
+    ++n;
+  }
+  unsigned long why = ::ERR_peek_last_error();
+  return n && ERR_GET_LIB(why) == ERR_LIB_PEM && ERR_GET_REASON(why) == PEM_R_NO_START_LINE;
+}
+
+inline int tls_context::choose(SSL* ssl, int*, void* contexts) noexcept {
+  const char* name = ::SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+  if (!name) return SSL_TLSEXT_ERR_NOACK;
+  try {
+    SSL_CTX* found = static_cast<const detail::tls_contexts*>(contexts)->find(lower(name));
+    if (!found) return SSL_TLSEXT_ERR_NOACK;
+    return ::SSL_set_SSL_CTX(ssl, found) ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_ALERT_FATAL;
+  } catch (const std::bad_alloc&) {
+    return SSL_TLSEXT_ERR_ALERT_FATAL;
+  }
+}
+
+// RFC 7301, section 3.2: without a protocol in common the handshake fails.
+inline int tls_context::choose_protocol(SSL*, const unsigned char** out, unsigned char* size, const unsigned char* in, unsigned length, void*) noexcept {
+  static constexpr unsigned char known[] = {8, 'h', 't', 't', 'p', '/', '1', '.', '1'};
+  unsigned char* chosen = nullptr;
+  if (::SSL_select_next_proto(&chosen, size, known, sizeof known, in, length) != OPENSSL_NPN_NEGOTIATED) return SSL_TLSEXT_ERR_ALERT_FATAL;
+  *out = chosen;
+  return SSL_TLSEXT_ERR_OK;
+}
+
+}  // namespace hailwire
