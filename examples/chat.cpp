@@ -3,6 +3,9 @@
 // A chat with rooms and history: four transports and the page that uses them, on one port.
 
 #include <hailwire/hailwire.hpp>
+#ifdef CHAT_WITH_TLS  // OpenSSL was found
+#include <hailwire/tls.hpp>
+#endif
 
 #include <asio/io_context.hpp>
 #include <asio/signal_set.hpp>
@@ -12,6 +15,7 @@
 #include <exception>
 #include <memory>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 
@@ -22,14 +26,16 @@ using chat_server = hailwire::server<hailwire::websocket, hailwire::sse, hailwir
 
 constexpr char usage[] =
     "usage: chat [--host 127.0.0.1] [--port 8080] [--path /live] [--history 1000] [--storage memory]\n"
+    "            [--tls-cert chain.pem --tls-key key.pem]\n"
     "  --host     IPv4 or IPv6 address to listen on\n"
     "  --port     0 has the system pick one\n"
     "  --path     where clients connect: letters, digits and /-_.~\n"
     "  --history  messages kept for each room\n"
-    "  --storage  where they are kept: memory\n";
+    "  --storage  where they are kept: memory\n"
+    "  --tls-cert, --tls-key  PEM files: https and wss in place of http and ws\n";
 
 struct settings {
-  std::string host = "127.0.0.1", path = "/live", storage = "memory";
+  std::string host = "127.0.0.1", path = "/live", storage = "memory", tls_cert, tls_key;
   std::uint16_t port = 8080;
   std::size_t history = 1000;
 };
@@ -57,10 +63,22 @@ bool read_options(int count, char** words, settings& s) {
                 : name == "--path"    ? (s.path = value, is_path(value))
                 : name == "--history" ? read_number(value, s.history) && s.history > 0
                 : name == "--storage" ? (s.storage = value, value == "memory")
+                : name == "--tls-cert" ? (s.tls_cert = value, true)
+                : name == "--tls-key" ? (s.tls_key = value, true)
                                       : false;
     if (!fine) return false;
   }
-  return true;
+  return s.tls_cert.empty() == s.tls_key.empty();
+}
+
+std::uint16_t listen(chat_server& live, const settings& s) {
+  if (s.tls_cert.empty()) return live.listen(s.host, s.port);
+#ifdef CHAT_WITH_TLS
+  hailwire::tls_context tls({.certificates = {hailwire::tls_certificate::from_files(s.tls_cert, s.tls_key)}});
+  return hailwire::listen_tls(live, tls, s.host, s.port);
+#else
+  throw std::runtime_error("built without OpenSSL");
+#endif
 }
 
 // `?user=ada` is all that this chat asks for; a real one checks a cookie or a token here. Everybody may enter every room;
@@ -106,9 +124,10 @@ void run(const settings& s) {
   live.on_http([&s](const hailwire::request& r) { return serve_page(r, s); });
   live.on_log([](hailwire::log_level, std::string_view text) { std::fprintf(stderr, "%.*s\n", int(text.size()), text.data()); });
 
-  auto port = live.listen(s.host, s.port);
+  auto port = listen(live, s);
   bool v6 = s.host.find(':') != s.host.npos;
-  std::printf(v6 ? "listening on http://[%s]:%u/\n" : "listening on http://%s:%u/\n", s.host.c_str(), unsigned{port});
+  const char* scheme = s.tls_cert.empty() ? "http" : "https";
+  std::printf(v6 ? "listening on %s://[%s]:%u/\n" : "listening on %s://%s:%u/\n", scheme, s.host.c_str(), unsigned{port});
   std::fflush(stdout);
 
   asio::signal_set signals(io, SIGINT, SIGTERM);
