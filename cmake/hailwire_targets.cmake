@@ -7,7 +7,7 @@ if(hailwire_asio_problem)
   message(FATAL_ERROR "${hailwire_asio_problem}")
 endif()
 
-# <component>:<package>:<imported targets, comma between>:<headers, which belong to that component's target alone>
+# <component>:<package>:<imported targets, comma between>:<headers under include/hailwire, which belong to that target alone>
 set(hailwire_component_table
   "tls:OpenSSL:OpenSSL::SSL,OpenSSL::Crypto:tls.hpp,detail/tls_*.hpp"
   "deflate:ZLIB:ZLIB::ZLIB:deflate.hpp,proto/deflate.hpp"
