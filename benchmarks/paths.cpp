@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: BSL-1.0
+
+// Fixed work on the paths that every message takes, for counting instructions: `paths MODE` sets up, then does a number of
+// operations inside `measured`, which callgrind is told to look at alone, and prints how many they were. The upper modes
+// run one codec; the lower ones the whole stack without sockets, on fake time.
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "hailwire/proto/command.hpp"
+#include "hailwire/proto/http1.hpp"
+#include "hailwire/proto/json.hpp"
+#include "hailwire/proto/ws_connection.hpp"
+#include "hailwire/proto/ws_frame.hpp"
+#include "hailwire/storage/memory.hpp"
+#include "hailwire/testing/memory_connection.hpp"
+#include "hailwire/transport/long_poll.hpp"
+#include "hailwire/transport/short_poll.hpp"
+#include "hailwire/transport/sse.hpp"
+#include "hailwire/transport/websocket.hpp"
+
+namespace hw = hailwire;
+
+/// The name that callgrind is given. Work is repeated inside, so that the call itself counts for nothing.
+extern "C" __attribute__((noinline)) void measured(const std::function<void()>* work, std::size_t times) {
+  for (std::size_t i = 0; i < times; ++i) (*work)();
+}
+
+namespace {
+
+/// What a mode is: `work` does `operations` of them.
+struct path {
+  std::function<void()> work;
+  std::size_t operations = 1;
+  std::shared_ptr<void> holds = nullptr;
+};
+
+std::uint64_t taken = 0;  // keeps results alive
+
+std::string masked(std::string_view payload) {
+  std::string out;
+  hw::proto::append_masked_frame(out, hw::proto::ws_opcode::text, payload, 0x3d21fa37);
+  return out;
+}
+
+path ws_receive(std::size_t size) {
+  std::string frames;
+  for (int i = 0; i < 100; ++i) frames += masked(std::string(size, 'x'));
+  auto limits = std::make_shared<hw::proto::ws_limits>();
+  auto in = std::make_shared<hw::proto::ws_connection>(hw::proto::ws_role::server, *limits);
+  return {[=, limits = limits] {
+            std::string bytes = frames;
+            std::span<char> rest(bytes);
+            while (!rest.empty()) taken += in->next(rest).data.size();
+          },
+          100};
+}
+
+path ws_encode() {
+  return {[out = std::make_shared<std::string>(), text = std::string(128, 'x')] {
+            out->clear();
+            for (int i = 0; i < 100; ++i) hw::proto::append_text(*out, text);
+            taken += out->size();
+          },
+          100};
+}
+
+constexpr std::string_view browser_request =
+    "GET /live?channel=chat&channel=news&since=k3Jx81mQ.1042%2Ck3Jx81mR.17 HTTP/1.1\r\nHost: app.example:8443\r\n"
+    "Connection: keep-alive\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0 Safari/537.36\r\n"
+    "Accept: text/event-stream\r\nOrigin: https://app.example\r\nSec-Fetch-Site: same-origin\r\nSec-Fetch-Mode: cors\r\nSec-Fetch-Dest: empty\r\n"
+    "Referer: https://app.example/room/7\r\nAccept-Encoding: gzip, deflate, br\r\nAccept-Language: en-GB,en;q=0.9,de;q=0.8\r\n"
+    "Cookie: session=0123456789abcdef0123456789abcdef; theme=dark\r\n\r\n";
+
+path http_head() {
+  auto parser = std::make_shared<hw::proto::http1::head_parser>();
+  auto head = std::make_shared<hw::proto::http1::head>();
+  return {[=] {
+    parser->reset();
+    if (parser->parse(browser_request, *head) != hw::proto::http1::progress::done) std::abort();
+    taken += head->headers.size();
+  }};
+}
+
+path json_validate() {
+  std::string text = "{\"items\":[";
+  for (int i = 0; i < 12; ++i) text += (i ? "," : "") + std::string("{\"id\":1042,\"name\":\"caf\u00e9 au lait\",\"price\":-3.25e1,\"tags\":[true,false,null],\"note\":\"a \\\"quoted\\\" word\"}");
+  text += "]}";
+  return {[text] {
+    if (hw::proto::json::validate(text)) std::abort();
+    ++taken;
+  }};
+}
+
+path command() {
+  std::string text = R"({"id":17,"publish":{"channel":"chat","type":"note","key":"a1b2c3d4","data":{"text":"hello, world","at":[1,2,3]}}})";
+  return {[text] {
+    auto c = hw::proto::read_command(text);
+    if (!c) std::abort();
+    taken += c->data.size();
+  }};
+}
+
+path storage_append() {
+  auto store = std::make_shared<hw::memory_storage>();
+  auto d = std::make_shared<hw::draft>();
+  d->at = 1'767'225'600'000;
+  d->data = hw::payload::text(std::string(128, 'x'));
+  for (int i = 0; i < 2000; ++i) store->append("chat", *d);
+  return {[=] { taken += store->append("chat", *d).offset; }};
+}
+
+/// A client's end that takes everything and keeps nothing, unless it is told to look or to stand still.
+class sink final : public hw::detail::connection {
+ public:
+  using connection::connection;
+  using connection::receive;
+  void say(std::string bytes) { receive(bytes); }
+  bool keeps = false, stands_still = false;
+  std::string kept;
+
+ protected:
+  std::size_t write(std::span<const std::span<const char>> pieces) override {
+    if (stands_still) return 0;
+    std::size_t n = 0;
+    for (auto& p : pieces) {
+      n += p.size();
+      if (keeps) kept.append(p.data(), p.size());
+    }
+    taken += n;
+    return n;
+  }
+  void watch(bool, bool) override {}
+  void shut_write() override {}
+  void shut() override {}
+  std::string peer() const override { return "203.0.113.7:4711"; }
+};
+
+struct house {
+  static constexpr const hw::transport::entry* linked[] = {
+      &hw::transport::entry_of<hw::transport::websocket>, &hw::transport::entry_of<hw::transport::sse>,
+      &hw::transport::entry_of<hw::transport::long_poll>, &hw::transport::entry_of<hw::transport::short_poll>};
+  house() : gate(loop, hw::detail::erase_storage(std::make_unique<hw::memory_storage>()), settings(), linked) {
+    auto everybody = std::make_shared<const hw::grant>(hw::grant{.follow = hw::channel_set::all(), .publish = hw::channel_set::all()});
+    gate.host.authorize = [everybody](const hw::request&, hw::authorize_reply reply) { reply(everybody); };
+    auto route = std::make_unique<hw::detail::frame_route>();
+    route->path = "/echo";
+    route->handlers.on_message = [](hw::frame_socket& s, std::string_view bytes, bool) { s.send_text(bytes); };
+    route->begin = [](const hw::transport::arrival& a, const std::vector<std::string>& known, std::size_t most) {
+      return hw::transport::websocket::begin_plain(a, known, most);
+    };
+    gate.frame_routes.push_back(std::move(route));
+  }
+  ~house() {
+    gate.messages.stop();
+    while (!gate.connections.empty()) gate.connections.back()->destroy();
+    clients.clear();
+  }
+  static hw::options settings() {
+    hw::options o;
+    o.stall_time = std::chrono::hours(1);
+    return o;
+  }
+  sink& open(const std::string& target, const std::string& more) {
+    clients.push_back(std::make_shared<sink>(gate));
+    clients.back()->start();
+    ask(*clients.back(), target, more);
+    return *clients.back();
+  }
+  void ask(sink& c, const std::string& target, const std::string& more = {}) {
+    c.say("GET " + target + " HTTP/1.1\r\nHost: h\r\n" + more + "\r\n");
+    loop.run();
+  }
+  sink& open_websocket(const std::string& target, const std::string& subprotocol = {}) {
+    return open(target, "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" +
+                            (subprotocol.empty() ? std::string() : "Sec-WebSocket-Protocol: " + subprotocol + "\r\n"));
+  }
+
+  hw::testing::manual_loop loop;
+  hw::detail::gateway gate;
+  std::vector<std::shared_ptr<sink>> clients;
+};
+
+/// One WebSocket frame of 20 bytes in, one out.
+path echo() {
+  auto h = std::make_shared<house>();
+  sink& c = h->open_websocket("/echo");
+  return {[h, &c, frame = masked(std::string(20, 'x'))] {
+    c.say(frame);
+    h->loop.run();
+  }};
+}
+
+/// `window` publishes of 128 bytes in one turn, to 1,000 subscribers.
+path fan_out(std::size_t window, bool one_stands_still, const std::string& how) {
+  auto h = std::make_shared<house>();
+  for (int i = 0; i < 1000; ++i) {
+    if (how == "sse") {
+      h->open("/live?channel=c", "Accept: text/event-stream\r\n");
+    } else {
+      h->open_websocket("/live?channel=c", how);
+    }
+  }
+  h->clients[500]->stands_still = one_stands_still;
+  return {[h, window] {
+            for (std::size_t i = 0; i < window; ++i) h->gate.messages.publish("c", hw::payload::text(std::string(128, 'x')));
+            h->loop.run();
+          },
+          window * 1000};
+}
+
+/// A publish by command from one client to another's own channel.
+path direct() {
+  auto h = std::make_shared<house>();
+  h->open_websocket("/live?channel=d1");
+  sink& from = h->open_websocket("/live?channel=d2");
+  return {[h, &from, frame = masked(R"({"publish":{"channel":"d1","data":")" + std::string(62, 'x') + "\"}}")] {
+    from.say(frame);
+    h->loop.run();
+  }};
+}
+
+std::string etag_of(const std::string& answer) {
+  auto at = answer.find("ETag: ") + 6;
+  return answer.substr(at, answer.find("\r\n", at) - at);
+}
+
+/// A short poll with nothing new.
+path short_poll() {
+  auto h = std::make_shared<house>();
+  auto c = std::make_shared<sink>(h->gate);
+  c->start();
+  c->keeps = true;
+  h->ask(*c, "/live?channel=c");
+  c->keeps = false;
+  h->clients.push_back(c);
+  std::string request = "GET /live?channel=c HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nUser-Agent: load\r\nAccept: */*\r\nIf-None-Match: " + etag_of(c->kept) + "\r\n\r\n";
+  return {[h, c, request] {
+    c->say(request);
+    h->loop.run();
+  }};
+}
+
+/// A message to 100 polls that wait, and their next requests.
+path long_poll() {
+  auto h = std::make_shared<house>();
+  auto requests = std::make_shared<std::string>();
+  for (int i = 0; i < 100; ++i) {
+    auto c = std::make_shared<sink>(h->gate);
+    c->start();
+    h->clients.push_back(c);
+    h->ask(*c, "/live?channel=c");
+  }
+  auto round = [h] {
+    sink& first = *h->clients.front();
+    first.keeps = true;
+    first.kept.clear();
+    h->gate.messages.publish("c", hw::payload::text(std::string(128, 'x')));
+    h->loop.run();
+    std::string request = "GET /live?channel=c&wait=55 HTTP/1.1\r\nHost: h\r\nIf-None-Match: " + etag_of(first.kept) + "\r\n\r\n";
+    for (auto& c : h->clients) c->say(request);
+    h->loop.run();
+  };
+  h->clients.front()->keeps = true;
+  h->ask(*h->clients.front(), "/live?channel=c");
+  std::string request = "GET /live?channel=c&wait=55 HTTP/1.1\r\nHost: h\r\nIf-None-Match: " + etag_of(h->clients.front()->kept) + "\r\n\r\n";
+  for (auto& c : h->clients) c->say(request);
+  h->loop.run();
+  return {round, 100};
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  struct mode {
+    std::function<path()> make;
+    std::size_t times;
+  };
+  const std::map<std::string_view, mode> modes = {
+      {"ws_receive_64", {[] { return ws_receive(64); }, 50}},
+      {"ws_receive_1k", {[] { return ws_receive(1024); }, 20}},
+      {"ws_encode", {ws_encode, 50}},
+      {"http_head", {http_head, 1000}},
+      {"json_validate", {json_validate, 200}},
+      {"command", {command, 1000}},
+      {"storage_append", {storage_append, 5000}},
+      {"echo", {echo, 5000}},
+      {"fan_out_1", {[] { return fan_out(1, false, "hailwire.v1.raw"); }, 50}},
+      {"fan_out_16", {[] { return fan_out(16, false, "hailwire.v1.raw"); }, 20}},
+      {"fan_out_16_stalled", {[] { return fan_out(16, true, "hailwire.v1.raw"); }, 20}},
+      {"fan_out_16_envelope", {[] { return fan_out(16, false, ""); }, 20}},
+      {"fan_out_sse", {[] { return fan_out(1, false, "sse"); }, 50}},
+      {"direct", {direct, 3000}},
+      {"short_poll", {short_poll, 3000}},
+      {"long_poll", {long_poll, 30}},
+  };
+  auto chosen = argc == 2 ? modes.find(argv[1]) : modes.end();
+  if (chosen == modes.end()) {
+    std::fputs("usage: paths MODE, where MODE is one of\n", stderr);
+    for (auto& [name, m] : modes) std::fprintf(stderr, "  %s\n", std::string(name).c_str());
+    return 2;
+  }
+  path p = chosen->second.make();
+  for (int i = 0; i < 3; ++i) p.work();  // caches, and memory that is asked for once
+  measured(&p.work, chosen->second.times);
+  std::printf("%zu\n", chosen->second.times * p.operations);
+  return taken ? 0 : 1;
+}
