@@ -40,6 +40,8 @@
 #include "hailwire/detail/keyed_hash.hpp"
 #include "hailwire/error.hpp"
 
+static_assert(SQLITE_VERSION_NUMBER >= 3037000, "hailwire: storage/sqlite.hpp needs SQLite 3.37 or newer");
+
 namespace hailwire {
 
 /// What an acknowledged message survives.
