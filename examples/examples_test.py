@@ -13,8 +13,10 @@ import pathlib
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
+import tempfile
 import unittest
 
 here = pathlib.Path(__file__).resolve().parent
@@ -67,7 +69,7 @@ class Program:
     def __init__(self, name, *arguments):
         self.process = subprocess.Popen([binaries / name, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
-        found = re.fullmatch(r"listening on http://(127\.0\.0\.1|\[::1\]):(\d+)/\n", line)
+        found = re.fullmatch(r"listening on https?://(127\.0\.0\.1|\[::1\]):(\d+)/\n", line)
         if not found:
             self.process.kill()
             self.process.wait()
@@ -218,7 +220,8 @@ class Chat(Case):
 
     def test_says_how_it_is_used_when_it_does_not_understand(self):
         for wrong in [["--bogus", "1"], ["--port"], ["--port", "65536"], ["--port", "x"], ["--port", ""], ["--history", "0"],
-                      ["--history", "-1"], ["--path", "live"], ["--path", '/"'], ["--path", "/"], ["--storage", "tape"], ["extra"]]:
+                      ["--history", "-1"], ["--path", "live"], ["--path", '/"'], ["--path", "/"], ["--storage", "tape"],
+                      ["--tls-cert", "chain.pem"], ["--tls-key", "key.pem"], ["extra"]]:
             with self.subTest(wrong):
                 done = subprocess.run([binaries / "chat", *wrong], capture_output=True, text=True, timeout=PATIENCE)
                 self.assertEqual((done.returncode, done.stdout), (2, ""))
@@ -229,6 +232,30 @@ class Chat(Case):
         done = subprocess.run([binaries / "chat", "--port", str(chat.port)], capture_output=True, text=True, timeout=PATIENCE)
         self.assertEqual((done.returncode, done.stdout), (1, ""))
         self.assertIn(str(chat.port), done.stderr)
+
+    def test_speaks_tls_when_it_is_given_a_certificate(self):
+        with tempfile.TemporaryDirectory() as folder:
+            cert, key = folder + "/cert.pem", folder + "/key.pem"
+            try:
+                subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+                                "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", cert],
+                               check=True, capture_output=True)
+            except FileNotFoundError:
+                self.skipTest("no openssl to make a certificate with")
+            arguments = ["--port", "0", "--tls-cert", cert, "--tls-key", key]
+            if os.environ.get("CHAT_WITHOUT_TLS"):
+                self.skipTest("built without OpenSSL")
+            chat = self.start("chat", *arguments)
+            trusting = ssl.create_default_context(cafile=cert)
+            connection = http.client.HTTPSConnection(chat.host, chat.port, timeout=PATIENCE, context=trusting)
+            connection.request("GET", "/config.json")
+            self.assertEqual(json.loads(connection.getresponse().read())["path"], "/live")
+            connection.request("GET", "/live?channel=lobby&since=earliest")
+            self.assertEqual(json.loads(connection.getresponse().read())["messages"], [])
+            connection.close()
+            missing = subprocess.run([binaries / "chat", *arguments[:3], folder + "/none.pem", *arguments[4:]], capture_output=True, text=True)
+            self.assertEqual((missing.returncode, missing.stdout), (1, ""))
+            self.assertIn("none.pem", missing.stderr)
 
     def test_ends_cleanly_on_either_signal_with_clients_connected(self):
         for how in [signal.SIGINT, signal.SIGTERM]:
