@@ -154,7 +154,7 @@ using authorize_reply = reply_to<decision>;
 
 /// How a session ended.
 struct close_reason {
-  errc code = errc::internal;          ///< what the server thinks of it; meaningless when `by_peer`
+  errc code = errc::internal;          ///< what the server thinks of it; meaningless when `by_peer` and for close code 1000
   std::uint16_t close_code = 1006;     ///< as WebSocket has them (RFC 6455, section 7.4.1): 1006, it just went away
   std::string text;
   bool by_peer = false;                ///< the client ended it, or its connection broke

@@ -154,8 +154,8 @@ class hub final : public detail::log_source {
     return k.slot < slots_.size() && slots_[k.slot].generation == k.generation ? slots_[k.slot].live.get() : nullptr;
   }
 
-  /// Has the session follow a channel. The handler may be called before this returns, and is never called once the session
-  /// is closed or has unfollowed. After it, `subscription::pending` has what comes.
+  /// Has the session follow a channel. The handler may be called before this returns, with `forbidden` when the
+  /// channel was unfollowed first, and is never called once the session is closed. After it, `subscription::pending` has what comes.
   void follow(session& s, std::string_view channel, const start& from, bool named, follow_handler done);
   bool unfollow(session& s, std::string_view channel);
   detail::subscription* find(session& s, std::string_view channel) const noexcept;

@@ -83,8 +83,8 @@ class client_link : public outlet {
   virtual bool notice(std::string_view name, std::string_view json) = 0;
   /// Ends the session.
   virtual void end(errc why, std::uint16_t close_code, std::string_view reason) = 0;
-  /// Whether the session outlives one answer.
-  virtual bool streams() const noexcept = 0;
+  /// Whether the session outlives one answer and its client can be told what it follows.
+  virtual bool adjustable() const noexcept = 0;
 };
 
 /// Names a session while it lives and never again: a slot of the hub's table and how often that slot was used.
@@ -152,6 +152,11 @@ class session {
     std::unique_ptr<detail::subscription> at;
     bool named;  // by the client's URL: has an element in its cursor
   };
+  // A named channel that the host took away: its element stays in the cursor as it was.
+  struct gone {
+    std::size_t place;  // in the cursor
+    std::string element;
+  };
 
   session(hub& h, detail::client_link& link, std::shared_ptr<const grant> g) : hub_(&h), link_(&link), grant_(std::move(g)) {}
 
@@ -161,6 +166,7 @@ class session {
   const proto::encoding* encoding_ = nullptr;
   std::string_view transport_;
   std::vector<followed> follows_;
+  std::unique_ptr<std::vector<gone>> gone_;  // by place
   std::unique_ptr<any_box> data_;
   std::string device_;
   detail::session_key key_;

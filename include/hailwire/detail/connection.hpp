@@ -49,7 +49,7 @@ class connection : public client_link, public timer, public frame_socket, public
   void start() {
     last_read_ = last_write_ = since_ = gate_->now();
     schedule();
-    watch(true, false);
+    update_watch();
   }
   /// Received bytes; may be changed in place.
   void receive(std::span<char> bytes);
@@ -60,16 +60,20 @@ class connection : public client_link, public timer, public frame_socket, public
     if (phase_ == phase::dead) return;
     blocked_ = false;
     pump(nullptr);
+    schedule();
     update_watch();
   }
   /// Reading or writing failed for good.
   void failed(std::error_code) { die(true); }
   void expire(std::int64_t now) override;
 
-  /// Ends it in order, as a server that stops does.
+  /// Ends it in order, because the server stops: a stream with a close, a request that waits with an answer. From now on its
+  /// last bytes have `options::close_time`.
   void shut_down() {
     if (phase_ == phase::stream) return end(errc::draining, 1001, "server stopped");
-    die(false);
+    if (phase_ == phase::dead) return;
+    schedule();
+    ask_settle();
   }
   /// Ends it now: the session's `on_close` runs before this returns. For the server's own end, outside any flush.
   void destroy() {
@@ -88,11 +92,7 @@ class connection : public client_link, public timer, public frame_socket, public
 
   void wake(subscription* live) override {
     wake_asked_ = wake_asked_ && live;
-    if (phase_ == phase::held) {
-      answer_poll(false);
-    } else {
-      pump(live);
-    }
+    if (phase_ != phase::held || !answer_poll(false)) pump(live);
   }
   void settle() override;
   void lost(subscription& s, const gap& g) override;
@@ -105,7 +105,7 @@ class connection : public client_link, public timer, public frame_socket, public
   void unreadable(subscription&, std::error_code) override { end(errc::internal, 1011, "the channel's storage failed"); }
   bool notice(std::string_view name, std::string_view json) override;
   void end(errc why, std::uint16_t code, std::string_view reason) override;
-  bool streams() const noexcept override { return phase_ == phase::stream; }
+  bool adjustable() const noexcept override { return phase_ == phase::stream && stream_->speaks(); }
 
   // ---- frame_socket ----------------------------------------------------------------------------------------------
 
@@ -149,6 +149,7 @@ class connection : public client_link, public timer, public frame_socket, public
     std::string extra;  // header lines of every answer to this request
 
     const transport::entry* serving = nullptr;
+    bool own_page = true, listed_page = false;  // the page that asks: this host's or nobody's; or one of a listed origin
     std::vector<std::string> channels;
     cursor from;
     std::string device;
@@ -169,11 +170,17 @@ class connection : public client_link, public timer, public frame_socket, public
   // Reading
   void feed(std::span<char> in);
   bool may_read() const noexcept { return !command_under_way_ && unsent() < gate_->settings.max_unsent && !(blocked_ && unsent()); }
+  void publish_raw(std::string_view bytes, bool binary);
   void command(std::string_view text);
+  void command_over() {
+    command_under_way_ = false;
+    if (!feeding_) ask_settle();  // to read on
+  }
   void answer_command(std::string_view id, const result<std::string>& r);
   void process();
   void begin_request();
   void read_body();
+  void leave();
 
   // Requests, in requests.hpp
   void dispatch();
@@ -189,7 +196,9 @@ class connection : public client_link, public timer, public frame_socket, public
   void post();
   void begin_post(std::shared_ptr<const grant> g);
   void next_command();
-  bool allowed_origin(bool& foreign);
+  void look_at_origin();
+  std::string_view allow() const noexcept;
+  bool read_channels();
 
   // Answers
   void respond(int status, std::string_view type, std::string_view body, std::string_view extra = {});
@@ -200,7 +209,10 @@ class connection : public client_link, public timer, public frame_socket, public
   void finish_exchange();
 
   // Writing
+  struct batch;
   void pump(subscription* live);
+  void gather(batch& b, subscription* live);
+  void taken(const batch& b, std::size_t n);
   std::size_t unsent() const noexcept { return out_.size() - sent_; }
   void ask_wake() {
     if (!std::exchange(wake_asked_, true)) gate_->messages.request_wake(*this);
@@ -213,9 +225,8 @@ class connection : public client_link, public timer, public frame_socket, public
 
   // State
   void schedule();
-  void update_watch() {
-    if (phase_ != phase::dead) watch(wants_input(), blocked_);
-  }
+  std::int64_t next_beat() const noexcept;
+  void update_watch();
   bool wants_input() const noexcept;
   std::string position_text(std::span<const std::uint64_t> reached = {}) const;
   void enter(phase p) {
@@ -223,7 +234,7 @@ class connection : public client_link, public timer, public frame_socket, public
     since_ = gate_->now();
     schedule();
   }
-  void die(bool by_peer);
+  void die(bool by_peer, errc why = errc::internal);
   void end_session();
   exchange& ex() {
     if (!ex_) ex_ = std::make_unique<exchange>(gate_->settings);
@@ -244,7 +255,7 @@ class connection : public client_link, public timer, public frame_socket, public
   std::uint32_t place_;       // in gateway::connections
   phase phase_ = phase::head;
   bool blocked_ = false, peer_ended_ = false, wake_asked_ = false, settle_asked_ = false, command_under_way_ = false,
-       keep_ = true, processing_ = false, opened_ = false, answered_ = false, served_ = false;
+       keep_ = true, processing_ = false, opened_ = false, answered_ = false, served_ = false, reading_ = false, feeding_ = false;
 };
 
 // ---- reading ---------------------------------------------------------------------------------------------------------
@@ -253,6 +264,7 @@ class connection : public client_link, public timer, public frame_socket, public
 inline constexpr std::size_t pipelined_limit = 16 * 1024;
 
 inline bool connection::wants_input() const noexcept {
+  if (peer_ended_) return false;
   switch (phase_) {
     case phase::head:
     case phase::body: return unsent() < gate_->settings.max_unsent;
@@ -264,6 +276,14 @@ inline bool connection::wants_input() const noexcept {
     case phase::dead: break;
   }
   return false;
+}
+
+inline void connection::update_watch() {
+  if (phase_ == phase::dead) return;
+  bool reads = wants_input();
+  if (reads && !reading_) last_read_ = gate_->now();  // silence counts from here: nobody listened before
+  reading_ = reads;
+  watch(reads, blocked_);
 }
 
 inline void connection::receive(std::span<char> bytes) {
@@ -293,23 +313,28 @@ inline void connection::receive(std::span<char> bytes) {
 
 inline void connection::ended() {
   peer_ended_ = true;
+  keep_ = false;
   switch (phase_) {
     case phase::body:
     case phase::stream:
-    case phase::held:
     case phase::lingering: return die(true);
+    case phase::head:
     case phase::closing:
       if (unsent() == 0) return die(true);
+      if (phase_ == phase::head) enter(phase::closing);
       break;
-    case phase::head:
-      if (unsent() == 0) return die(true);
-      keep_ = false;
-      enter(phase::closing);
+    // A client that closes its half first still gets its answer; nobody can tell it from one that has gone, so what may
+    // wait is answered at once.
+    case phase::held:
+      reason_ = std::make_unique<close_reason>(close_reason{errc::internal, 1006, {}, true});
+      answer_poll(true);
       break;
-    case phase::asked: keep_ = false; break;  // a client that closes its half first still gets its answer
+    case phase::asked:
+      if (!answered_ && ex_ && ex_->live) return die(true);
+      break;
     case phase::dead: return;
   }
-  watch(false, blocked_);
+  update_watch();
 }
 
 inline void connection::feed(std::span<char> in) {
@@ -318,6 +343,7 @@ inline void connection::feed(std::span<char> in) {
     return;
   }
   using kind = transport::inbound::kind;
+  feeding_ = true;
   while (!in.empty() && (phase_ == phase::stream || phase_ == phase::closing)) {
     if (phase_ == phase::stream && !may_read()) {
       if (!command_under_way_ && !blocked_) pump(nullptr);
@@ -337,19 +363,8 @@ inline void connection::feed(std::span<char> in) {
             if (route_->handlers.on_message) route_->handlers.on_message(*this, event.data, event.what == kind::binary);
           });
           if (!fine) end(errc::internal, 1011, "internal error");
-        } else if (session_ && !session_->follows_.empty()) {
-          std::string bytes(event.data);
-          payload p = event.what == kind::binary ? payload::binary(std::move(bytes)) : payload::text(std::move(bytes));
-          command_under_way_ = true;
-          gate_->publish(*session_, session_->follows_[0].at->in().log().name(), std::move(p), {}, true,
-                         [this, g = gate_, key = session_->key()](result<position> r) {
-                           if (!g->messages.find(key)) return;
-                           command_under_way_ = false;
-                           if (!held_.empty()) ask_settle();
-                           if (r) return;
-                           errc code = r.error().code;
-                           end(code, code == errc::too_large || code == errc::rate_limited ? close_code(code) : std::uint16_t{1008}, r.error().text());
-                         });
+        } else {
+          publish_raw(event.data, event.what == kind::binary);
         }
         break;
       case kind::closed:
@@ -358,10 +373,29 @@ inline void connection::feed(std::span<char> in) {
         end(errc::internal, event.code, {});
         ask_settle();
         break;
-      case kind::failed: end(errc::bad_request, event.code, event.data); break;
+      case kind::failed:
+        end(errc::bad_request, event.code, event.data);
+        ask_settle();
+        break;
     }
   }
+  feeding_ = false;
   if (unsent()) ask_wake();
+}
+
+// A raw client's frame, for the one channel that it follows.
+inline void connection::publish_raw(std::string_view bytes, bool binary) {
+  if (session_->follows_.empty()) return end(errc::forbidden, 4403, "the channel is not followed any more");
+  payload p = binary ? payload::binary(std::string(bytes)) : payload::text(std::string(bytes));
+  command_under_way_ = true;
+  gate_->publish(*session_, session_->follows_[0].at->in().log().name(), std::move(p), {}, true, [this, g = gate_, key = session_->key()](result<position> r) {
+    if (!g->messages.find(key)) return;
+    command_over();
+    if (r) return;
+    errc code = r.error().code;
+    bool own = code == errc::too_large || code == errc::rate_limited || code == errc::overloaded || code == errc::internal;
+    end(code, own ? close_code(code) : std::uint16_t{1008}, r.error().text());
+  });
 }
 
 inline void connection::command(std::string_view text) {
@@ -370,9 +404,8 @@ inline void connection::command(std::string_view text) {
   command_under_way_ = true;
   gate_->run(*session_, *c, [this, g = gate_, key = session_->key(), id = std::string(c->id)](result<std::string> r) {
     if (!g->messages.find(key)) return;
-    command_under_way_ = false;
+    command_over();
     answer_command(id, r);
-    if (!held_.empty()) ask_settle();
   });
 }
 
@@ -393,113 +426,136 @@ inline void connection::answer_command(std::string_view id, const result<std::st
 /// How many gathered writes one wake may take before others have their turn.
 inline constexpr int rounds_per_wake = 8;
 
-inline void connection::pump(subscription* live) {
-  if (phase_ == phase::dead || phase_ == phase::lingering || phase_ == phase::held) return;
-  if (blocked_) {
-    if (live && phase_ == phase::stream) live->advance(0);  // it falls behind
-    return;
-  }
+/// What one gathered write is made of: at most so many pieces that three more fit a channel with its cursor.
+struct connection::batch {
   struct piece {
     subscription* owner;  // null: the connection's own bytes
     bool tag;             // the connection's own, in the middle of the owner's
   };
-  for (int round = 0;; ++round) {
-    if (round == rounds_per_wake) return ask_wake();
-    std::array<std::span<const char>, 34> bytes;
-    std::array<piece, 34> what;
-    std::size_t n = 2;  // 0: the rest of a half-sent frame; 1: own bytes, looked at last because pulling may add to them
-    std::string tags;
-    what[0] = {nullptr, false};
-    if (half_) {
-      bytes[0] = half_->pending().first(half_->half_sent());
-      what[0] = {half_, false};
-    } else if (phase_ == phase::stream && session_ && opened_) {
-      // Room for a cursor before each channel's last message, so that the spans stay where they point.
-      std::size_t channels = session_->follows_.size();
-      std::vector<std::uint64_t> reached;  // where this batch takes each channel, for the cursors within it
-      if (stream_->tags()) {
-        tags.reserve(channels * (channels * 50 + 8)), reached.resize(channels);
-        // A gap found while pulling goes out before the whole batch, so every cursor in it stands behind the gap.
-        for (auto& f : session_->follows_)
-          if (!live || f.at.get() == live) f.at->pending();
-      }
-      for (std::size_t k = 0; k < channels; ++k) {
-        subscription& s = *session_->follows_[k].at;
-        if ((live && &s != live) || n + 3 > bytes.size()) continue;
-        auto pending = s.pending();
-        if (pending.empty()) continue;
-        std::size_t before_last = pending.size();
-        if (stream_->tags()) {
-          auto chunk = s.holding();
-          auto end = static_cast<std::size_t>(pending.data() - chunk->bytes.data()) + pending.size();
-          auto last = pending.size() - (end - chunk->frame_begin(end - 1));
-          std::string tag;
-          reached[k] = chunk->last();
-          if (last < pending.size()) stream_->tag(tag, position_text(reached));
-          if (!tag.empty() && tags.size() + tag.size() <= tags.capacity()) {
-            before_last = last;
-            if (last) bytes[n] = pending.first(last), what[n++] = {&s, false};
-            std::size_t at = tags.size();
-            tags += tag;
-            bytes[n] = std::span<const char>(tags).subspan(at), what[n++] = {&s, true};
-            bytes[n] = pending.subspan(last), what[n++] = {&s, false};
-            continue;
-          }
-        }
-        bytes[n] = pending.first(before_last), what[n++] = {&s, false};
-      }
-    }
-    bytes[1] = std::span<const char>(out_).subspan(sent_);
-    what[1] = {nullptr, false};
-    std::size_t total = 0;
-    for (std::size_t i = 0; i < n; ++i) total += bytes[i].size();
-    if (total == 0) return;
+  std::array<std::span<const char>, 34> bytes;
+  std::array<piece, 34> what;
+  std::size_t n = 0;
+  std::string tags;
 
-    std::size_t taken = write(std::span(bytes).first(n));
-    if (taken) last_write_ = gate_->now();
-    std::size_t left = taken;
-    bool cut = taken < total;
-    std::string rest;  // of a batch cut behind its tag: it goes out before anything else
-    for (std::size_t i = 0; i < n;) {
-      subscription* owner = what[i].owner;
+  void add(subscription* owner, bool tag, std::span<const char> b) {
+    bytes[n] = b;
+    what[n++] = {owner, tag};
+  }
+};
+
+inline void connection::gather(batch& b, subscription* live) {
+  if (half_) {
+    b.add(half_, false, half_->pending().first(half_->half_sent()));
+    return b.add(nullptr, false, std::span<const char>(out_).subspan(sent_));
+  }
+  struct pulled {
+    std::size_t index;
+    std::span<const char> bytes;
+  };
+  std::array<pulled, 32> all;
+  std::size_t n = 0;
+  bool tags = phase_ == phase::stream && stream_->tags();
+  // All are pulled first. What comes to light by that (a gap, a storage that fails) is told in own bytes, which go out
+  // before the batch; so cursors in the batch stand behind it, and behind a stream's end comes nothing.
+  if (phase_ == phase::stream && session_ && opened_) {
+    for (std::size_t k = 0; k < session_->follows_.size() && n < (tags ? 10 : all.size()); ++k) {
+      subscription& s = *session_->follows_[k].at;
+      if (live && &s != live) continue;
+      if (auto pending = s.pending(); !pending.empty()) all[n++] = {k, pending};
+    }
+    if (phase_ != phase::stream) n = 0;
+  }
+  b.add(nullptr, false, std::span<const char>(out_).subspan(sent_));
+  if (n == 0) return;
+
+  std::vector<std::uint64_t> reached;  // where the batch takes each channel
+  if (tags) {
+    std::size_t channels = session_->follows_.size();
+    reached.resize(channels);
+    b.tags.reserve(n * (channels * 50 + 8));  // 50: an epoch, a point, an offset, a comma. The pieces stay where they point
+  }
+  for (auto& [k, bytes] : std::span(all).first(n)) {
+    subscription& s = *session_->follows_[k].at;
+    std::size_t last = 0;
+    if (tags) {
+      auto chunk = s.holding();
+      auto begin = static_cast<std::size_t>(bytes.data() - chunk->bytes.data());
+      last = chunk->frame_begin(begin + bytes.size() - 1) - begin;
+      reached[k] = chunk->last();
+      std::size_t at = b.tags.size();
+      stream_->tag(b.tags, position_text(reached));
+      if (last) b.add(&s, false, bytes.first(last));
+      b.add(&s, true, std::span<const char>(b.tags).subspan(at));
+    }
+    b.add(&s, false, bytes.subspan(last));
+  }
+}
+
+// `left` bytes of the batch have gone out.
+inline void connection::taken(const batch& b, std::size_t left) {
+  std::string rest;  // of a channel's part that was cut behind its cursor: it goes out before anything else
+  for (std::size_t i = 0; i < b.n;) {
+    subscription* owner = b.what[i].owner;
+    std::size_t shared = 0;
+    bool tagged = false;
+    for (; i < b.n && b.what[i].owner == owner; ++i) {
+      std::size_t k = std::min(left, b.bytes[i].size());
+      left -= k;
       if (!owner) {
-        std::size_t k = std::min(left, bytes[i].size());
-        sent_ += k, left -= k, ++i;
+        sent_ += k;
         continue;
       }
-      std::size_t shared = 0;
-      bool tagged = false;
-      for (; i < n && what[i].owner == owner; ++i) {
-        std::size_t k = std::min(left, bytes[i].size());
-        left -= k;
-        tagged = tagged || (what[i].tag && k);
-        if (tagged && k < bytes[i].size()) rest.append(bytes[i].data() + k, bytes[i].size() - k);
-        if (!what[i].tag) shared += tagged ? bytes[i].size() : k;
-      }
-      owner->advance(shared);
-      if (half_ == owner) half_ = nullptr;
-      if (owner->half_sent()) half_ = owner;
+      tagged = tagged || (b.what[i].tag && k);
+      if (tagged && k < b.bytes[i].size()) rest.append(b.bytes[i].data() + k, b.bytes[i].size() - k);
+      if (!b.what[i].tag) shared += tagged ? b.bytes[i].size() : k;
     }
-    if (!unsent()) {
-      out_.clear();
-      sent_ = 0;
-      if (out_.capacity() > spare_limit) std::string().swap(out_);
-      out_ += rest;
-      if (bytes[1].size()) flushed();
-    }
-    if (cut) {
-      if (phase_ == phase::dead) return;
+    if (!owner) continue;
+    owner->advance(shared);
+    if (half_ == owner) half_ = nullptr;
+    if (owner->half_sent()) half_ = owner;
+  }
+  if (unsent() || out_.empty()) {
+    out_ += rest;
+    return;
+  }
+  sent_ = 0;
+  rest.swap(out_);
+  std::string().swap(rest);
+  if (out_.empty()) flushed();
+}
+
+inline void connection::pump(subscription* live) {
+  if (phase_ == phase::dead || phase_ == phase::lingering) return;
+  if (blocked_) {
+    if (live && phase_ == phase::stream) live->advance(0);  // it falls behind
+    return;
+  }
+  for (int round = 0; round < rounds_per_wake; ++round) {
+    batch b;
+    gather(b, live);
+    std::size_t total = 0;
+    for (auto& piece : std::span(b.bytes).first(b.n)) total += piece.size();
+    if (total == 0) return;
+    std::size_t n = write(std::span(b.bytes).first(b.n));
+    last_write_ = gate_->now();  // also when nothing was taken: a peer's time to take something begins
+    taken(b, n);
+    if (phase_ == phase::dead) return;
+    if (n < total) {
       blocked_ = true;
       schedule();
-      update_watch();
-      return;
+      return update_watch();
     }
     if (live) return;
   }
+  ask_wake();
 }
 
 inline void connection::flushed() {
   if (phase_ == phase::closing || !held_.empty() || (phase_ == phase::head && ex_)) ask_settle();
+  if (phase_ == phase::head) {
+    since_ = gate_->now();  // waiting for a request begins when the last answer is out
+    schedule();
+  }
   update_watch();
 }
 
@@ -556,65 +612,86 @@ inline void connection::lost(subscription& s, const gap& g) {
 inline std::string connection::position_text(std::span<const std::uint64_t> reached) const {
   std::string out;
   if (!session_) return out;
+  std::size_t place = 0;
+  auto next = [&] {
+    if (place++) out += ',';
+  };
+  // A channel that the host took away keeps its place: the client's URL still names it.
+  auto gone = session_->gone_ ? std::span<const session::gone>(*session_->gone_) : std::span<const session::gone>();
+  auto pass_gone = [&] {
+    for (; !gone.empty() && gone.front().place == place; gone = gone.subspan(1)) next(), out += gone.front().element;
+  };
   for (std::size_t i = 0; i < session_->follows_.size(); ++i) {
     const auto& f = session_->follows_[i];
     if (!f.named) continue;
-    if (!out.empty()) out += ',';
+    pass_gone();
+    next();
     // Own bytes go out behind a frame that is half sent, so it counts.
     append_position(out, f.at->in().log().epoch(), i < reached.size() && reached[i] ? reached[i] : f.at->offset_when_whole());
   }
+  pass_gone();
   return out;
 }
 
 // ---- time ------------------------------------------------------------------------------------------------------------
 
+inline std::int64_t milliseconds_of(std::chrono::milliseconds d) noexcept { return d.count(); }
+
 inline void connection::schedule() {
-  using std::chrono::milliseconds;
-  auto ms = [](auto d) { return std::chrono::duration_cast<milliseconds>(d).count(); };
   const options& o = gate_->settings;
   std::int64_t due = INT64_MAX;
   switch (phase_) {
-    case phase::head: due = since_ + ms(served_ && (!ex_ || ex_->in.empty()) ? o.idle_time : o.head_time); break;
-    case phase::body: due = since_ + ms(o.body_time); break;
-    case phase::held: due = ex_->until; break;
-    case phase::stream:
-      due = stream_->expects_life() ? std::max(last_read_, asked_life_) + ms(o.heartbeat) : last_write_ + ms(o.heartbeat);
+    case phase::head:
+      if (!unsent() || gate_->stopping) due = since_ + milliseconds_of(served_ && (!ex_ || ex_->in.empty()) ? o.idle_time : o.head_time);
       break;
-    case phase::closing:
-    case phase::lingering: due = since_ + ms(o.close_time); break;
+    case phase::body: due = since_ + milliseconds_of(o.body_time); break;
     case phase::asked: break;
-    case phase::dead: return gate_->messages.wheel().disarm(*this);
+    case phase::held:
+      if (!ex_->at_once) due = ex_->until;
+      break;
+    case phase::stream: due = blocked_ ? INT64_MAX : next_beat(); break;
+    case phase::closing:
+      // An answer may take as long as its peer takes some of it; a stream that was ended has nothing left to give.
+      if (stream_ || !unsent() || gate_->stopping) due = since_ + milliseconds_of(o.close_time);
+      break;
+    case phase::lingering: due = since_ + milliseconds_of(o.close_time); break;
+    case phase::dead: break;
   }
-  if (blocked_ && phase_ != phase::closing) due = phase_ == phase::stream ? last_write_ + ms(o.stall_time) : std::min(due, last_write_ + ms(o.stall_time));
-  if (due == INT64_MAX) return gate_->messages.wheel().disarm(*this);
+  if (blocked_) due = std::min(due, last_write_ + milliseconds_of(o.stall_time));
+  if (due == INT64_MAX || phase_ == phase::dead) return gate_->messages.wheel().disarm(*this);
   gate_->messages.arm(*this, due);
+}
+
+// When a stream is next looked at: to show life where nothing was written for a heartbeat, and, where the peer owes a sign
+// of life, to ask for one after a heartbeat without and to end after two.
+inline std::int64_t connection::next_beat() const noexcept {
+  std::int64_t beat = milliseconds_of(gate_->settings.heartbeat);
+  if (!stream_->expects_life()) return last_write_ + beat;
+  std::int64_t asked = std::max(last_read_, asked_life_) + beat, over = last_read_ + 2 * beat;
+  return std::min({last_write_ + beat, asked, reading_ ? over : asked});
 }
 
 inline void connection::expire(std::int64_t now) {
   auto self = shared_from_this();
-  using std::chrono::milliseconds;
-  const options& o = gate_->settings;
-  std::int64_t beat = std::chrono::duration_cast<milliseconds>(o.heartbeat).count();
-  if (blocked_ && now - last_write_ >= std::chrono::duration_cast<milliseconds>(o.stall_time).count()) return die(false);
+  if (blocked_ && now >= last_write_ + milliseconds_of(gate_->settings.stall_time)) return die(false, errc::timeout);
   switch (phase_) {
     case phase::head:
-      if (!ex_ || ex_->in.empty()) return die(false);
+      if (unsent() && !gate_->stopping) break;
+      if (!ex_ || ex_->in.empty()) return die(false, errc::timeout);
+      ex_->head.clear();  // what was read of it looks into a buffer that may have moved
       refuse({errc::timeout, "the request head took too long"});
       break;
     case phase::body: refuse({errc::timeout, "the request body took too long"}); break;
     case phase::held: answer_poll(true); break;
     case phase::stream:
-      if (stream_->expects_life() && now - last_read_ >= 2 * beat) return end(errc::timeout, 4408, "no sign of life");
-      if (now - (stream_->expects_life() ? std::max(last_read_, asked_life_) : last_write_) >= beat) {
-        asked_life_ = now;
-        if (!blocked_ && !unsent()) {
-          stream_->beat(out_);
-          ask_wake();
-        }
-      }
+      if (blocked_ || now < next_beat()) break;
+      if (stream_->expects_life() && reading_ && now >= last_read_ + 2 * milliseconds_of(gate_->settings.heartbeat)) return end(errc::timeout, 4408, "no sign of life");
+      asked_life_ = last_write_ = now;
+      if (!unsent()) stream_->beat(out_);
+      ask_wake();
       break;
     case phase::closing:
-    case phase::lingering: return die(false);
+    case phase::lingering: return die(false, errc::timeout);
     case phase::asked:
     case phase::dead: return;
   }
@@ -636,8 +713,8 @@ inline void connection::end(errc why, std::uint16_t code, std::string_view reaso
     case phase::asked:
       if (answered_ || !ex_) return;
       if (!reason_) reason_ = std::make_unique<close_reason>(close_reason{why, code, std::string(reason), false});
-      if (why == errc::internal || phase_ == phase::asked) {
-        refuse({why == errc::internal ? why : errc::forbidden, std::string(reason)});
+      if (code == 1011 || phase_ == phase::asked) {
+        refuse({code == 1011 ? errc::internal : errc::forbidden, std::string(reason)});
       } else {
         answer_poll(true);
       }
@@ -646,9 +723,9 @@ inline void connection::end(errc why, std::uint16_t code, std::string_view reaso
   }
 }
 
-inline void connection::die(bool by_peer) {
+inline void connection::die(bool by_peer, errc why) {
   if (phase_ == phase::dead) return;
-  if (!reason_) reason_ = std::make_unique<close_reason>(close_reason{errc::internal, 1006, {}, by_peer});
+  if (!reason_) reason_ = std::make_unique<close_reason>(close_reason{why, 1006, {}, by_peer});
   phase_ = phase::dead;
   gate_->messages.wheel().disarm(*this);
   ask_settle();
@@ -684,8 +761,12 @@ inline void connection::settle() {
       return shut();
     case phase::closing:
       if (session_ || opened_) end_session();
+      if (!held_.empty() && stream_) {  // the peer's own close may be among what was not read
+        std::string in = std::exchange(held_, {});
+        feed(in);
+      }
       if (!blocked_) pump(nullptr);
-      if (phase_ == phase::closing && !unsent() && !(stream_ && stream_->awaits_end())) {
+      if (phase_ == phase::closing && !unsent() && (peer_ended_ || !(stream_ && stream_->awaits_end()))) {
         // The peer may still be sending what nobody will read; closing now would reset the connection and could take our
         // last bytes with it (RFC 9112, section 9.6).
         shut_write();
@@ -702,9 +783,29 @@ inline void connection::settle() {
       }
       break;
     case phase::lingering: break;
-    default: process();
+    default:
+      process();
+      if (gate_->stopping) leave();
   }
   update_watch();
+}
+
+// What a server that stops does with a connection that is no stream.
+inline void connection::leave() {
+  switch (phase_) {
+    case phase::head:
+      enter(phase::closing);
+      ask_settle();
+      break;
+    case phase::held:
+      if (answer_poll(true)) break;
+      [[fallthrough]];  // the storage has not told what there is, and will not any more
+    case phase::body:
+    case phase::asked:
+      if (!answered_) refuse_stream({errc::draining, {}, 1});
+      break;
+    default: break;
+  }
 }
 
 inline void connection::detach() noexcept {

@@ -538,8 +538,10 @@ inline std::span<const char> lane::pending(subscription& s) {
     }
     loads_.push_back({s.offset_, {&s}});
     resolving_ = &s;
-    log_->source().load(*log_, *this, s.offset_);
+    std::uint64_t before = s.offset_;
+    log_->source().load(*log_, *this, before);
     resolving_ = nullptr;
+    if (!s.loading_ && !s.chunk_ && s.offset_ == before) break;  // it failed at once; asking again is for another wake
   }
   return {};
 }

@@ -7,6 +7,7 @@
 #include <ctime>
 #include <exception>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -69,6 +70,13 @@ class gateway {
     return false;
   }
 
+  /// Why a client may not; nothing when it may. What a grant allows may be a predicate, which is host code.
+  std::optional<errc> refusal(const grant& g, bool (grant::*may)(std::string_view) const, std::string_view channel) const noexcept {
+    bool yes = false;
+    if (!guarded("authorizer", [&] { yes = (g.*may)(channel); })) return errc::internal;
+    return yes ? std::nullopt : std::optional(errc::forbidden);
+  }
+
   /// The `Date` line of an answer (RFC 9110, section 6.6.1), made once a second.
   std::string_view date() {
     std::int64_t second = messages.loop().unix_time() / 1000;
@@ -97,6 +105,7 @@ class gateway {
   void publish(session& s, std::string channel, payload p, publish_options o, bool checked, function<void(result<position>)> done);
 
  private:
+  const std::shared_ptr<const void> alive_ = std::make_shared<char>();  // a host may keep a reply for longer than us
   std::int64_t date_second_ = -1;
   std::string date_line_;
 };
@@ -106,7 +115,10 @@ inline void hook_failed(session& s) { s.close(1011, "internal error"); }
 
 inline void gateway::publish(session& s, std::string channel, payload p, publish_options o, bool checked,
                              function<void(result<position>)> done) {
-  if (!s.permissions().may_publish(channel)) return done(errc::forbidden);
+  if (auto why = refusal(s.permissions(), &grant::may_publish, channel)) {
+    done(*why);
+    return *why == errc::internal ? hook_failed(s) : void();
+  }
   if (p.bytes().size() > settings.max_payload) return done({errc::too_large, "the payload is over the limit"});
   if (host.on_publish) {
     verdict v = verdict::accept();
@@ -128,6 +140,13 @@ inline void gateway::publish(session& s, std::string channel, payload p, publish
 inline void gateway::run(session& s, const proto::command& c, command_done done) {
   using verb = proto::command::verb;
   bool streams = s.transport() == "websocket";
+  // True when it has answered that the session may not follow the channel.
+  auto forbidden = [&] {
+    auto why = refusal(s.permissions(), &grant::may_follow, c.channel);
+    if (why) done(*why);
+    if (why == errc::internal) hook_failed(s);
+    return why.has_value();
+  };
   switch (c.what) {
     case verb::ping: return done(std::string("{}"));
 
@@ -145,7 +164,7 @@ inline void gateway::run(session& s, const proto::command& c, command_done done)
       if (!streams) return done({errc::bad_request, "subscribe needs a WebSocket; elsewhere reconnect with another URL"});
       auto from = parse_cursor(c.since && !c.since->empty() ? *c.since : "latest", 1);
       if (!from) return done(from.error());
-      if (!s.permissions().may_follow(c.channel)) return done(errc::forbidden);
+      if (forbidden()) return;
       return messages.follow(s, c.channel, from->front(), true,
                              [&s, this, channel = c.channel, done = std::move(done)](result<follow_start> r) mutable {
                                if (!r) return done(r.error());
@@ -161,7 +180,7 @@ inline void gateway::run(session& s, const proto::command& c, command_done done)
       return done(std::string("{}"));
 
     case verb::history: {
-      if (!s.permissions().may_follow(c.channel)) return done(errc::forbidden);
+      if (forbidden()) return;
       history_query q;
       q.after = c.after.value_or(0);
       q.from_start = c.after.has_value();
@@ -189,8 +208,8 @@ inline void gateway::run(session& s, const proto::command& c, command_done done)
     case verb::other:
       if (!host.on_command) return done({errc::bad_request, "unknown command " + std::string(c.name)});
       bool fine = guarded("on_command", [&] {
-        host.on_command(s, c.name, c.body, command_reply([this, key = s.key(), done = std::move(done)](result<std::string> r) mutable {
-          if (!messages.find(key)) return;
+        host.on_command(s, c.name, c.body, command_reply([this, alive = std::weak_ptr(alive_), key = s.key(), done = std::move(done)](result<std::string> r) mutable {
+          if (alive.expired() || !messages.find(key)) return;
           if (r && proto::json::validate(*r)) r = failure(errc::internal, "the host's answer is not JSON");
           if (r) proto::json::spaces_for_line_breaks(*r);
           done(std::move(r));

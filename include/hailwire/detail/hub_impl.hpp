@@ -251,6 +251,7 @@ inline void hub::follow(session& s, std::string_view channel, const hailwire::st
                    session* asked = h.find(key);
                    auto* at = asked ? h.find(*asked, name) : nullptr;
                    if (at && !at->started()) h.began(*asked, *at, from, floor, std::move(r), done);
+                   if (asked && !at) done({errc::forbidden, "the host took the channel away"});
                    --read.pins;
                    h.release_log(read);
                  }));
@@ -515,7 +516,7 @@ inline void append_entry(std::string& out, const follow_start& f) {
 }
 
 inline std::error_code session::follow(std::string_view channel, start from) {
-  if (!link_->streams() || !valid_channel(channel) || hub_->find(*this, channel)) return errc::bad_request;
+  if (!link_->adjustable() || !valid_channel(channel) || hub_->find(*this, channel)) return errc::bad_request;
   if (follows_.size() >= hub_->settings().max_channels) return errc::bad_request;
   auto key = key_;
   hub_->follow(*this, channel, from, false, [h = hub_, key, name = std::string(channel)](result<follow_start> r) {
@@ -530,7 +531,7 @@ inline std::error_code session::follow(std::string_view channel, start from) {
       self->link_->notice("followed", json);
       if (auto* sub = r->recovered ? nullptr : h->find(*self, name)) sub->tell_lost(r->lost);
       h->request_wake(*self->link_);
-    } else {
+    } else if (r.error().code != errc::forbidden) {  // else the host has changed its mind
       self->close(close_code(r.error().code), "a channel could not be followed");
     }
   });
@@ -541,6 +542,19 @@ inline std::error_code session::unfollow(std::string_view channel) {
   std::string json = "{\"channel\":";
   proto::json::append_quoted(json, channel);
   json += ",\"code\":\"forbidden\"}";
+  std::size_t place = 0;
+  for (std::size_t i = 0; i < follows_.size(); ++i) {
+    while (gone_ && std::any_of(gone_->begin(), gone_->end(), [&](const gone& g) { return g.place == place; })) ++place;
+    const auto& sub = *follows_[i].at;
+    if (transport_ != "websocket" && sub.in().log().name() == channel && follows_[i].named && sub.started()) {
+      if (!gone_) gone_ = std::make_unique<std::vector<gone>>();
+      std::string element;
+      append_position(element, sub.in().log().epoch(), sub.offset_when_whole());
+      gone_->insert(std::find_if(gone_->begin(), gone_->end(), [&](const gone& g) { return g.place > place; }), {place, std::move(element)});
+      break;
+    }
+    place += follows_[i].named;
+  }
   if (!hub_->unfollow(*this, channel)) return errc::not_found;
   link_->notice("closed", json);
   return {};

@@ -42,6 +42,10 @@ inline void connection::process() {
   processing_ = false;
 }
 
+/// The largest request body: an array of commands around a payload in base64 (RFC 4648), which takes four letters for
+/// three bytes.
+inline std::size_t body_limit(const options& o) noexcept { return o.max_payload / 3 * 4 + 64 * 1024; }
+
 inline void connection::begin_request() {
   exchange& e = *ex_;
   const options& o = gate_->settings;
@@ -51,17 +55,11 @@ inline void connection::begin_request() {
   e.shown.query_ = &e.query;
   e.shown.peer_ = peer();
   e.shown.tls_ = tls();
-  std::size_t limit = o.max_payload / 3 * 4 + 64 * 1024;
-  if (e.head.content_length.value_or(0) > limit) {
-    keep_ = false;
-    return refuse({errc::too_large, "the request body is over the limit"});
-  }
   if (!proto::percent_decode(e.head.path, e.shown.path_, false)) return refuse({errc::bad_request, "the path has a bad escape or is not UTF-8"});
+  look_at_origin();
+  if (e.head.content_length.value_or(0) > body_limit(o)) return refuse({errc::too_large, "the request body is over the limit"});
   auto query = proto::parse_query(e.head.query);
-  if (!query) {
-    keep_ = keep_ && !e.head.has_body();
-    return refuse({errc::bad_request, "the query has a bad escape or is not UTF-8"});
-  }
+  if (!query) return refuse({errc::bad_request, "the query has a bad escape or is not UTF-8"});
   e.query = std::move(*query);
   enter(phase::body);
   if (e.head.has_body()) {
@@ -75,10 +73,9 @@ inline void connection::begin_request() {
 
 inline void connection::read_body() {
   exchange& e = *ex_;
-  std::size_t limit = gate_->settings.max_payload / 3 * 4 + 64 * 1024;
   if (e.head.chunked) {
     std::string_view in = e.rest;
-    auto progress = e.chunks.decode(in, e.body, limit);
+    auto progress = e.chunks.decode(in, e.body, body_limit(gate_->settings));
     e.rest.erase(0, e.rest.size() - in.size());
     if (progress == proto::http1::progress::need_more) return;
     if (progress == proto::http1::progress::failed) {
@@ -97,7 +94,7 @@ inline void connection::read_body() {
 
 inline void connection::dispatch() {
   exchange& e = *ex_;
-  if (e.head.path == "*") return respond(204, {}, {}, "Allow: GET, HEAD, POST, OPTIONS\r\n");
+  if (e.head.path == "*") return respond(204, {}, {}, allow());
   if (e.shown.path_ == gate_->settings.path) return serve_live();
   serve_elsewhere();
 }
@@ -132,8 +129,7 @@ inline void connection::serve_elsewhere() {
 
 inline void connection::serve_frames(frame_route& route) {
   exchange& e = *ex_;
-  bool foreign = false;
-  if (!allowed_origin(foreign)) return refuse({errc::forbidden, "this origin is not listed"});
+  if (!e.own_page && !e.listed_page) return refuse({errc::forbidden, "this origin is not listed"});
   auto b = route.begin({e.head, e.query, gate_->settings}, route.handlers.subprotocols, route.handlers.max_message);
   if (!b) return refuse(b.error());
   stream_ = std::move(b->live);
@@ -163,35 +159,37 @@ inline void connection::serve_frames(frame_route& route) {
 
 // ---- the live resource -----------------------------------------------------------------------------------------------
 
-// Whether a request whose page can act in its user's name may be served. `foreign`: a listed origin other than this host,
-// which is told so (Fetch standard, CORS protocol).
-inline bool connection::allowed_origin(bool& foreign) {
+// Whose page is it that asks? One of a listed origin is told so in every answer (Fetch standard, CORS protocol).
+inline void connection::look_at_origin() {
   exchange& e = *ex_;
-  auto origin = e.head.find("Origin");
-  foreign = false;
-  if (!origin.data() || proto::http1::same_origin(origin, e.head.host)) return true;
   const auto& listed = gate_->settings.allowed_origins;
-  foreign = std::find(listed.begin(), listed.end(), origin) != listed.end();
-  return foreign;
+  auto origin = e.head.find("Origin");
+  e.own_page = !origin.data() || proto::http1::same_origin(origin, e.head.host);
+  e.listed_page = !e.own_page && std::find(listed.begin(), listed.end(), origin) != listed.end();
+  if (e.shown.path_ != gate_->settings.path) return;
+  if (!listed.empty()) e.extra += "Vary: Origin\r\n";
+  if (!e.listed_page) return;
+  e.extra.append("Access-Control-Allow-Origin: ").append(origin);
+  e.extra += "\r\nAccess-Control-Allow-Credentials: true\r\nAccess-Control-Expose-Headers: ETag, Retry-After\r\n";
+}
+
+// HEAD is a short poll's.
+inline std::string_view connection::allow() const noexcept {
+  for (const transport::entry* t : gate_->transports)
+    if (t->name == "short_poll") return "Allow: GET, HEAD, POST, OPTIONS\r\n";
+  return "Allow: GET, POST, OPTIONS\r\n";
 }
 
 inline void connection::serve_live() {
   exchange& e = *ex_;
-  bool foreign = false;
-  bool allowed = allowed_origin(foreign);
-  if (!gate_->settings.allowed_origins.empty()) e.extra += "Vary: Origin\r\n";
-  if (foreign) {
-    e.extra.append("Access-Control-Allow-Origin: ").append(e.head.find("Origin"));
-    e.extra += "\r\nAccess-Control-Allow-Credentials: true\r\nAccess-Control-Expose-Headers: ETag, Retry-After\r\n";
-  }
   if (e.head.method == "GET" || e.head.method == "HEAD") return follow();
   if (e.head.method == "POST") {
-    if (!allowed) return refuse({errc::forbidden, "this origin is not listed"});
+    if (!e.own_page && !e.listed_page) return refuse({errc::forbidden, "this origin is not listed"});
     return post();
   }
   if (e.head.method == "OPTIONS") {
-    std::string extra = "Allow: GET, HEAD, POST, OPTIONS\r\n";
-    if (foreign) {
+    std::string extra(allow());
+    if (e.listed_page) {
       extra +=
           "Access-Control-Allow-Methods: GET, POST, OPTIONS\r\n"
           "Access-Control-Allow-Headers: Content-Type, Authorization, Prefer, If-None-Match, Last-Event-ID, Idempotency-Key\r\n"
@@ -200,6 +198,23 @@ inline void connection::serve_live() {
     return respond(204, {}, {}, extra);
   }
   refuse(errc::method_not_allowed);
+}
+
+// Reads the channels and the device that the query names; false when it has refused them.
+inline bool connection::read_channels() {
+  exchange& e = *ex_;
+  auto no = [&](std::string why) { return refuse({errc::bad_request, std::move(why)}), false; };
+  for (const auto& [name, value] : e.query) {
+    if (name == "channel") {
+      if (!valid_channel(value)) return no("a channel's name is 1 to 255 bytes of UTF-8 without control characters");
+      if (std::find(e.channels.begin(), e.channels.end(), value) != e.channels.end()) return no("a channel is named twice");
+      e.channels.push_back(value);
+    } else if (name == "device") {
+      if (value.size() > 64 || !proto::printable_utf8(value)) return no("a device's name is 1 to 64 bytes of UTF-8 without control characters");
+      e.device = value;
+    }
+  }
+  return true;
 }
 
 inline void connection::follow() {
@@ -222,19 +237,10 @@ inline void connection::follow() {
   }
   e.shown.transport_ = e.serving->name;
   bool upgrade = e.serving->name == "websocket";
-  if (bool foreign; upgrade && !allowed_origin(foreign)) return refuse({errc::forbidden, "this origin is not listed"});
+  if (upgrade && !e.own_page && !e.listed_page) return refuse({errc::forbidden, "this origin is not listed"});
   if (upgrade && e.head.has_body()) return refuse({errc::bad_request, "a handshake has no body"});
 
-  for (const auto& [name, value] : e.query) {
-    if (name == "channel") {
-      if (!valid_channel(value)) return refuse({errc::bad_request, "a channel's name is 1 to 255 bytes of UTF-8 without control characters"});
-      if (std::find(e.channels.begin(), e.channels.end(), value) != e.channels.end()) return refuse({errc::bad_request, "a channel is named twice"});
-      e.channels.push_back(value);
-    } else if (name == "device") {
-      if (value.empty() || value.size() > 64 || !proto::printable_utf8(value)) return refuse({errc::bad_request, "a device's name is 1 to 64 bytes of UTF-8 without control characters"});
-      e.device = value;
-    }
-  }
+  if (!read_channels()) return;
   if (e.channels.size() > o.max_channels) return refuse({errc::bad_request, "more than " + std::to_string(o.max_channels) + " channels"});
   if (e.channels.empty() && !upgrade) return refuse({errc::bad_request, "no channel is named"});
 
@@ -284,7 +290,7 @@ inline void connection::authorize(void (connection::*next)(std::shared_ptr<const
 inline void connection::begin_following(std::shared_ptr<const grant> g) {
   exchange& e = *ex_;
   for (const std::string& c : e.channels)
-    if (!g->may_follow(c)) return refuse(errc::forbidden);
+    if (auto why = gate_->refusal(*g, &grant::may_follow, c)) return refuse(*why);
   const proto::encoding& how = e.live ? e.live->messages() : transport::poll_element;
   session_ = gate_->messages.open(*this, std::move(g), e.device, e.serving->name, &how);
   if (!session_) return refuse_stream({errc::overloaded, {}, 5});
@@ -302,7 +308,7 @@ inline void connection::begin_following(std::shared_ptr<const grant> g) {
 inline void connection::follow_next(std::size_t i) {
   exchange& e = *ex_;
   gate_->messages.follow(*session_, e.channels[i], e.from[i], true, [this, i](result<follow_start> r) {
-    if (!r) return refuse(r.error());
+    if (!r) return refuse_stream(r.error());
     ex_->began[i] = std::move(*r);
     if (--ex_->following == 0) began();
   });
@@ -314,10 +320,7 @@ inline void connection::began() {
   opened_ = true;
   for (std::size_t i = 0; i < e.began.size(); ++i)
     if (!e.began[i].recovered) session_->follows_[i].at->tell_lost(e.began[i].lost);
-  if (gate_->host.on_open && !gate_->guarded("on_open", [&] { gate_->host.on_open(*session_); })) {
-    opened_ = false;
-    return refuse(errc::internal);
-  }
+  if (gate_->host.on_open && !gate_->guarded("on_open", [&] { gate_->host.on_open(*session_); })) end(errc::internal, 1011, "internal error");
   if (answered_) return;
   e.until = gate_->now() + e.once->wait;
   enter(phase::held);
@@ -327,6 +330,7 @@ inline void connection::began() {
 inline void connection::open_stream() {
   auto e = std::move(ex_);
   stream_ = std::move(e->live);
+  session_->encoding_ = &stream_->others();
   stream_->open(out_, std::string(gate_->date()) + e->extra);
   enter(phase::stream);
   opened_ = true;
@@ -406,11 +410,7 @@ inline bool connection::answer_poll(bool at_end) {
     return false;
   }
 
-  std::string at;
-  for (std::size_t i = 0; i < session_->follows_.size(); ++i) {
-    if (i) at += ',';
-    append_position(at, session_->follows_[i].at->in().log().epoch(), reached[i]);
-  }
+  std::string at = position_text(reached);
   bool keep = keep_ && !gate_->stopping;
   std::string extra = std::string(gate_->date()) + e.extra;
   bool head_only = e.head.method == "HEAD";
@@ -455,16 +455,9 @@ inline bool connection::answer_poll(bool at_end) {
 inline void connection::post() {
   exchange& e = *ex_;
   e.shown.transport_ = "post";
-  for (const auto& [name, value] : e.query) {
-    if (name == "channel") e.channels.push_back(value);
-    if (name == "device") e.device = value;
-  }
-  if (e.device.size() > 64 || !proto::printable_utf8(e.device)) return refuse({errc::bad_request, "a device's name is 1 to 64 bytes of UTF-8 without control characters"});
+  if (!read_channels()) return;
   if (e.channels.size() > 1) return refuse({errc::bad_request, "a publish names exactly one channel"});
-  if (e.channels.size() == 1) {
-    if (!valid_channel(e.channels[0])) return refuse({errc::bad_request, "a channel's name is 1 to 255 bytes of UTF-8 without control characters"});
-    return authorize(&connection::begin_post);
-  }
+  if (e.channels.size() == 1) return authorize(&connection::begin_post);
   std::string_view type = e.head.find("Content-Type");
   if (!proto::iequals(proto::trim(type.substr(0, type.find(';'))), "application/json")) {
     return refuse({errc::unsupported_media, "commands are application/json; to publish, name a channel in the query"});
@@ -486,6 +479,8 @@ inline void connection::begin_post(std::shared_ptr<const grant> g) {
   session_ = gate_->messages.open(*this, std::move(g), e.device, "post", nullptr);
   if (!session_) return refuse({errc::overloaded, {}, 5});
   if (e.channels.empty()) return next_command();
+  // Before a look at what it says.
+  if (auto why = gate_->refusal(session_->permissions(), &grant::may_publish, e.channels[0])) return refuse(*why);
 
   std::string_view type = e.head.find("Content-Type"), plain = proto::trim(type.substr(0, type.find(';')));
   publish_options o;
@@ -538,6 +533,7 @@ inline void connection::next_command() {
         proto::append_reply_ok(body, id, *r);
         return respond(200, "application/json", body, "Cache-Control: no-store\r\n");
       }
+      if (r && id.empty()) return;
       if (!x.replies.empty()) x.replies += ',';
       if (r) {
         proto::append_reply_ok(x.replies, id, *r);
@@ -584,8 +580,8 @@ inline void connection::refuse(const failure& why) {
   std::string extra = "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n", body;
   switch (why.code) {
     case errc::unauthenticated: extra += "WWW-Authenticate: Bearer\r\n"; break;  // one must be there: RFC 9110, section 15.5.2
-    case errc::method_not_allowed: extra += "Allow: GET, HEAD, POST, OPTIONS\r\n"; break;
-    case errc::upgrade_required: extra += "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"; break;
+    case errc::method_not_allowed: extra += allow(); break;
+    case errc::upgrade_required: extra += "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"; break;
     case errc::rate_limited:
     case errc::draining:
     case errc::overloaded: extra.append("Retry-After: ").append(std::to_string(std::max(1, why.retry_after))).append("\r\n"); break;

@@ -62,6 +62,10 @@ class stream {
   virtual ~stream() = default;
   /// How messages are encoded for this client.
   virtual const proto::encoding& messages() const noexcept = 0;
+  /// The same for channels that the host added, which have no place in the client's cursor.
+  virtual const proto::encoding& others() const noexcept { return messages(); }
+  /// Whether the client can be told of things: it has notices, replies and commands.
+  virtual bool speaks() const noexcept { return true; }
   /// Appends the head of the answer. `extra` are header lines, each with its CRLF.
   virtual void open(std::string& out, std::string_view extra) = 0;
   /// Takes bytes from the front of `in`, in place, until there is something to act on. May append to `out` (a pong).

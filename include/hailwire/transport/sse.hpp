@@ -35,6 +35,7 @@ class sse_stream final : public stream {
   sse_stream(bool several, std::int64_t retry_ms) : retry_(retry_ms), several_(several) {}
 
   const proto::encoding& messages() const noexcept override { return several_ ? sse_plain : sse_with_id; }
+  const proto::encoding& others() const noexcept override { return sse_plain; }
   void open(std::string& out, std::string_view extra) override {
     std::string headers = "Cache-Control: no-store\r\nX-Accel-Buffering: no\r\n";
     headers += extra;
