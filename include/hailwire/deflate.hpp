@@ -60,6 +60,7 @@ struct deflate_state {
   proto::zlib_inflater inflater;
 };
 
+/// One WebSocket connection that agreed on compression: the same machine, with messages deflated and inflated.
 template <deflate_options Options>
 class websocket_deflate_stream final : private deflate_state, public websocket_stream {
  public:

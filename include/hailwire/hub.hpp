@@ -65,6 +65,9 @@ struct follow_start {
   detail::gap lost{};
 };
 
+/// The channels of a server and who follows them: publish, follow, read. The top of this file says how it works.
+///
+/// Threads: `publish` is safe from any thread; everything else belongs to the hub's executor. Handlers run there.
 class hub final : public detail::log_source {
  public:
   using follow_handler = detail::function<void(result<follow_start>)>;

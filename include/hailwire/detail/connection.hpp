@@ -19,6 +19,9 @@
 //
 // `wake` and `pump` only write. Whatever may run host code or change what is followed (the next request, the end of a
 // session) happens in `receive`, `expire`, handlers, or `settle`, never inside a flush.
+//
+// Over 600 lines because each phase writes what the next one reads: whoever changes one has to see them all. What stands by
+// itself, the serving of requests, is in requests.hpp.
 
 #include <algorithm>
 #include <array>

@@ -3,6 +3,8 @@
 
 // How a connection serves HTTP requests: the other half of connection.hpp, where the class is. The order is that of the
 // protocol: is the request well-formed, which transport claims it, who asks, may they; only then a look at any log.
+//
+// Over 600 lines because it follows a request through all of that order, whichever transport serves it.
 
 #include "hailwire/detail/connection.hpp"
 

@@ -41,6 +41,7 @@ struct limits {
   std::size_t headers = 100;  ///< header lines; what Apache httpd takes, browsers send about 20
 };
 
+/// How far a reader of bytes has come.
 enum class progress : std::uint8_t {
   need_more,  ///< all bytes were good; call again with more
   done,

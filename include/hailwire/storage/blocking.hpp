@@ -14,6 +14,7 @@
 
 namespace hailwire {
 
+/// How much runs, and waits, beside the hub's thread.
 struct blocking_options {
   std::size_t threads = 4;                ///< how many channels are served at once; a `single_threaded` storage has one
   std::size_t pending = 16'384;           ///< operations not yet answered; one more: `errc::overloaded`, at once

@@ -10,6 +10,7 @@
 
 namespace hailwire::testing {
 
+/// How one obligation was kept.
 enum class verdict : std::uint8_t {
   passed,
   failed,

@@ -30,6 +30,7 @@ inline constexpr proto::encoding sse_plain{"sse, several channels", true, [](std
   out += "\n\n";
 }};
 
+/// One event stream. `several`: more than one channel is followed, so batches carry the session's own cursor.
 class sse_stream final : public stream {
  public:
   sse_stream(bool several, std::int64_t retry_ms) : retry_(retry_ms), several_(several) {}

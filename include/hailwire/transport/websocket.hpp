@@ -30,6 +30,8 @@ inline constexpr proto::encoding websocket_payload{"websocket, raw", false, [](s
   }
 }};
 
+/// One WebSocket connection of a server's: protocol objects (`hailwire.v1`), payloads alone (`hailwire.v1.raw`), or a host's
+/// own frames.
 class websocket_stream : public stream {
  public:
   enum class mode : std::uint8_t { object, raw, plain };

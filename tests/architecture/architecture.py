@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: BSL-1.0
+"""The rules of the house that a compiler does not check.
+
+    architecture.py ROOT          looks at a tree; prints what breaks a rule, one line each; exit code 1 if anything does
+    architecture.py --self-test   plants one violation of each rule in a small clean tree: each must be found, alone
+
+The floors are the project's design: nothing includes upward, and a header that stands on no floor is an error, so the table
+below names every header there is.
+"""
+
+import fnmatch
+import pathlib
+import re
+import sys
+
+# Floor: its headers under include/hailwire (the first pattern that fits a header decides), the floors they may include
+# besides their own, and the foreign headers that are theirs alone.
+FLOORS = [
+    # The ground: what everything else speaks in.
+    ("words", ["error.hpp", "fwd.hpp", "version.hpp"], "", []),
+    ("message", ["message.hpp"], "words proto", []),
+    ("deflate codec", ["proto/deflate.hpp"], "words proto", ["zlib.h"]),
+    ("proto", ["proto/*.hpp"], "words message", []),
+    ("options", ["options.hpp"], "words proto", []),
+    ("parts", ["detail/function.hpp", "detail/timer_wheel.hpp", "detail/loop.hpp", "detail/keyed_hash.hpp", "detail/channel_order.hpp"],
+     "words proto", []),
+    ("concepts", ["concepts.hpp"], "words message parts", []),
+
+    # Side by side: neither of these knows the others.
+    ("sqlite", ["storage/sqlite.hpp", "detail/sqlite_*.hpp"], "words message proto parts concepts storage", ["sqlite3.h"]),
+    ("storage", ["storage/*.hpp", "detail/storage_job.hpp"], "words message proto parts concepts", []),
+    ("broker", ["broker/*.hpp"], "words message proto parts concepts", []),
+    ("hub", ["hub.hpp", "session.hpp", "detail/fan_out.hpp", "detail/hub_impl.hpp"], "words message proto parts concepts options", []),
+    ("machine", ["transport/machine.hpp", "transport/poll.hpp"], "words message proto options", []),
+    ("transport", ["transport/*.hpp"], "words message proto options machine", []),
+    ("deflate", ["deflate.hpp"], "words message proto options machine transport;deflate codec", []),
+
+    # A connection knows transports only through their machine, and no socket; a driver knows sockets, and the connection.
+    ("hooks", ["hooks.hpp"], "words message proto hub", []),
+    ("connection", ["detail/gateway.hpp", "detail/connection.hpp", "detail/requests.hpp"],
+     "words message proto options parts concepts hub hooks machine", []),
+    ("driver", ["detail/driver.hpp", "detail/*_driver.hpp"], "words proto options parts hub hooks connection", ["asio", "sys/socket.h"]),
+
+    # What ties them. A server names no transport and no component: what is not named by the host is not compiled in.
+    ("server", ["server.hpp"], "words message proto options parts concepts storage hub hooks machine connection driver", ["asio"]),
+    ("tls", ["tls.hpp", "detail/tls_*.hpp"], "words proto options parts hooks connection driver server", ["asio", "openssl"]),
+    ("umbrella", ["hailwire.hpp"], "words server transport", []),
+    ("testing", ["testing/*.hpp"], "words message proto options parts concepts storage hub hooks machine connection", []),
+]
+CIRCLE = "includes itself"
+LONGEST = 600  # lines of a header that can be read in one sitting
+SOURCES = (".hpp", ".cpp", ".py", ".js", ".mjs")
+TEXTS = SOURCES + (".md", ".html", ".cmake", ".txt", ".json", ".in", "")
+ROOMS = ("include", "examples", "tests", "benchmarks", "cmake", ".ci")
+NOT_OURS = ("node_modules", "__pycache__", "corpus", "build")
+
+INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.M)
+# Types that are defined at namespace scope, whose code is not indented. Not a forward declaration, which ends with a
+# semicolon, nor a specialization, which belongs to what it specializes.
+TYPE = re.compile(r"(?:class|struct|enum(?: class)?|union|concept)\s+(?:alignas\(\w+\)\s*)?(\w+)\b(?!\s*<)(?!.*;\s*(//.*)?$)")
+BEFORE_TYPE = re.compile(r"^(template\b|requires\b|\s+requires\b)")
+UNDONE = re.compile(r"\b(TO[D]O|FIX[M]E)\b")
+SLEEP = {
+    ".cpp": re.compile(r"\b(sleep_for|sleep_until|usleep|nanosleep)\b|::sleep\s*\("),
+    ".py": re.compile(r"\b(time|asyncio)\.sleep\s*\((?!0\))"),
+}
+SLEEP[".hpp"] = SLEEP[".cpp"]
+CLOCK = re.compile(r"_clock::now|\b(clock_gettime|gettimeofday|std::time)\s*\(")
+
+
+def floor_of(header):
+    for name, patterns, below, foreign in FLOORS:
+        if any(fnmatch.fnmatchcase(header, p) for p in patterns):
+            words = below.split(";")
+            return name, set(words[0].split()) | set(words[1:]) | {name}, foreign
+    return None, set(), []
+
+
+def check_floors(headers):
+    owners = {prefix: name for name, _, _, foreign in FLOORS for prefix in foreign if prefix != "asio"}
+    for header, text in headers.items():
+        name, below, foreign = floor_of(header)
+        if name is None:
+            yield header, "stands on no floor: add it to FLOORS in tests/architecture/architecture.py"
+            continue
+        for quote, target in INCLUDE.findall(text):
+            if target.startswith("hailwire/"):
+                if quote == "<":
+                    yield header, f"includes <{target}>; the library's own headers stand in quotes"
+                other = floor_of(target.removeprefix("hailwire/"))[0]
+                if target.removeprefix("hailwire/") not in headers:
+                    yield header, f"includes {target}, which is not there"
+                elif other not in below:
+                    yield header, f"is {name} and includes upward: {target} is {other}"
+                continue
+            if quote == '"':
+                yield header, f'includes "{target}"; the library\'s own headers are named from the include folder: "hailwire/…"'
+            room = target.split("/")[0].removesuffix(".hpp")
+            if room in ("asio", "openssl") and room not in foreign:
+                yield header, f"is {name}, which does without {room}: {target}"
+            if target in owners and target not in foreign and room not in foreign:
+                yield header, f"is {name}, which does without {target}: that is for {owners[target]}"
+            if target in ("iostream", "regex"):
+                yield header, f"includes <{target}>, which every user would compile"
+        if name in ("proto", "deflate codec", "machine", "transport", "deflate", "hub", "connection") and CLOCK.search(text):
+            yield header, f"is {name} and reads a clock: time is an argument there"
+
+
+def check_cycles(headers):
+    """No header may include itself by way of others. A class's other half may: its only include of ours is its owner."""
+    own = {h: [t.removeprefix("hailwire/") for _, t in INCLUDE.findall(text) if t.startswith("hailwire/")] for h, text in headers.items()}
+    halves = {h for h, targets in own.items() if h.startswith("detail/") and len(targets) == 1 and h in own.get(targets[0], [])}
+    state = {}
+
+    def visit(header, path):
+        if state.get(header) == "done":
+            return
+        if state.get(header) == "open":
+            yield header, CIRCLE + ": " + " → ".join(path[path.index(header):] + [header])
+            return
+        state[header] = "open"
+        for target in own.get(header, []):
+            if target not in halves:
+                yield from visit(target, path + [header])
+        state[header] = "done"
+
+    for header in own:
+        yield from visit(header, [])
+
+
+def check_documented(headers):
+    for header, text in headers.items():
+        if header.startswith("detail/"):
+            continue
+        lines, inside = text.splitlines(), []
+        for i, line in enumerate(lines):
+            if m := re.match(r"(?:inline )?namespace\s*([\w:]*)[^{;]*\{\s*$", line):
+                inside.append(m.group(1))
+            elif re.match(r"\}\s*//\s*namespace", line) and inside:
+                inside.pop()
+            elif (m := TYPE.match(line)) and not any(n == "" or n.endswith("detail") for n in inside):
+                above = i - 1
+                while above >= 0 and BEFORE_TYPE.match(lines[above]):
+                    above -= 1
+                if not lines[above].startswith("///"):
+                    yield header, f"line {i + 1}: {m.group(1)} is public and has no /// above it"
+
+
+def check_length(headers):
+    for header, text in headers.items():
+        lines = text.splitlines()
+        top = "\n".join(line for line in lines[:60] if line.startswith("//"))
+        if len(lines) > LONGEST and f"{LONGEST} lines" not in top:
+            yield header, f'has {len(lines)} lines; over {LONGEST} lines, the comment at its top says why ("Over {LONGEST} lines because …")'
+
+
+def check_texts(files):
+    for path, text in files.items():
+        suffix = pathlib.PurePosixPath(path).suffix
+        if suffix in SOURCES and "SPDX-License-Identifier: BSL-1.0" not in "\n".join(text.splitlines()[:3]):
+            yield path, "has no line SPDX-License-Identifier: BSL-1.0 on top"
+        for i, line in enumerate(text.splitlines(), 1):
+            if UNDONE.search(line):
+                yield path, f"line {i}: {UNDONE.search(line).group(1)}; what is to be done is done or said elsewhere"
+            if (path.startswith("tests/") or "_test." in path) and suffix in SLEEP and SLEEP[suffix].search(line):
+                yield path, f"line {i}: sleeps; a test waits for what it wants to see, or moves a clock of its own"
+
+
+def check(files):
+    """All violations in `files`, a dict from a path under the root to its text."""
+    room = "include/hailwire/"
+    headers = {p.removeprefix(room): t for p, t in files.items() if p.startswith(room) and p.endswith(".hpp")}
+    found = []
+    for rule in (check_floors, check_cycles, check_documented, check_length):
+        found += [(room + path, what) for path, what in rule(headers)]
+    return found + list(check_texts(files))
+
+
+def read_tree(root):
+    files = {}
+    for room in ROOMS:
+        for path in sorted((root / room).rglob("*")):
+            if path.suffix in TEXTS and path.is_file() and not set(path.relative_to(root).parts) & set(NOT_OURS):
+                files[path.relative_to(root).as_posix()] = path.read_text(encoding="utf-8", errors="replace")
+    return files
+
+
+# ---- the self-test -----------------------------------------------------------------------------------------------------
+
+SPDX = "// SPDX-License-Identifier: BSL-1.0\n#pragma once\n"
+CLEAN = {
+    "include/hailwire/error.hpp": SPDX + "#include <string>\nnamespace hailwire {\n/// A code.\nenum class errc { a };\nclass later;\n}  // namespace hailwire\n",
+    "include/hailwire/message.hpp": SPDX + '#include "hailwire/error.hpp"\n#include "hailwire/proto/text.hpp"\n',
+    "include/hailwire/proto/text.hpp": SPDX + "namespace hailwire::proto {\n/// Letters.\ntemplate <class T>\n  requires true\nstruct letters {};\n"
+                                              "template <>\nstruct letters<int> {\n};\nnamespace text_detail {\nstruct inner {};\n}  // namespace text_detail\n}  // namespace hailwire::proto\n",
+    "include/hailwire/options.hpp": SPDX + '#include "hailwire/proto/text.hpp"\n',
+    "include/hailwire/transport/machine.hpp": SPDX + '#include "hailwire/options.hpp"\n',
+    "include/hailwire/transport/sse.hpp": SPDX + '#include "hailwire/transport/machine.hpp"\n',
+    "include/hailwire/hub.hpp": SPDX + '#include "hailwire/message.hpp"\n#include "hailwire/detail/hub_impl.hpp"\n',
+    "include/hailwire/detail/hub_impl.hpp": SPDX + '#include "hailwire/hub.hpp"\n',
+    "include/hailwire/detail/connection.hpp": SPDX + '#include "hailwire/hub.hpp"\n#include "hailwire/transport/machine.hpp"\nstruct undocumented {};\n',
+    "include/hailwire/detail/driver.hpp": SPDX + '#include <asio/post.hpp>\n#include "hailwire/detail/connection.hpp"\nauto t = steady_clock::now();\n',
+    "include/hailwire/server.hpp": SPDX + '#include "hailwire/detail/driver.hpp"\n' + "//\n" * 500,
+    "tests/hub_test.cpp": "// SPDX-License-Identifier: BSL-1.0\nint main() {}\n",
+    "tests/some_test.py": "#!/usr/bin/env python3\n# SPDX-License-Identifier: BSL-1.0\nawait asyncio.sleep(0)\n",
+    "README.md": "To do: nothing.\n",
+}
+# (file, what is added at its end or, with ^, what replaces it, a part of what must be said)
+PLANTED = [
+    ("include/hailwire/proto/text.hpp", '#include "hailwire/hub.hpp"', "is proto and includes upward: hailwire/hub.hpp is hub"),
+    ("include/hailwire/proto/text.hpp", '#include "hailwire/transport/machine.hpp"', "is proto and includes upward"),
+    ("include/hailwire/proto/text.hpp", "#include <asio/buffer.hpp>", "is proto, which does without asio"),
+    ("include/hailwire/proto/text.hpp", "#  include <asio.hpp>", "is proto, which does without asio"),
+    ("include/hailwire/proto/text.hpp", "auto t = std::chrono::system_clock::now();", "reads a clock"),
+    ("include/hailwire/error.hpp", "#include <zlib.h>", "does without zlib.h"),
+    ("include/hailwire/transport/sse.hpp", '#include "hailwire/hub.hpp"', "is transport and includes upward"),
+    ("include/hailwire/transport/sse.hpp", '#include "hailwire/detail/connection.hpp"', "is transport and includes upward"),
+    ("include/hailwire/transport/sse.hpp", "#include <asio/post.hpp>", "is transport, which does without asio"),
+    ("include/hailwire/hub.hpp", '#include "hailwire/transport/machine.hpp"', "is hub and includes upward"),
+    ("include/hailwire/hub.hpp", "#include <asio/post.hpp>", "is hub, which does without asio"),
+    ("include/hailwire/hub.hpp", "#include <openssl/ssl.h>", "is hub, which does without openssl"),
+    ("include/hailwire/detail/connection.hpp", '#include "hailwire/transport/sse.hpp"', "is connection and includes upward"),
+    ("include/hailwire/detail/connection.hpp", "#include <sys/socket.h>", "does without sys/socket.h: that is for driver"),
+    ("include/hailwire/detail/driver.hpp", '#include "hailwire/transport/machine.hpp"', "is driver and includes upward"),
+    ("include/hailwire/detail/driver.hpp", '#include "hailwire/server.hpp"', "is driver and includes upward"),
+    ("include/hailwire/server.hpp", '#include "hailwire/transport/sse.hpp"', "is server and includes upward"),
+    ("include/hailwire/server.hpp", '#include "server_part.hpp"', "named from the include folder"),
+    ("include/hailwire/server.hpp", "#include <hailwire/hub.hpp>", "stand in quotes"),
+    ("include/hailwire/server.hpp", '#include "hailwire/gone.hpp"', "which is not there"),
+    ("include/hailwire/server.hpp", "#include <iostream>", "every user would compile"),
+    ("include/hailwire/server.hpp", "//\n" * 100, "over 600 lines"),
+    ("include/hailwire/proto/text.hpp", '#include "hailwire/message.hpp"', CIRCLE),
+    ("include/hailwire/detail/hub_impl.hpp", '#include "hailwire/message.hpp"', CIRCLE),
+    ("include/hailwire/attic/old.hpp", SPDX, "stands on no floor"),
+    ("include/hailwire/options.hpp", "namespace hailwire {\nstruct options {\n};\n}  // namespace hailwire", "options is public and has no ///"),
+    ("include/hailwire/options.hpp", "namespace hailwire {\n// not ///\ntemplate <class T>\nconcept storage = true &&\n  false;\n}  // namespace hailwire",
+     "storage is public and has no ///"),
+    ("include/hailwire/options.hpp", "^#pragma once\n", "has no line SPDX"),
+    ("tests/hub_test.cpp", "^int main() {}\n", "has no line SPDX"),
+    ("tests/hub_test.cpp", "std::this_thread::sleep_for(1ms);", "sleeps"),
+    ("tests/some_test.py", "time" + ".sleep(1)", "sleeps"),
+    ("tests/some_test.py", "await asyncio" + ".sleep(0.1)", "sleeps"),
+    ("README.md", "TO" + "DO: more", "is done or said elsewhere"),
+    ("include/hailwire/hub.hpp", "// FIX" + "ME", "is done or said elsewhere"),
+]
+
+
+def self_test():
+    wrong = [f"the clean tree: {path}: {what}" for path, what in check(CLEAN)]
+    reason = dict(CLEAN)
+    reason["include/hailwire/server.hpp"] = SPDX + "// Over 600 lines because all of it is one table.\n" + "//\n" * 700
+    wrong += [f"a long header with its reason: {path}: {what}" for path, what in check(reason)]
+    for path, text, said in PLANTED:
+        files = dict(CLEAN)
+        files[path] = text[1:] if text.startswith("^") else files.get(path, "") + text + "\n"
+        # An include upward may close a circle as well.
+        found = [(p, what) for p, what in check(files) if said == CIRCLE or CIRCLE not in what]
+        if len(found) != 1 or said not in found[0][1] or (found[0][0] != path and said != CIRCLE):
+            wrong.append(f"{text.strip()[:60]!r} in {path}: expected one line with {said!r}, found {found}")
+    print("\n".join(wrong) if wrong else f"{len(PLANTED)} planted violations, each found")
+    return bool(wrong)
+
+
+def main(words):
+    if words == ["--self-test"]:
+        return self_test()
+    root = pathlib.Path(words[0])
+    files = read_tree(root)
+    found = check(files)
+    for path, what in found:
+        print(f"{path}: {what}")
+    print(f"{len(files)} files, {len(found)} violations")
+    return bool(found) or len(files) < 50  # a wrong root would break no rule
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
