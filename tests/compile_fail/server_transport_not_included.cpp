@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: BSL-1.0
+// expect: hailwire: a transport is hailwire::websocket, hailwire::sse, hailwire::long_poll or hailwire::short_poll, and its header must be included: #include <hailwire/transport/websocket.hpp>
+#include "hailwire/server.hpp"
+#include "hailwire/transport/sse.hpp"
+
+// fwd.hpp names them all; only its own header brings one.
+void use(asio::any_io_executor ex) { hailwire::server<hailwire::sse, hailwire::long_poll> live(ex); }
