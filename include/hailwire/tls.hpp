@@ -16,8 +16,11 @@
 //
 // Files are read when you say so, never later: call `reload` when certificates were renewed.
 
-#include <cstdio>
+#include <openssl/pem.h>
+
+#include <cerrno>
 #include <cstdint>
+#include <cstdio>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -75,6 +78,11 @@ struct tls_options {
   bool tickets = true;
 };
 
+namespace detail {
+/// Makes what connections need. On an error `out` is as before, and `what` says which part of the options is at fault.
+std::error_code make_tls_contexts(const tls_options& o, std::shared_ptr<const tls_contexts>& out, std::string& what);
+}  // namespace detail
+
 /// Certificates and rules of a TLS server. A copy is another name for the same.
 ///
 /// Threads: all functions may be called from any thread. Lifetime: a server keeps what it needs.
@@ -83,7 +91,7 @@ class tls_context {
   /// Throws `std::system_error`: which certificate, and OpenSSL's reason.
   explicit tls_context(const tls_options& o) : shared_(std::make_shared<shared>()) {
     std::string what;
-    if (std::error_code ec = build(o, shared_->now, what)) throw std::system_error(ec, "hailwire: " + what);
+    if (std::error_code ec = detail::make_tls_contexts(o, shared_->now, what)) throw std::system_error(ec, "hailwire: " + what);
   }
 
   /// Uses other certificates and rules for connections that are accepted from now on; those that are there go on. On an error
@@ -91,7 +99,7 @@ class tls_context {
   std::error_code reload(const tls_options& o) {
     std::shared_ptr<const detail::tls_contexts> made;
     std::string what;
-    if (std::error_code ec = build(o, made, what)) return ec;
+    if (std::error_code ec = detail::make_tls_contexts(o, made, what)) return ec;
     std::lock_guard lock(shared_->mutex);
     shared_->now.swap(made);
     return {};
@@ -113,25 +121,6 @@ class tls_context {
   static std::shared_ptr<detail::tls_shared> shared_of(basic_server& s) {
     if (!s.layers_share_) s.layers_share_ = std::make_shared<detail::tls_shared>([&s](detail::function<void()> f) { s.post(std::move(f)); });
     return std::static_pointer_cast<detail::tls_shared>(s.layers_share_);
-  }
-  static std::error_code build(const tls_options& o, std::shared_ptr<const detail::tls_contexts>& out, std::string& what);
-  static bool load(SSL_CTX* ctx, const tls_certificate& c, std::string& what);
-  static bool trust(SSL_CTX* ctx, X509_STORE* store, std::string_view pem);
-  static int choose(SSL* ssl, int*, void* contexts) noexcept;
-  static int choose_protocol(SSL*, const unsigned char** out, unsigned char* size, const unsigned char* in, unsigned length, void*) noexcept;
-  // Without one OpenSSL would ask on the terminal.
-  static int give_password(char* to, int most, int, void* password) noexcept {
-    auto& text = *static_cast<const std::string*>(password);
-    if (text.size() > static_cast<std::size_t>(most)) return 0;
-    text.copy(to, text.size());
-    return static_cast<int>(text.size());
-  }
-  static detail::bio_pointer reader(std::string_view pem) { return detail::bio_pointer(::BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size()))); }
-  static std::string lower(std::string_view text) {
-    std::string out(text);
-    for (char& c : out)
-      if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
-    return out;
   }
 
   std::shared_ptr<shared> shared_;
@@ -158,19 +147,89 @@ inline void adopt_tls(basic_server& server, const tls_context& context, int desc
 
 // ---- what a context is made of ---------------------------------------------------------------------------------------
 
-inline std::error_code tls_context::build(const tls_options& o, std::shared_ptr<const detail::tls_contexts>& out, std::string& what) {
+namespace detail {
+
+// Without one OpenSSL would ask on the terminal.
+inline int tls_give_password(char* to, int most, int, void* password) noexcept {
+  auto& text = *static_cast<const std::string*>(password);
+  if (text.size() > static_cast<std::size_t>(most)) return 0;
+  text.copy(to, text.size());
+  return static_cast<int>(text.size());
+}
+inline bio_pointer tls_reader(std::string_view pem) { return bio_pointer(::BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size()))); }
+inline std::string tls_lower(std::string_view text) {
+  std::string out(text);
+  for (char& c : out)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
+  return out;
+}
+
+inline bool tls_load(SSL_CTX* ctx, const tls_certificate& c, std::string& what) {
+  auto password = const_cast<std::string*>(&c.password);
+  std::string which = what;
+  what = which + ", chain";
+  auto in = tls_reader(c.chain);
+  x509_pointer leaf(in ? ::PEM_read_bio_X509_AUX(in.get(), nullptr, tls_give_password, password) : nullptr);
+  if (!leaf || ::SSL_CTX_use_certificate(ctx, leaf.get()) != 1) return false;
+  while (x509_pointer next{::PEM_read_bio_X509(in.get(), nullptr, tls_give_password, password)})
+    if (::SSL_CTX_add1_chain_cert(ctx, next.get()) != 1) return false;
+  // The end of the text is the end of the chain; all else is an error in it.
+  unsigned long why = ::ERR_peek_last_error();
+  if (ERR_GET_LIB(why) != ERR_LIB_PEM || ERR_GET_REASON(why) != PEM_R_NO_START_LINE) return false;
   ::ERR_clear_error();
-  auto made = std::make_shared<detail::tls_contexts>();
+
+  what = which + ", key";
+  in = tls_reader(c.key);
+  std::unique_ptr<EVP_PKEY, tls_free<::EVP_PKEY_free>> key(in ? ::PEM_read_bio_PrivateKey(in.get(), nullptr, tls_give_password, password) : nullptr);
+  return key && ::SSL_CTX_use_PrivateKey(ctx, key.get()) == 1 && ::SSL_CTX_check_private_key(ctx) == 1;
+}
+
+inline bool tls_trust(SSL_CTX* ctx, X509_STORE* store, std::string_view pem) {
+  std::string none;
+  auto in = tls_reader(pem);
+  std::size_t n = 0;
+  while (x509_pointer ca{in ? ::PEM_read_bio_X509(in.get(), nullptr, tls_give_password, &none) : nullptr}) {
+    if (::X509_STORE_add_cert(store, ca.get()) != 1 || ::SSL_CTX_add_client_CA(ctx, ca.get()) != 1) return false;
+    ++n;
+  }
+  unsigned long why = ::ERR_peek_last_error();
+  return n && ERR_GET_LIB(why) == ERR_LIB_PEM && ERR_GET_REASON(why) == PEM_R_NO_START_LINE;
+}
+
+inline int tls_choose(SSL* ssl, int*, void* contexts) noexcept {
+  const char* name = ::SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+  if (!name) return SSL_TLSEXT_ERR_NOACK;
+  try {
+    SSL_CTX* found = static_cast<const tls_contexts*>(contexts)->find(tls_lower(name));
+    if (!found) return SSL_TLSEXT_ERR_NOACK;
+    return ::SSL_set_SSL_CTX(ssl, found) ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_ALERT_FATAL;
+  } catch (const std::bad_alloc&) {
+    return SSL_TLSEXT_ERR_ALERT_FATAL;
+  }
+}
+
+// RFC 7301, section 3.2: without a protocol in common the handshake fails.
+inline int tls_choose_protocol(SSL*, const unsigned char** out, unsigned char* size, const unsigned char* in, unsigned length, void*) noexcept {
+  static constexpr unsigned char known[] = {8, 'h', 't', 't', 'p', '/', '1', '.', '1'};
+  unsigned char* chosen = nullptr;
+  if (::SSL_select_next_proto(&chosen, size, known, sizeof known, in, length) != OPENSSL_NPN_NEGOTIATED) return SSL_TLSEXT_ERR_ALERT_FATAL;
+  *out = chosen;
+  return SSL_TLSEXT_ERR_OK;
+}
+
+inline std::error_code make_tls_contexts(const tls_options& o, std::shared_ptr<const tls_contexts>& out, std::string& what) {
+  ::ERR_clear_error();
+  auto made = std::make_shared<tls_contexts>();
   what = "TLS without a certificate";
   if (o.certificates.empty()) return std::make_error_code(std::errc::invalid_argument);
   bool ask = o.clients != tls_clients::anonymous;
-  std::unique_ptr<X509_STORE, detail::tls_free<::X509_STORE_free>> store(::X509_STORE_new());
+  std::unique_ptr<X509_STORE, tls_free<::X509_STORE_free>> store(::X509_STORE_new());
 
   for (std::size_t i = 0; i < o.certificates.size(); ++i) {
     what = "certificate " + std::to_string(i + 1);
-    detail::ssl_ctx_pointer held(::SSL_CTX_new(::TLS_server_method()));
+    ssl_ctx_pointer held(::SSL_CTX_new(::TLS_server_method()));
     SSL_CTX* ctx = held.get();
-    if (!ctx || !store) return detail::take_tls_error();
+    if (!ctx || !store) return take_tls_error();
     ::SSL_CTX_set_min_proto_version(ctx, o.lowest == tls_version::tls_1_3 ? TLS1_3_VERSION : TLS1_2_VERSION);
     ::SSL_CTX_set_options(ctx, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
     ::SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS);
@@ -183,28 +242,28 @@ inline std::error_code tls_context::build(const tls_options& o, std::shared_ptr<
       ::SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET);
       ::SSL_CTX_set_num_tickets(ctx, 0);
     }
-    ::SSL_CTX_set_alpn_select_cb(ctx, choose_protocol, nullptr);
-    ::SSL_CTX_set_tlsext_servername_callback(ctx, choose);
+    ::SSL_CTX_set_alpn_select_cb(ctx, tls_choose_protocol, nullptr);
+    ::SSL_CTX_set_tlsext_servername_callback(ctx, tls_choose);
     ::SSL_CTX_set_tlsext_servername_arg(ctx, made.get());
-    ::SSL_CTX_set_keylog_callback(ctx, detail::tls_layer::note_secret);
-    if (!fine || !load(ctx, o.certificates[i], what)) return detail::take_tls_error();
+    ::SSL_CTX_set_keylog_callback(ctx, tls_layer::note_secret);
+    if (!fine || !tls_load(ctx, o.certificates[i], what)) return take_tls_error();
     if (ask) {
       what = "client_ca";
-      if (i == 0 && !trust(ctx, store.get(), o.client_ca)) return detail::take_tls_error();
+      if (i == 0 && !tls_trust(ctx, store.get(), o.client_ca)) return take_tls_error();
       if (i != 0) ::SSL_CTX_set_client_CA_list(ctx, ::SSL_dup_CA_list(::SSL_CTX_get_client_CA_list(made->all[0].get())));
       ::SSL_CTX_set1_cert_store(ctx, store.get());
       ::SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | (o.clients == tls_clients::must_show ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0), nullptr);
     }
     X509* certificate = ::SSL_CTX_get0_certificate(ctx);
     bool named = false;
-    for (std::string_view name : detail::tls_names(certificate)) {
+    for (std::string_view name : tls_names(certificate)) {
       if (!name.starts_with("DNS:")) continue;
       named = true;
-      made->names.emplace(lower(name.substr(4)), ctx);
+      made->names.emplace(tls_lower(name.substr(4)), ctx);
     }
     char common[256];
     int size = named ? -1 : ::X509_NAME_get_text_by_NID(::X509_get_subject_name(certificate), NID_commonName, common, sizeof common);
-    if (size > 0) made->names.emplace(lower({common, static_cast<std::size_t>(size)}), ctx);
+    if (size > 0) made->names.emplace(tls_lower({common, static_cast<std::size_t>(size)}), ctx);
     made->all.push_back(std::move(held));
   }
   ::ERR_clear_error();
@@ -212,57 +271,6 @@ inline std::error_code tls_context::build(const tls_options& o, std::shared_ptr<
   return {};
 }
 
-inline bool tls_context::load(SSL_CTX* ctx, const tls_certificate& c, std::string& what) {
-  auto password = const_cast<std::string*>(&c.password);
-  std::string which = what;
-  what = which + ", chain";
-  auto in = reader(c.chain);
-  detail::x509_pointer leaf(in ? ::PEM_read_bio_X509_AUX(in.get(), nullptr, give_password, password) : nullptr);
-  if (!leaf || ::SSL_CTX_use_certificate(ctx, leaf.get()) != 1) return false;
-  while (detail::x509_pointer next{::PEM_read_bio_X509(in.get(), nullptr, give_password, password)})
-    if (::SSL_CTX_add1_chain_cert(ctx, next.get()) != 1) return false;
-  // The end of the text is the end of the chain; all else is an error in it.
-  unsigned long why = ::ERR_peek_last_error();
-  if (ERR_GET_LIB(why) != ERR_LIB_PEM || ERR_GET_REASON(why) != PEM_R_NO_START_LINE) return false;
-  ::ERR_clear_error();
-
-  what = which + ", key";
-  in = reader(c.key);
-  std::unique_ptr<EVP_PKEY, detail::tls_free<::EVP_PKEY_free>> key(in ? ::PEM_read_bio_PrivateKey(in.get(), nullptr, give_password, password) : nullptr);
-  return key && ::SSL_CTX_use_PrivateKey(ctx, key.get()) == 1 && ::SSL_CTX_check_private_key(ctx) == 1;
-}
-
-inline bool tls_context::trust(SSL_CTX* ctx, X509_STORE* store, std::string_view pem) {
-  std::string none;
-  auto in = reader(pem);
-  std::size_t n = 0;
-  while (detail::x509_pointer ca{in ? ::PEM_read_bio_X509(in.get(), nullptr, give_password, &none) : nullptr}) {
-    if (::X509_STORE_add_cert(store, ca.get()) != 1 || ::SSL_CTX_add_client_CA(ctx, ca.get()) != 1) return false;
-    ++n;
-  }
-  unsigned long why = ::ERR_peek_last_error();
-  return n && ERR_GET_LIB(why) == ERR_LIB_PEM && ERR_GET_REASON(why) == PEM_R_NO_START_LINE;
-}
-
-inline int tls_context::choose(SSL* ssl, int*, void* contexts) noexcept {
-  const char* name = ::SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
-  if (!name) return SSL_TLSEXT_ERR_NOACK;
-  try {
-    SSL_CTX* found = static_cast<const detail::tls_contexts*>(contexts)->find(lower(name));
-    if (!found) return SSL_TLSEXT_ERR_NOACK;
-    return ::SSL_set_SSL_CTX(ssl, found) ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_ALERT_FATAL;
-  } catch (const std::bad_alloc&) {
-    return SSL_TLSEXT_ERR_ALERT_FATAL;
-  }
-}
-
-// RFC 7301, section 3.2: without a protocol in common the handshake fails.
-inline int tls_context::choose_protocol(SSL*, const unsigned char** out, unsigned char* size, const unsigned char* in, unsigned length, void*) noexcept {
-  static constexpr unsigned char known[] = {8, 'h', 't', 't', 'p', '/', '1', '.', '1'};
-  unsigned char* chosen = nullptr;
-  if (::SSL_select_next_proto(&chosen, size, known, sizeof known, in, length) != OPENSSL_NPN_NEGOTIATED) return SSL_TLSEXT_ERR_ALERT_FATAL;
-  *out = chosen;
-  return SSL_TLSEXT_ERR_OK;
-}
+}  // namespace detail
 
 }  // namespace hailwire
