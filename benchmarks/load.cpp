@@ -219,6 +219,7 @@ class fan_out final : public scenario {
     if (set.as == "poll") return prepare_polls(a);
     open_all(0, set.connections, a, set.as);
     prepare_publisher();
+    clients->receive_buffer = 4096;  // what piles up for those that never read is the server's then
     for (std::size_t i = 0; i < set.stalled && clients->error.empty(); ++i) {
       std::size_t at = set.connections + i;
       open_all(at, at + 1, a, set.as);
@@ -501,7 +502,7 @@ int main(int argc, char** argv) {
   connecting = (static_cast<double>(nanoseconds()) - connecting) / 1e9;
   double wall = 0, cpu = 0, own = 0;
   std::uint64_t count = 0;
-  std::int64_t memory[2] = {}, kernel[2] = {};
+  std::int64_t memory[3] = {}, kernel[3] = {};  // before, after, and when nothing is under way any more
   if (set.scenario != "idle") {
     run(set.settle);
     work->start();
@@ -524,6 +525,7 @@ int main(int argc, char** argv) {
       clients.turn(20);
       if (nanoseconds() > late) clients.fail("messages are missing ten seconds after the last was sent");
     }
+    memory[2] = anonymous_bytes(set.pids), kernel[2] = tcp_bytes();
     if (count == 0) clients.fail("nothing was done");
   }
 
@@ -531,8 +533,8 @@ int main(int argc, char** argv) {
               static_cast<unsigned long long>(count), wall, wall > 0 ? static_cast<double>(count) / wall : 0.0);
   std::printf(",\"server_cpu\":%.4f,\"per_cpu_second\":%.1f,\"load_cpu\":%.4f,\"connecting\":%.3f", cpu, cpu > 0 ? static_cast<double>(count) / cpu : 0.0, own, connecting);
   if (set.scenario != "idle") {
-    std::printf(",\"server_bytes\":[%lld,%lld],\"tcp_bytes\":[%lld,%lld]", static_cast<long long>(memory[0]), static_cast<long long>(memory[1]),
-                static_cast<long long>(kernel[0]), static_cast<long long>(kernel[1]));
+    std::printf(",\"server_bytes\":[%lld,%lld,%lld],\"tcp_bytes\":[%lld,%lld,%lld]", static_cast<long long>(memory[0]), static_cast<long long>(memory[1]),
+                static_cast<long long>(memory[2]), static_cast<long long>(kernel[0]), static_cast<long long>(kernel[1]), static_cast<long long>(kernel[2]));
   }
   if (auto& h = work->latencies; h.total()) {
     std::printf(",\"microseconds\":{\"p50\":%.1f,\"p99\":%.1f,\"p99.9\":%.1f,\"max\":%.1f}", h.quantile(.5), h.quantile(.99), h.quantile(.999), h.largest());

@@ -182,6 +182,7 @@ class pool {
   std::vector<client> clients;
   events* to = nullptr;
   std::string error;         ///< the first thing that went wrong; the run is void then
+  int receive_buffer = 0;    ///< of connections opened from now on, in bytes; 0: the system's choice
   bool exact_frames = false; ///< each data frame holds nothing but the payload
   std::uint64_t bytes_read = 0;
 
@@ -203,6 +204,7 @@ class pool {
     // Closing resets: a run must not leave thousands of ports waiting (TIME_WAIT) for the next one.
     linger hard{1, 0};
     ::setsockopt(c.fd, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
+    if (receive_buffer) ::setsockopt(c.fd, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
     c.out = std::move(request);
     c.at = client::stage::connecting;
     c.wants_write = true;

@@ -67,5 +67,7 @@ ROWS = [
     Row("bytes_channel", "a further channel of its own, never published to", "idle_channel", kind="memory", targets=both([("further", 150)])),
     Row("bytes_channel_message", "a further channel of its own with one message of 64 B", "idle_channel_with_message", kind="memory",
         targets=both([("further", 384)])),
+    Row("bytes_stalled", "a reader that stands still while 1 KiB messages go by, kernel included", "fan_out",
+        [*load(1000, 1024, 16), "--stalled", 50], kind="memory", targets=both([("figure", 256 * 1024)]), only=(OWN, EMBEDDED, PORTABLE, "Bun", "floor, batched")),
     Row("compile", "compiling the smallest WebSocket server, g++ -O2", "compile", kind="compile"),
 ]

@@ -46,6 +46,7 @@ class session : public std::enable_shared_from_this<session> {
     stream_.async_accept(request_, [self = shared_from_this()](beast::error_code ec) {
       if (ec) return;
       self->stream_.text(true);
+      self->stream_.auto_fragment(false);  // one frame a message, as everybody else here sends
       self->request_ = {};
       if (!self->echo_) everybody.insert(self.get());
       self->read();
