@@ -43,7 +43,7 @@ struct path {
   std::shared_ptr<void> holds = nullptr;
 };
 
-std::uint64_t taken = 0;  // keeps results alive
+std::uint64_t outcome = 0;  // keeps results alive
 
 std::string masked(std::string_view payload) {
   std::string out;
@@ -59,7 +59,7 @@ path ws_receive(std::size_t size) {
   return {[=, limits = limits] {
             std::string bytes = frames;
             std::span<char> rest(bytes);
-            while (!rest.empty()) taken += in->next(rest).data.size();
+            while (!rest.empty()) outcome += in->next(rest).data.size();
           },
           100};
 }
@@ -68,7 +68,7 @@ path ws_encode() {
   return {[out = std::make_shared<std::string>(), text = std::string(128, 'x')] {
             out->clear();
             for (int i = 0; i < 100; ++i) hw::proto::append_text(*out, text);
-            taken += out->size();
+            outcome += out->size();
           },
           100};
 }
@@ -86,7 +86,7 @@ path http_head() {
   return {[=] {
     parser->reset();
     if (parser->parse(browser_request, *head) != hw::proto::http1::progress::done) std::abort();
-    taken += head->headers.size();
+    outcome += head->headers.size();
   }};
 }
 
@@ -96,7 +96,7 @@ path json_validate() {
   text += "]}";
   return {[text] {
     if (hw::proto::json::validate(text)) std::abort();
-    ++taken;
+    ++outcome;
   }};
 }
 
@@ -105,7 +105,7 @@ path command() {
   return {[text] {
     auto c = hw::proto::read_command(text);
     if (!c) std::abort();
-    taken += c->data.size();
+    outcome += c->data.size();
   }};
 }
 
@@ -115,7 +115,7 @@ path storage_append() {
   d->at = 1'767'225'600'000;
   d->data = hw::payload::text(std::string(128, 'x'));
   for (int i = 0; i < 2000; ++i) store->append("chat", *d);
-  return {[=] { taken += store->append("chat", *d).offset; }};
+  return {[=] { outcome += store->append("chat", *d).offset; }};
 }
 
 /// A client's end that takes everything and keeps nothing, unless it is told to look or to stand still.
@@ -135,7 +135,7 @@ class sink final : public hw::detail::connection {
       n += p.size();
       if (keeps) kept.append(p.data(), p.size());
     }
-    taken += n;
+    outcome += n;
     return n;
   }
   void watch(bool, bool) override {}
@@ -312,5 +312,5 @@ int main(int argc, char** argv) {
   for (int i = 0; i < 3; ++i) p.work();  // caches, and memory that is asked for once
   measured(&p.work, chosen->second.times);
   std::printf("%zu\n", chosen->second.times * p.operations);
-  return taken ? 0 : 1;
+  return outcome ? 0 : 1;
 }
