@@ -67,7 +67,7 @@ class client {
       auto found = heads.find(f.channel);
       if (found == heads.end()) return false;
       const place& head = found->second;
-      if (!f.at.known || f.at.epoch != head.epoch || f.at.offset != head.offset) return false;
+      if (!f.at.known || f.at.epoch != head.epoch || f.at.offset < head.offset) return false;
     }
     return true;
   }

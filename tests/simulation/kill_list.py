@@ -1,0 +1,145 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSL-1.0
+"""Plants one fault at a time into the library and shows that the simulation notices it.
+
+A simulation that has never failed proves little. Each entry names a fault, the header, the text to replace and what to put
+there; the header is patched beside the source tree, the simulation is compiled against it and must fail within its seeds.
+An entry whose text is not there exactly once is an error: the list has to follow the code.
+
+  kill_list.py --compiler g++ [--launcher ccache] --source DIR --build DIR [--seeds 1000] [--jobs N] [--only WORD]
+"""
+import argparse
+import concurrent.futures
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import time
+
+FAN_OUT, HUB, CONNECTION, REQUESTS = "detail/fan_out.hpp", "detail/hub_impl.hpp", "detail/connection.hpp", "detail/requests.hpp"
+
+FAULTS = [
+    ("skip one message", FAN_OUT,
+     "    how_->append(building_->bytes, e);\n",
+     "    if (e.content.offset % 23 == 0) return;\n    how_->append(building_->bytes, e);\n"),
+    ("repeat one message", FAN_OUT,
+     "    how_->append(building_->bytes, e);\n",
+     "    how_->append(building_->bytes, e);\n    if (e.content.offset % 23 == 0) how_->append(building_->bytes, e);\n"),
+    ("swap two messages", FAN_OUT,
+     "  for (const auto& m : messages) {\n    json.clear();",
+     "  for (std::size_t i = 0; i < messages.size(); ++i) {\n    const auto& m = messages[i + 1 < messages.size() && i % 8 == 6 ? i + 1 : i % 8 == 7 ? i - 1 : i];\n    json.clear();"),
+    ("drop the gap notice", FAN_OUT,
+     "      s->to_->lost(*s, {false, next});\n", ""),
+    ("drop the notice of a new epoch", FAN_OUT,
+     "      s.to_->lost(s, g);\n", ""),
+    ("a gap up to the head hides what is retained", HUB,
+     "        out.lost = {false, oldest};\n",
+     "        out.lost = {false, oldest = head + 1};\n"),
+    ("wake before the append", HUB,
+     "  enroll(op);\n  std::string_view channel = op->channel;\n  storage_->append",
+     "  enroll(op);\n  std::string_view channel = op->channel;\n"
+     "  if (auto* log = find_log(channel); log && log->open()) {\n"
+     "    op->content.offset = log->head() + 1;\n    log->apply(log->epoch(), op->content);\n  }\n  storage_->append"),
+    ("flush before the publisher's answer", HUB,
+     "      if (log) log->apply(p.epoch, op.content);\n",
+     "      if (log) log->apply(p.epoch, op.content), log->flush();\n"),
+    ("count as sent what a blocked reader did not take", FAN_OUT,
+     "    flushing_ = std::exchange(building_, nullptr);\n",
+     "    flushing_ = std::exchange(building_, nullptr);\n    flushed_ = flushing_->last();\n"),
+    ("forget the rest of the half-sent frame", FAN_OUT,
+     "      s.to_->keep(s, std::string_view(s.chunk_->bytes).substr(s.at_, rest));\n", ""),
+    ("send the half-sent frame again", FAN_OUT,
+     "    s.at_ = static_cast<std::uint32_t>(at);\n    join(behind_, s, false);",
+     "    s.at_ = static_cast<std::uint32_t>(in && at ? in->frame_begin(at - 1) : at);\n    join(behind_, s, false);"),
+    ("drop a tail chunk before its slow readers have had it", FAN_OUT,
+     "        if (s->chunk_ == oldest) release(*s);\n",
+     "        if (s->chunk_ == oldest) release(*s), s->offset_ = oldest->last();\n"),
+    ("mark live too early", FAN_OUT,
+     "    if (s.offset_ == flushed_) {\n",
+     "    if (s.offset_ + 1 >= flushed_ && s.offset_ <= flushed_) {\n"),
+    ("lose what arrives while the start is being read", HUB,
+     "  sub.begin(out.at.offset);\n  sub.in().prime(sub, r.messages);\n",
+     "  sub.begin(r.messages.empty() ? std::max(out.at.offset, log.head()) : out.at.offset);\n  sub.in().prime(sub, r.messages);\n"),
+    ("do not wake who waited for the storage", FAN_OUT,
+     "    if (s != resolving_) s->to_->wake(nullptr);\n",
+     "    if (s != resolving_ && since % 5) s->to_->wake(nullptr);\n"),
+    ("do not wake who read ahead of the flush", FAN_OUT,
+     "      if (std::exchange(ahead_, false)) wake_behind();\n", ""),
+    ("take a message of an epoch that is over", FAN_OUT,
+     "      if (e.epoch == epoch_) {\n        apply(",
+     "      if (e.epoch != \"\") {\n        e.epoch = epoch_;\n        apply("),
+    ("forget the keys that the hub keeps", HUB,
+     "      if (known != keys_.end()) {\n",
+     "      if (known != keys_.end() && known->second.at.offset % 3) {\n"),
+    ("the cursor of a poll is behind its messages", REQUESTS,
+     "    reached.push_back(std::max(offset, s.offset()));\n",
+     "    reached.push_back(s.offset());\n"),
+    ("a poll forgets what did not fit into the answer", REQUESTS,
+     "      s.advance(end - at);\n",
+     "      s.advance(chunk->bytes.size() - at);\n"),
+    ("the id of a batch names old places", CONNECTION,
+     "stream_->tag(tag, position_text(reached));",
+     "stream_->tag(tag, position_text());"),
+]
+
+
+def main():
+    args = argparse.ArgumentParser()
+    args.add_argument("--compiler", default="g++")
+    args.add_argument("--launcher", default="")
+    args.add_argument("--source", type=pathlib.Path, required=True)
+    args.add_argument("--build", type=pathlib.Path, required=True)
+    args.add_argument("--seeds", type=int, default=1000)
+    args.add_argument("--jobs", type=int, default=os.cpu_count())
+    args.add_argument("--only", default="", help="only faults with this in their name")
+    args.add_argument("--most", type=int, default=0, help="only so many, spread over the list; 0: all")
+    args = args.parse_args()
+
+    def try_fault(fault):
+        name, header, old, new = fault
+        started = time.monotonic()
+        text = (args.source / "include/hailwire" / header).read_text()
+        if text.count(old) != 1:
+            return name, False, f"its text stands {text.count(old)} times in {header}"
+        place = args.build / re.sub(r"\W+", "_", name)
+        patched = place / "hailwire" / header
+        patched.parent.mkdir(parents=True, exist_ok=True)
+        patched.write_text(text.replace(old, new))
+        # Its directory comes first, so that this one header is found there and all others where they are.
+        command = [args.compiler, "-std=c++20", "-O1", "-DASIO_STANDALONE", f"-I{place}", f"-I{args.source}/include",
+                   str(args.source / "tests/simulation/simulation.cpp"), "-c", "-o", str(place / "simulation.o")]
+        if args.launcher:
+            command.insert(0, args.launcher)
+        built = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if built.returncode:
+            return name, False, "it does not compile:\n" + built.stdout
+        program = place / "simulation"
+        subprocess.run([args.compiler, str(place / "simulation.o"), "-o", str(program), "-pthread"], check=True)
+        compiled = time.monotonic()
+        try:
+            ran = subprocess.run([str(program), "--seeds", str(args.seeds)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                 text=True, errors="replace", timeout=180)
+        except subprocess.TimeoutExpired:
+            return name, True, "caught: it never ends"
+        took = f" ({compiled - started:.0f} s to build, {time.monotonic() - compiled:.1f} s to catch)"
+        if ran.returncode == 0:
+            return name, False, f"not noticed in {args.seeds} seeds" + took
+        lines = ran.stdout.splitlines() or ["no output"]
+        said = lines[0] if ran.returncode == 1 else f"ended by signal {-ran.returncode}"
+        return name, True, "caught: " + said[:160] + took
+
+    faults = [f for f in FAULTS if args.only in f[0]]
+    if args.most:
+        faults = faults[:: max(1, -(-len(faults) // args.most))]
+    caught = 0
+    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+        for name, fine, what in pool.map(try_fault, faults):
+            caught += fine
+            print(f"{'ok  ' if fine else 'FAIL'} {name}: {what}", flush=True)
+    print(f"{caught} of {len(faults)} planted faults were caught")
+    return 0 if caught == len(faults) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
