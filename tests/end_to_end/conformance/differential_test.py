@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: BSL-1.0
 """Our parsers against others on generated and mutated input: `differential_test.py VERDICTS [seed [count]]`. WebSocket: wsproto,
-websockets, npm's ws. HTTP: h11, Node. Where two verdicts differ, a rule below must explain it, else the test fails; the rules are
-the table in tests/README.md. Where both take a request or a message, they must take the same bytes of it: that has no exceptions."""
+websockets, npm's ws. HTTP: h11, Node. Where two verdicts differ, a row of the table in tests/README.md must explain it,
+else the test fails. Where both take a request or a message, they must take the same bytes of it: that has no exceptions."""
 import collections
 import json
 import os
 import random
+import re
 import shutil
 import struct
 import subprocess
@@ -22,56 +23,17 @@ from peer import BINARY, CLOSE, PING, PONG, TEXT, frame, mask  # noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
-# Who differs, and in what: the words are ours or, where we have no complaint, the peer's. And why ours stands.
-RULES = [
-    ("websockets ws", ["a length is not in its shortest form"],
-     "RFC 6455, section 5.2: the shortest form MUST be used; they do not look"),
-    ("websockets", ["a control frame is longer than 125 bytes"],
-     "a length of 0 in the long form: longer by its form, not by its value (section 5.5)"),
-    ("websockets ws wsproto", ["a compressed message cannot be inflated"],
-     "a message that breaks off within a block, or goes on behind a stored one: RFC 7692, section 7.2.1 has it end with one"),
-    ("websockets ws wsproto", ["a text is not UTF-8"],
-     "we fail at the first bad byte, they where the message or the frame ends: control frames in between are still seen by them"),
-    ("websockets", ["ProtocolError: incomplete fragmented message"],
-     "a close between fragments; control frames may stand there (RFC 6455, section 5.4)"),
-    ("wsproto", ["CLOSE with unknown reserved code"], "1014 came to IANA's registry later"),
-    ("wsproto", ["a message is too big"], "it has no limit of its own"),
+def explained():
+    """(peer, words) of the table in tests/README.md: the words are ours or, where we have no complaint, the peer's."""
+    with open(os.path.join(HERE, "..", "..", "README.md")) as page:
+        rows = page.read().split("## Where other parsers differ")[1].split("\n## ")[0]
+    found = {(peer.strip(), word) for peers, words in re.findall(r"^\| ([a-z0-9, ]+) \| (`.*?`) \|", rows, re.M)
+             for peer in peers.split(",") for word in re.findall("`(.*?)`", words)}
+    assert len(found) > 30, "the table in tests/README.md cannot be read"
+    return found
 
-    ("h11", ["a line ends with LF alone", "a control byte in a trailer", "a trailer's name is not a token", "a CR without its LF",
-             "a CR without its LF in the trailers"],
-     "it takes LF for a line's end, which RFC 9112, section 2.2 allows; proxies have been played against servers that do"),
-    ("node", ["a line ends with LF alone", "a CR without its LF"], "the same, and CR alone, for empty lines before a request"),
-    ("h11", ["a folded header line"], "RFC 9112, section 5.2 lets a server refuse or mend it"),
-    ("h11", ["a control byte in the head"], "RFC 9110, section 5.5: bytes that must not be sent; it refuses NUL, CR and LF only"),
-    ("h11 node", ["Transfer-Encoding in HTTP/1.0"], "RFC 9112, section 6.1: faulty framing"),
-    ("h11", ["both Content-Length and Transfer-Encoding"], "RFC 9112, section 6.1: may be refused, and is an attack or a mistake"),
-    ("h11 node", ["Content-Length has leading zeros"], "the grammar allows them; nobody sends them but to be read as octal by somebody"),
-    ("h11", ["Content-Length has more than 64 bits"], "it has numbers of any size"),
-    ("h11", ["Content-Length is not a number", "two Content-Length headers"],
-     "equal lengths, as a list or in two fields: RFC 9110, section 8.6 lets a server refuse or mend them"),
-    ("node", ["two Transfer-Encoding headers", "a transfer coding is malformed", "the only transfer coding understood here is chunked"],
-     "it leaves codings but the last to its caller; RFC 9112, section 6.1 asks for 501"),
-    ("node", ["two Host headers"], "RFC 9112, section 3.2: MUST be 400"),
-    ("h11 node", ["the Host header is malformed", "the target's host is malformed"], "the same; they leave what a host is to their callers"),
-    ("h11 node", ["the target * is for OPTIONS", "the target is neither a path nor an http URI", "the target is not visible ASCII without a fragment"],
-     "RFC 9112, section 3.2: none of the four forms; they leave it to their callers"),
-    ("h11 node", ["only HTTP/1.0 and HTTP/1.1 are spoken here"], "a major version that is not 1: their callers' business"),
-    ("node", ["the request line is not method, target and version"], "it still reads HTTP/0.9"),
-    ("h11 node", ["the only expectation met here is 100-continue"], "RFC 9110, section 10.1.1: may be 417; theirs to let pass"),
-    ("h11 node", ["a chunk extension has no name", "a chunk extension's name is malformed", "a chunk extension's value is malformed",
-                  "a chunk extension goes on behind its closing quote", "a control byte in a chunk extension", "white space behind a chunk extension",
-                  "white space behind a chunk's size", "a CR without its LF behind a chunk's size"],
-     "they skip some or all of what stands behind the size; RFC 9112, section 7.1.1 has a grammar for it"),
-    ("h11", ["no request line received"], "RFC 9112, section 2.2: empty lines before a request SHOULD be skipped"),
-    ("node", ["HPE_INVALID_METHOD Invalid method encountered", "HPE_INVALID_METHOD Expected space after method"],
-     "it has a list of methods; a method is any token (RFC 9110, section 9.1)"),
-    ("node", ["HPE_INVALID_CONTENT_LENGTH Invalid character in Content-Length"], "a tab behind the length is white space (RFC 9110, section 5.6.3)"),
-    ("node", ["HPE_INVALID_VERSION Invalid HTTP version"], "1.2 to 1.9 are treated as 1.1 (RFC 9110, section 2.5)"),
-    ("h11 node", ["illegal chunk header", "HPE_INVALID_CHUNK_SIZE Invalid character in chunk size", "HPE_STRICT Invalid character in chunk extensions",
-                  "HPE_STRICT Invalid character in chunk extensions name", "HPE_STRICT Invalid character in chunk extensions value"],
-     "RFC 9112, section 7.1.1: white space before ; and around = MUST be read"),
-]
-EXPLAINED = {(peer, word) for peers, words, _ in RULES for peer in peers.split() for word in words}
+
+EXPLAINED = explained()
 
 
 # ---- WebSocket -------------------------------------------------------------------------------------------------------
