@@ -124,14 +124,14 @@ void run(const settings& s) {
   live.on_http([&s](const hailwire::request& r) { return serve_page(r, s); });
   live.on_log([](hailwire::log_level, std::string_view text) { std::fprintf(stderr, "%.*s\n", int(text.size()), text.data()); });
 
+  asio::signal_set signals(io, SIGINT, SIGTERM);
+  signals.async_wait([&io](std::error_code, int) { io.stop(); });
+
   auto port = listen(live, s);
   bool v6 = s.host.find(':') != s.host.npos;
   const char* scheme = s.tls_cert.empty() ? "http" : "https";
   std::printf(v6 ? "listening on %s://[%s]:%u/\n" : "listening on %s://%s:%u/\n", scheme, s.host.c_str(), unsigned{port});
   std::fflush(stdout);
-
-  asio::signal_set signals(io, SIGINT, SIGTERM);
-  signals.async_wait([&io](std::error_code, int) { io.stop(); });
   io.run();
 
   live.stop();  // says goodbye to everybody; what is left of the run lets those words leave
