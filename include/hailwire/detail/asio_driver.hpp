@@ -60,7 +60,7 @@ class asio_driver final : public asio_loop {
     l->resume();
   }
   void serve(gateway& g, int descriptor, std::unique_ptr<stream_layer> layer, std::string_view already_read) override {
-    std::make_shared<asio_connection>(*this, g, descriptor, std::move(layer))->adopt(already_read);
+    std::make_shared<asio_connection>(*this, g, descriptor, std::move(layer))->begin(already_read);
   }
   void stop_listening() override {
     for (auto& l : std::exchange(listeners_, {})) l->stop();
@@ -76,12 +76,20 @@ class asio_driver final : public asio_loop {
     // The descriptor is closed by the base, not by its waiter.
     ~asio_connection() override { release(); }
 
+    void begin(std::string_view already_read) {
+      self_ = self();  // it may wait for neither reading nor writing, only for a storage or a hook
+      adopt(already_read);
+    }
+
    private:
     void arm() override {
       if (wants_read() && !std::exchange(reading_, true)) wait_read();
       if (wants_write() && !std::exchange(writing_, true)) wait_write();
     }
-    void closing() override { release(); }
+    void closing() override {
+      release();
+      self_.reset();  // whoever closes it holds it
+    }
     void release() {
       std::error_code ignored;
       if (wait_.is_open()) wait_.cancel(ignored), wait_.release();
@@ -107,6 +115,7 @@ class asio_driver final : public asio_loop {
     }
     std::shared_ptr<asio_driver> loop_;  // holds the buffer that reads go to
     waiting_descriptor wait_;
+    std::shared_ptr<asio_connection> self_;
     bool reading_ = false, writing_ = false;
   };
 

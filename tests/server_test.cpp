@@ -1,0 +1,681 @@
+// SPDX-License-Identifier: BSL-1.0
+// The whole server over real sockets: what only an operating system, an Asio context and several threads can show. Clients
+// are plain blocking sockets; every wait is for an event, with a limit that only a failure reaches.
+#include "hailwire/hailwire.hpp"
+
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <asio/io_context.hpp>
+#include <asio/ip/tcp.hpp>
+#include <asio/executor_work_guard.hpp>
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <future>
+#include <mutex>
+#include <thread>
+
+#include "catch.hpp"
+#include "hailwire/proto/ws_connection.hpp"
+#include "hailwire/storage/blocking.hpp"
+
+using namespace hailwire;
+using namespace std::chrono_literals;
+
+namespace {
+
+using everything = server<websocket, sse, long_poll, short_poll>;
+constexpr auto limit = 20s;
+
+/// A blocking client.
+class wire {
+ public:
+  explicit wire(std::uint16_t port) : wire(AF_INET) {
+    sockaddr_in at{};
+    at.sin_family = AF_INET;
+    at.sin_port = htons(port);
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    connect(reinterpret_cast<sockaddr*>(&at), sizeof at);
+  }
+  struct v6 {
+    std::uint16_t port;
+  };
+  explicit wire(v6 to) : wire(AF_INET6) {
+    sockaddr_in6 at{};
+    at.sin6_family = AF_INET6;
+    at.sin6_port = htons(to.port);
+    at.sin6_addr = in6addr_loopback;
+    connect(reinterpret_cast<sockaddr*>(&at), sizeof at);
+  }
+  explicit wire(const std::string& path) : wire(AF_UNIX) {
+    sockaddr_un at{};
+    at.sun_family = AF_UNIX;
+    path.copy(at.sun_path, sizeof at.sun_path - 1);
+    connect(reinterpret_cast<sockaddr*>(&at), sizeof at);
+  }
+  wire(wire&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)), seen_(std::move(other.seen_)) {}
+  ~wire() {
+    if (descriptor_ >= 0) ::close(descriptor_);
+  }
+  /// A socket that is not connected yet, for when no more descriptors can be had.
+  static wire unconnected() { return wire(AF_INET); }
+  void connect(std::uint16_t port) {
+    sockaddr_in at{};
+    at.sin_family = AF_INET;
+    at.sin_port = htons(port);
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    connect(reinterpret_cast<sockaddr*>(&at), sizeof at);
+  }
+
+  wire& send(std::string_view bytes) {
+    while (!bytes.empty()) {
+      auto n = ::send(descriptor_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+      if (n <= 0) break;
+      bytes.remove_prefix(static_cast<std::size_t>(n));
+    }
+    return *this;
+  }
+  void end() { ::shutdown(descriptor_, SHUT_WR); }
+  /// Has the connection end with a reset.
+  void reset() {
+    linger l{1, 0};
+    ::setsockopt(descriptor_, SOL_SOCKET, SO_LINGER, &l, sizeof l);
+    ::close(std::exchange(descriptor_, -1));
+  }
+  /// Everything up to and with `text`; what came before the connection ended when it never came.
+  std::string until(std::string_view text) {
+    for (std::size_t from = 0;;) {
+      if (auto at = seen_.find(text, from); at != seen_.npos) {
+        auto out = seen_.substr(0, at + text.size());
+        seen_.erase(0, out.size());
+        return out;
+      }
+      from = seen_.size() < text.size() ? 0 : seen_.size() - text.size();
+      if (!more()) return std::exchange(seen_, {}) + " <and no " + std::string(text) + '>';
+    }
+  }
+  /// Everything until the server ends it.
+  std::string all() {
+    while (more()) {}
+    return std::exchange(seen_, {});
+  }
+  /// Small answers only: what has a length comes whole in these tests.
+  std::string ask(std::string_view request) {
+    auto head = send(request).until("\r\n\r\n");
+    while (seen_.empty() && more()) {}
+    return head + std::exchange(seen_, {});
+  }
+  int descriptor() const noexcept { return descriptor_; }
+
+ private:
+  explicit wire(int family) : descriptor_(::socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    timeval t{std::chrono::seconds(limit).count(), 0};
+    ::setsockopt(descriptor_, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof t);
+  }
+  void connect(const sockaddr* at, socklen_t size) {
+    if (::connect(descriptor_, at, size) != 0) seen_ = "<not connected>";
+  }
+  bool more() {
+    char buffer[65536];
+    auto n = ::recv(descriptor_, buffer, sizeof buffer, 0);
+    if (n > 0) seen_.append(buffer, static_cast<std::size_t>(n));
+    return n > 0;
+  }
+  int descriptor_;
+  std::string seen_;
+};
+
+std::string get(const std::string& target, const std::string& more = {}) { return "GET " + target + " HTTP/1.1\r\nHost: localhost\r\n" + more + "\r\n"; }
+std::string event_stream(const std::string& query) { return get("/live" + query, "Accept: text/event-stream\r\n"); }
+std::string upgrade(const std::string& query) {
+  return get("/live" + query, "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n");
+}
+std::string post(const std::string& query, const std::string& body) {
+  return "POST /live" + query + " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
+}
+std::string frame(std::string_view text) {
+  std::string out;
+  proto::append_masked_frame(out, proto::ws_opcode::text, text, 0x01020304);
+  return out;
+}
+bool contains(const std::string& all, std::string_view part) { return all.find(part) != all.npos; }
+
+void let_everybody_in(basic_server& s) {
+  s.authorize([](const request& r) {
+    grant g;
+    g.user = r.param("user");
+    g.follow = g.publish = channel_set::all();
+    return decision(std::move(g));
+  });
+}
+
+/// The three ways of running a server.
+struct embedded {
+  asio::io_context io;
+  asio::executor_work_guard<asio::io_context::executor_type> busy{io.get_executor()};
+  template <class... Args>
+  std::unique_ptr<everything> make(Args&&... args) {
+    return std::make_unique<everything>(io, std::forward<Args>(args)...);
+  }
+  void run(everything&) { io.run(); }
+  void finish(everything& s) {
+    std::promise<void> done;
+    s.post([&] {
+      s.stop();
+      done.set_value();
+    });
+    done.get_future().wait();
+    io.stop();
+  }
+};
+struct portable_asio : embedded {
+  template <class... Args>
+  std::unique_ptr<everything> make(Args&&... args) {
+    return std::make_unique<everything>(portable, io, std::forward<Args>(args)...);
+  }
+};
+struct own {
+  template <class... Args>
+  std::unique_ptr<everything> make(Args&&... args) {
+    return std::make_unique<everything>(own_thread, std::forward<Args>(args)...);
+  }
+  void run(everything& s) { s.run(); }
+  void finish(everything& s) {
+    std::promise<void> done;
+    s.post([&] {
+      s.stop();
+      done.set_value();
+    });
+    done.get_future().wait();
+    s.quit();
+  }
+};
+
+/// A server that runs on `threads` threads until this goes.
+template <class Way>
+struct running {
+  template <class... Args>
+  explicit running(Args&&... args) : s(way.make(std::forward<Args>(args)...)) {
+    let_everybody_in(*s);
+  }
+  ~running() { finish(); }
+  void start(int n = 1) {
+    for (int i = 0; i < n; ++i) threads.emplace_back([this] { way.run(*s); });
+  }
+  void finish() {
+    if (threads.empty()) return;
+    way.finish(*s);
+    for (auto& t : threads) t.join();
+    threads.clear();
+  }
+  /// Runs `f` where the hooks run, and waits for it.
+  template <class F>
+  auto on(F f) {
+    std::promise<decltype(f())> done;
+    s->post([&] {
+      if constexpr (std::is_void_v<decltype(f())>) f(), done.set_value();
+      else done.set_value(f());
+    });
+    return done.get_future().get();
+  }
+  Way way;
+  std::unique_ptr<everything> s;
+  std::vector<std::thread> threads;
+};
+
+/// A thread-safe count that can be waited for.
+class counter {
+ public:
+  void add() {
+    std::lock_guard lock(mutex_);
+    ++n_;
+    changed_.notify_all();
+  }
+  bool wait_for(std::size_t n) {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, limit, [&] { return n_ >= n; });
+  }
+  std::size_t value() {
+    std::lock_guard lock(mutex_);
+    return n_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::size_t n_ = 0;
+};
+
+/// Answers when the gate is open.
+struct gated_storage {
+  memory_storage real;
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool open = true;
+  counter asked;
+
+  void set(bool on) {
+    std::lock_guard lock(mutex);
+    open = on;
+    changed.notify_all();
+  }
+  append_result append(std::string_view channel, const draft& d) { return pass(), real.append(channel, d); }
+  read_result read(std::string_view channel, std::uint64_t since, read_limit most) { return pass(), real.read(channel, since, most); }
+
+ private:
+  void pass() {
+    asked.add();
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [&] { return open; });
+  }
+};
+
+std::string socket_path() { return "/tmp/hailwire_test_" + std::to_string(::getpid()); }
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("one server listens on IPv4, IPv6, a Unix socket and a ready descriptor at once", "", embedded, portable_asio, own) {
+  running<TestType> r;
+  auto port = r.s->listen("127.0.0.1", 0);
+  REQUIRE(port != 0);
+  std::error_code no_v6;
+  auto port6 = r.s->listen("::1", 0, no_v6);
+  auto path = socket_path();
+  ::unlink(path.c_str());
+  r.s->listen_unix(path);
+  int ready = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in at{};
+  at.sin_family = AF_INET;
+  at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof at;
+  REQUIRE(::bind(ready, reinterpret_cast<sockaddr*>(&at), size) == 0);
+  ::getsockname(ready, reinterpret_cast<sockaddr*>(&at), &size);
+  r.s->listen_descriptor(ready);
+  r.s->on_http([&](const request& q) { return response{200, "text/plain", q.peer() + ".", {}}; });
+  r.start();
+
+  std::vector<wire> clients;
+  clients.emplace_back(port);
+  clients.emplace_back(path);
+  clients.emplace_back(ntohs(at.sin_port));
+  if (!no_v6) clients.emplace_back(wire::v6{port6});
+  CHECK(contains(clients[0].ask(get("/")), "\r\n\r\n127.0.0.1:"));
+  CHECK(contains(clients[1].ask(get("/")), "\r\n\r\nunix."));
+  if (!no_v6) CHECK(contains(clients[3].ask(get("/")), "\r\n\r\n[::1]:"));
+  for (auto& c : clients) {
+    c.send(event_stream("?channel=chat"));
+    CHECK(contains(c.until("recovered\":true}}}}\n\n"), "event: open"));
+  }
+  CHECK(contains(wire(port).ask(post("?channel=chat", "1")), " 201 "));
+  for (auto& c : clients) CHECK(contains(c.until("\"data\":1}\n\n"), "\"offset\":1"));
+  r.finish();
+  r.s.reset();
+  for (auto& c : clients) CHECK(c.all().empty());
+  ::unlink(path.c_str());
+}
+
+TEMPLATE_TEST_CASE("listening says what is wrong", "", embedded, portable_asio, own) {
+  running<TestType> r;
+  auto port = r.s->listen("127.0.0.1", 0);
+  std::error_code ec;
+  CHECK(r.s->listen("127.0.0.1", port, ec) == 0);
+  CHECK(ec == std::errc::address_in_use);
+  CHECK(r.s->listen("localhost", 0, ec) == 0);
+  CHECK(ec == std::errc::invalid_argument);
+  CHECK_THROWS_AS(r.s->listen("127.0.0.1", port), std::system_error);
+  CHECK_THROWS_AS(r.s->listen_unix("/nowhere/at/all"), std::system_error);
+  CHECK_THROWS_AS(r.s->listen_unix(std::string(200, 'x')), std::system_error);
+  CHECK_THROWS_AS(r.s->listen_descriptor(-1), std::system_error);
+}
+
+TEMPLATE_TEST_CASE("four clients on four transports see the same messages from one another", "", embedded, portable_asio, own) {
+  running<TestType> r;
+  auto port = r.s->listen("127.0.0.1", 0);
+  r.start();
+  wire ws(port), es(port), lp(port), sp(port);
+  ws.send(upgrade("?channel=chat"));
+  es.send(event_stream("?channel=chat"));
+  CHECK(contains(ws.until("recovered\":true}}}}"), "101 Switching"));
+  es.until("recovered\":true}}}}\n\n");
+  auto first = lp.ask(get("/live?channel=chat&wait=20"));
+  auto cursor = first.substr(first.find("\"cursor\":\"") + 10);
+  cursor = cursor.substr(0, cursor.find('"'));
+  lp.send(get("/live?channel=chat&wait=20&since=" + cursor));
+  CHECK(contains(sp.ask(post("?channel=chat&user=sp", "\"from sp\"")), " 201 "));
+  CHECK(contains(lp.until("\"}"), "from sp"));
+  ws.send(frame(R"({"id":1,"publish":{"channel":"chat","data":"from ws"}})"));
+  CHECK(contains(ws.until("\"from ws\"}"), "\"reply\":1"));
+  CHECK(contains(es.until("\"from ws\"}\n\n"), "\"from sp\""));
+  auto all = sp.ask(get("/live?channel=chat&since=" + cursor));
+  CHECK(contains(all, "\"from sp\""));
+  CHECK(contains(all, "\"from ws\""));
+}
+
+TEMPLATE_TEST_CASE("an answer arrives whole on a connection that ends with it, or whose client ended its half", "", embedded, portable_asio, own) {
+  std::string page(3'000'000, 'p');
+  running<TestType> r;
+  auto port = r.s->listen("127.0.0.1", 0);
+  r.s->on_http([&](const request&) { return response{200, "text/plain", page, {}}; });
+  r.start();
+  for (int i = 0; i < 3; ++i) {
+    wire c(port), h(port), old(port);
+    c.send(get("/", "Connection: close\r\n"));
+    old.send("GET / HTTP/1.0\r\n\r\n");
+    h.send(get("/"));
+    h.end();
+    CHECK(c.all().size() > page.size());
+    CHECK(old.all().size() > page.size());
+    CHECK(h.all().size() > page.size());
+  }
+}
+
+TEMPLATE_TEST_CASE("a connection lives on while it waits for nothing but the storage", "", embedded, portable_asio, own) {
+  gated_storage store;
+  blocking_storage off_loop({}, store);
+  running<TestType> r(off_loop);
+  auto port = r.s->listen("127.0.0.1", 0);
+  r.start();
+  wire c(port), p(port);
+  c.send(upgrade("?channel=chat"));
+  c.until("recovered\":true}}}}");
+  auto before = store.asked.value();
+  store.set(false);
+  c.send(frame(R"({"id":1,"publish":{"channel":"chat","data":1}})"));
+  REQUIRE(store.asked.wait_for(before + 1));
+  // More than is read ahead, so that nothing is waited for any more.
+  for (int i = 0; i < 20; ++i) c.send(frame("{\"id\":2,\"ping\":{}}"));
+  p.send(post("?channel=news", "1") + std::string(40'000, '\r'));
+  REQUIRE(store.asked.wait_for(before + 2));
+  r.on([] {});
+  r.on([] {});
+  store.set(true);
+  CHECK(contains(c.until("\"reply\":2"), "\"reply\":1,\"ok\""));
+  CHECK(contains(p.until("\r\n\r\n"), " 201 "));
+}
+
+TEMPLATE_TEST_CASE("a host's own acceptor asks who claims a request and hands the socket on", "", embedded, portable_asio) {
+  running<TestType> r;
+  everything& s = *r.s;
+  CHECK(s.claims("GET /live?channel=a HTTP/1.1\r\n"));
+  CHECK(s.claims("POST /li%76e HTTP/1.1\r\nHost: h\r\n\r\n"));
+  CHECK_FALSE(s.claims("GET /lives HTTP/1.1\r\n"));
+  CHECK_FALSE(s.claims("GET /%zz HTTP/1.1\r\n"));
+  CHECK_FALSE(s.claims("GET"));
+  CHECK_FALSE(s.claims(""));
+  s.on_websocket("/frames", {});
+  CHECK(s.claims("GET /frames HTTP/1.1\r\n"));
+
+  asio::ip::tcp::acceptor acceptor(r.way.io, {asio::ip::make_address("127.0.0.1"), 0});
+  auto port = acceptor.local_endpoint().port();
+  std::vector<std::shared_ptr<asio::ip::tcp::socket>> kept;
+  auto serve = std::make_shared<std::function<void()>>();
+  *serve = [&] {
+    acceptor.async_accept([&](std::error_code ec, asio::ip::tcp::socket peer) {
+      if (ec) return;
+      auto socket = std::make_shared<asio::ip::tcp::socket>(std::move(peer));
+      auto head = std::make_shared<std::array<char, 4096>>();
+      socket->async_read_some(asio::buffer(*head), [&, socket, head](std::error_code failed, std::size_t n) {
+        if (failed) return;
+        std::string_view bytes(head->data(), n);
+        if (s.claims(bytes)) return s.adopt(std::move(*socket), bytes);
+        static const std::string own = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhost.";
+        std::error_code ignored;
+        socket->write_some(asio::buffer(own), ignored);
+        kept.push_back(socket);
+      });
+      (*serve)();
+    });
+  };
+  (*serve)();
+  r.start();
+  wire host(port), ws(port), es(port);
+  CHECK(contains(host.ask(get("/page")), "host."));
+  ws.send(upgrade("?channel=chat") + frame(R"({"id":1,"publish":{"channel":"chat","data":1}})"));
+  CHECK(contains(ws.until("\"data\":1}"), "\"reply\":1"));
+  es.send(event_stream("?channel=chat&since=earliest"));
+  CHECK(contains(es.until("\"data\":1}\n\n"), "event: open"));
+  es.reset();
+  CHECK(contains(ws.send(frame(R"({"id":2,"ping":{}})")).until("\"reply\":2"), ""));
+  r.on([&] {
+    std::error_code ignored;
+    acceptor.close(ignored);
+  });
+  r.finish();
+}
+
+TEMPLATE_TEST_CASE("many threads publish into a context that several threads run: everybody reads everything, in order", "", embedded, portable_asio) {
+  constexpr int publishers = 4, each = 500, readers = 6;
+  memory_storage store({.messages = 10'000});
+  counter ready, done;
+  std::atomic<int> wrong = 0;
+  running<TestType> r(store);
+  auto port = r.s->listen("127.0.0.1", 0);
+  r.start(4);
+  std::vector<std::future<bool>> results;
+  for (int i = 0; i < readers; ++i) {
+    results.push_back(std::async(std::launch::async, [&, i] {
+      wire c(port);
+      c.send(i % 2 ? event_stream("?channel=chat") : upgrade("?channel=chat"));
+      c.until("recovered\":true}}}}");
+      ready.add();
+      int last[publishers] = {};
+      for (int n = 1; n <= publishers * each; ++n) {
+        auto one = c.until("\"}");
+        if (!contains(one, "\"offset\":" + std::to_string(n) + ',')) return false;
+        auto data = one.substr(one.find("\"data\":\"") + 8);
+        int who = data[0] - '0', number = std::stoi(data.substr(2));
+        if (number != ++last[who]) return false;
+      }
+      return true;
+    }));
+  }
+  REQUIRE(ready.wait_for(readers));
+  std::vector<std::thread> threads;
+  for (int i = 0; i < publishers; ++i) {
+    threads.emplace_back([&, i] {
+      for (int n = 1; n <= each; ++n) {
+        for (;;) {
+          auto ec = r.s->publish("chat", payload::text(std::to_string(i) + ' ' + std::to_string(n)), [&](std::error_code e, position) {
+            if (e || !r.s->get_executor().running_in_this_thread()) ++wrong;
+            done.add();
+          });
+          if (!ec) break;
+          if (ec != errc::overloaded) ++wrong;
+          std::this_thread::yield();
+        }
+      }
+    });
+  }
+  for (auto& t : threads) t.join();
+  CHECK(done.wait_for(publishers * each));
+  for (auto& f : results) CHECK(f.get());
+  CHECK(wrong == 0);
+  CHECK(done.value() == publishers * each);
+}
+
+TEMPLATE_TEST_CASE("past max_pending a publish is overloaded, and its handler is never called", "", embedded, portable_asio, own) {
+  options o;
+  o.max_pending = 10;
+  gated_storage store;
+  blocking_storage off_loop({}, store);
+  counter done;
+  running<TestType> r(off_loop, o);
+  r.start();
+  store.set(false);
+  int taken = 0, refused = 0;
+  for (int i = 0; i < 30; ++i) {
+    auto ec = r.s->publish("chat", payload::json("1"), [&](std::error_code, position) { done.add(); });
+    ++(ec ? refused : taken);
+    if (ec) CHECK(ec == errc::overloaded);
+  }
+  CHECK(taken == 10);
+  CHECK(refused == 20);
+  store.set(true);
+  CHECK(done.wait_for(10));
+  CHECK_FALSE(r.s->publish("chat", payload::json("1"), [&](std::error_code, position) { done.add(); }));
+  CHECK(done.wait_for(11));
+}
+
+TEMPLATE_TEST_CASE("stop ends everything in order, twice is once, and publishing afterwards is an error", "", embedded, portable_asio, own) {
+  std::atomic<int> opened = 0, closed = 0;
+  running<TestType> r;
+  auto port = r.s->listen("127.0.0.1", 0);
+  r.s->on_open([&](session&) { ++opened; });
+  r.s->on_close([&](session&, const close_reason&) { ++closed; });
+  r.start();
+  wire ws(port), es(port), lp(port), idle(port);
+  ws.send(upgrade("?channel=chat")).until("recovered\":true}}}}");
+  es.send(event_stream("?channel=chat")).until("recovered\":true}}}}\n\n");
+  auto first = lp.ask(get("/live?channel=chat"));
+  auto cursor = first.substr(first.find("\"cursor\":\"") + 10);
+  lp.send(get("/live?channel=chat&wait=50&since=" + cursor.substr(0, cursor.find('"'))));
+  CHECK(contains(idle.ask(get("/nowhere")), " 404 "));
+  while (r.on([&] { return r.s->sessions().size(); }) < 3) {}
+  r.on([&] {
+    r.s->stop();
+    r.s->stop();
+    CHECK(r.s->publish("chat", payload::json("1"), [](std::error_code, position) { FAIL("called"); }) == operation_aborted());
+  });
+  CHECK(contains(ws.until("server stopped"), "\x03\xE9"));
+  CHECK(es.all().empty());
+  CHECK(contains(lp.all(), "Connection: close"));
+  CHECK(idle.all().empty());
+  CHECK(wire(port).all() == "<not connected>");
+  std::thread other([&] { CHECK(r.s->publish("chat", payload::json("1")) == operation_aborted()); });
+  other.join();
+  ws.send(std::string("\x88\x82\0\0\0\0\x03\xE9", 8));
+  CHECK(ws.all().empty());
+  while (r.on([&] { return r.s->sessions().size(); }) > 0) {}
+  CHECK(opened == 4);
+  CHECK(closed == 4);
+  std::error_code ec;
+  CHECK(r.s->listen("127.0.0.1", 0, ec) == 0);
+  CHECK(ec == operation_aborted());
+}
+
+TEMPLATE_TEST_CASE("the destructor closes all and aborts what is pending, also with a storage that is stuck", "", embedded, portable_asio, own) {
+  gated_storage store;
+  auto off_loop = std::make_unique<blocking_storage<gated_storage&>>(blocking_options{}, store);
+  std::atomic<int> aborted = 0, others = 0, closed = 0;
+  std::optional<wire> ws, posting;
+  {
+    running<TestType> r(*off_loop);
+    auto port = r.s->listen("127.0.0.1", 0);
+    r.s->on_close([&](session&, const close_reason&) { ++closed; });
+    r.start();
+    ws.emplace(port);
+    posting.emplace(port);
+    ws->send(upgrade("?channel=chat")).until("recovered\":true}}}}");
+    auto before = store.asked.value();
+    store.set(false);
+    for (int i = 0; i < 5; ++i) {
+      r.s->publish("c" + std::to_string(i), payload::json("1"), [&](std::error_code ec, position) { ++(ec == operation_aborted() ? aborted : others); });
+    }
+    posting->send(post("?channel=chat", "1"));
+    ws->send(frame(R"({"id":1,"publish":{"channel":"chat","data":1}})"));
+    REQUIRE(store.asked.wait_for(before + 4));  // as many as the storage has threads
+    // Not `stop`: the context just ends, and the server with it.
+    if constexpr (std::is_same_v<TestType, own>) r.s->quit();
+    else r.way.io.stop();
+    for (auto& t : r.threads) t.join();
+    r.threads.clear();
+  }
+  CHECK(aborted == 5);
+  CHECK(others == 0);
+  CHECK(closed == 1);
+  ws->all();
+  posting->all();
+  store.set(true);
+  off_loop.reset();  // its late answers find nobody
+  CHECK(aborted == 5);
+  CHECK(others == 0);
+}
+
+TEMPLATE_TEST_CASE("a server may be destroyed before its context has run what is posted", "", embedded, portable_asio) {
+  TestType way;
+  {
+    auto s = way.make();
+    let_everybody_in(*s);
+    auto port = s->listen("127.0.0.1", 0);
+    wire c(port);
+    c.send(upgrade("?channel=chat"));
+    way.io.run_for(1ms);
+    std::thread other([&] { s->publish("chat", payload::json("1"), [](std::error_code ec, position) { CHECK(ec == operation_aborted()); }); });
+    other.join();
+    s->post([] {});
+  }
+  way.io.run_for(1ms);
+}
+
+TEMPLATE_TEST_CASE("without descriptors accepting pauses instead of spinning, and goes on when there are some", "", embedded, portable_asio) {
+  std::size_t pauses = 0, closed = 0;
+  TestType way;
+  auto s = way.make();
+  let_everybody_in(*s);
+  auto port = s->listen("127.0.0.1", 0);
+  s->on_log([&](log_level, std::string_view text) { pauses += text.find("accepting paused") == 0; });
+  s->on_close([&](session&, const close_reason&) { ++closed; });
+  auto early = wire(port), timed = wire(port);
+  auto late = wire::unconnected();
+  early.send(event_stream("?channel=chat"));
+  // Everything has happened once before, a timer too: sanitizers open files when they meet something new.
+  timed.send(get("/live?channel=chat&since=earliest&wait=1"));
+  while (closed == 0) way.io.run_one_for(1s);
+
+  rlimit was{};
+  ::getrlimit(RLIMIT_NOFILE, &was);
+  int next = ::dup(0);
+  REQUIRE(next >= 0);
+  ::close(next);
+  rlimit tight{static_cast<rlim_t>(next), was.rlim_max};
+  REQUIRE(::setrlimit(RLIMIT_NOFILE, &tight) == 0);
+  late.connect(port);
+  late.send(get("/nowhere"));
+  auto cpu = [] {
+    rusage used{};
+    ::getrusage(RUSAGE_SELF, &used);
+    return std::chrono::seconds(used.ru_utime.tv_sec + used.ru_stime.tv_sec) + std::chrono::microseconds(used.ru_utime.tv_usec + used.ru_stime.tv_usec);
+  };
+  auto began = std::chrono::steady_clock::now();
+  auto busy = cpu();
+  while (pauses < 4 && std::chrono::steady_clock::now() - began < limit) way.io.run_one_for(1s);
+  auto took = std::chrono::steady_clock::now() - began;
+  busy = cpu() - busy;
+  s->publish("chat", payload::json("1"));  // the others are served meanwhile
+  way.io.run_for(1ms);
+  ::setrlimit(RLIMIT_NOFILE, &was);
+  CHECK(pauses >= 4);
+  CHECK(took >= 500ms);  // three pauses of 200 ms lie between four tries
+  CHECK(busy < took / 2);
+  CHECK(contains(early.until("\"data\":1}\n\n"), "event: open"));
+
+  std::string answer;
+  std::thread reader([&] {
+    answer = late.until("\r\n\r\n");
+    way.io.stop();
+  });
+  way.io.run();
+  reader.join();
+  CHECK(contains(answer, " 404 "));
+}
+
+TEMPLATE_TEST_CASE("clients that reset their connections are forgotten", "", embedded, portable_asio, own) {
+  counter closed;
+  running<TestType> r;
+  auto port = r.s->listen("127.0.0.1", 0);
+  r.s->on_close([&](session&, const close_reason& why) {
+    if (why.by_peer) closed.add();
+  });
+  r.start();
+  for (int i = 0; i < 20; ++i) {
+    wire c(port);
+    c.send(i % 2 ? event_stream("?channel=chat") : upgrade("?channel=chat"));
+    c.until("recovered\":true}}}}");
+    c.reset();
+  }
+  CHECK(closed.wait_for(20));
+  CHECK(r.on([&] { return r.s->sessions().size(); }) == 0);
+}
