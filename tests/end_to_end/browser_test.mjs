@@ -23,7 +23,7 @@ const contexts = [];
 
 before(async () => {
   mkdirSync(artifacts, { recursive: true });
-  server = spawn(chat, ['--port', '0'], { stdio: ['ignore', 'pipe', 'inherit'] });
+  server = spawn(chat, ['--port', '0', ...(process.env.HAILWIRE_CHAT_OPTIONS?.split(' ') ?? [])], { stdio: ['ignore', 'pipe', 'inherit'] });
   const ended = new Promise((_, reject) => {
     server.once('error', reject);
     server.once('exit', (code) => reject(new Error(`${chat} ended with ${code}`)));
@@ -31,7 +31,7 @@ before(async () => {
   ended.catch(() => {});
   const first = new Promise((found) => createInterface({ input: server.stdout }).once('line', found));
   const line = await Promise.race([first, ended]);
-  assert.match(line, /^listening on http:\/\/127\.0\.0\.1:\d+\/$/);
+  assert.match(line, /^listening on https?:\/\/127\.0\.0\.1:\d+\/$/);
   origin = line.slice('listening on '.length);
   browser = await chromium.launch({
     executablePath: process.env.HAILWIRE_CHROMIUM ?? '/usr/bin/chromium',
