@@ -2,7 +2,8 @@
 """The chat binary and its clients, for the tests here: curl for the three HTTP transports and for publishing, Debian's
 python3-websockets for WebSocket, and bare sockets where a client would be too well-behaved.
 
-HAILWIRE_CHAT names the binary; the default is that of the release preset.
+HAILWIRE_CHAT names the binary; the default is that of the release preset. HAILWIRE_CHAT_OPTIONS are more options for it: with
+TLS among them, the clients use https and wss (tls/again.py).
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import json
 import os
 import pathlib
 import signal
+import ssl
 import unittest
 import urllib.parse
 
@@ -18,6 +20,8 @@ import websockets
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CHAT = os.environ.get("HAILWIRE_CHAT", str(ROOT / "build/release/examples/chat"))
+OPTIONS = os.environ.get("HAILWIRE_CHAT_OPTIONS", "").split()
+SECURE = "s" if "--tls-cert" in OPTIONS else ""
 PATIENCE = 30  # seconds for anything that must happen: far more than it takes
 TRANSPORTS = ("short_poll", "long_poll", "sse", "websocket")
 
@@ -35,9 +39,9 @@ class Chat:
         self.arguments = arguments
 
     async def __aenter__(self):
-        self.process = await asyncio.create_subprocess_exec(CHAT, "--port", "0", *self.arguments, stdout=asyncio.subprocess.PIPE)
+        self.process = await asyncio.create_subprocess_exec(CHAT, "--port", "0", *OPTIONS, *self.arguments, stdout=asyncio.subprocess.PIPE)
         line = (await soon(self.process.stdout.readline())).decode()
-        assert line.startswith("listening on http://127.0.0.1:") and line.endswith("/\n"), line
+        assert line.startswith(f"listening on http{SECURE}://127.0.0.1:") and line.endswith("/\n"), line
         self.port = int(line.rsplit(":", 1)[1].rstrip("/\n"))
         self.host = f"127.0.0.1:{self.port}"
         return self
@@ -49,7 +53,7 @@ class Chat:
         assert code == 0 or value, f"SIGTERM ended the chat with {code}"
 
     def url(self, scheme="http", **query):
-        return f"{scheme}://{self.host}/live?" + urllib.parse.urlencode(query, doseq=True, safe=",.")
+        return f"{scheme}{SECURE}://{self.host}/live?" + urllib.parse.urlencode(query, doseq=True, safe=",.")
 
 
 # ---- curl --------------------------------------------------------------------------------------------------------------
@@ -230,7 +234,7 @@ class Bare:
     @classmethod
     async def open(cls, chat):
         self = cls()
-        self.reader, self.writer = await soon(asyncio.open_connection("127.0.0.1", chat.port, limit=1 << 24))
+        self.reader, self.writer = await soon(asyncio.open_connection("127.0.0.1", chat.port, limit=1 << 24, ssl=ssl.create_default_context() if SECURE else None))
         return self
 
     async def answer(self):

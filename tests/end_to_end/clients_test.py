@@ -15,7 +15,7 @@ import unittest
 
 import websockets
 
-from chat_clients import TRANSPORTS, Bare, Chat, WithChat, curl, publish, quote, request, soon
+from chat_clients import SECURE, TRANSPORTS, Bare, Chat, WithChat, curl, publish, quote, request, soon
 
 
 class Together(WithChat):
@@ -242,6 +242,7 @@ class Polling(WithChat):
         self.assertEqual(int(headers["content-length"]), len(content))
 
 
+@unittest.skipIf(SECURE, "it reads from a bare socket, and TLS ends at one")
 class Slow(WithChat):
     COUNT, SIZE = 640, 16 * 1024  # 10 MiB: more than the socket buffers on both sides and a connection's own hold together
 

@@ -18,15 +18,17 @@ const root = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
 const chat = process.env.HAILWIRE_CHAT ?? resolve(root, 'build/release/examples/chat');
 const patience = 30_000;  // milliseconds for anything that must happen: far more than it takes
 
+const options = process.env.HAILWIRE_CHAT_OPTIONS?.split(' ') ?? [];
+const secure = options.includes('--tls-cert') ? 's' : '';
 let server, port, relay, relayed;
 const pairs = new Set();
 const open = new Set();
 let rooms = 0;
 
 before(async () => {
-  server = spawn(chat, ['--port', '0'], { stdio: ['ignore', 'pipe', 'inherit'] });
+  server = spawn(chat, ['--port', '0', ...options], { stdio: ['ignore', 'pipe', 'inherit'] });
   const [line] = await once(createInterface({ input: server.stdout }), 'line');
-  port = Number(/^listening on http:\/\/127\.0\.0\.1:(\d+)\/$/.exec(line)[1]);
+  port = Number(/^listening on https?:\/\/127\.0\.0\.1:(\d+)\/$/.exec(line)[1]);
   relay = createServer((near) => {
     const far = connect(port, '127.0.0.1');
     const pair = { near, far };
@@ -58,7 +60,7 @@ after(async () => {
 const break_connections = () => { for (const { near, far } of pairs) { near.resetAndDestroy(); far.resetAndDestroy(); } };
 
 const new_room = () => `peer room ${++rooms}`;
-const url = (query, { scheme = 'http', through = port } = {}) => `${scheme}://127.0.0.1:${through}/live?${new URLSearchParams(query)}`;
+const url = (query, { scheme = 'http', through = port } = {}) => `${scheme}${secure}://127.0.0.1:${through}/live?${new URLSearchParams(query)}`;
 
 async function publish(room, data, user = 'host') {
   const answer = await fetch(url({ channel: room, user }), { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(data) });
