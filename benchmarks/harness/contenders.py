@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSL-1.0
 """Who takes part: how each server is installed, started, and asked for each kind of work."""
 
+import ctypes
 import os
 import re
 import shutil
@@ -40,8 +41,13 @@ class Contender:
         port = free_port()
         process = subprocess.Popen(
             ["taskset", "-c", ",".join(map(str, cores)), *map(str, self.command(port, list(options)))],
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=self.environment(), start_new_session=True)
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=self.environment(), start_new_session=True, preexec_fn=die_with_parent)
         return Running(self, process, port)
+
+
+def die_with_parent():
+    """A run that is killed leaves no server behind: prctl(PR_SET_PDEATHSIG, SIGTERM)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 class Running:
