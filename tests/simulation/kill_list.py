@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 
-FAN_OUT, HUB, CONNECTION, REQUESTS = "detail/fan_out.hpp", "detail/hub_impl.hpp", "detail/connection.hpp", "detail/requests.hpp"
+FAN_OUT, HUB, REQUESTS, STREAMS = "detail/fan_out.hpp", "detail/hub_impl.hpp", "detail/requests.hpp", "detail/streams.hpp"
 
 FAULTS = [
     ("skip one message", FAN_OUT,
@@ -78,9 +78,9 @@ FAULTS = [
     ("a poll forgets what did not fit into the answer", REQUESTS,
      "      s.advance(end - at);\n",
      "      s.advance(chunk->bytes.size() - at);\n"),
-    ("the id of a batch names old places", CONNECTION,
-     "stream_->tag(tag, position_text(reached));",
-     "stream_->tag(tag, position_text());"),
+    ("the id of a batch names old places", STREAMS,
+     "stream_->tag(b.tags, position_text(reached));",
+     "stream_->tag(b.tags, position_text());"),
 ]
 
 

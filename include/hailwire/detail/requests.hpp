@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-// How a connection serves HTTP requests: the other half of connection.hpp, where the class is. The order is that of the
-// protocol: is the request well-formed, which transport claims it, who asks, may they; only then a look at any log.
-//
-// Over 600 lines because it follows a request through all of that order, whichever transport serves it.
+// How a connection, whose class is in connection.hpp, serves HTTP requests. The order is that of the protocol: is the
+// request well-formed, which transport claims it, who asks, may they; only then a look at any log.
 
 #include "hailwire/detail/connection.hpp"
 
@@ -127,36 +125,6 @@ inline void connection::serve_elsewhere() {
   });
   // A hook that throws leaves its reply unanswered, which answers `internal`.
   gate_->guarded("on_http", [&] { gate_->host.on_http(e.shown, std::move(reply)); });
-}
-
-inline void connection::serve_frames(frame_route& route) {
-  exchange& e = *ex_;
-  if (!e.own_page && !e.listed_page) return refuse({errc::forbidden, "this origin is not listed"});
-  auto b = route.begin({e.head, e.query, gate_->settings}, route.handlers.subprotocols, route.handlers.max_message);
-  if (!b) return refuse(b.error());
-  stream_ = std::move(b->live);
-  route_ = &route;
-  enter(phase::stream);
-  std::size_t before = out_.size();
-  stream_->open(out_, e.extra);
-  bool welcome = true;
-  bool fine = gate_->guarded("on_open", [&] {
-    if (route.handlers.on_open) welcome = route.handlers.on_open(*this, e.shown);
-  });
-  if (!fine || !welcome) {
-    if (phase_ == phase::stream) phase_ = phase::asked;
-    out_.resize(before);  // nothing is written before the turn ends
-    stream_.reset();
-    route_ = nullptr;
-    data.reset();
-    return refuse(fine ? errc::forbidden : errc::internal);
-  }
-  opened_ = true;
-  auto rest = std::move(e.rest);
-  ex_.reset();
-  held_ = std::move(rest);
-  ask_wake();
-  if (!held_.empty()) ask_settle();
 }
 
 // ---- the live resource -----------------------------------------------------------------------------------------------
@@ -327,36 +295,6 @@ inline void connection::began() {
   e.until = gate_->now() + e.once->wait;
   enter(phase::held);
   answer_poll(e.at_once || e.once->wait == 0);
-}
-
-inline void connection::open_stream() {
-  auto e = std::move(ex_);
-  stream_ = std::move(e->live);
-  session_->encoding_ = &stream_->others();
-  stream_->open(out_, std::string(gate_->date()) + e->extra);
-  enter(phase::stream);
-  opened_ = true;
-
-  std::string json = "{\"open\":{\"session\":\"" + session_->id() + "\",\"user\":";
-  proto::json::append_quoted(json, session_->user());
-  json += ",\"heartbeat\":";
-  proto::append_decimal(json, static_cast<std::uint64_t>(gate_->settings.heartbeat.count()));
-  json += ",\"channels\":{";
-  for (std::size_t i = 0; i < e->channels.size(); ++i) {
-    if (i) json += ',';
-    proto::json::append_quoted(json, e->channels[i]);
-    json += ':';
-    append_entry(json, e->began[i]);
-  }
-  json += "}}}";
-  stream_->notice(out_, "open", json, position_text());
-  for (std::size_t i = 0; i < e->began.size() && phase_ == phase::stream; ++i)
-    if (!e->began[i].recovered) session_->follows_[i].at->tell_lost(e->began[i].lost);
-  if (phase_ == phase::stream && gate_->host.on_open && !gate_->guarded("on_open", [&] { gate_->host.on_open(*session_); }))
-    end(errc::internal, 1011, "internal error");
-  held_ = std::move(e->rest);
-  ask_wake();
-  if (!held_.empty()) ask_settle();
 }
 
 // ---- polls -----------------------------------------------------------------------------------------------------------

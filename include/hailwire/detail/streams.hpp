@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// How a connection, whose class is in connection.hpp, serves a stream: how it opens, what is read on it, what is told on it;
+// and how anything at all is written. A batch is what one write gets, either of
+//
+//   the rest of a frame that is half sent │ own bytes
+//   own bytes │ channel A, but for its last message │ cursor │ A's last message │ channel B …
+//
+// Only own bytes and cursors (on event streams of several channels) belong to this connection; the rest is shared. Where a
+// write stops, the place of a channel says where to go on. Not so behind a cursor: it has been sent, so what was to follow it
+// is copied and becomes the next own bytes.
+
+#include "hailwire/detail/connection.hpp"
+
+namespace hailwire::detail {
+
+// ---- opening --------------------------------------------------------------------------------------------------------
+
+inline void connection::open_stream() {
+  auto e = std::move(ex_);
+  stream_ = std::move(e->live);
+  session_->encoding_ = &stream_->others();
+  stream_->open(out_, std::string(gate_->date()) + e->extra);
+  enter(phase::stream);
+  opened_ = true;
+
+  std::string json = "{\"open\":{\"session\":\"" + session_->id() + "\",\"user\":";
+  proto::json::append_quoted(json, session_->user());
+  json += ",\"heartbeat\":";
+  proto::append_decimal(json, static_cast<std::uint64_t>(gate_->settings.heartbeat.count()));
+  json += ",\"channels\":{";
+  for (std::size_t i = 0; i < e->channels.size(); ++i) {
+    if (i) json += ',';
+    proto::json::append_quoted(json, e->channels[i]);
+    json += ':';
+    append_entry(json, e->began[i]);
+  }
+  json += "}}}";
+  stream_->notice(out_, "open", json, position_text());
+  for (std::size_t i = 0; i < e->began.size() && phase_ == phase::stream; ++i)
+    if (!e->began[i].recovered) session_->follows_[i].at->tell_lost(e->began[i].lost);
+  if (phase_ == phase::stream && gate_->host.on_open && !gate_->guarded("on_open", [&] { gate_->host.on_open(*session_); }))
+    end(errc::internal, 1011, "internal error");
+  held_ = std::move(e->rest);
+  ask_wake();
+  if (!held_.empty()) ask_settle();
+}
+
+inline void connection::serve_frames(frame_route& route) {
+  exchange& e = *ex_;
+  if (!e.own_page && !e.listed_page) return refuse({errc::forbidden, "this origin is not listed"});
+  auto b = route.begin({e.head, e.query, gate_->settings}, route.handlers.subprotocols, route.handlers.max_message);
+  if (!b) return refuse(b.error());
+  stream_ = std::move(b->live);
+  route_ = &route;
+  enter(phase::stream);
+  std::size_t before = out_.size();
+  stream_->open(out_, e.extra);
+  bool welcome = true;
+  bool fine = gate_->guarded("on_open", [&] {
+    if (route.handlers.on_open) welcome = route.handlers.on_open(*this, e.shown);
+  });
+  if (!fine || !welcome) {
+    if (phase_ == phase::stream) phase_ = phase::asked;
+    out_.resize(before);  // nothing is written before the turn ends
+    stream_.reset();
+    route_ = nullptr;
+    data.reset();
+    return refuse(fine ? errc::forbidden : errc::internal);
+  }
+  opened_ = true;
+  auto rest = std::move(e.rest);
+  ex_.reset();
+  held_ = std::move(rest);
+  ask_wake();
+  if (!held_.empty()) ask_settle();
+}
+
+// ---- reading --------------------------------------------------------------------------------------------------------
+
+inline void connection::feed(std::span<char> in) {
+  if (!held_.empty()) {
+    held_.append(in.data(), in.size());
+    return;
+  }
+  using kind = transport::inbound::kind;
+  feeding_ = true;
+  while (!in.empty() && (phase_ == phase::stream || phase_ == phase::closing)) {
+    if (phase_ == phase::stream && !may_read()) {
+      if (!command_under_way_ && !blocked_) pump(nullptr);
+      if (!may_read()) {
+        held_.assign(in.data(), in.size());
+        break;
+      }
+    }
+    auto event = stream_->receive(in, out_);
+    switch (event.what) {
+      case kind::none: break;
+      case kind::command: command(event.data); break;
+      case kind::text:
+      case kind::binary:
+        if (route_) {
+          bool fine = gate_->guarded("on_message", [&] {
+            if (route_->handlers.on_message) route_->handlers.on_message(*this, event.data, event.what == kind::binary);
+          });
+          if (!fine) end(errc::internal, 1011, "internal error");
+        } else {
+          publish_raw(event.data, event.what == kind::binary);
+        }
+        break;
+      case kind::closed:
+        if (phase_ == phase::stream) reason_ = std::make_unique<close_reason>(close_reason{errc::internal, event.code, std::string(event.data), true});
+        // The same code back: RFC 6455, section 5.5.1.
+        end(errc::internal, event.code, {});
+        ask_settle();
+        break;
+      case kind::failed:
+        end(errc::bad_request, event.code, event.data);
+        ask_settle();
+        break;
+    }
+  }
+  feeding_ = false;
+  if (unsent()) ask_wake();
+}
+
+// A raw client's frame, for the one channel that it follows.
+inline void connection::publish_raw(std::string_view bytes, bool binary) {
+  if (session_->follows_.empty()) return end(errc::forbidden, 4403, "the channel is not followed any more");
+  payload p = binary ? payload::binary(std::string(bytes)) : payload::text(std::string(bytes));
+  command_under_way_ = true;
+  gate_->publish(*session_, session_->follows_[0].at->in().log().name(), std::move(p), {}, true, [this, g = gate_, key = session_->key()](result<position> r) {
+    if (!g->messages.find(key)) return;
+    command_over();
+    if (r) return;
+    errc code = r.error().code;
+    bool own = code == errc::too_large || code == errc::rate_limited || code == errc::overloaded || code == errc::internal;
+    end(code, own ? close_code(code) : std::uint16_t{1008}, r.error().text());
+  });
+}
+
+inline void connection::command(std::string_view text) {
+  auto c = proto::read_command(text);
+  if (!c) return answer_command(proto::command_id(text), c.error());
+  command_under_way_ = true;
+  gate_->run(*session_, *c, [this, g = gate_, key = session_->key(), id = std::string(c->id)](result<std::string> r) {
+    if (!g->messages.find(key)) return;
+    command_over();
+    answer_command(id, r);
+  });
+}
+
+inline void connection::answer_command(std::string_view id, const result<std::string>& r) {
+  if (phase_ != phase::stream || (r && id.empty())) return;
+  std::string json;
+  if (r) {
+    proto::append_reply_ok(json, id, *r);
+  } else {
+    proto::append_reply_error(json, id, r.error());
+  }
+  stream_->reply(out_, json);
+  ask_wake();
+}
+
+// ---- writing ---------------------------------------------------------------------------------------------------------
+
+/// How many gathered writes one wake may take before others have their turn.
+inline constexpr int rounds_per_wake = 8;
+
+/// What one gathered write is made of: at most so many pieces that three more fit a channel with its cursor.
+struct connection::batch {
+  struct piece {
+    subscription* owner;  // null: the connection's own bytes
+    bool tag;             // the connection's own, in the middle of the owner's
+  };
+  std::array<std::span<const char>, 34> bytes;
+  std::array<piece, 34> what;
+  std::size_t n = 0;
+  std::string tags;
+
+  void add(subscription* owner, bool tag, std::span<const char> b) {
+    bytes[n] = b;
+    what[n++] = {owner, tag};
+  }
+};
+
+inline void connection::gather(batch& b, subscription* live) {
+  if (half_) {
+    b.add(half_, false, half_->pending().first(half_->half_sent()));
+    return b.add(nullptr, false, std::span<const char>(out_).subspan(sent_));
+  }
+  struct pulled {
+    std::size_t index;
+    std::span<const char> bytes;
+  };
+  std::array<pulled, 32> all;
+  std::size_t n = 0;
+  bool tags = phase_ == phase::stream && stream_->tags();
+  // All are pulled first. What comes to light by that (a gap, a storage that fails) is told in own bytes, which go out
+  // before the batch; so cursors in the batch stand behind it, and behind a stream's end comes nothing.
+  if (phase_ == phase::stream && session_ && opened_) {
+    for (std::size_t k = 0; k < session_->follows_.size() && n < (tags ? 10 : all.size()); ++k) {
+      subscription& s = *session_->follows_[k].at;
+      if (live && &s != live) continue;
+      if (auto pending = s.pending(); !pending.empty()) all[n++] = {k, pending};
+    }
+    if (phase_ != phase::stream) n = 0;
+  }
+  b.add(nullptr, false, std::span<const char>(out_).subspan(sent_));
+  if (n == 0) return;
+
+  std::vector<std::uint64_t> reached;  // where the batch takes each channel
+  if (tags) {
+    std::size_t channels = session_->follows_.size();
+    reached.resize(channels);
+    b.tags.reserve(n * (channels * 50 + 8));  // 50: an epoch, a point, an offset, a comma. The pieces stay where they point
+  }
+  for (auto& [k, bytes] : std::span(all).first(n)) {
+    subscription& s = *session_->follows_[k].at;
+    std::size_t last = 0;
+    if (tags) {
+      auto chunk = s.holding();
+      auto begin = static_cast<std::size_t>(bytes.data() - chunk->bytes.data());
+      last = chunk->frame_begin(begin + bytes.size() - 1) - begin;
+      reached[k] = chunk->last();
+      std::size_t at = b.tags.size();
+      stream_->tag(b.tags, position_text(reached));
+      if (last) b.add(&s, false, bytes.first(last));
+      b.add(&s, true, std::span<const char>(b.tags).subspan(at));
+    }
+    b.add(&s, false, bytes.subspan(last));
+  }
+}
+
+// `left` bytes of the batch have gone out.
+inline void connection::taken(const batch& b, std::size_t left) {
+  std::string rest;  // of a channel's part that was cut behind its cursor: it goes out before anything else
+  for (std::size_t i = 0; i < b.n;) {
+    subscription* owner = b.what[i].owner;
+    std::size_t shared = 0;
+    bool tagged = false;
+    for (; i < b.n && b.what[i].owner == owner; ++i) {
+      std::size_t k = std::min(left, b.bytes[i].size());
+      left -= k;
+      if (!owner) {
+        sent_ += k;
+        continue;
+      }
+      tagged = tagged || (b.what[i].tag && k);
+      if (tagged && k < b.bytes[i].size()) rest.append(b.bytes[i].data() + k, b.bytes[i].size() - k);
+      if (!b.what[i].tag) shared += tagged ? b.bytes[i].size() : k;
+    }
+    if (!owner) continue;
+    owner->advance(shared);
+    if (half_ == owner) half_ = nullptr;
+    if (owner->half_sent()) half_ = owner;
+  }
+  if (unsent() || out_.empty()) {
+    out_ += rest;
+    return;
+  }
+  sent_ = 0;
+  rest.swap(out_);
+  std::string().swap(rest);
+  if (out_.empty()) flushed();
+}
+
+inline void connection::pump(subscription* live) {
+  if (phase_ == phase::dead || phase_ == phase::lingering) return;
+  if (blocked_) {
+    if (live && phase_ == phase::stream) live->advance(0);  // it falls behind
+    return;
+  }
+  for (int round = 0; round < rounds_per_wake; ++round) {
+    batch b;
+    gather(b, live);
+    std::size_t total = 0;
+    for (auto& piece : std::span(b.bytes).first(b.n)) total += piece.size();
+    if (total == 0) return;
+    std::size_t n = write(std::span(b.bytes).first(b.n));
+    last_write_ = gate_->now();  // also when nothing was taken: a peer's time to take something begins
+    taken(b, n);
+    if (phase_ == phase::dead) return;
+    if (n < total) {
+      blocked_ = true;
+      schedule();
+      return update_watch();
+    }
+    if (live) return;
+  }
+  ask_wake();
+}
+
+inline void connection::flushed() {
+  if (phase_ == phase::closing || !held_.empty() || (phase_ == phase::head && ex_)) ask_settle();
+  if (phase_ == phase::head) {
+    since_ = gate_->now();  // waiting for a request begins when the last answer is out
+    schedule();
+  }
+  update_watch();
+}
+
+// ---- telling --------------------------------------------------------------------------------------------------------
+
+inline std::error_code connection::send_frame(std::string_view bytes, bool binary) {
+  if (phase_ != phase::stream) return operation_aborted();
+  if (unsent() >= gate_->settings.max_unsent) return errc::overloaded;
+  stream_->message(out_, bytes, binary);
+  ask_wake();
+  return {};
+}
+
+inline bool connection::notice(std::string_view name, std::string_view json) {
+  std::string object = "{\"";
+  object.append(name).append("\":").append(json).append("}");
+  proto::json::spaces_for_line_breaks(object);
+  if (phase_ == phase::stream) {
+    if (unsent() + object.size() > gate_->settings.max_unsent) return false;
+    if (!stream_->notice(out_, name, object, {})) return false;
+    ask_wake();
+    return true;
+  }
+  if (!ex_ || !ex_->once || answered_) return false;
+  if (ex_->notices.size() + object.size() > gate_->settings.max_unsent) return false;
+  if (!ex_->notices.empty()) ex_->notices += ',';
+  ex_->notices += object;
+  ask_wake();
+  return true;
+}
+
+inline void connection::lost(subscription& s, const gap& g) {
+  const channel_log& log = s.in().log();
+  if (phase_ == phase::asked && ex_ && ex_->following) {
+    // While other starts are being read, this one begins anew; who named no position has lost nothing.
+    for (std::size_t i = 0; i < ex_->began.size() && i < session_->follows_.size(); ++i) {
+      if (session_->follows_[i].at.get() == &s) ex_->began[i] = {{log.epoch(), g.next - 1}, ex_->from[i].from != hailwire::start::word::at, g};
+    }
+    return;
+  }
+  std::string json = "{\"gap\":{\"channel\":";
+  proto::json::append_quoted(json, log.name());
+  json.append(",\"reason\":\"").append(g.epoch_changed ? "epoch" : "trimmed").append("\",\"epoch\":\"").append(log.epoch());
+  json += "\",\"next\":";
+  proto::append_decimal(json, g.next);
+  json += "}}";
+  if (phase_ == phase::stream) {
+    if (!stream_->notice(out_, "gap", json, position_text())) end(errc::not_found, 4410, "gap");
+  } else if (ex_ && ex_->once && !answered_) {
+    if (!ex_->notices.empty()) ex_->notices += ',';
+    ex_->notices += json;
+  }
+}
+
+// The cursor of the named channels. `reached`: for each followed channel how far a batch has taken it, 0 where not at all.
+inline std::string connection::position_text(std::span<const std::uint64_t> reached) const {
+  std::string out;
+  if (!session_) return out;
+  std::size_t place = 0;
+  auto next = [&] {
+    if (place++) out += ',';
+  };
+  // A channel that the host took away keeps its place: the client's URL still names it.
+  auto gone = session_->gone_ ? std::span<const session::gone>(*session_->gone_) : std::span<const session::gone>();
+  auto pass_gone = [&] {
+    for (; !gone.empty() && gone.front().place == place; gone = gone.subspan(1)) next(), out += gone.front().element;
+  };
+  for (std::size_t i = 0; i < session_->follows_.size(); ++i) {
+    const auto& f = session_->follows_[i];
+    if (!f.named) continue;
+    pass_gone();
+    next();
+    // Own bytes go out behind a frame that is half sent, so it counts.
+    append_position(out, f.at->in().log().epoch(), i < reached.size() && reached[i] ? reached[i] : f.at->offset_when_whole());
+  }
+  pass_gone();
+  return out;
+}
+
+}  // namespace hailwire::detail

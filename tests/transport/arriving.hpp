@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: BSL-1.0
+// Requests for transports, without a connection around them.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "catch.hpp"
+#include "hailwire/proto/http1.hpp"
+#include "hailwire/transport/machine.hpp"
+
+namespace arriving {
+
+/// A GET of the live resource; `fields` are lines with their CRLF.
+struct request {
+  explicit request(std::string query, const std::string& fields = {}, const std::string& version = "1.1")
+      : text("GET /live" + query + " HTTP/" + version + "\r\nHost: h\r\n" + fields + "\r\n") {
+    hailwire::proto::http1::head_parser parser;
+    REQUIRE(parser.parse(text, head) == hailwire::proto::http1::progress::done);
+    auto read = hailwire::proto::parse_query(head.query);
+    REQUIRE(read);
+    pairs = *read;
+  }
+  hailwire::transport::arrival operator*() const { return {head, pairs, settings}; }
+
+  std::string text;
+  hailwire::proto::http1::head head;
+  hailwire::proto::query_pairs pairs;
+  hailwire::options settings;
+};
+
+}  // namespace arriving
