@@ -214,6 +214,8 @@ class connection : public client_link, public timer, public frame_socket, public
   // Writing
   struct batch;
   void pump(subscription* live);
+  bool pump_one(subscription* live);
+  void block();
   void gather(batch& b, subscription* live);
   void taken(const batch& b, std::size_t n);
   std::size_t unsent() const noexcept { return out_.size() - sent_; }

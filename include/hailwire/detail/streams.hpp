@@ -191,10 +191,10 @@ inline void connection::gather(batch& b, subscription* live) {
     return b.add(nullptr, false, std::span<const char>(out_).subspan(sent_));
   }
   struct pulled {
-    std::size_t index;
-    std::span<const char> bytes;
+    std::size_t index, size;
+    const char* bytes;
   };
-  std::array<pulled, 32> all;
+  std::array<pulled, 32> all;  // not cleared: most of it is seldom used
   std::size_t n = 0;
   bool tags = phase_ == phase::stream && stream_->tags();
   // All are pulled first. What comes to light by that (a gap, a storage that fails) is told in own bytes, which go out
@@ -203,7 +203,7 @@ inline void connection::gather(batch& b, subscription* live) {
     for (std::size_t k = 0; k < session_->follows_.size() && n < (tags ? 10 : all.size()); ++k) {
       subscription& s = *session_->follows_[k].at;
       if (live && &s != live) continue;
-      if (auto pending = s.pending(); !pending.empty()) all[n++] = {k, pending};
+      if (auto pending = s.pending(); !pending.empty()) all[n++] = {k, pending.size(), pending.data()};
     }
     if (phase_ != phase::stream) n = 0;
   }
@@ -216,14 +216,15 @@ inline void connection::gather(batch& b, subscription* live) {
     reached.resize(channels);
     b.tags.reserve(n * (channels * 50 + 8));  // 50: an epoch, a point, an offset, a comma. The pieces stay where they point
   }
-  for (auto& [k, bytes] : std::span(all).first(n)) {
-    subscription& s = *session_->follows_[k].at;
+  for (auto& p : std::span(all).first(n)) {
+    subscription& s = *session_->follows_[p.index].at;
+    std::span<const char> bytes(p.bytes, p.size);
     std::size_t last = 0;
     if (tags) {
       auto chunk = s.holding();
       auto begin = static_cast<std::size_t>(bytes.data() - chunk->bytes.data());
       last = chunk->frame_begin(begin + bytes.size() - 1) - begin;
-      reached[k] = chunk->last();
+      reached[p.index] = chunk->last();
       std::size_t at = b.tags.size();
       stream_->tag(b.tags, position_text(reached));
       if (last) b.add(&s, false, bytes.first(last));
@@ -266,12 +267,43 @@ inline void connection::taken(const batch& b, std::size_t left) {
   if (out_.empty()) flushed();
 }
 
+// A write took less than there was: the rest waits until the socket takes more.
+inline void connection::block() {
+  if (phase_ == phase::dead) return;
+  blocked_ = true;
+  schedule();
+  update_watch();
+}
+
+// What nearly every write is: own bytes alone, or the bytes of one channel for a subscriber in sync with nothing else to be
+// told. True when it was one of these; then it is done.
+inline bool connection::pump_one(subscription* live) {
+  if (half_) return false;
+  bool follows = phase_ == phase::stream && session_ && opened_;
+  if (live ? !follows || unsent() || stream_->tags() : follows) return false;
+  std::span<const char> bytes = live ? live->pending() : std::span<const char>(out_).subspan(sent_);
+  if (bytes.empty()) return true;
+  std::size_t total = bytes.size(), n = write({&bytes, 1});
+  last_write_ = gate_->now();
+  if (live) {
+    live->advance(n);
+    if (live->half_sent()) half_ = live;
+  } else if ((sent_ += n) == out_.size()) {
+    sent_ = 0;
+    std::string().swap(out_);
+    flushed();
+  }
+  if (n < total) block();
+  return true;
+}
+
 inline void connection::pump(subscription* live) {
   if (phase_ == phase::dead || phase_ == phase::lingering) return;
   if (blocked_) {
     if (live && phase_ == phase::stream) live->advance(0);  // it falls behind
     return;
   }
+  if (pump_one(live)) return;
   for (int round = 0; round < rounds_per_wake; ++round) {
     batch b;
     gather(b, live);
@@ -281,12 +313,7 @@ inline void connection::pump(subscription* live) {
     std::size_t n = write(std::span(b.bytes).first(b.n));
     last_write_ = gate_->now();  // also when nothing was taken: a peer's time to take something begins
     taken(b, n);
-    if (phase_ == phase::dead) return;
-    if (n < total) {
-      blocked_ = true;
-      schedule();
-      return update_watch();
-    }
+    if (n < total || phase_ == phase::dead) return block();
     if (live) return;
   }
   ask_wake();
