@@ -54,7 +54,7 @@ using history_handler = detail::function<void(history_result)>;
 struct history_query {
   std::uint64_t after = 0, before = 0;  ///< 0: not given
   std::size_t limit = 50;               ///< 1–1,000 messages; at most 1 MiB of them is returned
-  std::string epoch;                    ///< empty: whichever is
+  std::string epoch = {};               ///< empty: whichever is
   bool from_start = false;              ///< `after` was given, and is 0
 };
 
@@ -382,6 +382,7 @@ class hub final : public detail::log_source {
   std::vector<std::uint32_t> free_slots_;
   std::unordered_multimap<std::string, session*> by_user_;
   std::size_t listed_ = 0;
+  std::uint32_t follow_serial_ = 0;
 
   std::unordered_map<std::string, kept_key, text_hash, std::equal_to<>> keys_;
   std::deque<std::pair<std::int64_t, std::string>> key_ages_;

@@ -151,6 +151,7 @@ class session {
   struct followed {
     std::unique_ptr<detail::subscription> at;
     bool named;  // by the client's URL: has an element in its cursor
+    std::uint32_t serial;  // tells it from an earlier following of the same channel
   };
   // A named channel that the host took away: its element stays in the cursor as it was.
   struct gone {

@@ -233,7 +233,7 @@ inline void hub::follow(session& s, std::string_view channel, const hailwire::st
 
   auto& log = obtain_log(channel);
   auto& lane = log.lane_for(*s.encoding_);
-  s.follows_.push_back({std::make_unique<detail::subscription>(*s.link_, lane), named});
+  s.follows_.push_back({std::make_unique<detail::subscription>(*s.link_, lane), named, ++follow_serial_});
   auto& sub = *s.follows_.back().at;
   lane.add(sub);
   using word = hailwire::start::word;
@@ -246,12 +246,16 @@ inline void hub::follow(session& s, std::string_view channel, const hailwire::st
   read_limit limit = from.from == word::latest ? read_limit{0, 0} : read_limit{};
   ++log.pins;
   storage_->read(channel, since, limit,
-                 on_loop([key = s.key_, name = std::string(channel), from, floor, done = std::move(done)](hub& h, read_result r) mutable {
+                 on_loop([key = s.key_, serial = follow_serial_, name = std::string(channel), from, floor, done = std::move(done)](hub& h, read_result r) mutable {
                    auto& read = *h.find_log(name);
-                   session* asked = h.find(key);
-                   auto* at = asked ? h.find(*asked, name) : nullptr;
-                   if (at && !at->started()) h.began(*asked, *at, from, floor, std::move(r), done);
-                   if (asked && !at) done({errc::forbidden, "the host took the channel away"});
+                   if (session* asked = h.find(key)) {
+                     auto still = std::find_if(asked->follows_.begin(), asked->follows_.end(), [&](const auto& f) { return f.serial == serial; });
+                     if (still == asked->follows_.end()) {
+                       done({errc::forbidden, "the host took the channel away"});
+                     } else {
+                       h.began(*asked, *still->at, from, floor, std::move(r), done);
+                     }
+                   }
                    --read.pins;
                    h.release_log(read);
                  }));

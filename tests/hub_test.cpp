@@ -1,0 +1,922 @@
+// SPDX-License-Identifier: BSL-1.0
+#include "hailwire/hub.hpp"
+
+#include <algorithm>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "catch.hpp"
+#include "detail/open_storage.hpp"
+#include "hailwire/testing/manual_loop.hpp"
+
+using namespace hailwire;
+
+namespace {
+
+using lines = std::vector<std::string>;
+
+constexpr proto::encoding short_form{"short", false, [](std::string& out, const proto::envelope& e) {
+  out.append("<").append(e.epoch).append(".").append(std::to_string(e.content.offset)).append(" ").append(e.content.data.bytes()).append(">");
+}};
+
+std::string text(const std::error_code& ec) { return !ec ? "ok" : ec == operation_aborted() ? "aborted" : std::string(code_name(wire_code(ec))); }
+std::string text(const position& p) { return p.epoch + '.' + std::to_string(p.offset); }
+std::string text(const result<follow_start>& r) {
+  if (!r) return std::string(code_name(r.error().code));
+  return text(r->at) + (r->recovered ? "" : (r->lost.epoch_changed ? " epoch " : " trimmed ") + std::to_string(r->lost.next));
+}
+std::string text(const history_result& r) {
+  if (r.error) return text(r.error);
+  std::string out = r.epoch + ':';
+  for (const auto& m : r.messages) out += ' ' + std::to_string(m.offset);
+  return out + (r.more ? " more" : "");
+}
+
+/// A client that takes everything at once, unless `shut`. What it is told stands in `got`.
+struct client final : detail::client_link {
+  explicit client(hub& h, grant g = {}, std::string_view transport = "websocket") : at(&h) {
+    mine = h.open(*this, std::make_shared<const grant>(std::move(g)), "phone", transport, &short_form);
+    if (mine) key = mine->key();
+  }
+  ~client() override {
+    leave();
+    at->forget(*this);
+  }
+  void leave() {
+    if (mine) at->close(*std::exchange(mine, nullptr));
+  }
+  /// How following began, as text; empty while it is not known.
+  const std::string& follow(const std::string& channel, start from = start::latest()) {
+    began[channel].clear();
+    at->follow(*mine, channel, from, true, [this, channel](result<follow_start> r) {
+      CHECK(began[channel].empty());
+      began[channel] = text(r);
+      if (r && !r->recovered) at->find(*mine, channel)->tell_lost(r->lost);
+      if (r) at->request_wake(*this);
+    });
+    return began[channel];
+  }
+  std::string take() { return std::exchange(got, {}); }
+
+  void pull(detail::subscription& s) {
+    for (bool more = true; more;) {
+      auto bytes = s.pending();
+      if (bytes.empty()) return;
+      std::size_t n = shut ? 0 : bytes.size();
+      got.append(bytes.data(), n);
+      more = !shut && !s.live();
+      s.advance(n);
+    }
+  }
+  void wake(detail::subscription* live) override {
+    if (live) return pull(*live);
+    for (const auto& c : mine->channels()) pull(*at->find(*mine, c));
+  }
+  void settle() override { ++settled; }
+  void lost(detail::subscription&, const detail::gap& g) override {
+    got += (g.epoch_changed ? "[epoch " : "[trimmed ") + std::to_string(g.next) + "]";
+  }
+  void keep(detail::subscription&, std::string_view rest) override { got.append("[kept ").append(rest).append("]"); }
+  void unreadable(detail::subscription&, std::error_code) override { got += "[unreadable]"; }
+  bool notice(std::string_view name, std::string_view json) override {
+    if (deaf) return false;
+    notices.push_back(std::string(name) + ' ' + std::string(json));
+    return true;
+  }
+  void end(errc why, std::uint16_t code, std::string_view reason) override {
+    ended.push_back(std::string(code_name(why)) + ' ' + std::to_string(code) + ' ' + std::string(reason));
+  }
+  bool adjustable() const noexcept override { return streams; }
+
+  hub* at;
+  session* mine = nullptr;
+  detail::session_key key;
+  std::map<std::string, std::string> began;
+  std::string got;
+  lines notices, ended;
+  int settled = 0;
+  bool shut = false, deaf = false, streams = true;
+};
+
+struct rig {
+  explicit rig(const options& o = {}) : h(loop, detail::erase_storage(store), o) {}
+  testing::manual_loop loop;
+  stage::open_storage store;
+  hub h;
+  lines done;  // of publishes and histories, in order
+
+  publish_handler note() {
+    return [this](std::error_code ec, position p) { done.push_back(ec ? text(ec) : text(p)); };
+  }
+  std::error_code publish(const std::string& channel, payload p = payload::json("1"), publish_options o = {}) {
+    return h.publish(channel, std::move(p), std::move(o), note());
+  }
+  void fill(const std::string& channel, int n) {
+    for (int i = 1; i <= n; ++i) CHECK_FALSE(h.publish(channel, payload::json(std::to_string(i))));
+    loop.run();
+  }
+  std::string history(const std::string& channel, history_query q, std::uint64_t floor = 1) {
+    std::string out;
+    h.history(channel, std::move(q), floor, [&](history_result r) { out = text(r); });
+    return out;
+  }
+  lines take() { return std::exchange(done, {}); }
+};
+
+history_query after(std::uint64_t offset, std::size_t limit = 50) { return {.after = offset, .limit = limit, .from_start = true}; }
+history_query before(std::uint64_t offset, std::size_t limit = 50) { return {.before = offset, .limit = limit}; }
+
+}  // namespace
+
+// ---- publishing ------------------------------------------------------------------------------------------------------
+
+TEST_CASE("a publish is told its position, each channel counting for itself") {
+  rig r;
+  CHECK_FALSE(r.publish("a"));
+  CHECK_FALSE(r.publish("a"));
+  CHECK_FALSE(r.publish("b"));
+  CHECK(r.take() == lines{"a-1.1", "a-1.2", "b-1.1"});
+}
+
+TEST_CASE("what cannot be published is refused by its own word, and nothing is stored") {
+  options o;
+  o.max_payload = 10;
+  rig r(o);
+  auto refused = [&](const std::string& channel, payload p, publish_options with = {}) {
+    CHECK_FALSE(r.publish(channel, std::move(p), std::move(with)));
+    REQUIRE(r.done.size() == 1);
+    return r.take()[0];
+  };
+  CHECK(refused("", payload::json("1")) == "bad_request");
+  CHECK(refused("a\nb", payload::json("1")) == "bad_request");
+  CHECK(refused(std::string(256, 'a'), payload::json("1")) == "bad_request");
+  CHECK(refused("a", payload::json("{")) == "bad_request");
+  CHECK(refused("a", payload::json("")) == "bad_request");
+  CHECK(refused("a", payload::json("1"), {.type = std::string(65, 't')}) == "bad_request");
+  CHECK(refused("a", payload::json("1"), {.type = "\x01"}) == "bad_request");
+  CHECK(refused("a", payload::json("1"), {.key = std::string(65, 'k')}) == "bad_request");
+  CHECK(refused("a", payload::json("1"), {.key = "a b"}) == "bad_request");
+  CHECK(refused("a", payload::text("\xFF")) == "unsupported_media");
+  CHECK(refused("a", payload::binary("12345678901")) == "too_large");
+  CHECK(refused("a", payload::text("1234567890")) == "a-1.1");
+}
+
+TEST_CASE("line breaks between a JSON payload's tokens become spaces, all else travels as it came") {
+  rig r;
+  client c(r.h);
+  c.follow("a");
+  r.publish("a", payload::json("{\r\n \"a\" : 1.0e1,\n\"a\":\"\\n\" }"));
+  r.publish("a", payload::text("two\r\nlines"));
+  r.loop.run();
+  CHECK(c.take() == "<a-1.1 {   \"a\" : 1.0e1, \"a\":\"\\n\" }><a-1.2 two\r\nlines>");
+}
+
+TEST_CASE("a storage's error is the publish's, and the next one is not held back by it") {
+  rig r;
+  r.store.failing = std::make_error_code(std::errc::no_space_on_device);
+  r.publish("a");
+  r.store.failing = errc::overloaded;
+  r.publish("a");
+  r.store.failing = {};
+  r.publish("a");
+  CHECK(r.take() == lines{"internal", "overloaded", "a-1.1"});
+}
+
+TEST_CASE("a publish of another thread happens on the hub's loop, where its handler is called once") {
+  rig r;
+  client c(r.h);
+  c.follow("a");
+  std::thread([&] {
+    CHECK_FALSE(r.publish("a", payload::json("1")));
+    CHECK_FALSE(r.publish("a", payload::json("2")));
+  }).join();
+  CHECK(r.done.empty());
+  r.loop.run();
+  CHECK(r.take() == lines{"a-1.1", "a-1.2"});
+  CHECK(c.take() == "<a-1.1 1><a-1.2 2>");
+}
+
+TEST_CASE("past max_pending a publish is overloaded at once, until one is done") {
+  options o;
+  o.max_pending = 3;
+  rig r(o);
+  r.store.holding = true;
+  for (int i = 0; i < 3; ++i) CHECK_FALSE(r.publish("a"));
+  CHECK(r.publish("a") == errc::overloaded);
+  std::thread([&] { CHECK(r.publish("b") == errc::overloaded); }).join();
+  CHECK(r.done.empty());
+  r.store.answer(1);
+  r.loop.run();
+  CHECK(r.take() == lines{"a-1.1"});
+  CHECK_FALSE(r.publish("a"));
+  CHECK(r.publish("a") == errc::overloaded);
+  r.store.answer();
+  r.loop.run();
+  CHECK(r.take() == lines{"a-1.2", "a-1.3", "a-1.4"});
+  // Those that were refused for what they are take no place.
+  for (int i = 0; i < 10; ++i) CHECK_FALSE(r.publish(""));
+  CHECK_FALSE(r.publish("a"));
+}
+
+TEST_CASE("the publisher hears of its message before it hears the message") {
+  rig r;
+  client c(r.h);
+  c.follow("a");
+  r.h.publish("a", payload::json("1"), {}, [&](std::error_code, position) { c.got += "(stored)"; });
+  r.loop.run();
+  CHECK(c.take() == "(stored)<a-1.1 1>");
+}
+
+TEST_CASE("a handler may publish, follow and unfollow") {
+  rig r;
+  client c(r.h);
+  r.h.publish("a", payload::json("1"), {}, [&](std::error_code, position) {
+    c.follow("a");
+    r.publish("a", payload::json("2"));
+    r.h.unfollow(*c.mine, "a");
+    c.follow("a");
+    r.publish("a", payload::json("3"));
+  });
+  r.loop.run();
+  CHECK(c.take() == "<a-1.3 3>");
+}
+
+// ---- keys ------------------------------------------------------------------------------------------------------------
+
+TEST_CASE("a key that the hub keeps: the same payload is stored once, another one is a conflict") {
+  rig r;
+  r.publish("a", payload::json("1"), {.key = "k"});
+  r.publish("a", payload::json("1"), {.key = "k"});
+  r.publish("a", payload::json("2"), {.key = "k"});
+  r.publish("a", payload::text("1"), {.key = "k"});
+  r.publish("a", payload::binary("1"), {.key = "k"});
+  r.publish("b", payload::json("2"), {.key = "k"});  // another channel's
+  r.publish("a", payload::json("2"), {.key = "l"});
+  CHECK(r.take() == lines{"a-1.1", "a-1.1", "conflict", "conflict", "conflict", "b-1.1", "a-1.2"});
+}
+
+TEST_CASE("those who come with a key while it is being stored share what becomes of it") {
+  rig r;
+  r.store.holding = true;
+  r.publish("a", payload::json("1"), {.key = "k"});
+  r.publish("a", payload::json("1"), {.key = "k"});
+  r.publish("a", payload::json("2"), {.key = "k"});
+  CHECK(r.take() == lines{"conflict"});
+  r.store.answer();
+  r.loop.run();
+  CHECK(r.take() == lines{"a-1.1", "a-1.1"});
+
+  SECTION("a failure too, and then the key is free again") {
+    r.publish("a", payload::json("3"), {.key = "l"});
+    r.publish("a", payload::json("3"), {.key = "l"});
+    r.store.failing = errc::overloaded;
+    r.store.answer();
+    r.store.failing = {};
+    CHECK(r.take() == lines{"overloaded", "overloaded"});
+    r.publish("a", payload::json("4"), {.key = "l"});
+    r.store.answer();
+    CHECK(r.take() == lines{"a-1.2"});
+  }
+}
+
+TEST_CASE("the hub keeps a key for five minutes and then lets it go") {
+  rig r;
+  r.publish("a", payload::json("1"), {.key = "k"});
+  r.loop.advance(5 * 60'000 - 1);
+  r.publish("a", payload::json("1"), {.key = "k"});
+  r.loop.advance(200);
+  r.publish("a", payload::json("1"), {.key = "k"});
+  CHECK(r.take() == lines{"a-1.1", "a-1.1", "a-1.2"});
+}
+
+TEST_CASE("keys are a user's own; an anonymous client's count only where the host tells clients apart") {
+  rig r;
+  auto publish = [&](grant g, const std::string& json) {
+    client c(r.h, std::move(g));
+    r.h.publish_for(*c.mine, "a", payload::json(json), {.key = "k"}, true, r.note());
+    return r.take();
+  };
+  CHECK(publish({.user = "ada"}, "1") == lines{"a-1.1"});
+  CHECK(publish({.user = "ada"}, "1") == lines{"a-1.1"});
+  CHECK(publish({.user = "ada"}, "2") == lines{"conflict"});
+  CHECK(publish({.user = "bob"}, "2") == lines{"a-1.2"});
+  CHECK(publish({}, "1") == lines{"a-1.3"});
+  CHECK(publish({}, "1") == lines{"a-1.4"});
+  CHECK(publish({.key_scope = "cookie 1"}, "1") == lines{"a-1.5"});
+  CHECK(publish({.key_scope = "cookie 1"}, "1") == lines{"a-1.5"});
+  CHECK(publish({.key_scope = "cookie 2"}, "1") == lines{"a-1.6"});
+  CHECK(publish({.key_scope = "ada"}, "1") == lines{"a-1.7"});  // no scope is a user's
+}
+
+// ---- following -------------------------------------------------------------------------------------------------------
+
+TEST_CASE("following begins where it is told to, and says where that is") {
+  rig r;
+  r.fill("a", 3);
+  auto all = [&](start from) {
+    client c(r.h);
+    auto began = c.follow("a", from);
+    r.loop.run();
+    r.publish("a", payload::json("9"));
+    r.loop.run();
+    auto got = c.take();
+    auto head = r.done.back();
+    return began + ' ' + got.substr(0, got.rfind('<'));
+  };
+  CHECK(all(start::latest()) == "a-1.3 ");
+  CHECK(all(start::after({"a-1", 4})) == "a-1.4 ");
+  CHECK(all(start::after({"a-1", 2})) == "a-1.2 <a-1.3 3><a-1.4 9><a-1.5 9>");
+  CHECK(all(start::after({"a-1", 0})) == "a-1.0 <a-1.1 1><a-1.2 2><a-1.3 3><a-1.4 9><a-1.5 9><a-1.6 9>");
+  CHECK(all(start::after({"a-1", 99})) == "a-1.0 epoch 1 [epoch 1]<a-1.1 1><a-1.2 2><a-1.3 3><a-1.4 9><a-1.5 9><a-1.6 9><a-1.7 9>");
+  CHECK(all(start::after({"z-9", 1})).starts_with("a-1.0 epoch 1 [epoch 1]<a-1.1 1>"));
+  r.store.trim("a", 2);
+  CHECK(all(start::earliest()) == "a-1.7 <a-1.8 9><a-1.9 9>");
+  r.store.trim("a", 2);
+  CHECK(all(start::after({"a-1", 3})) == "a-1.8 trimmed 9 [trimmed 9]<a-1.9 9><a-1.10 9>");
+  CHECK(all({start::word::received, {}}) == "a-1.8 <a-1.9 9><a-1.10 9><a-1.11 9>");
+  CHECK(all(start::after({"a-1", 8})) == "a-1.8 <a-1.9 9><a-1.10 9><a-1.11 9><a-1.12 9>");
+}
+
+TEST_CASE("replay, then live is one step, whenever the storage answers and whatever is published meanwhile") {
+  // Ten publishes and one follow from 3, in every order of asking and answering.
+  for (int asked_at = 0; asked_at <= 10; ++asked_at) {
+    for (int answered_at = asked_at; answered_at <= 11; ++answered_at) {
+      for (bool flushed : {false, true}) {
+        rig r;
+        r.fill("a", 5);
+        client live(r.h), c(r.h);
+        live.follow("a");
+        r.store.holding = true;
+        bool asked = false;
+        std::size_t backlog = 0;
+        for (int i = 0; i <= 10; ++i) {
+          if (i == asked_at) {
+            c.follow("a", start::after({"a-1", 3}));
+            asked = true;
+            backlog = r.store.asked();
+          }
+          if (asked && i == answered_at) r.store.answer(backlog);
+          if (i < 10) r.publish("a", payload::json(std::to_string(i + 6)));
+          if (i % 3 == 2) r.store.answer(1);
+          if (flushed) r.loop.run();
+        }
+        while (r.store.asked()) r.store.answer(), r.loop.run();
+        r.loop.run();
+        std::string expected, heard;
+        for (int i = 4; i <= 15; ++i) expected += "<a-1." + std::to_string(i) + ' ' + std::to_string(i) + '>';
+        INFO("asked at " << asked_at << ", answered at " << answered_at << (flushed ? ", flushed" : ""));
+        CHECK(c.began["a"] == "a-1.3");
+        CHECK(c.take() == expected);
+        CHECK(live.take() == expected.substr(expected.find("<a-1.6")));
+      }
+    }
+  }
+}
+
+TEST_CASE("a follow that cannot be says why") {
+  options o;
+  o.max_channels = 2;
+  rig r(o);
+  client c(r.h);
+  CHECK(c.follow("") == "bad_request");
+  CHECK(c.follow("a") == "a-1.0");
+  CHECK(c.follow("a") == "bad_request");
+  r.store.failing = errc::overloaded;
+  CHECK(c.follow("b") == "overloaded");
+  r.store.failing = std::make_error_code(std::errc::io_error);
+  CHECK(c.follow("b") == "internal");
+  CHECK(c.mine->channels() == lines{"a"});  // what failed takes no place
+  r.store.failing = {};
+  CHECK(c.follow("b") == "b-1.0");
+  CHECK(c.follow("c") == "bad_request");
+  CHECK(c.mine->channels() == lines{"a", "b"});
+}
+
+TEST_CASE("a channel that is unfollowed before the storage has answered is told as forbidden, a session that left not at all") {
+  rig r;
+  r.store.holding = true;
+  client stays(r.h), leaves(r.h);
+  stays.follow("a");
+  leaves.follow("a");
+  CHECK(r.h.unfollow(*stays.mine, "a"));
+  leaves.leave();
+  r.store.answer();
+  r.loop.run();
+  CHECK(stays.began["a"] == "forbidden");
+  CHECK(leaves.began["a"].empty());
+  r.publish("a");
+  r.store.answer();
+  r.loop.run();
+  CHECK(stays.take().empty());
+}
+
+TEST_CASE("a channel followed again before the first follow was answered is answered for both") {
+  rig r;
+  r.fill("a", 2);
+  r.store.holding = true;
+  client c(r.h);
+  lines told;
+  auto note = [&](const char* which) {
+    return [&told, which](result<follow_start> f) { told.push_back(which + text(f)); };
+  };
+  r.h.follow(*c.mine, "a", start::earliest(), true, note("first "));
+  r.h.unfollow(*c.mine, "a");
+  r.h.follow(*c.mine, "a", start::earliest(), true, note("second "));
+  r.store.answer();
+  r.loop.run();
+  REQUIRE(told.size() == 2);
+  std::sort(told.begin(), told.end());
+  CHECK(told == lines{"first forbidden", "second a-1.0"});
+  r.h.request_wake(c);
+  r.loop.run();
+  CHECK(c.take() == "<a-1.1 1><a-1.2 2>");
+}
+
+TEST_CASE("after unfollow nothing of the channel comes, and other channels go on") {
+  rig r;
+  client c(r.h);
+  c.follow("a");
+  c.follow("b");
+  r.publish("a", payload::json("1"));
+  r.publish("b", payload::json("2"));
+  CHECK(r.h.unfollow(*c.mine, "a"));  // in the same turn, before anything is sent
+  CHECK_FALSE(r.h.unfollow(*c.mine, "a"));
+  CHECK_FALSE(r.h.unfollow(*c.mine, "never"));
+  r.loop.run();
+  CHECK(c.take() == "<b-1.1 2>");
+}
+
+TEST_CASE("what retention passes while a client is slow is a gap, what it does not is read from the storage") {
+  rig r;
+  client c(r.h);
+  c.follow("a");
+  c.shut = true;
+  auto publish_large = [&](int n) {
+    for (int i = 0; i < n; ++i) r.publish("a", payload::json('"' + std::string(300'000, 'x') + '"')), r.loop.run();
+  };
+  auto take = [&] {
+    std::string got = c.take();
+    std::erase_if(got, [](char letter) { return letter == 'x' || letter == '"'; });
+    return got;
+  };
+  publish_large(8);  // more than is kept in memory
+  c.shut = false;
+  r.h.request_wake(c);
+  r.loop.run();
+  CHECK(take() == "<a-1.1 ><a-1.2 ><a-1.3 ><a-1.4 ><a-1.5 ><a-1.6 ><a-1.7 ><a-1.8 >");
+
+  c.shut = true;
+  publish_large(8);
+  r.store.trim("a", 3);
+  c.shut = false;
+  r.h.request_wake(c);
+  r.loop.run();
+  CHECK(take() == "[trimmed 14]<a-1.14 ><a-1.15 ><a-1.16 >");
+}
+
+TEST_CASE("a storage that changes its epoch starts everybody over, with a gap") {
+  rig r;
+  r.fill("a", 3);
+  client c(r.h);
+  c.follow("a", start::after({"a-1", 1}));
+  r.loop.run();
+  CHECK(c.take() == "<a-1.2 2><a-1.3 3>");
+  r.store.restart("a");
+  r.publish("a", payload::json("4"));
+  r.loop.run();
+  CHECK(c.take() == "[epoch 1]<a-2.1 4>");
+  CHECK(c.follow("a") == "bad_request");  // it is followed still
+}
+
+TEST_CASE("a storage that fails while a client reads on is told to it") {
+  rig r;
+  client c(r.h);
+  c.follow("a");
+  c.shut = true;
+  for (int i = 0; i < 5; ++i) r.publish("a", payload::json('"' + std::string(300'000, 'x') + '"')), r.loop.run();
+  c.shut = false;
+  r.store.failing = errc::internal;
+  r.h.request_wake(c);
+  r.loop.run();
+  CHECK(c.take() == "[unreadable]");
+}
+
+// ---- epochs of the hub's own -----------------------------------------------------------------------------------------
+
+namespace {
+/// A host's storage of two functions, without epochs and keys.
+struct bare_storage {
+  std::map<std::string, std::vector<draft>, std::less<>> logs;
+  std::uint64_t append(std::string_view channel, const draft& d) {
+    auto& log = logs[std::string(channel)];
+    log.push_back(d);
+    return log.size();
+  }
+  read_result read(std::string_view channel, std::uint64_t since, read_limit limit) {
+    read_result r;
+    auto& log = logs[std::string(channel)];
+    r.head = log.size();
+    for (std::uint64_t i = since; i < log.size() && r.messages.size() < limit.messages; ++i)
+      r.messages.push_back({i + 1, log[i].at, log[i].from, log[i].type, log[i].data});
+    return r;
+  }
+};
+}  // namespace
+
+TEST_CASE("a storage without epochs has the hub's: one for each channel, the same for all who ask, new with each hub") {
+  std::set<std::string> seen;
+  bare_storage store;
+  for (int life = 0; life < 2; ++life) {
+    testing::manual_loop loop;
+    hub h(loop, detail::erase_storage(store), {});
+    for (std::string channel : {"a", "b"}) {
+      position stored;
+      std::string read;
+      h.publish(channel, payload::json("1"), {}, [&](std::error_code ec, position p) {
+        CHECK_FALSE(ec);
+        stored = p;
+      });
+      h.history(channel, {}, 1, [&](history_result r) { read = r.epoch; });
+      client c(h);
+      c.follow(channel);
+      CHECK(c.began[channel] == text(stored));
+      CHECK(read == stored.epoch);
+      CHECK(valid_epoch(read));
+      CHECK(read.size() == 12);
+      CHECK(seen.insert(read).second);
+      loop.run();
+    }
+  }
+  // The second hub goes on counting where the first one's storage stood.
+  CHECK(store.logs["a"].size() == 2);
+}
+
+TEST_CASE("a position of an earlier life of a storage without epochs is a gap, never a silent loss") {
+  bare_storage store;
+  std::string old;
+  {
+    testing::manual_loop loop;
+    hub h(loop, detail::erase_storage(store), {});
+    h.publish("a", payload::json("1"), {}, [&](std::error_code, position p) { old = p.epoch; });
+  }
+  testing::manual_loop loop;
+  hub h(loop, detail::erase_storage(store), {});
+  client c(h);
+  CHECK(c.follow("a", start::after({old, 1})).ends_with(".0 epoch 1"));
+}
+
+// ---- history ---------------------------------------------------------------------------------------------------------
+
+TEST_CASE("history: after an offset, before one, or the newest; oldest first, and whether there is more that way") {
+  rig r;
+  r.fill("a", 9);
+  CHECK(r.history("a", {}) == "a-1: 1 2 3 4 5 6 7 8 9");
+  CHECK(r.history("a", {.limit = 3}) == "a-1: 7 8 9 more");
+  CHECK(r.history("a", after(0, 3)) == "a-1: 1 2 3 more");
+  CHECK(r.history("a", after(6, 3)) == "a-1: 7 8 9");
+  CHECK(r.history("a", after(9)) == "a-1:");
+  CHECK(r.history("a", after(99)) == "a-1:");
+  CHECK(r.history("a", before(4)) == "a-1: 1 2 3");
+  CHECK(r.history("a", before(4, 2)) == "a-1: 2 3 more");
+  CHECK(r.history("a", before(1)) == "a-1:");
+  CHECK(r.history("a", before(10, 2)) == "a-1: 8 9 more");
+  CHECK(r.history("never", {}) == "never-1:");
+  CHECK(r.history("never", before(5)) == "never-1:");
+}
+
+TEST_CASE("history knows of retention and of floors") {
+  rig r;
+  r.fill("a", 9);
+  r.store.trim("a", 5);  // 5 to 9
+  CHECK(r.history("a", {}) == "a-1: 5 6 7 8 9");
+  CHECK(r.history("a", after(0, 2)) == "a-1: 5 6 more");
+  CHECK(r.history("a", before(7)) == "a-1: 5 6");
+  CHECK(r.history("a", before(5)) == "a-1:");
+  CHECK(r.history("a", before(3)) == "a-1:");
+  CHECK(r.history("a", {}, 7) == "a-1: 7 8 9");
+  CHECK(r.history("a", {.limit = 1}, 8) == "a-1: 9 more");
+  CHECK(r.history("a", after(0), 8) == "a-1: 8 9");
+  CHECK(r.history("a", before(9), 8) == "a-1: 8");
+  CHECK(r.history("a", before(8), 8) == "a-1:");
+}
+
+TEST_CASE("history of another epoch is not found, and what is asked for wrongly is said so") {
+  rig r;
+  r.fill("a", 2);
+  CHECK(r.history("a", {.epoch = "a-1"}) == "a-1: 1 2");
+  CHECK(r.history("a", {.epoch = "a-2"}) == "not_found");
+  CHECK(r.history("", {}) == "bad_request");
+  CHECK(r.history("a", {.limit = 0}) == "bad_request");
+  CHECK(r.history("a", {.limit = 1001}) == "bad_request");
+  r.store.failing = errc::overloaded;
+  CHECK(r.history("a", {}) == "overloaded");
+}
+
+TEST_CASE("history is at most a mebibyte, the part next to where was asked, and never nothing when there is something") {
+  rig r;
+  for (int i = 0; i < 6; ++i) r.publish("a", payload::text(std::string(300'000, 'x')));
+  CHECK(r.history("a", after(0)) == "a-1: 1 2 3 more");
+  CHECK(r.history("a", before(6)).ends_with(" 5 more"));
+  CHECK(r.history("a", {}).ends_with(" 6 more"));
+  std::size_t got = 0;
+  for (std::uint64_t at = 7; at > 1;) {  // page by page backwards: all of them, once
+    std::vector<message> page;
+    r.h.history("a", before(at), 1, [&](history_result h) { page = std::move(h.messages); });
+    REQUIRE_FALSE(page.empty());
+    REQUIRE(page.back().offset == at - 1);
+    got += page.size();
+    at = page.front().offset;
+  }
+  CHECK(got == 6);
+}
+
+// ---- sessions --------------------------------------------------------------------------------------------------------
+
+TEST_CASE("sessions are found by user and by key; a key means one session for ever") {
+  rig r;
+  client a(r.h, {.user = "ada"}), b(r.h, {.user = "ada"}, "sse"), c(r.h);
+  CHECK(r.h.session_count() == 3);
+  CHECK(r.h.sessions() == std::vector<session*>{a.mine, b.mine, c.mine});
+  auto ada = r.h.find("ada");
+  CHECK(std::set<session*>(ada.begin(), ada.end()) == std::set<session*>{a.mine, b.mine});
+  CHECK(r.h.find("").empty());
+  CHECK(r.h.find("bob").empty());
+  CHECK(r.h.find(b.key) == b.mine);
+  CHECK(b.mine->device() == "phone");
+  CHECK(b.mine->transport() == "sse");
+  b.leave();
+  CHECK(r.h.find(b.key) == nullptr);
+  CHECK(r.h.find("ada") == std::vector<session*>{a.mine});
+  client d(r.h);  // takes the place of the one that left, not its key
+  CHECK(d.key.slot == b.key.slot);
+  CHECK(r.h.find(b.key) == nullptr);
+  CHECK(r.h.find(d.key) == d.mine);
+}
+
+TEST_CASE("a session that only brings commands is not listed and takes no place of those that are") {
+  options o;
+  o.max_sessions = 1;
+  rig r(o);
+  client a(r.h, {.user = "ada"});
+  CHECK(client(r.h).mine == nullptr);
+  session* commands = r.h.open(a, std::make_shared<const grant>(grant{.user = "ada"}), {}, "post", nullptr);
+  REQUIRE(commands);
+  CHECK(r.h.session_count() == 1);
+  CHECK(r.h.find("ada") == std::vector<session*>{a.mine});
+  r.h.close(*commands);
+  a.leave();
+  CHECK(client(r.h).mine != nullptr);
+}
+
+TEST_CASE("session ids are 11 letters, no two alike, and are not a counter") {
+  rig r;
+  std::set<std::string> seen;
+  for (int i = 0; i < 200; ++i) {
+    client c(r.h);
+    auto id = c.mine->id();
+    CHECK(id.size() == 11);
+    CHECK(std::all_of(id.begin(), id.end(), [](char letter) { return proto::is_token_letter(letter); }));
+    CHECK(seen.insert(id).second);
+  }
+  rig other;
+  client c(other.h);
+  CHECK(seen.insert(c.mine->id()).second);
+}
+
+TEST_CASE("a session carries the host's own object, of one type, for as long as it lives") {
+  rig r;
+  static int alive;
+  alive = 0;
+  struct counted {
+    counted() { ++alive; }
+    ~counted() { --alive; }
+    int visits = 0;
+  };
+  client c(r.h);
+  CHECK(alive == 0);
+  c.mine->data<counted>().visits = 3;
+  CHECK(c.mine->data<counted>().visits == 3);
+  CHECK(alive == 1);
+  CHECK_THROWS_AS(c.mine->data<int>(), std::bad_cast);
+  c.leave();
+  CHECK(alive == 0);
+}
+
+TEST_CASE("the host has a session follow: it is told, its grant is not asked, and what comes first is told first") {
+  rig r;
+  r.fill("a", 2);
+  r.store.trim("a", 1);
+  client c(r.h);
+  CHECK_FALSE(c.mine->follow("a", start::after({"a-1", 0})));
+  r.loop.run();
+  CHECK(c.notices == lines{"followed {\"a\":{\"epoch\":\"a-1\",\"offset\":1,\"recovered\":false}}"});
+  CHECK(c.take() == "[trimmed 2]<a-1.2 2>");
+  CHECK(c.mine->follow("a") == errc::bad_request);
+  CHECK(c.mine->follow("") == errc::bad_request);
+  c.streams = false;
+  CHECK(c.mine->follow("b") == errc::bad_request);
+}
+
+TEST_CASE("the host takes a channel away, also before it was there") {
+  rig r;
+  client c(r.h);
+  c.follow("a");
+  CHECK_FALSE(c.mine->unfollow("a"));
+  CHECK(c.notices == lines{"closed {\"channel\":\"a\",\"code\":\"forbidden\"}"});
+  CHECK(c.mine->unfollow("a") == errc::not_found);
+  r.store.holding = true;
+  CHECK_FALSE(c.mine->follow("b"));
+  CHECK_FALSE(c.mine->unfollow("b"));
+  r.store.answer();
+  r.loop.run();
+  CHECK(c.notices.back() == "closed {\"channel\":\"b\",\"code\":\"forbidden\"}");
+  CHECK(c.notices.size() == 2);
+  CHECK(c.ended.empty());
+}
+
+TEST_CASE("a channel that the host wants followed and that cannot be read ends the session") {
+  rig r;
+  client c(r.h);
+  r.store.failing = errc::internal;
+  CHECK_FALSE(c.mine->follow("a"));
+  CHECK(c.ended == lines{"forbidden 1011 a channel could not be followed"});
+}
+
+TEST_CASE("a host's notices have names of their own and carry JSON") {
+  options o;
+  o.max_unsent = 100;
+  rig r(o);
+  client c(r.h);
+  CHECK_FALSE(c.mine->send("weather", "{\"rain\":true}"));
+  CHECK(c.notices == lines{"weather {\"rain\":true}"});
+  for (const char* name : {"", "open", "gap", "reply", "ping", "bye", "messages", "a b", "a\"b"}) CHECK(c.mine->send(name, "1") == errc::bad_request);
+  CHECK(c.mine->send(std::string(65, 'n'), "1") == errc::bad_request);
+  CHECK(c.mine->send("weather", "{") == errc::bad_request);
+  CHECK(c.mine->send("weather", std::string(101, '1')) == errc::too_large);
+  c.deaf = true;
+  CHECK(c.mine->send("weather", "1") == errc::overloaded);
+}
+
+// ---- turns, brokers, the end -----------------------------------------------------------------------------------------
+
+TEST_CASE("what one turn publishes leaves in one wake, then come those who asked to be woken, then those who settle") {
+  rig r;
+  client c(r.h), d(r.h);
+  c.follow("a");
+  r.loop.run();
+  for (int i = 0; i < 5; ++i) r.publish("a");
+  r.h.request_settle(c);
+  r.h.request_settle(d);
+  r.h.forget(d);
+  CHECK(c.take().empty());
+  r.loop.run();
+  CHECK(c.take() == "<a-1.1 1><a-1.2 1><a-1.3 1><a-1.4 1><a-1.5 1>");
+  CHECK(c.settled == 1);
+  CHECK(d.settled == 0);
+}
+
+TEST_CASE("a turn that grows large is sent before it ends") {
+  rig r;
+  client c(r.h);
+  c.follow("a");
+  r.loop.run();
+  r.publish("a", payload::text(std::string(detail::early_flush, 'x')));
+  CHECK_FALSE(c.take().empty());
+}
+
+TEST_CASE("a timer armed through the hub rings the loop's alarm, also when it is armed for earlier than another one") {
+  rig r;
+  struct noting final : detail::timer {
+    std::int64_t at = 0;
+    void expire(std::int64_t now) override { at = now; }
+  } late, soon;
+  auto now = r.loop.now();
+  r.h.arm(late, now + 60'000);
+  r.h.arm(soon, now + 1000);
+  r.loop.advance(1100);
+  CHECK(soon.at == now + 1000);
+  CHECK(late.at == 0);
+  r.loop.advance(60'000);
+  CHECK(late.at == now + 60'000);
+}
+
+namespace {
+/// A broker in a test's hands: what a hub says is noted, what others say is given to it.
+struct wire {
+  broker_receiver receive;
+  lines said;
+  std::uint64_t attach(broker_receiver r) {
+    receive = std::move(r);
+    said.push_back("attach");
+    return 7;
+  }
+  void detach(std::uint64_t id) { said.push_back("detach " + std::to_string(id)); }
+  void subscribe(std::uint64_t id, std::string_view channel) { said.push_back("subscribe " + std::to_string(id) + ' ' + std::string(channel)); }
+  void unsubscribe(std::uint64_t id, std::string_view channel) { said.push_back("unsubscribe " + std::to_string(id) + ' ' + std::string(channel)); }
+  void publish(std::uint64_t id, std::string_view channel, std::string_view epoch, const message& m) {
+    said.push_back("publish " + std::to_string(id) + ' ' + std::string(channel) + ' ' + std::string(epoch) + '.' + std::to_string(m.offset));
+  }
+  lines take() { return std::exchange(said, {}); }
+};
+}  // namespace
+
+TEST_CASE("a hub tells its broker what it follows and publishes, and hears what others publish; holes are read") {
+  wire w;
+  {
+    rig r;
+    r.h.join(detail::erase_broker(w));
+    client c(r.h), d(r.h);
+    c.follow("a");
+    d.follow("a");
+    CHECK(w.take() == lines{"attach", "subscribe 7 a"});
+    r.publish("a", payload::json("1"));
+    r.publish("b", payload::json("1"));
+    CHECK(w.take() == lines{"publish 7 a a-1.1", "publish 7 b b-1.1"});
+
+    // Another hub has stored 2 to 4; the broker has lost 2 and 3 and repeats 4.
+    for (int i = 2; i <= 4; ++i) r.store.async_append("a", {.at = 0, .from = {}, .type = {}, .data = payload::json(std::to_string(i)), .key = {}}, [](append_result) {});
+    message m;
+    m.offset = 4;
+    m.data = payload::json("4");
+    w.receive("a", "a-1", m);
+    w.receive("a", "a-1", m);
+    w.receive("nobody follows this", "x", m);
+    r.loop.run();
+    CHECK(c.take() == "<a-1.1 1><a-1.2 2><a-1.3 3><a-1.4 4>");
+    CHECK(d.take() == "<a-1.1 1><a-1.2 2><a-1.3 3><a-1.4 4>");
+
+    c.leave();
+    CHECK(w.take().empty());
+    d.leave();
+    CHECK(w.take() == lines{"unsubscribe 7 a"});
+  }
+  CHECK(w.take() == lines{"detach 7"});
+}
+
+TEST_CASE("stop aborts what is pending, once, and refuses what comes after") {
+  rig r;
+  r.store.holding = true;
+  r.publish("a", payload::json("1"));
+  r.publish("a", payload::json("1"), {.key = "k"});
+  r.publish("a", payload::json("1"), {.key = "k"});
+  r.h.history("a", {}, 1, [&](history_result h) { r.done.push_back("history " + text(h)); });
+  std::thread([&] { CHECK_FALSE(r.publish("a", payload::json("2"))); }).join();
+  client c(r.h);
+  c.follow("a");
+  CHECK(r.done.empty());
+
+  r.h.stop();
+  auto told = r.take();
+  std::sort(told.begin(), told.end());
+  CHECK(told == lines{"aborted", "aborted", "aborted", "aborted", "history aborted"});
+  r.h.stop();
+  CHECK(r.h.stopped());
+  CHECK(r.publish("a") == operation_aborted());
+  std::thread([&] { CHECK(r.publish("a") == operation_aborted()); }).join();
+  CHECK(r.history("a", {}) == "aborted");
+  CHECK(client(r.h).mine == nullptr);
+  // The storage answers nobody any more.
+  r.store.holding = false;
+  r.store.answer();
+  r.loop.run();
+  CHECK(r.done.empty());
+  CHECK(c.began["a"].empty());
+}
+
+TEST_CASE("a handler that is told of the stop may publish, which is refused, and destroy what it likes") {
+  auto r = std::make_unique<rig>();
+  r->store.holding = true;
+  std::error_code second;
+  r->h.publish("a", payload::json("1"), {}, [&](std::error_code ec, position) {
+    CHECK(ec == operation_aborted());
+    second = r->h.publish("a", payload::json("2"));
+  });
+  r->h.stop();
+  CHECK(second == operation_aborted());
+}
+
+TEST_CASE("a storage may answer after the hub has gone") {
+  testing::manual_loop loop;
+  stage::open_storage store;
+  store.holding = true;
+  lines done;
+  {
+    hub h(loop, detail::erase_storage(store), {});
+    h.publish("a", payload::json("1"), {}, [&](std::error_code ec, position) { done.push_back(text(ec)); });
+    client c(h);
+    c.follow("a");
+    c.leave();
+  }
+  CHECK(done == lines{"aborted"});
+  store.holding = false;
+  store.answer();
+  std::thread([&] { store.answer(); }).join();
+  loop.run();
+  CHECK(done.size() == 1);
+}
