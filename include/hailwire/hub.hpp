@@ -346,8 +346,11 @@ class hub final : public detail::log_source {
   struct cooling final : detail::timer {
     hub* owner = nullptr;
     void expire(std::int64_t) override {
-      for (auto* log : owner->warm_) log->shrink();
-      owner->warm_.clear();
+      for (auto* log : std::exchange(owner->warm_, {})) {
+        log->warm = false;
+        log->shrink();
+        owner->release_log(*log);
+      }
     }
   };
   void expire_keys() {

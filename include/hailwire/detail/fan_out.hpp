@@ -358,12 +358,13 @@ class channel_log {
   std::uint64_t head() const noexcept { return head_; }
   /// Whether epoch and head are known.
   bool open() const noexcept { return open_; }
-  bool unused() const noexcept { return lanes_.empty() && pins == 0 && !filling_; }
+  bool unused() const noexcept { return lanes_.empty() && pins == 0 && !filling_ && !dirty && !warm; }
   log_source& source() const noexcept { return *source_; }
 
   /// Operations of the hub that still need this object.
   std::size_t pins = 0;
-  bool dirty = false;
+  /// In the hub's lists of those to be flushed at the end of the turn, and of those that were lately.
+  bool dirty = false, warm = false;
 
   lane& lane_for(const proto::encoding& how) {
     for (auto& l : lanes_)
@@ -450,7 +451,6 @@ class channel_log {
     return std::any_of(lanes_.begin(), lanes_.end(), [](const auto& l) { return l->built() >= early_flush; });
   }
   void flush() {
-    dirty = false;
     for (std::size_t i = 0; i < lanes_.size(); ++i) lanes_[i]->flush();
   }
 

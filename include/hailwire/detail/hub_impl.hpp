@@ -49,26 +49,25 @@ auto hub::on_loop(F f) {
 inline void hub::turn() {
   scheduled_ = false;
   auto logs = std::exchange(dirty_, {});
-  for (auto* log : logs) log->flush();
+  for (auto* log : logs) {
+    log->dirty = false;
+    log->flush();
+  }
   if (!logs.empty()) {
     if (!cooling_.armed()) {
       cooling_.owner = this;
       arm(cooling_, loop_->now() + 1000);
     }
     for (auto* log : logs)
-      if (warm_.empty() || warm_.back() != log) warm_.push_back(log);
-    if (warm_.size() > 1024) {
-      std::sort(warm_.begin(), warm_.end());
-      warm_.erase(std::unique(warm_.begin(), warm_.end()), warm_.end());
-    }
+      if (!std::exchange(log->warm, true)) warm_.push_back(log);
     logs.clear();
     if (dirty_.empty()) dirty_ = std::move(logs);  // keeps its memory
   }
-  waking_ = std::exchange(wakes_, {});
+  waking_.swap(wakes_);  // two lists that change places keep their memory
   for (std::size_t i = 0; i < waking_.size(); ++i)
     if (waking_[i]) waking_[i]->wake(nullptr);
   waking_.clear();
-  settling_ = std::exchange(settles_, {});
+  settling_.swap(settles_);
   for (std::size_t i = 0; i < settling_.size(); ++i)
     if (auto* o = std::exchange(settling_[i], nullptr)) o->settle();
   settling_.clear();
@@ -200,10 +199,8 @@ inline detail::channel_log& hub::obtain_log(std::string_view channel) {
 
 inline void hub::release_log(detail::channel_log& log) {
   log.sweep();
-  if (!log.unused()) return;
+  if (!log.unused()) return;  // one that was busy a moment ago stays until it has cooled
   if (broker_) broker_->unsubscribe(broker_id_, log.name());
-  std::erase(dirty_, &log);
-  std::erase(warm_, &log);
   logs_.erase(logs_.find(log.name()));
 }
 
@@ -349,7 +346,7 @@ inline std::error_code hub::check(const std::string& channel, payload& p, const 
   if (p.bytes().size() > options_.max_payload) return errc::too_large;
   if (p.type() == payload::kind::json) {
     if (!checked && proto::json::validate(p.bytes())) return errc::bad_request;
-    if (p.bytes().find_first_of("\r\n") != std::string_view::npos) {
+    if (p.bytes().find('\n') != std::string_view::npos || p.bytes().find('\r') != std::string_view::npos) {
       std::string one_line(p.bytes());
       proto::json::spaces_for_line_breaks(one_line);
       p = payload::json(std::move(one_line));

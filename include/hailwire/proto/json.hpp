@@ -371,6 +371,7 @@ inline bool has_duplicates(const std::vector<member>& members) {
 inline bool name_is(const member& m, std::string_view decoded) {
   // An escape is longer than its character, up to six times: only a name of the same size can be equal without one.
   if (m.name.size() < decoded.size() || m.name.size() / 6 > decoded.size()) return false;
+  if (!decoded.empty() && m.name[0] != decoded[0] && m.name[0] != '\\') return false;  // nearly every name that is another
   bool escapes = m.name.find('\\') != m.name.npos;
   if (!escapes || m.name.size() == decoded.size()) return !escapes && m.name == decoded;
   std::string name;
