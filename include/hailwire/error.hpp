@@ -7,7 +7,6 @@
 #include <string_view>
 #include <system_error>
 #include <utility>
-#include <variant>
 
 namespace hailwire {
 
@@ -116,27 +115,59 @@ struct failure {
   std::string_view text() const noexcept { return message.empty() ? detail::facts(code).phrase : std::string_view(message); }
 };
 
-/// A value or the reason why there is none.
+/// A value or the reason why there is none. Movable. A plain union rather than `std::variant`, whose visitors cost each
+/// includer more compile time than anything else here.
 template <class T>
 class result {
  public:
-  result(T value) : state_(std::in_place_index<0>, std::move(value)) {}
-  result(failure why) : state_(std::in_place_index<1>, std::move(why)) {}
-  result(errc code, std::string text = {}) : state_(std::in_place_index<1>, code, std::move(text)) {}
+  result(T value) : has_(true) { ::new (static_cast<void*>(&value_)) T(std::move(value)); }
+  result(failure why) noexcept : has_(false) { ::new (static_cast<void*>(&why_)) failure(std::move(why)); }
+  result(errc code, std::string text = {}) : result(failure(code, std::move(text))) {}
+  result(result&& other) noexcept : has_(other.has_) { take(other); }
+  result& operator=(result&& other) noexcept {
+    if (this != &other) {
+      drop();
+      has_ = other.has_;
+      take(other);
+    }
+    return *this;
+  }
+  ~result() { drop(); }
 
-  explicit operator bool() const noexcept { return state_.index() == 0; }
+  explicit operator bool() const noexcept { return has_; }
 
   /// Precondition: `*this` holds a value.
-  T& operator*() noexcept { return *std::get_if<0>(&state_); }
-  const T& operator*() const noexcept { return *std::get_if<0>(&state_); }
-  T* operator->() noexcept { return std::get_if<0>(&state_); }
-  const T* operator->() const noexcept { return std::get_if<0>(&state_); }
+  T& operator*() noexcept { return value_; }
+  const T& operator*() const noexcept { return value_; }
+  T* operator->() noexcept { return &value_; }
+  const T* operator->() const noexcept { return &value_; }
 
   /// Precondition: `*this` holds no value.
-  const failure& error() const noexcept { return *std::get_if<1>(&state_); }
+  const failure& error() const noexcept { return why_; }
 
  private:
-  std::variant<T, failure> state_;
+  static_assert(std::is_nothrow_move_constructible_v<T>);
+
+  void take(result& other) noexcept {
+    if (has_) {
+      ::new (static_cast<void*>(&value_)) T(std::move(other.value_));
+    } else {
+      ::new (static_cast<void*>(&why_)) failure(std::move(other.why_));
+    }
+  }
+  void drop() noexcept {
+    if (has_) {
+      value_.~T();
+    } else {
+      why_.~failure();
+    }
+  }
+
+  union {
+    T value_;
+    failure why_;
+  };
+  bool has_;
 };
 
 }  // namespace hailwire

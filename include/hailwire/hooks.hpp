@@ -10,7 +10,6 @@
 #include <string>
 #include <string_view>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include "hailwire/proto/http_fields.hpp"
@@ -89,35 +88,48 @@ struct response {
 /// An authorizer's answer: what is allowed, or why nothing is.
 class decision {
  public:
-  decision(grant allowed) : value_(std::make_shared<const grant>(std::move(allowed))) {}
-  /// One grant can serve many clients; it costs each a pointer.
-  decision(std::shared_ptr<const grant> allowed) : value_(std::move(allowed)) {}
+  decision(grant allowed) : allowed_(std::make_shared<const grant>(std::move(allowed))) {}
+  /// One grant can serve many clients; it costs each a pointer. Null refuses as `internal`.
+  decision(std::shared_ptr<const grant> allowed) noexcept : allowed_(std::move(allowed)) {}
   /// Usually `unauthenticated` or `forbidden`.
-  decision(errc why) : value_(std::in_place_type<failure>, why) {}
-  decision(failure why) : value_(std::move(why)) {}
+  decision(errc why) : refused_(why) {}
+  decision(failure why) noexcept : refused_(std::move(why)) {}
 
-  const std::shared_ptr<const grant>* allowed() const noexcept { return std::get_if<std::shared_ptr<const grant>>(&value_); }
-  const failure& refused() const noexcept { return *std::get_if<failure>(&value_); }
+  /// Null when it is refused.
+  const std::shared_ptr<const grant>* allowed() const noexcept { return allowed_ ? &allowed_ : nullptr; }
+  /// Why, when `allowed()` is null.
+  const failure& refused() const noexcept { return refused_; }
 
  private:
-  std::variant<std::shared_ptr<const grant>, failure> value_;
+  std::shared_ptr<const grant> allowed_;
+  failure refused_;
 };
 
 /// What a host makes of a client's publish.
 class verdict {
  public:
-  static verdict accept() { return verdict(std::monostate()); }
+  static verdict accept() { return verdict(choice::accept); }
   /// Stored and sent in place of what the client said.
-  static verdict replace(payload p) { return verdict(std::move(p)); }
-  static verdict refuse(errc why, std::string message = {}) { return verdict(failure(why, std::move(message))); }
+  static verdict replace(payload p) {
+    verdict v(choice::replace);
+    v.payload_ = std::move(p);
+    return v;
+  }
+  static verdict refuse(errc why, std::string message = {}) {
+    verdict v(choice::refuse);
+    v.why_ = failure(why, std::move(message));
+    return v;
+  }
 
-  const payload* replacement() const noexcept { return std::get_if<payload>(&value_); }
-  const failure* refusal() const noexcept { return std::get_if<failure>(&value_); }
+  const payload* replacement() const noexcept { return choice_ == choice::replace ? &payload_ : nullptr; }
+  const failure* refusal() const noexcept { return choice_ == choice::refuse ? &why_ : nullptr; }
 
  private:
-  using content = std::variant<std::monostate, payload, failure>;
-  explicit verdict(content c) : value_(std::move(c)) {}
-  content value_;
+  enum class choice : std::uint8_t { accept, replace, refuse };
+  explicit verdict(choice c) : choice_(c) {}
+  choice choice_;
+  payload payload_;
+  failure why_;
 };
 
 /// Answers one thing, once: a command, an authorization or a request. Movable; to be called on the hub's executor. One that
