@@ -2,6 +2,7 @@
 #include "hailwire/storage/blocking.hpp"
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <set>
 #include <stdexcept>
@@ -127,6 +128,22 @@ TEST_CASE("too many operations, or too many bytes, are refused at once and store
     storage.open();
   }
   CHECK(storage.log.read("c", 0, {}).head == static_cast<std::uint64_t>(stored));
+}
+
+TEST_CASE("an operation that is answered has left its room: with room for one, each answer may start the next") {
+  watched_storage storage;
+  std::atomic<int> stored = 0, refused = 0;
+  {
+    blocking_storage off_loop({.threads = 2, .pending = 1, .pending_bytes = 1}, storage);
+    std::function<void(append_result)> next = [&](append_result r) {
+      r.error ? ++refused : ++stored;
+      if (stored < 50 && !r.error) off_loop.async_append("c", text("x"), next);
+    };
+    off_loop.async_append("c", text("x"), next);
+    while (stored < 50 && refused == 0) std::this_thread::yield();
+  }
+  CHECK(refused == 0);
+  CHECK(stored == 50);
 }
 
 TEST_CASE("what the storage or a handler throws stays within that one operation") {

@@ -93,10 +93,14 @@ class storage_order {
     }
   }
 
-  /// `job` was answered; what waited for it goes to the end of `ready`.
-  void finish(const storage_job& job, storage_jobs& ready) {
+  /// `job` is about to be answered: whoever hears the answer finds its room free.
+  void release(const storage_job& job) noexcept {
     --pending_;
     bytes_ -= job.size;
+  }
+
+  /// `job` was answered; what waited for it goes to the end of `ready`.
+  void finish(const storage_job& job, storage_jobs& ready) {
     auto at = lanes_.find(job.channel);
     lane& l = at->second;
     if (--l.running > 0) return;
@@ -112,7 +116,7 @@ class storage_order {
   }
 
   /// Whether everything was answered.
-  bool empty() const noexcept { return pending_ == 0; }
+  bool empty() const noexcept { return lanes_.empty(); }
 
  private:
   struct lane {

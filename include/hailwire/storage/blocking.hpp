@@ -107,9 +107,13 @@ class blocking_storage {
       lock.unlock();
       detail::storage_job& j = one.front();
       if (j.what == detail::storage_job::kind::append) {
-        j.answer(attempt<append_result>([&] { return append_result(storage_.append(j.channel, std::as_const(j.message))); }));
+        j.result = attempt<append_result>([&] { return append_result(storage_.append(j.channel, std::as_const(j.message))); });
+        release(lock, j);
+        j.answer(std::move(j.result));
       } else {
-        j.answer(attempt<read_result>([&] { return read_result(storage_.read(j.channel, j.since, j.limit)); }));
+        read_result result = attempt<read_result>([&] { return read_result(storage_.read(j.channel, j.since, j.limit)); });
+        release(lock, j);
+        j.answer(std::move(result));
       }
       lock.lock();
       auto before = ready_.size();
@@ -117,6 +121,11 @@ class blocking_storage {
       if (ready_.size() > before) wake_.notify_one();
       if (stopping_ && order_.empty()) wake_.notify_all();
     }
+  }
+  void release(std::unique_lock<std::mutex>& lock, const detail::storage_job& j) {
+    lock.lock();
+    order_.release(j);
+    lock.unlock();
   }
   template <class Result, class Work>
   static Result attempt(Work work) {

@@ -230,6 +230,9 @@ class sqlite_storage {
       } catch (...) {
         result = read_result(make_error_code(errc::internal));
       }
+      lock.lock();
+      order_.release(j);
+      lock.unlock();
       j.answer(std::move(result));
       lock.lock();
       finish(one);
@@ -256,6 +259,9 @@ class sqlite_storage {
       bool tidy = clock::now() >= tidy_at;
       more = commit(batch, tidy);
       if (tidy) tidy_at = clock::now() + pause_;
+      lock.lock();
+      for (const job& j : batch) order_.release(j);
+      lock.unlock();
       for (job& j : batch) j.answer(std::move(j.result));
       lock.lock();
       finish(batch);
@@ -290,6 +296,7 @@ class sqlite_storage {
   void fail(jobs& batch, std::error_code why) noexcept {
     for (job& j : batch) j.result = append_result(why);
     file_.writer.roll_back();
+    pause_ = std::chrono::seconds(1);  // tidying up can wait for the disk too
   }
 
   static constexpr std::size_t largest_batch = 8u << 20;  // bytes; a few hundredths of a second of a disk's time
