@@ -6,6 +6,9 @@
 #ifdef CHAT_WITH_TLS  // OpenSSL was found
 #include <hailwire/tls.hpp>
 #endif
+#ifdef CHAT_WITH_SQLITE  // SQLite was found
+#include <hailwire/storage/sqlite.hpp>
+#endif
 
 #include <asio/io_context.hpp>
 #include <asio/signal_set.hpp>
@@ -25,13 +28,13 @@ using namespace std::chrono_literals;
 using chat_server = hailwire::server<hailwire::websocket, hailwire::sse, hailwire::long_poll, hailwire::short_poll>;
 
 constexpr char usage[] =
-    "usage: chat [--host 127.0.0.1] [--port 8080] [--path /live] [--history 1000] [--storage memory]\n"
-    "            [--tls-cert chain.pem --tls-key key.pem]\n"
+    "usage: chat [--host 127.0.0.1] [--port 8080] [--path /live] [--history 1000]\n"
+    "            [--storage memory|sqlite:FILE] [--tls-cert chain.pem --tls-key key.pem]\n"
     "  --host     IPv4 or IPv6 address to listen on\n"
     "  --port     0 has the system pick one\n"
     "  --path     where clients connect: letters, digits and /-_.~\n"
     "  --history  messages kept for each room\n"
-    "  --storage  where they are kept: memory\n"
+    "  --storage  where they are kept: memory, or a file that survives the chat and the machine's power\n"
     "  --tls-cert, --tls-key  PEM files: https and wss in place of http and ws\n";
 
 struct settings {
@@ -62,7 +65,7 @@ bool read_options(int count, char** words, settings& s) {
                 : name == "--port"    ? read_number(value, s.port)
                 : name == "--path"    ? (s.path = value, is_path(value))
                 : name == "--history" ? read_number(value, s.history) && s.history > 0
-                : name == "--storage" ? (s.storage = value, value == "memory")
+                : name == "--storage" ? (s.storage = value, value == "memory" || (value.starts_with("sqlite:") && value.size() > 7))
                 : name == "--tls-cert" ? (s.tls_cert = value, true)
                 : name == "--tls-key" ? (s.tls_key = value, true)
                                       : false;
@@ -114,11 +117,27 @@ hailwire::result<hailwire::response> serve_page(const hailwire::request& r, cons
   return page;
 }
 
+chat_server make_server(asio::io_context& io, const settings& s) {
+  const hailwire::options options{.path = s.path};
+  if (s.storage == "memory") {
+    hailwire::memory_options keep{.messages = s.history};
+    keep.bytes = std::max(keep.bytes, s.history * 4096);
+    return chat_server(io, std::make_unique<hailwire::memory_storage>(keep), options);
+  }
+#ifdef CHAT_WITH_SQLITE
+  hailwire::sqlite_options keep;
+  keep.messages = s.history;
+  auto file = hailwire::sqlite_storage::open(s.storage.substr(7), keep);
+  if (!file) throw std::runtime_error(std::string(file.error().text()));
+  return chat_server(io, std::move(*file), options);
+#else
+  throw std::runtime_error("built without SQLite: --storage can only be memory");
+#endif
+}
+
 void run(const settings& s) {
   asio::io_context io(1);
-  hailwire::memory_options keep{.messages = s.history};
-  keep.bytes = std::max(keep.bytes, s.history * 4096);
-  chat_server live(io, std::make_unique<hailwire::memory_storage>(keep), hailwire::options{.path = s.path});
+  chat_server live = make_server(io, s);
 
   live.authorize(authorize);
   live.on_http([&s](const hailwire::request& r) { return serve_page(r, s); });

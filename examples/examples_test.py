@@ -220,7 +220,7 @@ class Chat(Case):
 
     def test_says_how_it_is_used_when_it_does_not_understand(self):
         for wrong in [["--bogus", "1"], ["--port"], ["--port", "65536"], ["--port", "x"], ["--port", ""], ["--history", "0"],
-                      ["--history", "-1"], ["--path", "live"], ["--path", '/"'], ["--path", "/"], ["--storage", "tape"],
+                      ["--history", "-1"], ["--path", "live"], ["--path", '/"'], ["--path", "/"], ["--storage", "tape"], ["--storage", "sqlite:"], ["--storage", "sqlite"],
                       ["--tls-cert", "chain.pem"], ["--tls-key", "key.pem"], ["extra"]]:
             with self.subTest(wrong):
                 done = subprocess.run([binaries / "chat", *wrong], capture_output=True, text=True, timeout=PATIENCE)
@@ -232,6 +232,42 @@ class Chat(Case):
         done = subprocess.run([binaries / "chat", "--port", str(chat.port)], capture_output=True, text=True, timeout=PATIENCE)
         self.assertEqual((done.returncode, done.stdout), (1, ""))
         self.assertIn(str(chat.port), done.stderr)
+
+    def test_keeps_what_it_acknowledged_in_a_file_and_followers_read_on_after_a_restart(self):
+        self.need_sqlite()
+        with tempfile.TemporaryDirectory() as folder:
+            arguments = ["--port", "0", "--history", "50", "--storage", f"sqlite:{folder}/chat.db"]
+            first = Program("chat", *arguments)
+            self.assertEqual(json.loads(first.get("/config.json").body)["storage"], "sqlite")
+            for n in range(1, 4):
+                epoch = first.publish("/live?channel=lobby&user=ada", n)[1]["epoch"]
+            self.assertEqual(first.end(), 0)
+            second = self.start("chat", *arguments)
+            late = second.poll(f"/live?channel=lobby&since={epoch}.1")
+            self.assertEqual(([m["data"] for m in late["messages"]], late["notices"]), ([2, 3], []))
+            at = [second.publish("/live?channel=lobby&user=ada", n)[1] for n in range(4, 201)]
+            self.assertEqual([a["offset"] for a in at], list(range(4, 201)))
+            kept = [m["offset"] for m in second.poll("/live?channel=lobby&since=earliest")["messages"]]
+            self.assertEqual(kept, list(range(kept[0], 201)))
+            self.assertTrue(50 <= len(kept) < 70, f"--history holds for a file too: {len(kept)}")
+
+    def test_says_why_it_cannot_use_a_file(self):
+        self.need_sqlite()
+        with tempfile.TemporaryDirectory() as folder:
+            chat = self.start("chat", "--port", "0", "--storage", f"sqlite:{folder}/chat.db")
+            pathlib.Path(folder, "notes.txt").write_text("no database " * 100)
+            for name, words in [("chat.db", "in use"), ("notes.txt", "not a SQLite file"), ("none/chat.db", "No such file")]:
+                with self.subTest(name):
+                    done = subprocess.run([binaries / "chat", "--port", "0", "--storage", f"sqlite:{folder}/{name}"], capture_output=True, text=True,
+                                          timeout=PATIENCE)
+                    self.assertEqual((done.returncode, done.stdout), (1, ""))
+                    self.assertIn(name, done.stderr)
+                    self.assertIn(words, done.stderr)
+            self.assertEqual(chat.publish("/live?channel=lobby", 1)[0], 201)
+
+    def need_sqlite(self):
+        if os.environ.get("CHAT_WITHOUT_SQLITE"):
+            self.skipTest("built without SQLite")
 
     def test_speaks_tls_when_it_is_given_a_certificate(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -323,6 +359,41 @@ class CustomStorage(Case):
         self.assertEqual(stream.open["channels"]["new"]["offset"], 0)
         host.publish("/live?channel=new", "first")
         self.assertEqual(stream.message()["data"], "first")
+
+
+class History(Case):
+    def run_history(self, *arguments):
+        done = subprocess.run([binaries / "history", *arguments], capture_output=True, text=True, timeout=PATIENCE)
+        return done.returncode, done.stdout, done.stderr
+
+    def test_prints_a_channel_of_a_chat_that_has_ended(self):
+        with tempfile.TemporaryDirectory() as folder:
+            file = folder + "/chat.db"
+            chat = Program("chat", "--port", "0", "--storage", "sqlite:" + file)
+            for n in range(1, 301):  # more than one page
+                chat.publish("/live?channel=lobby&user=ada", {"n": n})
+            chat.request("POST", "/live?channel=lobby", b"\0\xff", {"Content-Type": "image/png"})
+            chat.request("POST", "/live?channel=lobby&user=bob", "plain", {"Content-Type": "text/plain"})
+            code, out, error = self.run_history(file, "lobby")
+            self.assertEqual((code, out), (1, ""))
+            self.assertIn("in use", error)
+            self.assertEqual(chat.end(), 0)
+            code, out, error = self.run_history(file, "lobby")
+            self.assertEqual((code, error), (0, ""))
+            lines = [line.split("\t") for line in out.splitlines()]
+            self.assertEqual([(offset, sender, data) for offset, _, sender, data in lines[:300]],
+                             [(str(n), "ada", f'{{"n": {n}}}') for n in range(1, 301)])
+            self.assertEqual([line[2:] for line in lines[300:]], [["-", "(2 bytes of image/png)"], ["bob", "plain"]])
+            for line in lines:
+                self.assertRegex(line[1], r"^20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
+            self.assertEqual(self.run_history(file, "empty"), (0, "", ""))
+
+    def test_says_what_is_wrong_and_makes_no_file(self):
+        with tempfile.TemporaryDirectory() as folder:
+            code, out, error = self.run_history(folder + "/none.db", "lobby")
+            self.assertEqual((code, out, error), (1, "", f"history: there is no {folder}/none.db\n"))
+            self.assertEqual(os.listdir(folder), [])
+            self.assertEqual(self.run_history(folder)[0], 2)
 
 
 class Embed(Case):
