@@ -205,6 +205,7 @@ namespace detail {
 /// The hooks as they are stored; `server` has the members that set them.
 struct hooks {
   std::function<void(const request&, authorize_reply)> authorize;
+  std::function<void(session&, std::string_view, authorize_reply)> on_renew;
   std::function<void(session&)> on_open;
   std::function<verdict(session&, std::string_view, const payload&)> on_publish;
   std::function<void(session&, std::string_view, std::string_view, command_reply)> on_command;

@@ -163,6 +163,12 @@ class hub final : public detail::log_source {
   bool unfollow(session& s, std::string_view channel);
   detail::subscription* find(session& s, std::string_view channel) const noexcept;
 
+  /// How long a permission still holds, in milliseconds: not above 0 when it has ended, `INT64_MAX` when it never does.
+  std::int64_t left(const grant& g) const noexcept;
+  /// From now on the session is told before its permission ends, and is ended with it. For streams; polls are not held so long.
+  void watch_expiry(session& s);
+  std::size_t expiring_count() const noexcept { return expiries_.size(); }
+
   /// A client's publish: authorized and offered to hooks by the caller. `checked`: the payload is known to be what it says.
   void publish_for(session& s, std::string channel, payload p, publish_options o, bool checked, publish_handler done) {
     if (pending_.fetch_add(1) >= options_.max_pending) {
@@ -353,6 +359,15 @@ class hub final : public detail::log_source {
       }
     }
   };
+  // A stream whose permission ends. Those whose does not, and all polls, have none.
+  struct expiry final : detail::timer {
+    expiry(hub& h, detail::session_key k) : owner(&h), of(k) {}
+    void expire(std::int64_t) override { owner->look_at_expiry(*this); }
+    hub* owner;
+    detail::session_key of;
+    bool told = false;
+  };
+  void look_at_expiry(expiry& e);
   void expire_keys() {
     auto now = loop_->now();
     for (; !key_ages_.empty() && key_ages_.front().first <= now; key_ages_.pop_front()) keys_.erase(key_ages_.front().second);
@@ -386,6 +401,7 @@ class hub final : public detail::log_source {
   std::unordered_multimap<std::string, session*> by_user_;
   std::size_t listed_ = 0;
   std::uint32_t follow_serial_ = 0;
+  std::unordered_map<std::uint32_t, expiry> expiries_;  // by slot
 
   std::unordered_map<std::string, kept_key, text_hash, std::equal_to<>> keys_;
   std::deque<std::pair<std::int64_t, std::string>> key_ages_;
@@ -397,3 +413,4 @@ class hub final : public detail::log_source {
 }  // namespace hailwire
 
 #include "hailwire/detail/hub_impl.hpp"
+#include "hailwire/detail/permissions.hpp"

@@ -23,6 +23,9 @@ struct options {
   /// What SSE clients are told to wait before they reconnect (`retry:`).
   std::chrono::milliseconds retry{2000};
 
+  /// A stream whose permission ends is told so this long before, in time for a round trip to whoever gives tokens.
+  std::chrono::seconds expiry_notice{30};
+
   /// A request head must be complete this soon after its first byte (and a connection must send one this soon after it
   /// was opened). Precedent: 10–60 s in common servers; short, because each costs a descriptor.
   std::chrono::seconds head_time{10};

@@ -176,6 +176,21 @@ class basic_server {
       gate_.host.authorize = [f = share(std::move(f))](const request& r, authorize_reply reply) { reply(f(r)); };
     }
   }
+  /// `decision(session&, std::string_view token)`, or `void(session&, std::string_view, authorize_reply)` to answer later: a
+  /// client brings a new token over its open connection (`renew`), usually because an `expiring` notice has told it to. What is
+  /// allowed holds from then on, as by `session::permit`, and must be for the same user; else, and when it is refused, the old
+  /// permission runs out in its time. The view is valid during the call. Absent: `not_implemented`.
+  template <class F>
+  void on_renew(F f) {
+    if constexpr (std::is_invocable_v<F&, session&, std::string_view, authorize_reply>) {
+      gate_.host.on_renew = share(std::move(f));
+    } else {
+      static_assert(std::is_invocable_r_v<decision, F&, session&, std::string_view>,
+                    "hailwire: on_renew takes hailwire::decision(hailwire::session&, std::string_view token) or "
+                    "void(hailwire::session&, std::string_view token, hailwire::authorize_reply)");
+      gate_.host.on_renew = [f = share(std::move(f))](session& s, std::string_view token, authorize_reply reply) { reply(f(s, token)); };
+    }
+  }
   /// `void(session&)`: somebody follows now. On polls this is every request.
   void on_open(std::function<void(session&)> f) { gate_.host.on_open = std::move(f); }
   /// `verdict(session&, std::string_view channel, const payload&)`: a client that may publish to the channel does.

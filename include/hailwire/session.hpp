@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -60,6 +62,11 @@ struct grant {
     std::uint64_t offset;
   };
   std::vector<floor> floors = {};
+  /// When the permission ends; as it is, never. A stream is told `options::expiry_notice` before by an `expiring` notice and
+  /// is closed with 4401 at that time, unless `on_renew` or `session::permit` has put it off; a poll is not held for longer.
+  std::chrono::system_clock::time_point expires = std::chrono::system_clock::time_point::max();
+  /// What may be told of the user to others, a JSON text; empty: nothing.
+  std::string info = {};
 
   bool may_follow(std::string_view channel) const {
     if (channel.starts_with('@')) return !user.empty() && channel.substr(1) == user;
@@ -114,7 +121,11 @@ class session {
   const std::string& device() const noexcept { return device_; }
   /// The transport's name: `websocket`, `sse`, `long_poll`, `short_poll`, or `post` for one that only brings commands.
   std::string_view transport() const noexcept { return transport_; }
+  /// What the authorizer allowed; see also `revoke`.
   const grant& permissions() const noexcept { return *grant_; }
+  /// Whether it may now: what was granted and has not been revoked. Throw what a predicate of the grant throws.
+  bool may_follow(std::string_view channel) const { return !revoked(channel) && grant_->may_follow(channel); }
+  bool may_publish(std::string_view channel) const { return !revoked(channel) && grant_->may_publish(channel); }
   /// The channels it follows, in the order in which they were asked for.
   std::vector<std::string> channels() const;
 
@@ -123,6 +134,13 @@ class session {
   std::error_code follow(std::string_view channel, start from = start::latest());
   /// Stops following; it is told by a `closed` notice with the code `forbidden`. `not_found` when it did not follow.
   std::error_code unfollow(std::string_view channel);
+  /// Takes away the right to follow the channel and to publish to it, for the rest of the session, renewed or not. One that follows it is told
+  /// by a `closed` notice with the code `forbidden`; a raw client, which cannot be told, is closed with 4403.
+  void revoke(std::string_view channel);
+  /// Gives the session other permissions from now on: channels that it asked for and may not follow any more are closed, a floor that has risen hides what lies below it, and the expiry is the new one. On streams only. Errors, after
+  /// which nothing has changed: `bad_request` (null, another user, not a stream), `unauthenticated` (it has expired already).
+  /// Throws what a predicate of `follow` throws.
+  std::error_code permit(std::shared_ptr<const grant> g);
   /// Sends a notice `{"name":json}` to this client alone. Errors: `bad_request` (`name` is empty, over 64 bytes or the
   /// protocol's own; not JSON), `overloaded` (`max_unsent` bytes wait already), `not_implemented` (a raw client).
   std::error_code send(std::string_view name, std::string_view json);
@@ -158,6 +176,20 @@ class session {
     std::size_t place;  // in the cursor
     std::string element;
   };
+  // What few sessions have.
+  struct rare {
+    std::vector<gone> gone_channels;  // by place
+    std::vector<std::string> revoked;
+  };
+
+  rare& rarely() {
+    if (!rare_) rare_ = std::make_unique<rare>();
+    return *rare_;
+  }
+  bool revoked(std::string_view channel) const noexcept {
+    return rare_ && std::find(rare_->revoked.begin(), rare_->revoked.end(), channel) != rare_->revoked.end();
+  }
+  void take_away(std::string_view channel);
 
   session(hub& h, detail::client_link& link, std::shared_ptr<const grant> g) : hub_(&h), link_(&link), grant_(std::move(g)) {}
 
@@ -167,7 +199,7 @@ class session {
   const proto::encoding* encoding_ = nullptr;
   std::string_view transport_;
   std::vector<followed> follows_;
-  std::unique_ptr<std::vector<gone>> gone_;  // by place
+  std::unique_ptr<rare> rare_;
   std::unique_ptr<any_box> data_;
   std::string device_;
   detail::session_key key_;

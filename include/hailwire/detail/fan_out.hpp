@@ -110,6 +110,7 @@ class outlet {
   virtual void lost(subscription& s, const gap& g) = 0;
   /// `rest` of a half-sent frame goes out before anything else; the subscriber is past that frame now.
   virtual void keep(subscription& s, std::string_view rest) = 0;
+  virtual std::uint64_t floor(const subscription&) const noexcept { return 1; }  ///< the least offset that it may have
   /// The channel cannot be read.
   virtual void unreadable(subscription& s, std::error_code why) = 0;
 };
@@ -157,6 +158,7 @@ class subscription {
   /// Lets it pull from `offset` on; until then it has nothing.
   void begin(std::uint64_t offset) noexcept { offset_ = offset, started_ = true; }
   bool started() const noexcept { return started_; }
+  void raise(std::uint64_t next);  ///< what lies before `next` is hidden from it from now on
   /// Tells its client of a gap that was there from the start.
   void tell_lost(const gap& g) { to_->lost(*this, g); }
 
@@ -251,9 +253,9 @@ class lane {
       subscription& s = *behind_[i];
       if (!s.started_) continue;
       release(s);
-      s.offset_ = offset;
+      s.offset_ = std::min(std::max(offset, s.to_->floor(s) - 1), head);
       s.loading_ = false;
-      s.to_->lost(s, g);
+      s.to_->lost(s, {g.epoch_changed, s.offset_ + 1});
     }
     loads_.clear();
     wake_behind();

@@ -71,10 +71,22 @@ class gateway {
   }
 
   /// Why a client may not; nothing when it may. What a grant allows may be a predicate, which is host code.
-  std::optional<errc> refusal(const grant& g, bool (grant::*may)(std::string_view) const, std::string_view channel) const noexcept {
+  template <class Allowed>
+  std::optional<errc> refusal(const Allowed& by, bool (Allowed::*may)(std::string_view) const, std::string_view channel) const noexcept {
     bool yes = false;
-    if (!guarded("authorizer", [&] { yes = (g.*may)(channel); })) return errc::internal;
+    if (!guarded("authorizer", [&] { yes = (by.*may)(channel); })) return errc::internal;
     return yes ? std::nullopt : std::optional(errc::forbidden);
+  }
+  /// Whether an authorizer's answer can be used; the log is told what is wrong with one that cannot.
+  bool sound(const grant& g) const noexcept {
+    std::string_view wrong;
+    if (!g.user.empty() && !valid_user(g.user)) {
+      wrong = "the authorizer gave a name that is not a user's";
+    } else if (!g.info.empty() && proto::json::validate(g.info)) {
+      wrong = "the authorizer gave an info that is not JSON";
+    }
+    if (!wrong.empty()) log(log_level::error, wrong);
+    return wrong.empty();
   }
 
   /// The `Date` line of an answer (RFC 9110, section 6.6.1), made once a second.
@@ -101,6 +113,9 @@ class gateway {
   /// session is gone. A hook that throws ends the session.
   void run(session& s, const proto::command& c, command_done done);
 
+  /// A client brings a new token for the connection that it is on.
+  void renew(session& s, std::string_view token, command_done done);
+
   /// A client's publish, from a command or a plain POST: may it, what does the host say, then the hub.
   void publish(session& s, std::string channel, payload p, publish_options o, bool checked, function<void(result<position>)> done);
 
@@ -115,7 +130,8 @@ inline void hook_failed(session& s) { s.close(1011, "internal error"); }
 
 inline void gateway::publish(session& s, std::string channel, payload p, publish_options o, bool checked,
                              function<void(result<position>)> done) {
-  if (auto why = refusal(s.permissions(), &grant::may_publish, channel)) {
+  if (messages.left(s.permissions()) <= 0) return done({errc::unauthenticated, "the permission has expired"});
+  if (auto why = refusal(s, &session::may_publish, channel)) {
     done(*why);
     return *why == errc::internal ? hook_failed(s) : void();
   }
@@ -142,11 +158,12 @@ inline void gateway::run(session& s, const proto::command& c, command_done done)
   bool streams = s.transport() == "websocket";
   // True when it has answered that the session may not follow the channel.
   auto forbidden = [&] {
-    auto why = refusal(s.permissions(), &grant::may_follow, c.channel);
+    auto why = refusal(s, &session::may_follow, c.channel);
     if (why) done(*why);
     if (why == errc::internal) hook_failed(s);
     return why.has_value();
   };
+  if (c.what != verb::ping && messages.left(s.permissions()) <= 0) return done({errc::unauthenticated, "the permission has expired"});
   switch (c.what) {
     case verb::ping: return done(std::string("{}"));
 
@@ -188,8 +205,14 @@ inline void gateway::run(session& s, const proto::command& c, command_done done)
       q.limit = static_cast<std::size_t>(c.limit.value_or(q.limit));
       q.epoch = c.epoch.value_or("");
       std::uint64_t floor = s.permissions().floor_of(c.channel);
-      return messages.history(c.channel, std::move(q), floor, [channel = c.channel, done = std::move(done)](history_result r) mutable {
+      return messages.history(c.channel, std::move(q), floor, [this, key = s.key(), channel = c.channel, done = std::move(done)](history_result r) mutable {
+        session* asked = messages.find(key);
+        if (!asked) return;
         if (r.error) return done(failure(wire_code(r.error)));
+        // What was allowed when it was asked may have been taken away while the storage was busy.
+        if (auto why = refusal(*asked, &session::may_follow, channel)) return done(*why);
+        std::uint64_t least = asked->permissions().floor_of(channel);
+        std::erase_if(r.messages, [&](const message& m) { return m.offset < least; });
         std::string ok = "{\"messages\":[";
         for (const message& m : r.messages) {
           if (ok.back() == '}') ok += ',';
@@ -202,7 +225,7 @@ inline void gateway::run(session& s, const proto::command& c, command_done done)
     case verb::presence:
     case verb::received:
     case verb::read:
-    case verb::renew:
+    case verb::renew: return renew(s, c.token, std::move(done));
     case verb::device: return done({errc::not_implemented, std::string(c.name) + " is not offered by this server"});
 
     case verb::other:
@@ -217,6 +240,28 @@ inline void gateway::run(session& s, const proto::command& c, command_done done)
       });
       if (!fine) hook_failed(s);
   }
+}
+
+inline void gateway::renew(session& s, std::string_view token, command_done done) {
+  if (!host.on_renew) return done({errc::not_implemented, "renew is not offered by this server"});
+  if (s.transport() == "post") return done({errc::bad_request, "renew goes over the connection that it is for; elsewhere each request brings its token"});
+  auto reply = authorize_reply([this, alive = std::weak_ptr(alive_), key = s.key(), done = std::move(done)](decision d) mutable {
+    session* of = alive.expired() ? nullptr : messages.find(key);
+    if (!of) return;
+    auto* allowed = d.allowed();
+    if (!allowed) return done(d.refused());
+    if (!sound(**allowed)) return done(errc::internal);
+    if ((*allowed)->user != of->user()) return done({errc::forbidden, "the token is for another user"});
+    std::error_code ec;
+    if (!guarded("authorizer", [&] { ec = of->permit(*allowed); })) return done(errc::internal);
+    if (ec) return done({wire_code(ec), "the token has expired"});
+    std::int64_t left = messages.left(**allowed);
+    if (left == INT64_MAX) return done(std::string("{}"));
+    std::string ok = "{\"expires\":";
+    proto::append_decimal(ok, static_cast<std::uint64_t>(left / 1000));
+    done(ok + '}');
+  });
+  if (!guarded("on_renew", [&] { host.on_renew(s, token, std::move(reply)); })) hook_failed(s);
 }
 
 }  // namespace hailwire::detail

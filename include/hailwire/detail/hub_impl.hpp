@@ -166,6 +166,7 @@ inline void hub::close(session& s) {
     s.follows_.pop_back();
     release_log(log);
   }
+  if (!expiries_.empty()) expiries_.erase(s.key_.slot);
   slot& at = slots_[s.key_.slot];
   if (at.listed) {
     --listed_;
@@ -261,6 +262,7 @@ inline void hub::follow(session& s, std::string_view channel, const hailwire::st
 inline void hub::began(session& s, detail::subscription& sub, const hailwire::start& from, std::uint64_t floor, read_result r,
                        follow_handler& done) {
   auto& log = sub.in().log();
+  floor = std::max(floor, s.permissions().floor_of(log.name()));  // it may have risen while the storage was asked
   if (r.error) {
     unfollow(s, log.name());
     return done({wire_code(r.error), "the channel's storage failed"});
@@ -545,13 +547,13 @@ inline std::error_code session::unfollow(std::string_view channel) {
   json += ",\"code\":\"forbidden\"}";
   std::size_t place = 0;
   for (std::size_t i = 0; i < follows_.size(); ++i) {
-    while (gone_ && std::any_of(gone_->begin(), gone_->end(), [&](const gone& g) { return g.place == place; })) ++place;
+    while (rare_ && std::any_of(rare_->gone_channels.begin(), rare_->gone_channels.end(), [&](const gone& g) { return g.place == place; })) ++place;
     const auto& sub = *follows_[i].at;
     if (transport_ != "websocket" && sub.in().log().name() == channel && follows_[i].named && sub.started()) {
-      if (!gone_) gone_ = std::make_unique<std::vector<gone>>();
+      auto& all = rarely().gone_channels;
       std::string element;
       append_position(element, sub.in().log().epoch(), sub.offset_when_whole());
-      gone_->insert(std::find_if(gone_->begin(), gone_->end(), [&](const gone& g) { return g.place > place; }), {place, std::move(element)});
+      all.insert(std::find_if(all.begin(), all.end(), [&](const gone& g) { return g.place > place; }), {place, std::move(element)});
       break;
     }
     place += follows_[i].named;

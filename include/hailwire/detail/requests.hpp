@@ -238,7 +238,10 @@ inline void connection::follow() {
 }
 
 inline void connection::authorize(void (connection::*next)(std::shared_ptr<const grant>)) {
-  if (!gate_->host.authorize) return (this->*next)(std::make_shared<const grant>());
+  if (!gate_->host.authorize) {
+    static const auto nothing = std::make_shared<const grant>();
+    return (this->*next)(nothing);
+  }
   auto reply = authorize_reply([weak = weak_from_this(), serial = serial_, next](decision d) {
     auto self = weak.lock();
     if (!self || self->serial_ != serial || self->phase_ != phase::asked || self->answered_ || self->session_) return;
@@ -246,9 +249,10 @@ inline void connection::authorize(void (connection::*next)(std::shared_ptr<const
     if (!allowed) {
       // Whatever an authorizer says no with, it is one of the protocol's codes.
       self->refuse_stream(d.refused());
-    } else if (!*allowed || (!(*allowed)->user.empty() && !valid_user((*allowed)->user))) {
-      self->gate_->log(log_level::error, "the authorizer gave a name that is not a user's");
+    } else if (!self->gate_->sound(**allowed)) {
       self->refuse(errc::internal);
+    } else if (self->gate_->messages.left(**allowed) <= 0) {
+      self->refuse({errc::unauthenticated, "the permission has expired"});
     } else {
       (self.get()->*next)(*allowed);
     }
@@ -286,13 +290,15 @@ inline void connection::follow_next(std::size_t i) {
 
 inline void connection::began() {
   exchange& e = *ex_;
+  std::int64_t left = gate_->messages.left(session_->permissions());
+  if (left <= 0) return refuse({errc::unauthenticated, "the permission has expired"});  // while the storage was asked
   if (e.live) return open_stream();
   opened_ = true;
   for (std::size_t i = 0; i < e.began.size(); ++i)
     if (!e.began[i].recovered) session_->follows_[i].at->tell_lost(e.began[i].lost);
   if (gate_->host.on_open && !gate_->guarded("on_open", [&] { gate_->host.on_open(*session_); })) end(errc::internal, 1011, "internal error");
   if (answered_) return;
-  e.until = gate_->now() + e.once->wait;
+  e.until = gate_->now() + std::min(e.once->wait, left);
   enter(phase::held);
   answer_poll(e.at_once || e.once->wait == 0);
 }

@@ -42,6 +42,7 @@ inline void connection::open_stream() {
     if (!e->began[i].recovered) session_->follows_[i].at->tell_lost(e->began[i].lost);
   if (phase_ == phase::stream && gate_->host.on_open && !gate_->guarded("on_open", [&] { gate_->host.on_open(*session_); }))
     end(errc::internal, 1011, "internal error");
+  if (phase_ == phase::stream) gate_->messages.watch_expiry(*session_);
   held_ = std::move(e->rest);
   ask_wake();
   if (!held_.empty()) ask_settle();
@@ -388,7 +389,7 @@ inline std::string connection::position_text(std::span<const std::uint64_t> reac
     if (place++) out += ',';
   };
   // A channel that the host took away keeps its place: the client's URL still names it.
-  auto gone = session_->gone_ ? std::span<const session::gone>(*session_->gone_) : std::span<const session::gone>();
+  auto gone = session_->rare_ ? std::span<const session::gone>(session_->rare_->gone_channels) : std::span<const session::gone>();
   auto pass_gone = [&] {
     for (; !gone.empty() && gone.front().place == place; gone = gone.subspan(1)) next(), out += gone.front().element;
   };

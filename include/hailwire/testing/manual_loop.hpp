@@ -25,9 +25,12 @@ class manual_loop final : public detail::loop {
   }
   bool here() const noexcept override { return std::this_thread::get_id() == thread_; }
   std::int64_t now() const noexcept override { return now_; }
-  std::int64_t unix_time() const noexcept override { return unix_start + now_; }
+  std::int64_t unix_time() const noexcept override { return unix_start + set_by_ + now_; }
   void alarm(std::int64_t at) override { alarm_ = at; }
   void on_alarm(detail::function<void()> f) override { rung_ = std::move(f); }
+
+  /// Sets the system's clock, in Unix milliseconds; the loop's own goes on.
+  void set_unix_time(std::int64_t to) noexcept { set_by_ += to - unix_time(); }
 
   /// Runs what was posted, and what that posts, until nothing is left. The number of calls made.
   std::size_t run() {
@@ -66,7 +69,7 @@ class manual_loop final : public detail::loop {
   std::deque<detail::function<void()>> posted_;
   detail::function<void()> rung_;
   std::thread::id thread_ = std::this_thread::get_id();
-  std::int64_t now_ = 1000, alarm_ = never;
+  std::int64_t now_ = 1000, alarm_ = never, set_by_ = 0;
 };
 
 }  // namespace hailwire::testing

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// How permissions end, all or in part, while a session goes on; hub.hpp and session.hpp say what is promised. What a session
+// may do is asked of its grant each time that it does something, so all there is to do here is to stop what goes on by itself:
+// messages of channels that are followed, and, when the time has come, the session.
+//
+// A session does not know of its expiry. The hub has a table with a timer for each stream that has one; the wheel's steps of
+// 100 ms are the precision. Deadlines are of the system's clock and timers of the loop's, so one that is far away is looked at
+// now and then: the former may be set, and goes on while a machine is suspended.
+
+#include "hailwire/hub.hpp"
+
+namespace hailwire {
+
+/// How long a timer may trust that both clocks go on alike.
+inline constexpr std::int64_t clocks_agree_ms = 5 * 60 * 1000;
+
+inline std::int64_t hub::left(const grant& g) const noexcept {
+  if (g.expires == decltype(g.expires)::max()) return INT64_MAX;
+  return std::chrono::floor<std::chrono::milliseconds>(g.expires.time_since_epoch()).count() - loop_->unix_time();
+}
+
+inline void hub::watch_expiry(session& s) {
+  if (left(*s.grant_) == INT64_MAX) {
+    if (!expiries_.empty()) expiries_.erase(s.key_.slot);
+    return;
+  }
+  expiry& e = expiries_.try_emplace(s.key_.slot, *this, s.key_).first->second;
+  e.told = false;
+  // Not at once: who renews in time has the answer before the next notice.
+  arm(e, loop_->now());
+}
+
+inline void hub::look_at_expiry(expiry& e) {
+  session* s = find(e.of);
+  if (!s) return;
+  std::int64_t rest = left(*s->grant_), notice = std::chrono::milliseconds(options_.expiry_notice).count();
+  if (rest <= 0) return s->link_->end(errc::unauthenticated, close_code(errc::unauthenticated), "the permission has expired");
+  if (!e.told && rest <= notice) {
+    e.told = true;
+    std::string json = "{\"seconds\":";
+    proto::append_decimal(json, static_cast<std::uint64_t>((rest + 999) / 1000));
+    s->link_->notice("expiring", json + '}');
+  }
+  arm(e, loop_->now() + std::min(e.told ? rest : rest - notice, clocks_agree_ms));
+}
+
+namespace detail {
+inline void subscription::raise(std::uint64_t next) {
+  next = std::min(next, lane_->flushed_ + 1);
+  if (live_ || !started_ || offset_when_whole() + 1 >= next) return;
+  for (auto& l : lane_->loads_) std::erase(l.waiting, this);
+  loading_ = false;
+  lane_->release(*this);
+  offset_ = next - 1;
+  to_->lost(*this, {false, next});
+}
+
+}  // namespace detail
+
+inline void session::revoke(std::string_view channel) {
+  if (!revoked(channel)) rarely().revoked.emplace_back(channel);
+  take_away(channel);
+}
+
+inline void session::take_away(std::string_view channel) {
+  if (!unfollow(channel) && transport_ == "websocket" && !link_->adjustable())
+    link_->end(errc::forbidden, close_code(errc::forbidden), "the channel may not be followed any more");
+}
+
+inline std::error_code session::permit(std::shared_ptr<const grant> g) {
+  bool stream = transport_ == "websocket" || link_->adjustable();
+  if (!g || g->user != user() || !stream) return errc::bad_request;
+  if (hub_->left(*g) <= 0) return errc::unauthenticated;
+  std::vector<std::string> lost;  // a predicate may throw: it is asked before anything changes
+  for (const auto& f : follows_) {
+    const std::string& name = f.at->in().log().name();
+    if (f.named && !g->may_follow(name)) lost.push_back(name);
+  }
+  grant_ = std::move(g);
+  for (const std::string& name : lost) take_away(name);
+  for (const auto& f : follows_) f.at->raise(grant_->floor_of(f.at->in().log().name()));
+  hub_->watch_expiry(*this);
+  hub_->request_wake(*link_);
+  return {};
+}
+
+}  // namespace hailwire
