@@ -14,16 +14,18 @@
 #include <string_view>
 
 #include "hailwire/hailwire.hpp"
+#include "hailwire/threads.hpp"
 
 namespace {
 
 using live_server = hailwire::server<hailwire::websocket, hailwire::sse, hailwire::long_poll, hailwire::short_poll>;
+using threaded_server = hailwire::threaded_server<hailwire::websocket, hailwire::sse, hailwire::long_poll, hailwire::short_poll>;
 
 int usage() {
   std::fputs(
       "usage: server --port N [--threads T] [--driver own|embedded|portable] [--heartbeat SECONDS]\n"
       "  --port N        0 has the system pick one\n"
-      "  --threads T     only 1 in this build\n"
+      "  --threads T     1 to 64, each with a hub and a thread of its own; more than 1 means --driver own\n"
       "  --driver NAME   own (default): a thread of the hub's own; embedded: one epoll descriptor in an Asio context;\n"
       "                  portable: Asio waits for each socket\n"
       "  --drivers       prints the drivers that are built in, and ends\n"
@@ -49,7 +51,7 @@ void set_up(live_server& live) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  int port = -1;
+  int port = -1, threads = 1;
   std::string_view driver = "own";
   hailwire::options settings;
   settings.max_sessions = 100'000;
@@ -61,7 +63,7 @@ int main(int argc, char** argv) {
     if (name == "--port") {
       port = std::atoi(value.data());
     } else if (name == "--threads") {
-      if (value != "1") return usage();
+      threads = std::atoi(value.data());
     } else if (name == "--driver") {
       driver = value;
     } else if (name == "--heartbeat") {
@@ -70,7 +72,19 @@ int main(int argc, char** argv) {
       return usage();
     }
   }
-  if (port < 0 || port > 65535) return usage();
+  if (port < 0 || port > 65535 || threads < 1 || threads > 64 || (threads > 1 && driver != "own")) return usage();
+  auto listening = [](auto& live, int at) {
+    auto bound = live.listen("127.0.0.1", static_cast<std::uint16_t>(at));
+    std::printf("listening on http://127.0.0.1:%u/\n", static_cast<unsigned>(bound));
+    std::fflush(stdout);
+  };
+  if (threads > 1) {
+    threaded_server live(static_cast<unsigned>(threads), settings);
+    live.each(set_up);
+    listening(live, port);
+    live.run();
+    return 0;
+  }
 
   asio::io_context io(1);
   std::unique_ptr<live_server> live;
@@ -84,9 +98,7 @@ int main(int argc, char** argv) {
     return usage();
   }
   set_up(*live);
-  auto bound = live->listen("127.0.0.1", static_cast<std::uint16_t>(port));
-  std::printf("listening on http://127.0.0.1:%u/\n", static_cast<unsigned>(bound));
-  std::fflush(stdout);
+  listening(*live, port);
   if (driver == "own") {
     live->run();
   } else {

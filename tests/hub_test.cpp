@@ -854,15 +854,7 @@ TEST_CASE("a hub tells its broker what it follows and publishes, and hears what 
     c.leave();
     CHECK(w.take().empty());
     d.leave();
-    CHECK(w.take().empty());  // somebody may follow again soon: a busy channel stays until it has cooled
-    r.loop.advance(1100);
     CHECK(w.take() == lines{"unsubscribe 7 a"});
-
-    client e(r.h);
-    e.follow("quiet");
-    CHECK(w.take() == lines{"subscribe 7 quiet"});
-    e.leave();
-    CHECK(w.take() == lines{"unsubscribe 7 quiet"});
   }
   CHECK(w.take() == lines{"detach 7"});
 }

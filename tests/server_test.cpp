@@ -21,128 +21,15 @@
 #include "catch.hpp"
 #include "hailwire/proto/ws_connection.hpp"
 #include "hailwire/storage/blocking.hpp"
+#include "socket_client.hpp"
 
 using namespace hailwire;
+using namespace hailwire::test;
 using namespace std::chrono_literals;
 
 namespace {
 
 using everything = server<websocket, sse, long_poll, short_poll>;
-constexpr auto limit = 20s;
-
-/// A blocking client.
-class wire {
- public:
-  explicit wire(std::uint16_t port) : wire(AF_INET) {
-    sockaddr_in at{};
-    at.sin_family = AF_INET;
-    at.sin_port = htons(port);
-    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    connect(reinterpret_cast<sockaddr*>(&at), sizeof at);
-  }
-  struct v6 {
-    std::uint16_t port;
-  };
-  explicit wire(v6 to) : wire(AF_INET6) {
-    sockaddr_in6 at{};
-    at.sin6_family = AF_INET6;
-    at.sin6_port = htons(to.port);
-    at.sin6_addr = in6addr_loopback;
-    connect(reinterpret_cast<sockaddr*>(&at), sizeof at);
-  }
-  explicit wire(const std::string& path) : wire(AF_UNIX) {
-    sockaddr_un at{};
-    at.sun_family = AF_UNIX;
-    path.copy(at.sun_path, sizeof at.sun_path - 1);
-    connect(reinterpret_cast<sockaddr*>(&at), sizeof at);
-  }
-  wire(wire&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)), seen_(std::move(other.seen_)) {}
-  ~wire() {
-    if (descriptor_ >= 0) ::close(descriptor_);
-  }
-  /// A socket that is not connected yet, for when no more descriptors can be had.
-  static wire unconnected() { return wire(AF_INET); }
-  void connect(std::uint16_t port) {
-    sockaddr_in at{};
-    at.sin_family = AF_INET;
-    at.sin_port = htons(port);
-    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    connect(reinterpret_cast<sockaddr*>(&at), sizeof at);
-  }
-
-  wire& send(std::string_view bytes) {
-    while (!bytes.empty()) {
-      auto n = ::send(descriptor_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
-      if (n <= 0) break;
-      bytes.remove_prefix(static_cast<std::size_t>(n));
-    }
-    return *this;
-  }
-  void end() { ::shutdown(descriptor_, SHUT_WR); }
-  /// Has the connection end with a reset.
-  void reset() {
-    linger l{1, 0};
-    ::setsockopt(descriptor_, SOL_SOCKET, SO_LINGER, &l, sizeof l);
-    ::close(std::exchange(descriptor_, -1));
-  }
-  /// Everything up to and with `text`; what came before the connection ended when it never came.
-  std::string until(std::string_view text) {
-    for (std::size_t from = 0;;) {
-      if (auto at = seen_.find(text, from); at != seen_.npos) {
-        auto out = seen_.substr(0, at + text.size());
-        seen_.erase(0, out.size());
-        return out;
-      }
-      from = seen_.size() < text.size() ? 0 : seen_.size() - text.size();
-      if (!more()) return std::exchange(seen_, {}) + " <and no " + std::string(text) + '>';
-    }
-  }
-  /// Everything until the server ends it.
-  std::string all() {
-    while (more()) {}
-    return std::exchange(seen_, {});
-  }
-  /// Small answers only: what has a length comes whole in these tests.
-  std::string ask(std::string_view request) {
-    auto head = send(request).until("\r\n\r\n");
-    while (seen_.empty() && more()) {}
-    return head + std::exchange(seen_, {});
-  }
-  int descriptor() const noexcept { return descriptor_; }
-
- private:
-  explicit wire(int family) : descriptor_(::socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-    timeval t{std::chrono::seconds(limit).count(), 0};
-    ::setsockopt(descriptor_, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof t);
-  }
-  void connect(const sockaddr* at, socklen_t size) {
-    if (::connect(descriptor_, at, size) != 0) seen_ = "<not connected>";
-  }
-  bool more() {
-    char buffer[65536];
-    auto n = ::recv(descriptor_, buffer, sizeof buffer, 0);
-    if (n > 0) seen_.append(buffer, static_cast<std::size_t>(n));
-    return n > 0;
-  }
-  int descriptor_;
-  std::string seen_;
-};
-
-std::string get(const std::string& target, const std::string& more = {}) { return "GET " + target + " HTTP/1.1\r\nHost: localhost\r\n" + more + "\r\n"; }
-std::string event_stream(const std::string& query) { return get("/live" + query, "Accept: text/event-stream\r\n"); }
-std::string upgrade(const std::string& query) {
-  return get("/live" + query, "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n");
-}
-std::string post(const std::string& query, const std::string& body) {
-  return "POST /live" + query + " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
-}
-std::string frame(std::string_view text) {
-  std::string out;
-  proto::append_masked_frame(out, proto::ws_opcode::text, text, 0x01020304);
-  return out;
-}
-bool contains(const std::string& all, std::string_view part) { return all.find(part) != all.npos; }
-
 void let_everybody_in(basic_server& s) {
   s.authorize([](const request& r) {
     grant g;

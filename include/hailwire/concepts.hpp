@@ -78,7 +78,8 @@ using read_handler = detail::function<void(read_result)>;
 /// - Exceptions are caught and count as `errc::internal`.
 ///
 /// Threads: calls for one channel never overlap. Calls for different channels may (several hubs can share one storage),
-/// unless it has `static constexpr bool single_threaded = true`.
+/// unless it has `static constexpr bool single_threaded = true`. One that takes any calls at any time may say
+/// `static constexpr bool thread_safe = true`; a `threaded_server` then has no lock around it.
 ///
 /// Optional members, each found on its own:
 /// - `static constexpr bool keeps_keys = true`: `append` keeps a non-empty key, atomically with its message, for at least

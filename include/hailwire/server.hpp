@@ -220,7 +220,10 @@ class basic_server {
   friend std::uint16_t listen_tls(basic_server&, const tls_context&, const std::string&, std::uint16_t, std::error_code&);
   friend void adopt_tls(basic_server&, const tls_context&, int);
   friend class tls_context;
-  using make_layer = std::function<std::unique_ptr<detail::stream_layer>()>;
+  template <class... T>
+  friend class threaded_server;
+  // Called on the thread of the server that will serve the connection, with that server.
+  using make_layer = std::function<std::unique_ptr<detail::stream_layer>(basic_server&)>;
 
   struct driving {
     std::shared_ptr<detail::driver> by;
@@ -295,14 +298,27 @@ class basic_server {
       return;
     }
     driver_->listen(gate_, descriptor, [this, layer = std::move(layer)](int accepted) {
-      driver_->serve(gate_, accepted, layer ? layer() : nullptr, {});
+      basic_server* by = parts_.empty() ? this : parts_[next_part_++ % parts_.size()];
+      if (by == this) return serve_accepted(accepted, layer);
+      by->post([by, accepted, layer] { by->serve_accepted(accepted, layer); });
     });
   }
+  void serve_accepted(int descriptor, const make_layer& layer) {
+    if (gate_.stopping) {
+      ::close(descriptor);
+    } else {
+      driver_->serve(gate_, descriptor, layer ? layer(*this) : nullptr, {});
+    }
+  }
+  /// Connections that this server accepts are dealt to it and to others in turn. Before it listens.
+  void share_with(basic_server& other) { parts_.push_back(&other); }
 
   std::optional<detail::strand> executor_;
   std::shared_ptr<detail::own_thread_driver> own_;
   std::shared_ptr<detail::driver> driver_;
   std::shared_ptr<void> layers_share_;  // what all TLS connections do
+  std::vector<basic_server*> parts_;    // who serves what this one accepts; empty: itself
+  std::size_t next_part_ = 0;
   detail::gateway gate_;
 };
 

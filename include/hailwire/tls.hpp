@@ -129,8 +129,8 @@ class tls_context {
 /// Listens with TLS, otherwise as `basic_server::listen` does. Throws `std::system_error`; the overload with an
 /// `std::error_code` does not, and returns 0.
 inline std::uint16_t listen_tls(basic_server& server, const tls_context& context, const std::string& address, std::uint16_t port, std::error_code& ec) {
-  auto shared = tls_context::shared_of(server);
-  return server.bind_and_listen(address, port, [shared, context] { return std::make_unique<detail::tls_layer>(shared, context.now()); }, ec);
+  return server.bind_and_listen(
+      address, port, [context](basic_server& s) { return std::make_unique<detail::tls_layer>(tls_context::shared_of(s), context.now()); }, ec);
 }
 inline std::uint16_t listen_tls(basic_server& server, const tls_context& context, const std::string& address, std::uint16_t port) {
   std::error_code ec;

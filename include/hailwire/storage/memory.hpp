@@ -59,6 +59,7 @@ struct memory_options {
 class memory_storage {
  public:
   static constexpr bool keeps_keys = true;
+  static constexpr bool thread_safe = true;
 
   explicit memory_storage(const memory_options& options = {}) : options_(options), secret_(detail::random_bits()) {
     options_.messages = std::clamp<std::size_t>(options_.messages, 1, UINT32_MAX / 2);

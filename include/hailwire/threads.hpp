@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// One server on several threads. Each thread has a hub of its own with its own connections; they are joined by an
+// `in_process_broker` and share one storage, exactly as hubs on several machines are joined by a broker and share a storage.
+// The hot paths of a hub know nothing of it: what is locked is the storage and the way from one hub to another.
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "hailwire/broker/in_process.hpp"
+#include "hailwire/detail/keyed_hash.hpp"
+#include "hailwire/server.hpp"
+
+namespace hailwire {
+
+namespace detail {
+
+/// A storage behind several hubs. It keeps the promises of the storage concept that a single hub keeps by itself: calls for
+/// one channel never overlap, and a storage without epochs gets the same one from every hub.
+class common_storage {
+ public:
+  /// How it answers: later, in an order of its own; or at once, and then what must not overlap.
+  enum class guard : std::uint8_t { later, none, channel, all };
+
+  common_storage(std::unique_ptr<any_storage> s, guard g) : storage_(std::move(s)), guard_(g), secret_(random_bits()) {}
+
+  void append(std::string_view channel, draft d, append_handler done) {
+    ask<append_result>(channel, std::move(done), [&](append_handler h) { storage_->append(channel, std::move(d), std::move(h)); });
+  }
+  void read(std::string_view channel, std::uint64_t since, read_limit limit, read_handler done) {
+    ask<read_result>(channel, std::move(done), [&](read_handler h) { storage_->read(channel, since, limit, std::move(h)); });
+  }
+
+ private:
+  template <class Result, class Start>
+  void ask(std::string_view channel, function<void(Result)> done, Start start) {
+    if (guard_ == guard::later) {
+      return start([this, channel = std::string(channel), done = std::move(done)](Result r) mutable {
+        if (!r.error && r.epoch.empty()) r.epoch = epoch_for(channel);
+        done(std::move(r));
+      });
+    }
+    // The answer is handed on when the guard is released: the hub may well use the storage again before it returns.
+    std::optional<Result> answer;
+    auto keep = [&answer](Result r) { answer = std::move(r); };
+    if (guard_ == guard::none) {
+      start(keep);
+    } else {
+      std::lock_guard lock(guards_[guard_ == guard::all ? 0 : std::hash<std::string_view>()(channel) % guards_.size()]);
+      start(keep);
+    }
+    if (!answer->error && answer->epoch.empty()) answer->epoch = epoch_for(channel);
+    done(std::move(*answer));
+  }
+  std::string epoch_for(std::string_view channel) const { return epoch_of(keyed_hash(secret_).add(channel).finish()); }
+
+  std::unique_ptr<any_storage> storage_;
+  guard guard_;
+  bits128 secret_;
+  std::array<std::mutex, 64> guards_;
+};
+
+/// What each hub takes for its storage.
+struct common_storage_share {
+  static constexpr bool keeps_keys = true;
+  std::shared_ptr<common_storage> of;
+
+  void async_append(std::string_view channel, draft d, append_handler done) { of->append(channel, std::move(d), std::move(done)); }
+  void async_read(std::string_view channel, std::uint64_t since, read_limit limit, read_handler done) {
+    of->read(channel, since, limit, std::move(done));
+  }
+};
+
+template <class Storage>
+constexpr common_storage::guard guard_for() {
+  using guard = common_storage::guard;
+  if constexpr (asynchronous_storage<Storage>) {
+    return guard::later;
+  } else if constexpr (requires { requires bool(Storage::thread_safe); }) {
+    return guard::none;
+  } else if constexpr (requires { requires bool(Storage::single_threaded); }) {
+    return guard::all;
+  } else {
+    return guard::channel;
+  }
+}
+
+}  // namespace detail
+
+/// `server<Transports...>` on several threads behind one port. Connections are dealt to the threads in turn; a client follows
+/// any channel from any of them, and one `publish` reaches all.
+///
+///     hailwire::threaded_server<hailwire::websocket> live(4);
+///     live.each([](auto& s) { s.authorize(my_authorizer); });
+///     live.listen("0.0.0.0", 8080);
+///     live.run();
+///
+/// Hooks and handlers of a session run on the thread of its hub, so those of different sessions run at the same time: what
+/// they share, the host guards. `sessions()` and `find()` of a `server<Transports...>` know the sessions of their own thread.
+///
+/// The storage must keep keys (`keeps_keys`), or a publish that is repeated over another connection could be stored twice. It
+/// is never called for one channel twice at a time; one that is `single_threaded` is called once at a time. One that guards
+/// itself better says `static constexpr bool thread_safe = true`, as `memory_storage` does.
+///
+/// Limits of `options` hold for each thread, but `max_sessions`, which is divided among them.
+///
+/// Threads: `publish`, `quit` and `stop` are safe from any; the rest is for one thread, before `run`.
+template <class... Transports>
+class threaded_server {
+ public:
+  using part = server<Transports...>;
+
+  /// `threads`: 1–64; 0 means as many as the machine has cores. History is kept in memory.
+  explicit threaded_server(unsigned threads, const options& o = {}) : threaded_server(threads, std::make_unique<memory_storage>(), o) {}
+  /// With a storage of the host's choice, handed in as to `server`. Throws `std::invalid_argument` for too many threads.
+  template <not_options Storage>
+  threaded_server(unsigned threads, Storage&& store, options o = {}) {
+    using type = typename detail::pointee<std::remove_cvref_t<Storage>>::type;
+    static_assert(requires { requires bool(type::keeps_keys); },
+                  "hailwire: several hubs need a storage that keeps keys: static constexpr bool keeps_keys = true, and an append that does");
+    if (threads == 0) threads = std::clamp(std::thread::hardware_concurrency(), 1u, 64u);
+    if (threads > 64) throw std::invalid_argument("hailwire: a threaded_server has at most 64 threads");
+    auto common = std::make_shared<detail::common_storage>(detail::erase_storage<Storage>(std::forward<Storage>(store)), detail::guard_for<type>());
+    o.max_sessions = (o.max_sessions + threads - 1) / threads;
+    for (unsigned i = 0; i < threads; ++i) {
+      parts_.push_back(std::make_unique<part>(own_thread, detail::common_storage_share{common}, o));
+      parts_.back()->join(broker_);
+    }
+    for (auto& p : parts_) parts_.front()->share_with(*p);
+  }
+  threaded_server(const threaded_server&) = delete;
+  threaded_server& operator=(const threaded_server&) = delete;
+  /// Not while `run` is running.
+  ~threaded_server() {
+    for (auto& p : parts_) p->stop();
+  }
+
+  /// Calls `f(server<Transports...>&)` for the server of each thread: to set hooks.
+  template <class F>
+  void each(F f) {
+    for (auto& p : parts_) f(*p);
+  }
+  /// The server that listens. What it accepts is dealt to all: for `listen_tls`, and for the listens that are not here.
+  part& front() noexcept { return *parts_.front(); }
+  std::uint16_t listen(const std::string& address, std::uint16_t port) { return front().listen(address, port); }
+
+  /// As `server::publish`; `done` runs on one of the threads, the same for all publishes to a channel.
+  std::error_code publish(std::string channel, payload p, publish_options o = {}, publish_handler done = {}) {
+    auto& by = *parts_[std::hash<std::string_view>()(channel) % parts_.size()];
+    return by.publish(std::move(channel), std::move(p), std::move(o), std::move(done));
+  }
+
+  /// Serves, on this thread and on others that it starts, until `quit`.
+  void run() {
+    std::vector<std::thread> others;
+    for (std::size_t i = 1; i < parts_.size(); ++i) others.emplace_back([p = parts_[i].get()] { p->run(); });
+    front().run();
+    for (auto& t : others) t.join();
+  }
+  /// Has `run` return.
+  void quit() {
+    for (auto& p : parts_) p->quit();
+  }
+  /// Ends every session, as `server::stop` does, each on its thread; `run` goes on, so that last bytes leave.
+  void stop() {
+    for (auto& p : parts_) p->post([p = p.get()] { p->stop(); });
+  }
+
+ private:
+  in_process_broker broker_;  // outlives the hubs
+  std::vector<std::unique_ptr<part>> parts_;
+};
+
+}  // namespace hailwire

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: BSL-1.0
+#include "hailwire/broker/in_process.hpp"
+
+#include <atomic>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "catch.hpp"
+
+using namespace hailwire;
+
+namespace {
+
+struct ear {
+  std::vector<std::string> heard;
+  broker_receiver receiver() {
+    return [this](std::string_view channel, std::string_view epoch, const message& m) {
+      heard.push_back(std::string(channel) + ' ' + std::string(epoch) + ' ' + std::to_string(m.offset));
+    };
+  }
+};
+
+message numbered(std::uint64_t offset) {
+  message m;
+  m.offset = offset;
+  m.data = payload::json("1");
+  return m;
+}
+
+}  // namespace
+
+TEST_CASE("a publish reaches the hubs that follow the channel, and not the one it came from") {
+  in_process_broker b;
+  ear first, second, third;
+  auto one = b.attach(first.receiver()), two = b.attach(second.receiver()), three = b.attach(third.receiver());
+  b.subscribe(one, "chat");
+  b.subscribe(two, "chat");
+  b.subscribe(three, "news");
+  b.publish(one, "chat", "e", numbered(7));
+  CHECK(first.heard.empty());
+  CHECK(second.heard == std::vector<std::string>{"chat e 7"});
+  CHECK(third.heard.empty());
+}
+
+TEST_CASE("nothing is heard after unsubscribe, nor after detach") {
+  in_process_broker b;
+  ear first, second;
+  auto one = b.attach(first.receiver()), two = b.attach(second.receiver());
+  b.subscribe(two, "chat");
+  b.subscribe(two, "news");
+  b.unsubscribe(two, "chat");
+  b.unsubscribe(two, "never followed");
+  b.publish(one, "chat", "e", numbered(1));
+  CHECK(second.heard.empty());
+  b.detach(two);
+  b.publish(one, "news", "e", numbered(1));
+  CHECK(second.heard.empty());
+}
+
+TEST_CASE("the seat of a hub that has gone is given to the next, which hears nothing of what the first one followed") {
+  in_process_broker b;
+  ear first, second, third;
+  auto one = b.attach(first.receiver()), two = b.attach(second.receiver());
+  b.subscribe(two, "chat");
+  b.detach(two);
+  CHECK(b.attach(third.receiver()) == two);
+  b.publish(one, "chat", "e", numbered(1));
+  CHECK(third.heard.empty());
+}
+
+TEST_CASE("sixty-four hubs can be joined, and one more is refused") {
+  in_process_broker b;
+  ear e;
+  for (int i = 0; i < 64; ++i) b.attach(e.receiver());
+  CHECK_THROWS_AS(b.attach(e.receiver()), std::length_error);
+  b.detach(40);
+  CHECK(b.attach(e.receiver()) == 40);
+}
+
+TEST_CASE("hubs come, follow, publish and go on several threads at once") {
+  in_process_broker b;
+  std::atomic<std::uint64_t> heard = 0;
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&] {
+      for (int round = 0; round < 200; ++round) {
+        bool gone = false;  // plain: a receiver that runs after detach is a race that the thread sanitizer sees
+        auto me = b.attach([&](std::string_view, std::string_view, const message&) {
+          if (!gone) ++heard;
+        });
+        b.subscribe(me, "chat");
+        for (std::uint64_t n = 1; n <= 20; ++n) b.publish(me, "chat", "e", numbered(n));
+        if (round % 2) b.unsubscribe(me, "chat");
+        b.detach(me);
+        gone = true;
+      }
+    });
+  }
+  for (auto& t : threads) t.join();
+  ear last;
+  auto listener = b.attach(last.receiver());
+  ear other;
+  auto speaker = b.attach(other.receiver());
+  b.subscribe(listener, "chat");
+  b.publish(speaker, "chat", "e", numbered(1));
+  CHECK(last.heard.size() == 1);
+}

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: BSL-1.0
+#include "hailwire/threads.hpp"
+
+#include <atomic>
+#include <future>
+#include <map>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "catch.hpp"
+#include "hailwire/hailwire.hpp"
+#include "socket_client.hpp"
+
+using namespace hailwire;
+using namespace hailwire::test;
+
+namespace {
+
+using everything = threaded_server<websocket, sse, long_poll, short_poll>;
+
+/// Serves until it goes.
+struct running {
+  template <class... Args>
+  explicit running(unsigned threads, Args&&... args) : s(threads, std::forward<Args>(args)...) {
+    s.each([](auto& part) {
+      part.authorize([](const request& r) {
+        grant g;
+        g.user = r.param("user");
+        g.follow = g.publish = channel_set::all();
+        return decision(std::move(g));
+      });
+    });
+    port = s.listen("127.0.0.1", 0);
+    server = std::thread([this] { s.run(); });
+  }
+  ~running() {
+    s.quit();
+    server.join();
+  }
+  everything s;
+  std::uint16_t port;
+  std::thread server;
+};
+
+std::string following(wire& c, const std::string& query) {
+  c.send(event_stream(query));
+  return c.until("}}}}\n\n");
+}
+std::string publish_frame(int n) { return frame(R"({"publish":{"channel":"chat","data":)" + std::to_string(n) + "}}"); }
+std::string member(const std::string& json, const std::string& name) {
+  auto at = json.find('"' + name + "\":\"");
+  if (at == json.npos) return "<no " + name + '>';
+  at += name.size() + 4;
+  return json.substr(at, json.find('"', at) - at);
+}
+
+/// As a host would write the least: no epochs, no locks. It counts the calls that overlap.
+struct careless_storage {
+  struct log {
+    std::vector<message> messages;
+    std::atomic<int> visitors = 0;
+  };
+  static constexpr bool keeps_keys = true;
+  std::map<std::string, log, std::less<>> logs;  // the channels of the test, made before
+  std::atomic<int> overlaps = 0;
+
+  careless_storage() {
+    for (auto name : {"chat", "news"}) logs[name];
+  }
+  append_result append(std::string_view channel, const draft& d) {
+    visit v(*this, channel);
+    message m;
+    m.offset = v.at.messages.size() + 1;
+    m.at = d.at;
+    m.data = d.data;
+    v.at.messages.push_back(std::move(m));
+    return v.at.messages.size();
+  }
+  read_result read(std::string_view channel, std::uint64_t since, read_limit most) {
+    visit v(*this, channel);
+    read_result r;
+    r.head = v.at.messages.size();
+    for (auto n = since; n < r.head && r.messages.size() < most.messages; ++n) r.messages.push_back(v.at.messages[n]);
+    return r;
+  }
+
+  struct visit {
+    visit(careless_storage& s, std::string_view channel) : at(s.logs.find(channel)->second) {
+      if (at.visitors.fetch_add(1) != 0) ++s.overlaps;
+      std::this_thread::yield();  // makes room for whoever would overlap
+    }
+    ~visit() { --at.visitors; }
+    log& at;
+  };
+};
+
+struct lonely_storage : careless_storage {
+  static constexpr bool single_threaded = true;
+};
+
+}  // namespace
+
+TEST_CASE("clients on different threads hear one another, each message once and in order") {
+  running r(3);
+  constexpr int publishers = 3, each = 300;
+  std::vector<wire> followers;
+  for (int i = 0; i < 6; ++i) following(followers.emplace_back(r.port), "?channel=chat");
+  std::vector<std::thread> threads;
+  for (int p = 0; p < publishers; ++p) {
+    threads.emplace_back([&] {
+      wire c(r.port);
+      c.send(upgrade("")).until("\r\n\r\n");
+      for (int n = 0; n < each; ++n) c.send(publish_frame(n));
+      c.send(frame(R"({"id":1,"ping":{}})")).until(R"({"reply":1,)");
+    });
+  }
+  for (auto& t : threads) t.join();
+  for (auto& f : followers) {
+    for (int n = 1; n <= publishers * each; ++n) {
+      auto event = f.until("\n\n");
+      INFO(event);
+      REQUIRE(contains(event, "\"offset\":" + std::to_string(n) + ','));
+    }
+  }
+}
+
+TEST_CASE("connections are dealt to all threads, and hooks run on them") {
+  std::mutex mutex;
+  std::map<std::thread::id, int> seen;
+  running r(4);
+  std::atomic<int> asked = 0;
+  r.s.each([&](auto& part) {
+    part.post([&] {
+      part.on_http([&](const request&) {
+        std::lock_guard lock(mutex);
+        ++seen[std::this_thread::get_id()];
+        return response{200, "text/plain", "here", {}};
+      });
+      ++asked;
+    });
+  });
+  while (asked != 4) std::this_thread::yield();
+  for (int i = 0; i < 8; ++i) CHECK(contains(wire(r.port).ask(get("/")), " 200 "));
+  std::lock_guard lock(mutex);
+  CHECK(seen.size() == 4);
+  for (auto& [id, times] : seen) CHECK(times == 2);
+}
+
+TEST_CASE("a cursor that one thread gave is good on another") {
+  running r(2);
+  wire first(r.port), second(r.port);
+  auto told = following(first, "?channel=chat");
+  std::promise<position> done;
+  REQUIRE_FALSE(r.s.publish("chat", payload::json("1"), {}, [&](std::error_code, position p) { done.set_value(p); }));
+  auto at = done.get_future().get();
+  CHECK(at.offset == 1);
+  CHECK(member(told, "epoch") == at.epoch);
+  first.until("\"data\":1}");
+  REQUIRE_FALSE(r.s.publish("chat", payload::json("2")));
+  auto resumed = following(second, "?channel=chat&since=" + at.epoch + ".1");
+  CHECK(contains(resumed, "\"recovered\":true"));
+  CHECK(contains(second.until("\n\n"), "\"offset\":2,"));
+}
+
+TEST_CASE("a key that one thread has seen is known to the others") {
+  running r(2);
+  wire first(r.port), second(r.port);
+  std::string body = R"({"id":1,"publish":{"channel":"chat","data":"x","key":"k"}})";
+  CHECK(contains(first.ask(post("?user=ada", body)), "\"offset\":1}"));
+  CHECK(contains(second.ask(post("?user=ada", body)), "\"offset\":1}"));
+}
+
+TEST_CASE("a storage that takes no care of threads is never called for one channel twice at a time, and needs no epochs") {
+  careless_storage storage;
+  {
+    running r(3, storage);
+    std::vector<wire> followers;
+    std::string epoch;
+    for (int i = 0; i < 3; ++i) epoch = member(following(followers.emplace_back(r.port), "?channel=chat"), "epoch");
+    std::vector<std::thread> publishers;
+    for (int p = 0; p < 3; ++p) {
+      publishers.emplace_back([&] {
+        wire c(r.port);
+        c.send(upgrade("")).until("\r\n\r\n");
+        for (int n = 0; n < 200; ++n) c.send(publish_frame(n));
+        c.send(frame(R"({"id":1,"ping":{}})")).until(R"({"reply":1,)");
+      });
+    }
+    for (auto& t : publishers) t.join();
+    for (auto& f : followers) f.until("\"offset\":600,");
+    for (int i = 0; i < 3; ++i) CHECK(contains(wire(r.port).ask(get("/live?channel=chat&since=" + epoch + ".599")), "\"offset\":600,"));
+  }
+  CHECK(storage.overlaps == 0);
+}
+
+TEST_CASE("only a storage that does not look after itself is guarded, as far as it says it needs to be") {
+  using guard = detail::common_storage::guard;
+  CHECK(detail::guard_for<careless_storage>() == guard::channel);
+  CHECK(detail::guard_for<lonely_storage>() == guard::all);
+  CHECK(detail::guard_for<memory_storage>() == guard::none);
+  CHECK(detail::guard_for<detail::common_storage_share>() == guard::later);
+}
+
+TEST_CASE("stop ends every session on every thread, and publishing afterwards is an error") {
+  running r(2);
+  std::vector<wire> clients;
+  for (int i = 0; i < 4; ++i) following(clients.emplace_back(r.port), "?channel=chat");
+  r.s.stop();
+  for (auto& c : clients) c.all();
+  std::error_code ec;
+  for (int i = 0; i < 1000 && !ec; ++i) ec = r.s.publish("chat", payload::json("1"));
+  CHECK(ec == operation_aborted());
+}
+
+TEST_CASE("between one and sixty-four threads can be asked for") {
+  CHECK_THROWS_AS(everything(65), std::invalid_argument);
+  everything as_many_as_cores(0);
+  int parts = 0;
+  as_many_as_cores.each([&](auto&) { ++parts; });
+  CHECK(parts >= 1);
+}
