@@ -97,9 +97,14 @@ inline std::error_code make_error_code(errc e) noexcept { return {static_cast<in
 /// What a pending handler gets when the server stops before its work is done. Equal to Asio's `operation_aborted`.
 inline std::error_code operation_aborted() noexcept { return {ECANCELED, std::system_category()}; }
 
-/// The wire's word for any error: `ec` itself when it is an `errc`, otherwise `internal`.
+/// The wire's word for any error: `ec` itself when it is an `errc`. Of the system's own, what says that there is no room, or
+/// that somebody else holds what is needed, is `overloaded`: nothing was done, and it will pass. Everything else, an I/O
+/// error above all, is `internal`: the outcome of a publish is unknown.
 inline errc wire_code(const std::error_code& ec) noexcept {
-  return ec.category() == category() ? static_cast<errc>(ec.value()) : errc::internal;
+  if (ec.category() == category()) return static_cast<errc>(ec.value());
+  for (int passing : {ENOSPC, EDQUOT, ENOMEM, EBUSY, EAGAIN})
+    if (ec == std::error_code(passing, std::system_category())) return errc::overloaded;
+  return errc::internal;
 }
 
 /// An error with a sentence for whoever has to mend it, as it stands in `error` objects and problem documents.
@@ -114,6 +119,16 @@ struct failure {
   /// `message`, or the code's phrase where there is none.
   std::string_view text() const noexcept { return message.empty() ? detail::facts(code).phrase : std::string_view(message); }
 };
+
+/// What a client is told of a storage's error, and when it may come back: a queue is shorter in a second, a disk that is
+/// full takes somebody to make room.
+inline failure storage_failure(const std::error_code& ec) {
+  errc code = wire_code(ec);
+  if (code == errc::internal) return {code, "the storage failed"};
+  if (code != errc::overloaded) return code;
+  bool full = ec == std::errc::no_space_on_device || ec == std::error_code(EDQUOT, std::system_category());
+  return full ? failure(code, "the storage is full, try again later", 10) : failure(code, {}, 1);
+}
 
 /// A value or the reason why there is none. Movable. A plain union rather than `std::variant`, whose visitors cost each
 /// includer more compile time than anything else here.

@@ -692,6 +692,44 @@ TEST_CASE("a plain publish that cannot be") {
   CHECK(a["retry-after"] == "1");
 }
 
+TEST_CASE("a storage without room refuses with overloaded and a time, however it was asked; what it has can be read, and it takes on") {
+  auto [error, seconds, text] = GENERATE(table<std::error_code, std::string, std::string>({
+      {std::error_code(ENOSPC, std::system_category()), "10", "the storage is full, try again later"},
+      {std::error_code(EDQUOT, std::system_category()), "10", "the storage is full, try again later"},
+      {std::error_code(EBUSY, std::system_category()), "1", "overloaded, try again later"},
+      {std::error_code(ENOMEM, std::system_category()), "1", "overloaded, try again later"},
+      {errc::overloaded, "1", "overloaded, try again later"},
+  }));
+  house h;
+  client c(h), w(h), raw(h), e(h);
+  w.join("?channel=chat&user=ada");
+  raw.join("?channel=chat&user=bob", "Sec-WebSocket-Protocol: hailwire.v1.raw\r\n");
+  CHECK(c.ask(post("?channel=chat", "1")).status == 201);
+  w.take(), raw.take();
+  const std::string publish = R"({"id":1,"publish":{"channel":"chat","data":2}})";
+  const std::string refused = R"({"reply":1,"error":{"code":"overloaded","message":")" + text + R"(","retry_after":)" + seconds + "}}";
+
+  h.store.failing = error;
+  for (const auto& request : {post("?channel=chat", "2"), post("?channel=chat", "2", "text/plain"), post("", publish)}) {
+    auto a = c.ask(request);
+    check_problem(a, errc::overloaded);
+    CHECK(a["retry-after"] == seconds);
+    CHECK(a.has(text));
+  }
+  CHECK(c.ask(post("", '[' + publish + ']')).body == '[' + refused + ']');
+  CHECK(w.say(publish).hear() == lines{"text " + refused});
+  CHECK(w.say(R"({"id":1,"history":{"channel":"chat"}})").hear() == lines{"text " + refused});
+  CHECK(w.say(R"({"id":1,"subscribe":{"channel":"news"}})").hear() == lines{"text " + refused});
+  CHECK(raw.say("2").hear().at(0) == "close 1013 " + text);
+  CHECK(c.ask(get("/live?channel=news"))["retry-after"] == seconds);
+  CHECK(e.ask(event_stream("?channel=news")).has("retry: " + seconds + "000\n\nevent: bye\ndata: {\"bye\":{\"code\":\"overloaded\""));
+
+  h.store.failing = {};
+  CHECK(c.ask(post("", publish)).has("\"offset\":2"));
+  CHECK(w.hear().size() == 1);  // the follower was not disturbed
+  CHECK(c.ask(get("/live?channel=chat&since=earliest")).has("\"cursor\":\"chat-1.2\""));
+}
+
 TEST_CASE("the same key returns the first position; another payload under it is a conflict; anonymous keys are ignored") {
   house h;
   client c(h);

@@ -33,13 +33,13 @@ def soon(awaitable, seconds=PATIENCE):
 
 
 class Chat:
-    """A chat that runs. Ends, with exit code 0 on SIGTERM, when the `async with` does."""
+    """A chat that runs, `under` a command that ends by becoming it. Ends, with exit code 0 on SIGTERM, when the `async with` does."""
 
-    def __init__(self, *arguments):
-        self.arguments = arguments
+    def __init__(self, *arguments, under=()):
+        self.arguments, self.under = arguments, under
 
     async def __aenter__(self):
-        self.process = await asyncio.create_subprocess_exec(CHAT, "--port", "0", *OPTIONS, *self.arguments, stdout=asyncio.subprocess.PIPE)
+        self.process = await asyncio.create_subprocess_exec(*self.under, CHAT, "--port", "0", *OPTIONS, *self.arguments, stdout=asyncio.subprocess.PIPE)
         line = (await soon(self.process.stdout.readline())).decode()
         assert line.startswith(f"listening on http{SECURE}://127.0.0.1:") and line.endswith("/\n"), line
         self.port = int(line.rsplit(":", 1)[1].rstrip("/\n"))
@@ -62,9 +62,10 @@ class Chat:
 async def curl(*arguments, body=None):
     """(status, headers, body) of one request by curl."""
     process = await asyncio.create_subprocess_exec("curl", "-sS", "-i", "--max-time", str(PATIENCE), "-H", "Expect:", *arguments,
-                                                   stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
-    out, _ = await process.communicate(body)
-    assert process.returncode == 0, f"curl {arguments} ended with {process.returncode}"
+                                                   stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
+    out, why = await process.communicate(body)
+    if process.returncode:
+        raise ConnectionError(f"curl {arguments}: {why.decode()}")
     head, _, rest = out.partition(b"\r\n\r\n")
     lines = head.decode().split("\r\n")
     return int(lines[0].split()[1]), {k.lower(): v for k, v in (line.split(": ", 1) for line in lines[1:])}, rest
@@ -165,7 +166,7 @@ class Sse(Follower):
         return self
 
     async def fetch(self):
-        """One event: exactly one `data:` line, and what stands beside it."""
+        """One event: exactly one `data:` line, and what stands beside it. One that was cut off is none."""
         event = {}
         while line := (await self.process.stdout.readline()).decode():
             line = line.rstrip("\n")
@@ -177,7 +178,7 @@ class Sse(Follower):
                 event[name] = value
             else:
                 event.clear()  # a comment, or the end of a block without data
-        if "data" not in event:
+        else:
             raise EOFError("the stream ended")
         it = json.loads(event["data"])
         assert event.get("event", "message") == ("message" if "channel" in it else next(iter(it))), event

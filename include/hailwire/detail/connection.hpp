@@ -106,7 +106,10 @@ class connection : public client_link, public timer, public frame_socket, public
     }
   }
   std::uint64_t floor(const subscription& s) const noexcept override { return session_ ? session_->permissions().floor_of(s.in().log().name()) : 1; }
-  void unreadable(subscription&, std::error_code) override { end(errc::internal, 1011, "the channel's storage failed"); }
+  void unreadable(subscription&, std::error_code ec) override {
+    failure why = storage_failure(ec);
+    end(why.code, close_code(why.code), why.text());
+  }
   bool notice(std::string_view name, std::string_view json) override;
   void end(errc why, std::uint16_t code, std::string_view reason) override;
   bool adjustable() const noexcept override { return phase_ == phase::stream && stream_->speaks(); }

@@ -148,8 +148,7 @@ inline void gateway::publish(session& s, std::string channel, payload p, publish
   messages.publish_for(s, std::move(channel), std::move(p), std::move(o), checked,
                        [done = std::move(done)](std::error_code ec, position at) mutable {
                          if (!ec) return done(std::move(at));
-                         errc code = wire_code(ec);
-                         done(failure(code, {}, code == errc::overloaded ? 1 : 0));
+                         done(storage_failure(ec));
                        });
 }
 
@@ -208,7 +207,7 @@ inline void gateway::run(session& s, const proto::command& c, command_done done)
       return messages.history(c.channel, std::move(q), floor, [this, key = s.key(), channel = c.channel, done = std::move(done)](history_result r) mutable {
         session* asked = messages.find(key);
         if (!asked) return;
-        if (r.error) return done(failure(wire_code(r.error)));
+        if (r.error) return done(storage_failure(r.error));
         // What was allowed when it was asked may have been taken away while the storage was busy.
         if (auto why = refusal(*asked, &session::may_follow, channel)) return done(*why);
         std::uint64_t least = asked->permissions().floor_of(channel);

@@ -265,7 +265,7 @@ inline void hub::began(session& s, detail::subscription& sub, const hailwire::st
   floor = std::max(floor, s.permissions().floor_of(log.name()));  // it may have risen while the storage was asked
   if (r.error) {
     unfollow(s, log.name());
-    return done({wire_code(r.error), "the channel's storage failed"});
+    return done(storage_failure(r.error));
   }
   open_log(log, r);
   std::uint64_t head = std::max(r.head, log.head());

@@ -60,8 +60,9 @@ struct sqlite_options {
 /// Errors of an append, which then stored nothing unless it says otherwise: `errc::overloaded` (too many channels, keys
 /// or pending operations), `errc::conflict` (same key, other payload), `errc::too_large` (over SQLite's limit of about
 /// 1 GB); `ENOSPC` and other codes of the system's own for the whole transaction: outcome unknown only after a failed
-/// sync (`EIO`). Later appends are tried afresh, so service resumes when the disk does. Reads answer `EIO` where the file
-/// is damaged. `operation_aborted()` after the destructor has begun.
+/// sync (`EIO`). Clients are told `overloaded` of a full disk, `internal` of one that fails. Later appends are tried
+/// afresh, so service resumes when the disk does. Reads answer `EIO` where the file is damaged. `operation_aborted()`
+/// after the destructor has begun.
 ///
 /// Operations on one channel are answered in the order in which they were started, except `errc::overloaded` for want of
 /// room among the pending ones, which is answered at once, from within the call.
