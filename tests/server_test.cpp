@@ -4,6 +4,7 @@
 #include "hailwire/hailwire.hpp"
 
 #include <sys/resource.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -202,6 +203,39 @@ TEMPLATE_TEST_CASE("one server listens on IPv4, IPv6, a Unix socket and a ready 
   r.s.reset();
   for (auto& c : clients) CHECK(c.all().empty());
   ::unlink(path.c_str());
+}
+
+/// The server's end of a client's connection: both are in this process.
+static int other_end(const wire& client) {
+  sockaddr_in mine{}, peer{};
+  socklen_t size = sizeof mine;
+  ::getsockname(client.descriptor(), reinterpret_cast<sockaddr*>(&mine), &size);
+  for (int d = 0; d < 1024; ++d) {
+    size = sizeof peer;
+    if (::getpeername(d, reinterpret_cast<sockaddr*>(&peer), &size) == 0 && peer.sin_family == AF_INET && peer.sin_port == mine.sin_port) return d;
+  }
+  return -1;
+}
+
+TEMPLATE_TEST_CASE("the kernel holds little for a reader that stands still, and it loses nothing", "", embedded, portable_asio, own) {
+  running<TestType> r;
+  auto port = r.s->listen("127.0.0.1", 0);
+  r.start();
+  wire still(port);
+  int least = 4096;
+  ::setsockopt(still.descriptor(), SOL_SOCKET, SO_RCVBUF, &least, sizeof least);
+  still.send(event_stream("?channel=chat"));
+  CHECK(contains(still.until("recovered\":true}}}}\n\n"), "event: open"));
+  int served = other_end(still);
+  REQUIRE(served >= 0);
+  for (int i = 0; i < 64; ++i) r.on([&] { r.s->publish("chat", payload::text(std::string(32 * 1024, 'x'))); });
+  r.on([] {});
+  int waiting = 0;
+  REQUIRE(::ioctl(served, TIOCOUTQ, &waiting) == 0);
+  CHECK(waiting > 0);
+  CHECK(waiting < 256 * 1024);
+  CHECK(contains(still.until("\"offset\":64"), "\"offset\":63"));
+  r.finish();
 }
 
 TEMPLATE_TEST_CASE("listening says what is wrong", "", embedded, portable_asio, own) {

@@ -58,6 +58,10 @@ struct options {
   std::size_t poll_bytes = 1 << 20;
   /// The most commands in one POST.
   std::size_t post_commands = 64;
+  /// What the kernel holds of one connection's bytes, written and not yet acknowledged (`SO_SNDBUF`, of which Linux gives the
+  /// double for its own bookkeeping, up to `net.core.wmem_max`): left to itself it holds 4 MB for each reader that stands
+  /// still. It bounds what one connection can carry on a long way to about this in a round trip. 0: the system's choice.
+  std::size_t send_buffer = 256 * 1024;
   /// How many connections the kernel may queue (SOMAXCONN on Linux since 5.4).
   int backlog = 4096;
 

@@ -283,6 +283,7 @@ class basic_server {
   void serve(int descriptor, std::unique_ptr<detail::stream_layer> layer, std::string_view already_read) {
     int on = 1;
     ::setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    detail::bound_sending(descriptor, gate_.settings.send_buffer);
     ::fcntl(descriptor, F_SETFL, ::fcntl(descriptor, F_GETFL) | O_NONBLOCK);
     if (gate_.stopping) {
       ::close(descriptor);
