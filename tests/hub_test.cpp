@@ -14,6 +14,7 @@
 #include "catch.hpp"
 #include "detail/open_storage.hpp"
 #include "hailwire/testing/manual_loop.hpp"
+#include "storage/host_storage.hpp"
 
 using namespace hailwire;
 
@@ -93,6 +94,7 @@ struct client final : detail::client_link {
     ended.push_back(std::string(code_name(why)) + ' ' + std::to_string(code) + ' ' + std::string(reason));
   }
   bool adjustable() const noexcept override { return streams; }
+  std::uint64_t floor(const detail::subscription& s) const noexcept override { return mine->permissions().floor_of(s.in().log().name()); }
 
   hub* at;
   session* mine = nullptr;
@@ -259,6 +261,12 @@ TEST_CASE("a key that the hub keeps: the same payload is stored once, another on
   r.publish("b", payload::json("2"), {.key = "k"});  // another channel's
   r.publish("a", payload::json("2"), {.key = "l"});
   CHECK(r.take() == lines{"a-1.1", "a-1.1", "conflict", "conflict", "conflict", "b-1.1", "a-1.2"});
+
+  r.publish("a", payload::binary("1", "image/png"), {.key = "m"});
+  r.publish("a", payload::binary("1", "image/png"), {.key = "m"});
+  r.publish("a", payload::binary("1", "image/gif"), {.key = "m"});
+  r.publish("a", payload::binary("1"), {.key = "m"});
+  CHECK(r.take() == lines{"a-1.3", "a-1.3", "conflict", "conflict"});
 }
 
 TEST_CASE("those who come with a key while it is being stored share what becomes of it") {
@@ -507,31 +515,74 @@ TEST_CASE("a storage that fails while a client reads on is told to it") {
   CHECK(c.take() == "[unreadable]");
 }
 
-// ---- epochs of the hub's own -----------------------------------------------------------------------------------------
+TEST_CASE("what is below a floor stays hidden: at the start, live, and in a new epoch") {
+  rig r;
+  r.fill("a", 5);
+  auto with = [](std::uint64_t floor) {
+    grant g;
+    g.floors = {{"other", 9}, {"a", floor}};
+    return g;
+  };
+  SECTION("below the head it is a trimmed gap") {
+    client c(r.h, with(4));
+    CHECK(c.follow("a", start::after({"a-1", 1})) == "a-1.3 trimmed 4");
+    r.loop.run();
+    CHECK(c.take() == "[trimmed 4]<a-1.4 4><a-1.5 5>");
+    client d(r.h, with(4));
+    CHECK(d.follow("a", start::earliest()) == "a-1.3");
+    client e(r.h, with(4));
+    CHECK(e.follow("a", start::after({"a-1", 3})) == "a-1.3");
+    client f(r.h, with(4));
+    CHECK(f.follow("a", start::after({"z", 1})) == "a-1.3 epoch 4");
+  }
+  SECTION("above the head it hides what is still to come") {
+    client now(r.h, with(8)), all(r.h, with(8)), back(r.h, with(8)), wrong(r.h, with(8)), other(r.h);
+    CHECK(other.follow("a") == "a-1.5");
+    CHECK(now.follow("a") == "a-1.7");
+    CHECK(all.follow("a", start::earliest()) == "a-1.7");
+    CHECK(back.follow("a", start::after({"a-1", 7})) == "a-1.7");
+    CHECK(wrong.follow("a", start::after({"a-1", 8})) == "a-1.7 epoch 8");
+    r.loop.run();
+    CHECK(wrong.take() == "[epoch 8]");
+    client behind(r.h, with(8));
+    CHECK(behind.follow("a", start::after({"a-1", 5})) == "a-1.7 trimmed 8");
+    r.loop.run();
+    CHECK(behind.take() == "[trimmed 8]");
+    for (int i = 6; i <= 9; ++i) {
+      r.publish("a", payload::json(std::to_string(i)));
+      if (i != 7) r.loop.run();
+    }
+    for (auto* c : {&now, &all, &back, &wrong, &behind}) CHECK(c->take() == "<a-1.8 8><a-1.9 9>");
+    CHECK(other.take() == "<a-1.6 6><a-1.7 7><a-1.8 8><a-1.9 9>");
+  }
+  SECTION("a first follower of a channel that nobody else follows") {
+    client c(r.h, with(7));
+    r.store.holding = true;
+    c.follow("a");
+    r.store.holding = false;
+    r.store.answer();
+    CHECK(c.began["a"] == "a-1.6");
+    r.publish("a", payload::json("6"));
+    r.publish("a", payload::json("7"));
+    r.loop.run();
+    CHECK(c.take() == "<a-1.7 7>");
+  }
+  SECTION("in a new epoch it is the same floor") {
+    client c(r.h, with(3)), other(r.h);
+    c.follow("a");
+    other.follow("a");
+    r.store.restart("a");
+    for (int i = 1; i <= 4; ++i) r.publish("a", payload::json(std::to_string(i))), r.loop.run();
+    CHECK(other.take() == "[epoch 1]<a-2.1 1><a-2.2 2><a-2.3 3><a-2.4 4>");
+    CHECK(c.take() == "[epoch 3]<a-2.3 3><a-2.4 4>");
+  }
+}
 
-namespace {
-/// A host's storage of two functions, without epochs and keys.
-struct bare_storage {
-  std::map<std::string, std::vector<draft>, std::less<>> logs;
-  std::uint64_t append(std::string_view channel, const draft& d) {
-    auto& log = logs[std::string(channel)];
-    log.push_back(d);
-    return log.size();
-  }
-  read_result read(std::string_view channel, std::uint64_t since, read_limit limit) {
-    read_result r;
-    auto& log = logs[std::string(channel)];
-    r.head = log.size();
-    for (std::uint64_t i = since; i < log.size() && r.messages.size() < limit.messages; ++i)
-      r.messages.push_back({i + 1, log[i].at, log[i].from, log[i].type, log[i].data});
-    return r;
-  }
-};
-}  // namespace
+// ---- epochs of the hub's own -----------------------------------------------------------------------------------------
 
 TEST_CASE("a storage without epochs has the hub's: one for each channel, the same for all who ask, new with each hub") {
   std::set<std::string> seen;
-  bare_storage store;
+  host_storage store;
   for (int life = 0; life < 2; ++life) {
     testing::manual_loop loop;
     hub h(loop, detail::erase_storage(store), {});
@@ -550,15 +601,14 @@ TEST_CASE("a storage without epochs has the hub's: one for each channel, the sam
       CHECK(valid_epoch(read));
       CHECK(read.size() == 12);
       CHECK(seen.insert(read).second);
+      CHECK(stored.offset == static_cast<std::uint64_t>(life) + 1);  // the second hub goes on where the storage stands
       loop.run();
     }
   }
-  // The second hub goes on counting where the first one's storage stood.
-  CHECK(store.logs["a"].size() == 2);
 }
 
 TEST_CASE("a position of an earlier life of a storage without epochs is a gap, never a silent loss") {
-  bare_storage store;
+  host_storage store;
   std::string old;
   {
     testing::manual_loop loop;
@@ -586,6 +636,9 @@ TEST_CASE("history: after an offset, before one, or the newest; oldest first, an
   CHECK(r.history("a", before(4, 2)) == "a-1: 2 3 more");
   CHECK(r.history("a", before(1)) == "a-1:");
   CHECK(r.history("a", before(10, 2)) == "a-1: 8 9 more");
+  CHECK(r.history("a", before(11, 2)) == "a-1: 8 9 more");
+  CHECK(r.history("a", before(1000, 2)) == "a-1: 8 9 more");
+  CHECK(r.history("a", before(max_offset, 1)) == "a-1: 9 more");
   CHECK(r.history("never", {}) == "never-1:");
   CHECK(r.history("never", before(5)) == "never-1:");
 }
@@ -604,6 +657,8 @@ TEST_CASE("history knows of retention and of floors") {
   CHECK(r.history("a", after(0), 8) == "a-1: 8 9");
   CHECK(r.history("a", before(9), 8) == "a-1: 8");
   CHECK(r.history("a", before(8), 8) == "a-1:");
+  CHECK(r.history("a", before(1000, 1), 8) == "a-1: 9 more");
+  CHECK(r.history("a", {}, 20) == "a-1:");
 }
 
 TEST_CASE("history of another epoch is not found, and what is asked for wrongly is said so") {
@@ -721,6 +776,25 @@ TEST_CASE("the host has a session follow: it is told, its grant is not asked, an
   CHECK(c.mine->follow("") == errc::bad_request);
   c.streams = false;
   CHECK(c.mine->follow("b") == errc::bad_request);
+}
+
+TEST_CASE("a client that cannot be told what it follows is closed") {
+  rig r;
+  client c(r.h), raw(r.h);
+  c.follow("a");
+  raw.follow("a");
+  c.deaf = raw.deaf = true;
+  raw.streams = false;
+  SECTION("a channel that it should have heard of") {
+    CHECK_FALSE(c.mine->follow("b"));
+    CHECK(c.ended == lines{"overloaded 1013 too much is unsent"});
+  }
+  SECTION("a channel that was taken away") {
+    CHECK_FALSE(c.mine->unfollow("a"));
+    CHECK(c.ended == lines{"overloaded 1013 too much is unsent"});
+    CHECK_FALSE(raw.mine->unfollow("a"));
+    CHECK(raw.ended == lines{"forbidden 4403 the channel is not followed any more"});
+  }
 }
 
 TEST_CASE("the host takes a channel away, also before it was there") {
@@ -854,6 +928,8 @@ TEST_CASE("a hub tells its broker what it follows and publishes, and hears what 
     c.leave();
     CHECK(w.take().empty());
     d.leave();
+    CHECK(w.take().empty());  // somebody may be back soon
+    r.loop.advance(3000);
     CHECK(w.take() == lines{"unsubscribe 7 a"});
   }
   CHECK(w.take() == lines{"detach 7"});
@@ -887,6 +963,31 @@ TEST_CASE("stop aborts what is pending, once, and refuses what comes after") {
   r.loop.run();
   CHECK(r.done.empty());
   CHECK(c.began["a"].empty());
+}
+
+TEST_CASE("a hub that has stopped wakes nobody up when its last timer is gone") {
+  rig r;
+  struct quiet final : detail::timer {
+    void expire(std::int64_t) override {}
+  } t;
+  client c(r.h);
+  c.follow("a");
+  r.publish("a", payload::json("1"), {.key = "k"});  // kept for five minutes
+  r.loop.run();
+  r.h.arm(t, r.loop.now() + 30'000);
+  CHECK(r.loop.waiting());
+  SECTION("with nothing left") {
+    r.h.wheel().disarm(t);
+    r.h.stop();
+    CHECK_FALSE(r.loop.waiting());
+  }
+  SECTION("with a connection that closes yet") {
+    r.h.stop();
+    CHECK(r.loop.waiting());
+    r.h.wheel().disarm(t);
+    r.h.forget(c);
+    CHECK_FALSE(r.loop.waiting());
+  }
 }
 
 TEST_CASE("a handler that is told of the stop may publish, which is refused, and destroy what it likes") {

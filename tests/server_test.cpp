@@ -10,6 +10,7 @@
 
 #include <asio/io_context.hpp>
 #include <asio/ip/tcp.hpp>
+#include <asio/post.hpp>
 #include <asio/executor_work_guard.hpp>
 
 #include <atomic>
@@ -23,6 +24,7 @@
 #include "hailwire/proto/ws_connection.hpp"
 #include "hailwire/storage/blocking.hpp"
 #include "socket_client.hpp"
+#include "storage/host_storage.hpp"
 
 using namespace hailwire;
 using namespace hailwire::test;
@@ -475,6 +477,23 @@ TEMPLATE_TEST_CASE("stop ends everything in order, twice is once, and publishing
   std::error_code ec;
   CHECK(r.s->listen("127.0.0.1", 0, ec) == 0);
   CHECK(ec == operation_aborted());
+}
+
+TEST_CASE("behind a stop nothing keeps a context waiting whose sockets Asio waits for") {
+  asio::io_context io;
+  host_storage store;  // the hub keeps keys for it, for five minutes
+  server<sse> s(portable, io, store);
+  let_everybody_in(s);
+  wire c(s.listen("127.0.0.1", 0));
+  CHECK_FALSE(s.publish("chat", payload::json("1"), {.key = "k"}));
+  c.send(event_stream("?channel=chat"));
+  auto until = std::chrono::steady_clock::now() + limit;
+  while (s.hub().session_count() == 0 && io.run_one_until(until)) {}
+  asio::post(io, [&] { s.stop(); });
+  std::thread peer([c = std::move(c)]() mutable { c.all(); });
+  io.run_until(until);
+  peer.join();
+  CHECK(std::chrono::steady_clock::now() < until);
 }
 
 TEMPLATE_TEST_CASE("the destructor closes all and aborts what is pending, also with a storage that is stuck", "", embedded, portable_asio, own) {

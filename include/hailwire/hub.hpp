@@ -189,6 +189,7 @@ class hub final : public detail::log_source {
   /// Forgets requests of an outlet that goes away.
   void forget(detail::client_link& o) noexcept {
     for (auto* list : {&wakes_, &settles_, &waking_, &settling_}) std::replace(list->begin(), list->end(), &o, static_cast<detail::client_link*>(nullptr));
+    rest();
   }
 
   /// Ends what is pending with `operation_aborted`; from now on publishing is an error. Idempotent.
@@ -199,6 +200,10 @@ class hub final : public detail::log_source {
     for (auto& l : letters) l.abort();
     auto ops = std::exchange(operations_, {});
     for (auto& op : ops) op->abort();
+    keys_.clear();
+    key_ages_.clear();
+    wheel_.disarm(cooling_);
+    rest();
   }
   bool stopped() const noexcept { return stopped_; }
 
@@ -347,6 +352,12 @@ class hub final : public detail::log_source {
     if (!next || (alarm_ >= 0 && alarm_ <= *next)) return;
     alarm_ = *next;
     loop_->alarm(alarm_);
+  }
+  // Once stopped the alarm is for connections that are closing; behind the last of them it must not hold the host's loop.
+  void rest() noexcept {
+    if (!stopped_ || alarm_ < 0 || wheel_.next()) return;
+    alarm_ = -1;
+    loop_->alarm(detail::loop::no_alarm);
   }
   // Lets channels that were busy a moment ago give back what only a busy channel needs.
   struct cooling final : detail::timer {

@@ -129,10 +129,11 @@ class session {
   /// The channels it follows, in the order in which they were asked for.
   std::vector<std::string> channels() const;
 
-  /// Has the session follow one more channel, which its grant need not name; it is told by a `followed` notice. On streams
-  /// only. Errors: `bad_request` (already followed, not a name, too many, not a stream).
+  /// Has the session follow one more channel, which its grant need not name; it is told by a `followed` notice, or, when too
+  /// much is unsent for that, closed with 1013. On streams only. Errors: `bad_request` (already followed, not a name, too many, not a stream).
   std::error_code follow(std::string_view channel, start from = start::latest());
-  /// Stops following; it is told by a `closed` notice with the code `forbidden`. `not_found` when it did not follow.
+  /// Stops following; it is told by a `closed` notice with the code `forbidden`. A client that cannot be told is closed: with
+  /// 1013 when too much is unsent, with 4403 when it is raw. `not_found` when it did not follow.
   std::error_code unfollow(std::string_view channel);
   /// Takes away the right to follow the channel and to publish to it, for the rest of the session, renewed or not. One that follows it is told
   /// by a `closed` notice with the code `forbidden`; a raw client, which cannot be told, is closed with 4403.
@@ -191,6 +192,8 @@ class session {
   }
   void take_away(std::string_view channel);
 
+  // The client cannot be told what it follows from now on, so it has to come back.
+  void cannot_tell();
   session(hub& h, detail::client_link& link, std::shared_ptr<const grant> g) : hub_(&h), link_(&link), grant_(std::move(g)) {}
 
   hub* hub_;

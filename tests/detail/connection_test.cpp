@@ -1125,6 +1125,33 @@ TEST_CASE("the host follows, unfollows, sends and closes") {
   CHECK(h.gate.messages.find("ada").empty());
 }
 
+TEST_CASE("a client that cannot be told what it follows is closed, so nothing is lost on it silently") {
+  house h;
+  client slow(h), raw(h), events(h);
+  slow.join("?channel=chat&user=ada");
+  raw.join("?channel=chat&user=raw", "Sec-WebSocket-Protocol: hailwire.v1.raw\r\n");
+  events.open(event_stream("?channel=chat&user=eve"));
+  slow.narrow(0);
+  events.narrow(0);
+  for (std::string user : {"ada", "eve"}) {
+    session* s = h.gate.messages.find(user).at(0);
+    for (std::size_t n : {1000, 50, 1})
+      while (!s->send("filler", std::string("\"").append(n, 'x').append("\""))) h.run();
+    if (user == "ada") CHECK_FALSE(s->follow("news"));
+    if (user == "eve") CHECK_FALSE(s->unfollow("chat"));
+    h.run();
+    CHECK(h.gate.messages.find(user).empty());
+  }
+  CHECK_FALSE(h.gate.messages.find("raw").at(0)->unfollow("chat"));
+  h.run();
+  CHECK(raw.hear() == lines{"close 4403 the channel is not followed any more"});
+  slow.widen();
+  CHECK(slow.hear().back() == "close 1013 too much is unsent");
+  events.widen();
+  CHECK(events.take().ends_with("xxx\"}\n\n"));
+  CHECK(events.c->ended_by_server);
+}
+
 TEST_CASE("a channel that the host added does not enter the ids of an event stream") {
   house h;
   client one(h), two(h);

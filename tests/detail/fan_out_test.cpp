@@ -92,9 +92,11 @@ struct reader : outlet {
     got += (g.epoch_changed ? "[epoch " : "[trimmed ") + std::to_string(g.next) + "]";
   }
   void keep(subscription&, std::string_view rest) override { got.append("[kept ").append(rest).append("]"); }
+  std::uint64_t floor(const subscription&) const noexcept override { return lowest; }
   void unreadable(subscription&, std::error_code) override { got += "[unreadable]"; }
 
   std::size_t room = SIZE_MAX;
+  std::uint64_t lowest = 1;
   int woken = 0;
   std::string got;
   std::unique_ptr<subscription> at;
@@ -133,6 +135,7 @@ TEST_CASE("subscribers in sync are given the very same bytes") {
     void settle() override {}
     void lost(subscription&, const gap&) override {}
     void keep(subscription&, std::string_view) override {}
+    std::uint64_t floor(const subscription&) const noexcept override { return 1; }
     void unreadable(subscription&, std::error_code) override {}
     const char* seen = nullptr;
   } a, b;
@@ -456,6 +459,25 @@ TEST_CASE("a new epoch starts everybody over after what the old one still had") 
   r.log.flush();
   CHECK(live.got.ends_with(wire(2, 2, "f")));
   CHECK(half.got.ends_with(wire(2, 2, "f")));
+}
+
+TEST_CASE("a new epoch begins at a subscriber's floor, also where that is still to come") {
+  rig r(9);
+  reader all(r.log, 9), some(r.log, 9), few(r.log, 9);
+  some.lowest = 3;
+  few.lowest = 7;
+  for (auto* one : {&all, &some, &few}) one->pull();
+  r.from.stored = stretch(1, 5, 1, 5);
+  r.log.apply("f", made(5));
+  r.log.opened("f", 1, 5);
+  r.log.apply("f", made(6));
+  r.log.flush();
+  r.log.apply("f", made(7));
+  r.log.flush();
+  CHECK(all.got == "[epoch 1]" + wire(1, 7, "f"));
+  CHECK(some.got == "[epoch 3]" + wire(3, 7, "f"));
+  CHECK(few.got == "[epoch 7]" + wire(7, 7, "f"));
+  CHECK(few.at->live());
 }
 
 TEST_CASE("an answer of the old epoch to a read from before a restart reaches nobody") {

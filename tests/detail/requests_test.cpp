@@ -101,6 +101,7 @@ TEST_CASE("methods: HEAD is a short poll without its body, OPTIONS says what is 
   CHECK(options_answer.status == 204);
   CHECK(options_answer["allow"] == "GET, HEAD, POST, OPTIONS");
   CHECK(c.ask("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n").status == 204);
+  CHECK(c.ask("OPTIONS /elsewhere HTTP/1.1\r\nHost: h\r\n\r\n").status == 404);
 
   auto a = c.ask("DELETE /live?channel=chat HTTP/1.1\r\nHost: h\r\n\r\n");
   check_problem(a, errc::method_not_allowed);
@@ -135,6 +136,8 @@ TEST_CASE("a malformed request for the live resource is bad_request") {
   for (int i = 0; i < 32; ++i) many += "channel=c" + std::to_string(i) + '&';
   CHECK(c.ask(get(many)).status == 200);
   check_problem(c.ask(get(many + "channel=one_more")), errc::bad_request);
+  CHECK(c.ask(get("/live?channel=%zz")).status == 400);  // where the request ends is known, so the connection is kept
+  CHECK(c.ask(get("/%zz")).status == 400);
   CHECK(c.ask(get("/live?channel=a+b")).body == R"({"messages":[],"notices":[],"cursor":"a_b-1.0"})");
   CHECK(c.ask(get("/live?channel=a&device=")).status == 200);
 }
@@ -575,6 +578,36 @@ TEST_CASE("a floor hides what is below it, as a trimmed gap") {
   CHECK(c.ask(get("/live?channel=chat&since=earliest")).has("\"notices\":[]"));
 }
 
+TEST_CASE("a channel that the host takes away while a request is still beginning is not begun") {
+  house h;
+  for (auto c : {"a", "b", "c"}) h.publish(c, "1");
+  client warm(h);  // so that `a` is known at once and the others are asked for
+  warm.join("?channel=a");
+  auto begin = [&](client& c, const std::string& request) {
+    h.store.holding = true;
+    c.send(request);
+    REQUIRE(h.gate.messages.find("ada").size() == 1);
+    CHECK_FALSE(h.gate.messages.find("ada")[0]->unfollow("a"));
+    h.store.holding = false;
+    h.answer();
+  };
+  SECTION("a stream is refused: it could not be told") {
+    for (auto request : {upgrade("?channel=a&channel=b&channel=c&since=latest,b-1.0,x.7&user=ada"), event_stream("?channel=a&channel=b&channel=c&user=ada")}) {
+      client c(h);
+      begin(c, request);
+      check_problem(read_answer(c.take()), errc::forbidden);
+      CHECK(h.gate.messages.find("ada").empty());
+    }
+  }
+  SECTION("a poll is told") {
+    client c(h);
+    begin(c, get("/live?channel=a&channel=b&channel=c&since=latest,b-1.0,x.7&user=ada"));
+    auto answer = read_answer(c.take());
+    CHECK(answer.body == "{\"messages\":[" + published("b", 1, "1") + ',' + published("c", 1, "1") + R"(],"notices":[{"closed":{"channel":"a","code":"forbidden"}},)" +
+                             R"({"gap":{"channel":"c","reason":"epoch","epoch":"c-1","next":1}}],"cursor":"a-1.1,b-1.1,c-1.1"})");
+  }
+}
+
 TEST_CASE("a held poll is answered when the storage is slow, and refused when it fails") {
   house h;
   h.publish("chat", "1");
@@ -591,7 +624,9 @@ TEST_CASE("a held poll is answered when the storage is slow, and refused when it
   SECTION("failing") {
     h.store.failing = errc::internal;
     h.answer();
-    check_problem(read_answer(c.take()), errc::internal);
+    auto a = read_answer(c.take());
+    check_problem(a, errc::internal);
+    CHECK(a.rest.empty());  // both channels failed, there is one answer
     CHECK(h.gate.messages.session_count() == 0);
   }
   SECTION("overloaded, on SSE: an event") {
@@ -844,6 +879,16 @@ TEST_CASE("what the host makes of a publish") {
 }
 
 // ---- elsewhere -------------------------------------------------------------------------------------------------------
+
+TEST_CASE("OPTIONS * is the host's where it answers requests") {
+  house h;
+  h.gate.host.on_http = [](const request& r, reply_to<result<response>> reply) { reply(response{.body = std::string(r.method()) + ' ' + r.path() + ' ' + std::string(r.body())}); };
+  client c(h);
+  auto a = c.ask("OPTIONS * HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi");
+  CHECK(a.status == 200);
+  CHECK(a.body == "OPTIONS * hi");
+  CHECK(c.ask("OPTIONS http://h HTTP/1.1\r\nHost: h\r\n\r\n").body == "OPTIONS * ");
+}
 
 TEST_CASE("what is not the live resource's goes to on_http") {
   house h;

@@ -210,8 +210,19 @@ TEST_CASE("reads extensions with their parameters", "[ws_handshake]") {
   CHECK(r->extensions[2].name == "bar");
 }
 
+TEST_CASE("an empty list of extensions offers none", "[ws_handshake]") {
+  for (auto none : {"", " ", ",", " , ,"}) {
+    auto r = request().add("Sec-WebSocket-Extensions", none).read();
+    REQUIRE(r);
+    CHECK(r->extensions.empty());
+  }
+  auto r = request().add("Sec-WebSocket-Extensions", "").add("Sec-WebSocket-Extensions", ",foo,").read();
+  REQUIRE(r);
+  CHECK(r->extensions.size() == 1);
+}
+
 TEST_CASE("refuses extensions that break the grammar", "[ws_handshake]") {
-  for (auto bad : {",", ";a", "foo;", "foo; ;a", "foo; =b", "foo;a=", "foo;a=\"\"", "foo;a=\"b", "foo;a=\"b c\"", "foo;a=\"b\\", "foo;a=\"b\\\"\"",
+  for (auto bad : {";a", "foo;", "foo; ;a", "foo; =b", "foo;a=", "foo;a=\"\"", "foo;a=\"b", "foo;a=\"b c\"", "foo;a=\"b\\", "foo;a=\"b\\\"\"",
                    "foo bar", "foo;a b", "foo;a=b c", "foo;a=b=c", "foo/bar", "\"foo\"", "foo, bar baz"}) {
     CHECK(request().add("Sec-WebSocket-Extensions", bad).error() == errc::bad_request);
   }

@@ -51,7 +51,7 @@ FAULTS = [
      "      s.to_->keep(s, std::string_view(s.chunk_->bytes).substr(s.at_, rest));\n", ""),
     ("send the half-sent frame again", FAN_OUT,
      "    s.at_ = static_cast<std::uint32_t>(at);\n    join(behind_, s, false);",
-     "    s.at_ = static_cast<std::uint32_t>(in && at ? in->frame_begin(at - 1) : at);\n    join(behind_, s, false);"),
+     "    s.at_ = static_cast<std::uint32_t>(s.chunk_ && at ? s.chunk_->frame_begin(at - 1) : at);\n    join(behind_, s, false);"),
     ("drop a tail chunk before its slow readers have had it", FAN_OUT,
      "        if (s->chunk_ == oldest) release(*s);\n",
      "        if (s->chunk_ == oldest) release(*s), s->offset_ = oldest->last();\n"),

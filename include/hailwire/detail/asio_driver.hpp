@@ -32,6 +32,10 @@ class asio_loop : public driver, public std::enable_shared_from_this<asio_loop> 
   void post(function<void()> f) override { asio::post(strand_, std::move(f)); }
   bool here() const noexcept override { return strand_.running_in_this_thread(); }
   void alarm(std::int64_t at) override {
+    if (at == no_alarm) {
+      timer_.cancel();
+      return;
+    }
     timer_.expires_at(std::chrono::steady_clock::time_point(std::chrono::milliseconds(at)));
     timer_.async_wait([self = shared_from_this()](std::error_code ec) {
       if (!ec && self->rung_) self->rung_();

@@ -199,6 +199,7 @@ class connection : public client_link, public timer, public frame_socket, public
   void begin_following(std::shared_ptr<const grant> g);
   void follow_next(std::size_t i);
   void began();
+  void tell_losses(const exchange& e);
   void open_stream();
   void post();
   void begin_post(std::shared_ptr<const grant> g);

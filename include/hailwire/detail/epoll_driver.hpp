@@ -50,8 +50,10 @@ class epoll_driver : public driver {
   void alarm(std::int64_t at) override {
     itimerspec when{};
     if (at <= 0) at = 1;
-    when.it_value.tv_sec = at / 1000;
-    when.it_value.tv_nsec = at % 1000 * 1'000'000;
+    if (at != no_alarm) {  // zeros disarm it
+      when.it_value.tv_sec = at / 1000;
+      when.it_value.tv_nsec = at % 1000 * 1'000'000;
+    }
     ::timerfd_settime(timer_, TFD_TIMER_ABSTIME, &when, nullptr);  // the clock of std::chrono::steady_clock
   }
   void on_alarm(function<void()> f) override { rung_ = std::move(f); }

@@ -110,7 +110,8 @@ class outlet {
   virtual void lost(subscription& s, const gap& g) = 0;
   /// `rest` of a half-sent frame goes out before anything else; the subscriber is past that frame now.
   virtual void keep(subscription& s, std::string_view rest) = 0;
-  virtual std::uint64_t floor(const subscription&) const noexcept { return 1; }  ///< the least offset that it may have
+  /// The first offset that this subscriber may see.
+  virtual std::uint64_t floor(const subscription&) const noexcept { return 1; }
   /// The channel cannot be read.
   virtual void unreadable(subscription& s, std::error_code why) = 0;
 };
@@ -253,7 +254,7 @@ class lane {
       subscription& s = *behind_[i];
       if (!s.started_) continue;
       release(s);
-      s.offset_ = std::min(std::max(offset, s.to_->floor(s) - 1), head);
+      s.offset_ = std::max(offset, s.to_->floor(s) - 1);
       s.loading_ = false;
       s.to_->lost(s, {g.epoch_changed, s.offset_ + 1});
     }

@@ -54,7 +54,7 @@ inline void hub::turn() {
     log->flush();
   }
   if (!logs.empty()) {
-    if (!cooling_.armed()) {
+    if (!cooling_.armed() && !stopped_) {
       cooling_.owner = this;
       arm(cooling_, loop_->now() + 1000);
     }
@@ -235,11 +235,11 @@ inline void hub::follow(session& s, std::string_view channel, const hailwire::st
   auto& sub = *s.follows_.back().at;
   lane.add(sub);
   using word = hailwire::start::word;
-  if (from.from == word::latest && log.open()) {
-    sub.begin(log.head());
-    return done(follow_start{{log.epoch(), log.head()}, true, {}});
-  }
   std::uint64_t floor = s.permissions().floor_of(channel);
+  if (from.from == word::latest && log.open()) {
+    sub.begin(std::max(log.head(), floor - 1));
+    return done(follow_start{{log.epoch(), std::max(log.head(), floor - 1)}, true, {}});
+  }
   std::uint64_t since = from.from == word::latest ? max_offset : from.from == word::at ? std::max(from.at.offset, floor - 1) : floor - 1;
   read_limit limit = from.from == word::latest ? read_limit{0, 0} : read_limit{};
   ++log.pins;
@@ -268,8 +268,9 @@ inline void hub::began(session& s, detail::subscription& sub, const hailwire::st
     return done(storage_failure(r.error));
   }
   open_log(log, r);
-  std::uint64_t head = std::max(r.head, log.head());
-  std::uint64_t oldest = std::min(std::max(r.oldest, floor), head + 1);
+  // To this client what is below its floor counts as trimmed, also where it is yet to come.
+  std::uint64_t head = std::max({r.head, log.head(), floor - 1});
+  std::uint64_t oldest = std::max(std::min(r.oldest, head + 1), floor);
   follow_start out;
   out.at.epoch = log.epoch();
   using word = hailwire::start::word;
@@ -372,7 +373,8 @@ inline void hub::start(std::shared_ptr<publish_op> op, payload p, publish_option
     d.key = scope + '\n' + o.key;
     if (!storage_->keeps_keys()) {
       op->key = op->channel + '\n' + std::exchange(d.key, {});
-      std::uint64_t print[2] = {keyed_hash(d.data.bytes(), 3), keyed_hash(d.data.bytes(), 4) + static_cast<unsigned>(d.data.type())};
+      std::uint64_t kind = static_cast<std::uint64_t>(d.data.type()), print[2];
+      for (std::uint64_t i : {0, 1}) print[i] = keyed_hash(d.data.bytes(), 3 + i) + keyed_hash(d.data.content_type(), 5 + 2 * kind + i);
       auto known = keys_.find(op->key);
       if (known != keys_.end()) {
         kept_key& k = known->second;
@@ -480,11 +482,10 @@ inline void hub::history_read(const std::shared_ptr<history_op>& op, read_result
     } else if (q.after || q.from_start) {
       out.messages = std::move(r.messages);
       out.more = !out.messages.empty() && out.messages.back().offset < r.head;
-    } else if (!q.before) {
+    } else if (!q.before || q.before > r.head + 1) {
       q.before = r.head + 1;
       return read_history(op);
     } else {
-      q.before = std::min(q.before, r.head + 1);
       std::erase_if(r.messages, [&](const message& m) { return m.offset >= q.before; });
       bool whole = r.messages.empty() ? q.before <= std::max(r.oldest, op->floor) : r.messages.back().offset + 1 == q.before;
       if (!whole && op->tried > 1) {  // cut off by size at the wrong end: ask for fewer
@@ -531,7 +532,7 @@ inline std::error_code session::follow(std::string_view channel, start from) {
     if (r) {
       append_entry(json, *r);
       json += '}';
-      self->link_->notice("followed", json);
+      if (!self->link_->notice("followed", json)) return self->cannot_tell();
       if (auto* sub = r->recovered ? nullptr : h->find(*self, name)) sub->tell_lost(r->lost);
       h->request_wake(*self->link_);
     } else if (r.error().code != errc::forbidden) {  // else the host has changed its mind
@@ -559,8 +560,13 @@ inline std::error_code session::unfollow(std::string_view channel) {
     place += follows_[i].named;
   }
   if (!hub_->unfollow(*this, channel)) return errc::not_found;
-  link_->notice("closed", json);
+  if (!link_->notice("closed", json)) cannot_tell();
   return {};
+}
+
+inline void session::cannot_tell() {
+  if (link_->adjustable()) return link_->end(errc::overloaded, close_code(errc::overloaded), "too much is unsent");
+  link_->end(errc::forbidden, close_code(errc::forbidden), "the channel is not followed any more");
 }
 
 inline std::error_code session::send(std::string_view name, std::string_view json) {

@@ -11,6 +11,7 @@ namespace hailwire::detail {
 /// tests over a clock they turn by hand. Everything but `post` is for the loop's own thread.
 class loop {
  public:
+  static constexpr std::int64_t no_alarm = INT64_MAX;
   virtual ~loop() = default;
   /// Runs `f` on the loop, in order of posting, never from within this call. Safe from any thread.
   virtual void post(function<void()> f) = 0;
@@ -21,6 +22,7 @@ class loop {
   /// Unix time in milliseconds.
   virtual std::int64_t unix_time() const noexcept = 0;
   /// Calls the function given to `on_alarm` once at `at` (as `now` counts) or a little later; replaces an earlier alarm.
+  /// `no_alarm`: takes an earlier one back, so that it does not keep the loop waiting.
   virtual void alarm(std::int64_t at) = 0;
   virtual void on_alarm(function<void()> f) = 0;
 };

@@ -55,18 +55,18 @@ inline void connection::begin_request() {
   e.shown.query_ = &e.query;
   e.shown.peer_ = peer();
   e.shown.tls_ = tls();
+  if (!e.head.has_body()) enter(phase::asked);  // whatever comes of it, the next request begins behind the head
   if (!proto::percent_decode(e.head.path, e.shown.path_, false)) return refuse({errc::bad_request, "the path has a bad escape or is not UTF-8"});
   look_at_origin();
   if (e.head.content_length.value_or(0) > body_limit(o)) return refuse({errc::too_large, "the request body is over the limit"});
   auto query = proto::parse_query(e.head.query);
   if (!query) return refuse({errc::bad_request, "the query has a bad escape or is not UTF-8"});
   e.query = std::move(*query);
+  if (!e.head.has_body()) return dispatch();
   enter(phase::body);
-  if (e.head.has_body()) {
-    if (e.head.expect_continue && e.rest.empty()) {
-      out_ += proto::http1::continue_response;
-      ask_wake();
-    }
+  if (e.head.expect_continue && e.rest.empty()) {
+    out_ += proto::http1::continue_response;
+    ask_wake();
   }
   read_body();
 }
@@ -94,7 +94,8 @@ inline void connection::read_body() {
 
 inline void connection::dispatch() {
   exchange& e = *ex_;
-  if (e.head.path == "*") return respond(204, {}, {}, allow());
+  // Of the server as a whole (RFC 9110, section 9.3.7): the host's to answer, where it answers requests.
+  if (e.head.path == "*" && !gate_->host.on_http) return respond(204, {}, {}, allow());
   if (e.shown.path_ == gate_->settings.path) return serve_live();
   serve_elsewhere();
 }
@@ -282,10 +283,19 @@ inline void connection::begin_following(std::shared_ptr<const grant> g) {
 inline void connection::follow_next(std::size_t i) {
   exchange& e = *ex_;
   gate_->messages.follow(*session_, e.channels[i], e.from[i], true, [this, i](result<follow_start> r) {
+    if (answered_) return;  // another channel, or the host, has settled it
     if (!r) return refuse_stream(r.error());
     ex_->began[i] = std::move(*r);
     if (--ex_->following == 0) began();
   });
+}
+
+// Of channels that the host took away meanwhile nothing is told any more.
+inline void connection::tell_losses(const exchange& e) {
+  for (std::size_t i = 0; i < e.began.size() && phase_ != phase::closing; ++i) {
+    if (e.began[i].recovered) continue;
+    if (auto* s = gate_->messages.find(*session_, e.channels[i])) s->tell_lost(e.began[i].lost);
+  }
 }
 
 inline void connection::began() {
@@ -294,8 +304,7 @@ inline void connection::began() {
   if (left <= 0) return refuse({errc::unauthenticated, "the permission has expired"});  // while the storage was asked
   if (e.live) return open_stream();
   opened_ = true;
-  for (std::size_t i = 0; i < e.began.size(); ++i)
-    if (!e.began[i].recovered) session_->follows_[i].at->tell_lost(e.began[i].lost);
+  tell_losses(e);
   if (gate_->host.on_open && !gate_->guarded("on_open", [&] { gate_->host.on_open(*session_); })) end(errc::internal, 1011, "internal error");
   if (answered_) return;
   e.until = gate_->now() + std::min(e.once->wait, left);

@@ -38,8 +38,7 @@ inline void connection::open_stream() {
   }
   json += "}}}";
   stream_->notice(out_, "open", json, position_text());
-  for (std::size_t i = 0; i < e->began.size() && phase_ == phase::stream; ++i)
-    if (!e->began[i].recovered) session_->follows_[i].at->tell_lost(e->began[i].lost);
+  tell_losses(*e);
   if (phase_ == phase::stream && gate_->host.on_open && !gate_->guarded("on_open", [&] { gate_->host.on_open(*session_); }))
     end(errc::internal, 1011, "internal error");
   if (phase_ == phase::stream) gate_->messages.watch_expiry(*session_);
@@ -361,9 +360,8 @@ inline void connection::lost(subscription& s, const gap& g) {
   const channel_log& log = s.in().log();
   if (phase_ == phase::asked && ex_ && ex_->following) {
     // While other starts are being read, this one begins anew; who named no position has lost nothing.
-    for (std::size_t i = 0; i < ex_->began.size() && i < session_->follows_.size(); ++i) {
-      if (session_->follows_[i].at.get() == &s) ex_->began[i] = {{log.epoch(), g.next - 1}, ex_->from[i].from != hailwire::start::word::at, g};
-    }
+    auto i = static_cast<std::size_t>(std::find(ex_->channels.begin(), ex_->channels.end(), log.name()) - ex_->channels.begin());
+    if (i < ex_->began.size()) ex_->began[i] = {{log.epoch(), g.next - 1}, ex_->from[i].from != hailwire::start::word::at, g};
     return;
   }
   std::string json = "{\"gap\":{\"channel\":";

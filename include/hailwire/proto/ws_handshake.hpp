@@ -196,10 +196,9 @@ result<ws_offer> read_upgrade(const Head& head) {
     return {errc::bad_request, "Sec-WebSocket-Protocol is not a list of different tokens"};
   }
   auto extensions = [&](std::string_view list) { return ws_detail::read_extensions(list, offer.extensions); };
-  if (!ws_detail::each_value(head, "Sec-WebSocket-Extensions", extensions) ||
-      (head.count("Sec-WebSocket-Extensions") && offer.extensions.empty())) {
-    return {errc::bad_request, "Sec-WebSocket-Extensions is malformed"};
-  }
+  // RFC 6455, section 9.1 has at least one in the list; but a recipient takes empty elements for nothing (RFC 9110, section
+  // 5.6.1.2), and clients that have none to offer do send an empty one (Python's websockets).
+  if (!ws_detail::each_value(head, "Sec-WebSocket-Extensions", extensions)) return {errc::bad_request, "Sec-WebSocket-Extensions is malformed"};
   return offer;
 }
 

@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <deque>
-#include <limits>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -31,6 +30,8 @@ class manual_loop final : public detail::loop {
 
   /// Sets the system's clock, in Unix milliseconds; the loop's own goes on.
   void set_unix_time(std::int64_t to) noexcept { set_by_ += to - unix_time(); }
+  /// Whether an alarm is set: without one, and with nothing posted, a loop of the host's would end.
+  bool waiting() const noexcept { return alarm_ != never; }
 
   /// Runs what was posted, and what that posts, until nothing is left. The number of calls made.
   std::size_t run() {
@@ -64,7 +65,7 @@ class manual_loop final : public detail::loop {
   }
 
  private:
-  static constexpr std::int64_t never = std::numeric_limits<std::int64_t>::max();
+  static constexpr std::int64_t never = detail::loop::no_alarm;
   std::mutex mutex_;
   std::deque<detail::function<void()>> posted_;
   detail::function<void()> rung_;
