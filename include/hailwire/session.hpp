@@ -130,7 +130,8 @@ class session {
   std::vector<std::string> channels() const;
 
   /// Has the session follow one more channel, which its grant need not name; it is told by a `followed` notice, or, when too
-  /// much is unsent for that, closed with 1013. On streams only. Errors: `bad_request` (already followed, not a name, too many, not a stream).
+  /// much is unsent for that, closed with 1013. On streams only. Errors: `bad_request` (already followed, not a name, too many,
+  /// not a stream).
   std::error_code follow(std::string_view channel, start from = start::latest());
   /// Stops following; it is told by a `closed` notice with the code `forbidden`. A client that cannot be told is closed: with
   /// 1013 when too much is unsent, with 4403 when it is raw. `not_found` when it did not follow.
@@ -190,7 +191,6 @@ class session {
   bool revoked(std::string_view channel) const noexcept {
     return rare_ && std::find(rare_->revoked.begin(), rare_->revoked.end(), channel) != rare_->revoked.end();
   }
-  void take_away(std::string_view channel);
 
   // The client cannot be told what it follows from now on, so it has to come back.
   void cannot_tell();

@@ -566,7 +566,7 @@ inline std::error_code session::unfollow(std::string_view channel) {
 
 inline void session::cannot_tell() {
   if (link_->adjustable()) return link_->end(errc::overloaded, close_code(errc::overloaded), "too much is unsent");
-  link_->end(errc::forbidden, close_code(errc::forbidden), "the channel is not followed any more");
+  link_->end(errc::forbidden, close_code(errc::forbidden), "the channel may not be followed any more");
 }
 
 inline std::error_code session::send(std::string_view name, std::string_view json) {

@@ -61,12 +61,7 @@ inline void subscription::raise(std::uint64_t next) {
 
 inline void session::revoke(std::string_view channel) {
   if (!revoked(channel)) rarely().revoked.emplace_back(channel);
-  take_away(channel);
-}
-
-inline void session::take_away(std::string_view channel) {
-  if (!unfollow(channel) && transport_ == "websocket" && !link_->adjustable())
-    link_->end(errc::forbidden, close_code(errc::forbidden), "the channel may not be followed any more");
+  unfollow(channel);
 }
 
 inline std::error_code session::permit(std::shared_ptr<const grant> g) {
@@ -79,7 +74,7 @@ inline std::error_code session::permit(std::shared_ptr<const grant> g) {
     if (f.named && !g->may_follow(name)) lost.push_back(name);
   }
   grant_ = std::move(g);
-  for (const std::string& name : lost) take_away(name);
+  for (const std::string& name : lost) unfollow(name);
   for (const auto& f : follows_) f.at->raise(grant_->floor_of(f.at->in().log().name()));
   hub_->watch_expiry(*this);
   hub_->request_wake(*link_);
