@@ -931,6 +931,12 @@ TEST_CASE("a hub tells its broker what it follows and publishes, and hears what 
     CHECK(w.take().empty());  // somebody may be back soon
     r.loop.advance(3000);
     CHECK(w.take() == lines{"unsubscribe 7 a"});
+
+    client e(r.h);
+    e.follow("quiet");
+    CHECK(w.take() == lines{"subscribe 7 quiet"});
+    e.leave();
+    CHECK(w.take() == lines{"unsubscribe 7 quiet"});
   }
   CHECK(w.take() == lines{"detach 7"});
 }

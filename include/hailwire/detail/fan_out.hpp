@@ -3,7 +3,7 @@
 
 // Fan-out: how one publish reaches every subscriber of a channel without a queue for any of them.
 //
-//   channel_log        one followed channel on this hub: its epoch and its head
+//   channel_log        one followed channel on this hub: its epoch and its head (channel_log.hpp)
 //     └─ lane          the channel in one encoding; exists while somebody follows the channel in it
 //          ├─ building   the chunk that this loop turn's publishes are encoded into, once for everybody
 //          ├─ live       subscribers in sync: they have had everything up to `flushed`, and carry no cursor of their own
@@ -25,9 +25,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <deque>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -35,6 +33,7 @@
 #include <vector>
 
 #include "hailwire/concepts.hpp"
+#include "hailwire/detail/chunk.hpp"
 #include "hailwire/message.hpp"
 #include "hailwire/proto/envelope.hpp"
 
@@ -50,42 +49,6 @@ inline constexpr std::size_t spare_limit = 64 * 1024;
 
 /// How many messages are held while the storage is asked about a channel; more are read from it afterwards.
 inline constexpr std::size_t most_early = 256;
-
-/// A run of consecutive messages in one encoding.
-struct chunk {
-  struct mark {
-    std::uint64_t offset;  ///< of the message
-    std::uint32_t end;     ///< of its frame in `bytes`
-  };
-  std::string bytes;
-  std::vector<mark> marks;
-
-  std::uint64_t first() const noexcept { return marks.front().offset; }
-  std::uint64_t last() const noexcept { return marks.back().offset; }
-  /// Where the frame that starts at or contains byte `at` ends. Precondition: `at` < size.
-  std::size_t frame_end(std::size_t at) const noexcept { return containing(at)->end; }
-  /// Where the frame that contains byte `at` begins.
-  std::size_t frame_begin(std::size_t at) const noexcept {
-    auto m = containing(at);
-    return m == marks.begin() ? 0 : std::prev(m)->end;
-  }
-  /// The offset of the last message that is complete in the first `n` bytes; `none` if there is none.
-  std::uint64_t offset_at(std::size_t n, std::uint64_t none) const noexcept {
-    auto m = std::upper_bound(marks.begin(), marks.end(), n, [](std::size_t v, const mark& k) { return v < k.end; });
-    return m == marks.begin() ? none : std::prev(m)->offset;
-  }
-  /// Where the first message after `offset` begins; size when there is none.
-  std::size_t begin_after(std::uint64_t offset) const noexcept {
-    auto m = std::upper_bound(marks.begin(), marks.end(), offset, [](std::uint64_t v, const mark& k) { return v < k.offset; });
-    return m == marks.begin() ? 0 : std::prev(m)->end;
-  }
-  bool holds(std::uint64_t offset) const noexcept { return !marks.empty() && first() <= offset && offset <= last(); }
-
- private:
-  std::vector<mark>::const_iterator containing(std::size_t at) const noexcept {
-    return std::upper_bound(marks.begin(), marks.end(), at, [](std::size_t v, const mark& k) { return v < k.end; });
-  }
-};
 
 class subscription;
 class lane;
@@ -130,7 +93,8 @@ class log_source {
   virtual void mark_dirty(channel_log& log) = 0;
 };
 
-/// One client's place in one channel.
+/// One client's place in one channel. In sync it is no more than an entry in its lane's list; where one who is behind stands
+/// is kept by the lane.
 class subscription {
  public:
   subscription(outlet& to, lane& in) : to_(&to), lane_(&in) {}
@@ -149,7 +113,7 @@ class subscription {
   /// `n` of the pending bytes have gone out.
   void advance(std::size_t n);
   /// How many bytes of the frame that is half sent are left; 0 between frames.
-  std::size_t half_sent() const noexcept { return chunk_ && at_ && at_ < chunk_->bytes.size() && chunk_->frame_begin(at_) != at_ ? chunk_->frame_end(at_) - at_ : 0; }
+  std::size_t half_sent() const noexcept;
   /// The chunk that `pending` points into.
   std::shared_ptr<const chunk> holding() const noexcept;
   /// Whether a read of the storage is under way for this subscription.
@@ -157,110 +121,71 @@ class subscription {
   /// Whether it is in sync: during a flush, `pending` is then the chunk being flushed.
   bool live() const noexcept { return live_; }
   /// Lets it pull from `offset` on; until then it has nothing.
-  void begin(std::uint64_t offset) noexcept { offset_ = offset, started_ = true; }
+  void begin(std::uint64_t offset) noexcept;
   bool started() const noexcept { return started_; }
   void raise(std::uint64_t next);  ///< what lies before `next` is hidden from it from now on
   /// Tells its client of a gap that was there from the start.
   void tell_lost(const gap& g) { to_->lost(*this, g); }
 
+  /// Its session's note: whether the client's cursor has an element for it.
+  bool named = true;
+
  private:
   friend class lane;
-  friend class channel_log;
-  void let_go(std::uint64_t offset) noexcept { chunk_.reset(), at_ = 0, offset_ = offset; }
 
   outlet* to_;
   lane* lane_;
-  std::shared_ptr<const chunk> chunk_;  // behind only
-  std::uint64_t offset_ = 0;            // behind only: the last message wholly pulled
-  std::uint32_t at_ = 0;                // behind only: bytes of `chunk_` that are done
-  std::uint32_t index_ = 0;             // in the lane's list
+  std::uint32_t index_ = 0;  // in the lane's list
   bool live_ = false, loading_ = false, started_ = false;
 };
 
 class lane {
  public:
-  lane(channel_log& log, const proto::encoding& how, std::uint64_t head) : log_(&log), how_(&how), flushed_(head) {}
+  /// `how` null: it is not in use yet.
+  lane(channel_log& log, const proto::encoding* how, std::uint64_t head) : log_(&log), how_(how), flushed_(head) {}
   lane(const lane&) = delete;
   lane& operator=(const lane&) = delete;
 
   const proto::encoding& how() const noexcept { return *how_; }
   channel_log& log() const noexcept { return *log_; }
-  bool unused() const noexcept { return live_.empty() && behind_.empty(); }
+  bool unused() const noexcept { return live_.empty() && behind_count() == 0; }
   std::size_t live_count() const noexcept { return live_.size(); }
-  std::size_t behind_count() const noexcept { return behind_.size(); }
+  std::size_t behind_count() const noexcept { return work_ ? work_->behind.size() : 0; }
 
   /// Adds a subscriber: behind, until it has caught up.
-  void add(subscription& s) { join(behind_, s, false); }
+  void add(subscription& s) { join_behind(s, {&s, nullptr, 0, 0}); }
 
   /// Adds a message to this turn's chunk.
   void append(const proto::envelope& e) {
-    if (!building_) building_ = std::make_shared<chunk>();
-    how_->append(building_->bytes, e);
-    building_->marks.push_back({e.content.offset, static_cast<std::uint32_t>(building_->bytes.size())});
+    auto& c = busy().building;
+    if (!c) c = std::make_shared<chunk>();
+    how_->append(c->bytes, e);
+    c->marks.push_back({e.content.offset, static_cast<std::uint32_t>(c->bytes.size())});
   }
-  std::size_t built() const noexcept { return building_ ? building_->bytes.size() : 0; }
+  std::size_t built() const noexcept { return work_ && work_->building ? work_->building->bytes.size() : 0; }
 
   /// Hands this turn's chunk to everybody.
-  void flush() {
-    if (!built()) return;
-    flushing_ = std::exchange(building_, nullptr);
-    for (std::size_t i = 0; i < live_.size();) {
-      subscription* s = live_[i];
-      s->to_->wake(s);
-      if (i < live_.size() && live_[i] == s) ++i;  // else it fell behind, and another one has taken its place
-    }
-    flushed_ = flushing_->last();
-    if (!behind_.empty()) {
-      tail_bytes_ += flushing_->bytes.size();
-      tail_.push_back(std::move(flushing_));
-      trim();
-      if (std::exchange(ahead_, false)) wake_behind();
-    } else {
-      tail_.clear();
-      tail_bytes_ = 0;
-      // Nobody else holds it: its memory serves the next turn.
-      if (flushing_.use_count() == 1 && flushing_->bytes.capacity() <= spare_limit) {
-        flushing_->bytes.clear();
-        flushing_->marks.clear();
-        building_ = std::move(flushing_);
-      }
-      flushing_.reset();
-    }
-  }
-
+  void flush();
   /// Lets go of what an idle lane does not need.
-  void shrink() noexcept {
-    if (!built()) building_.reset();
+  void shrink() {
+    if (work_ && !built()) work_->building.reset();
+    rest();
+    live_.shrink();
   }
 
   /// Gives a subscriber that is about to begin the messages that were read to find out where it stands.
   void prime(subscription& s, const std::vector<message>& messages) {
-    if (messages.empty() || messages.front().offset != s.offset_ + 1 || find(s.offset_ + 1)) return;
-    s.chunk_ = encode(messages);
-    s.at_ = 0;
+    std::uint64_t next = at(s).offset + 1;
+    if (messages.empty() || messages.front().offset != next || find(next)) return;
+    auto c = encode(messages);
+    at(s).in = std::move(c);
+    at(s).done = 0;
   }
   /// The answer to `log_source::load`. A result that nobody waits for is dropped.
   void loaded(std::uint64_t since, const read_result& r);
 
   /// Everybody starts over at `offset`, having lost what was before: the channel has a new epoch.
-  void restart(std::uint64_t offset, std::uint64_t head, const gap& g) {
-    flush();
-    while (!live_.empty()) fall_behind(*live_.back(), nullptr, 0);
-    tail_.clear();
-    tail_bytes_ = 0;
-    recent_ = {};
-    flushed_ = head;
-    for (std::size_t i = 0; i < behind_.size(); ++i) {
-      subscription& s = *behind_[i];
-      if (!s.started_) continue;
-      release(s);
-      s.offset_ = std::max(offset, s.to_->floor(s) - 1);
-      s.loading_ = false;
-      s.to_->lost(s, {g.epoch_changed, s.offset_ + 1});
-    }
-    loads_.clear();
-    wake_behind();
-  }
+  void restart(std::uint64_t offset, std::uint64_t head, const gap& g);
   /// Everybody is behind from now on, and `head` is the newest message: what lies between is read from the storage.
   void detach(std::uint64_t head) {
     flush();
@@ -269,69 +194,107 @@ class lane {
     wake_behind();
   }
   void failed(std::error_code why) {
-    for (auto* list : {&live_, &behind_})
-      for (std::size_t i = 0; i < list->size(); ++i) (*list)[i]->to_->unreadable(*(*list)[i], why);
+    for (std::size_t i = 0; i < live_.size(); ++i) live_[i]->to_->unreadable(*live_[i], why);
+    for (std::size_t i = 0; i < behind_count(); ++i) work_->behind[i].who->to_->unreadable(*work_->behind[i].who, why);
   }
 
  private:
   friend class subscription;
+  friend class channel_log;
+
+  // Where one who is behind stands.
+  struct place {
+    subscription* who;
+    std::shared_ptr<const chunk> in;
+    std::uint64_t offset;  // the last message wholly pulled
+    std::uint32_t done;    // bytes of `in`
+    std::size_t half_sent() const noexcept { return in && done && done < in->bytes.size() && in->frame_begin(done) != done ? in->frame_end(done) - done : 0; }
+    void let_go(std::uint64_t pulled) noexcept { in.reset(), done = 0, offset = pulled; }
+  };
   struct load {
     std::uint64_t since;
     std::vector<subscription*> waiting;
   };
+  // What only a lane has through which something goes, or somebody of which is behind. An idle one holds nothing.
+  struct work {
+    std::shared_ptr<chunk> building, flushing;
+    std::vector<place> behind;
+    std::vector<std::shared_ptr<const chunk>> tail;  // from `tail_begin` on
+    std::size_t tail_begin = 0, tail_bytes = 0;
+    std::array<std::weak_ptr<const chunk>, 4> recent;  // chunks read from the storage, shared by those who catch up together
+    std::size_t next_recent = 0;
+    std::vector<load> loads;
+    subscription* resolving = nullptr;
+    bool ahead = false;  // somebody behind has already read past `flushed_` and waits for the flush
+  };
 
-  void join(std::vector<subscription*>& list, subscription& s, bool live) {
-    s.live_ = live;
+  work& busy() {
+    if (!work_) work_ = std::make_unique<work>();
+    return *work_;
+  }
+  void rest() noexcept {
+    if (work_ && work_->behind.empty() && work_->loads.empty() && !work_->building && !work_->flushing) work_.reset();
+  }
+  // Precondition: it is behind. Good until somebody falls behind or catches up.
+  place& at(const subscription& s) const noexcept { return work_->behind[s.index_]; }
+
+  void join_live(subscription& s) {
+    s.live_ = true;
+    s.index_ = live_.size();
+    live_.push_back(&s);
+  }
+  void join_behind(subscription& s, place p) {
+    auto& list = busy().behind;
+    s.live_ = false;
     s.index_ = static_cast<std::uint32_t>(list.size());
-    list.push_back(&s);
+    list.push_back(std::move(p));
   }
   void leave(subscription& s) noexcept {
-    auto& list = s.live_ ? live_ : behind_;
-    list[s.index_] = list.back();
-    list[s.index_]->index_ = s.index_;
+    if (s.live_) {
+      live_[s.index_] = live_.back();
+      live_[s.index_]->index_ = s.index_;
+      return live_.pop_back();
+    }
+    auto& list = work_->behind;
+    if (s.index_ + 1 != list.size()) {
+      list[s.index_] = std::move(list.back());
+      list[s.index_].who->index_ = s.index_;
+    }
     list.pop_back();
+    rest();
   }
-  void fall_behind(subscription& s, std::shared_ptr<const chunk> in, std::size_t at) {
+  void fall_behind(subscription& s, std::shared_ptr<const chunk> in, std::size_t done) {
     leave(s);
-    s.offset_ = in ? in->offset_at(at, flushed_) : flushed_;
-    s.chunk_ = std::move(in);
-    s.at_ = static_cast<std::uint32_t>(at);
-    join(behind_, s, false);
+    std::uint64_t offset = in ? in->offset_at(done, flushed_) : flushed_;
+    join_behind(s, {&s, std::move(in), offset, static_cast<std::uint32_t>(done)});
   }
-  /// Lets go of the chunk that `s` is in; the rest of a frame half sent is copied out.
-  void release(subscription& s) {
-    if (!s.chunk_) return;
-    std::uint64_t done = s.offset_;
-    if (std::size_t rest = s.half_sent()) {
-      done = s.chunk_->offset_at(s.at_ + rest, done);
-      s.to_->keep(s, std::string_view(s.chunk_->bytes).substr(s.at_, rest));
+  /// Lets go of the chunk that it is in; the rest of a frame half sent is copied out.
+  void release(place& p) {
+    if (!p.in) return;
+    std::uint64_t pulled = p.offset;
+    if (std::size_t rest = p.half_sent()) {
+      pulled = p.in->offset_at(p.done + rest, pulled);
+      p.who->to_->keep(*p.who, std::string_view(p.in->bytes).substr(p.done, rest));
     }
-    s.let_go(done);
+    p.let_go(pulled);
   }
-  void trim() {
-    while (tail_bytes_ > tail_limit && tail_.size() > 1) {
-      auto oldest = std::move(tail_.front());
-      tail_.pop_front();
-      tail_bytes_ -= oldest->bytes.size();
-      for (subscription* s : behind_)
-        if (s->chunk_ == oldest) release(*s);
-    }
-  }
+  void trim();
   void wake_behind() {
     // A woken one may catch up and leave the list, another then stands in its place.
-    for (std::size_t i = 0; i < behind_.size();) {
-      subscription* s = behind_[i];
+    for (std::size_t i = 0; i < behind_count();) {
+      subscription* s = work_->behind[i].who;
       s->to_->wake(nullptr);
-      if (i < behind_.size() && behind_[i] == s) ++i;
+      if (i < behind_count() && work_->behind[i].who == s) ++i;
     }
   }
 
   std::span<const char> pending(subscription& s);
   std::shared_ptr<const chunk> encode(const std::vector<message>& messages);
   std::shared_ptr<const chunk> find(std::uint64_t offset) const noexcept {
-    auto in_tail = std::partition_point(tail_.begin(), tail_.end(), [&](const auto& c) { return c->last() < offset; });
-    if (in_tail != tail_.end() && (*in_tail)->holds(offset)) return *in_tail;
-    for (const auto& weak : recent_)
+    auto begin = work_->tail.begin() + static_cast<std::ptrdiff_t>(work_->tail_begin);
+    auto in_tail = std::partition_point(begin, work_->tail.end(), [&](const auto& c) { return c->last() < offset; });
+    if (in_tail != work_->tail.end() && (*in_tail)->holds(offset)) return *in_tail;
+    for (const auto& weak : work_->recent)
       if (auto c = weak.lock(); c && c->holds(offset)) return c;
     return nullptr;
   }
@@ -339,263 +302,113 @@ class lane {
   channel_log* log_;
   const proto::encoding* how_;
   std::uint64_t flushed_;
-  bool ahead_ = false;  // somebody behind has already read past `flushed_` and waits for the flush
-  std::shared_ptr<chunk> building_, flushing_;
-  std::vector<subscription*> live_, behind_;
-  std::deque<std::shared_ptr<const chunk>> tail_;
-  std::size_t tail_bytes_ = 0;
-  std::array<std::weak_ptr<const chunk>, 4> recent_;  // chunks read from the storage, shared by those who catch up together
-  std::size_t next_recent_ = 0;
-  std::vector<load> loads_;
-  subscription* resolving_ = nullptr;
+  pointer_list<subscription> live_;
+  std::unique_ptr<work> work_;
+  std::unique_ptr<lane> next_;  // of the same channel
 };
 
-class channel_log {
- public:
-  channel_log(log_source& source, std::string name) : source_(&source), name_(std::move(name)) {}
-  channel_log(const channel_log&) = delete;
-  channel_log& operator=(const channel_log&) = delete;
+inline void lane::flush() {
+  if (!built()) return;
+  auto& flushing = work_->flushing;
+  flushing = std::exchange(work_->building, nullptr);
+  for (std::size_t i = 0; i < live_.size();) {
+    subscription* s = live_[i];
+    s->to_->wake(s);
+    if (i < live_.size() && live_[i] == s) ++i;  // else it fell behind, and another one has taken its place
+  }
+  flushed_ = flushing->last();
+  if (!work_->behind.empty()) {
+    work_->tail_bytes += flushing->bytes.size();
+    work_->tail.push_back(std::move(flushing));
+    trim();
+    if (std::exchange(work_->ahead, false)) wake_behind();
+    return rest();
+  }
+  work_->tail.clear();
+  work_->tail_begin = work_->tail_bytes = 0;
+  // Nobody else holds it: its memory serves the next turn.
+  if (flushing.use_count() == 1 && flushing->bytes.capacity() <= spare_limit) {
+    flushing->bytes.clear();
+    flushing->marks.clear();
+    work_->building = std::move(flushing);
+  }
+  flushing.reset();
+}
 
-  const std::string& name() const noexcept { return name_; }
-  const std::string& epoch() const noexcept { return epoch_; }
-  std::uint64_t head() const noexcept { return head_; }
-  /// Whether epoch and head are known.
-  bool open() const noexcept { return open_; }
-  bool unused() const noexcept { return lanes_.empty() && pins == 0 && !filling_ && !dirty && !warm; }
-  log_source& source() const noexcept { return *source_; }
+inline void lane::restart(std::uint64_t offset, std::uint64_t head, const gap& g) {
+  flush();
+  while (!live_.empty()) fall_behind(*live_.back(), nullptr, 0);
+  flushed_ = head;
+  if (!work_) return;
+  work_->tail.clear();
+  work_->tail_begin = work_->tail_bytes = 0;
+  work_->recent = {};
+  for (std::size_t i = 0; i < work_->behind.size(); ++i) {
+    subscription& s = *work_->behind[i].who;
+    if (!s.started_) continue;
+    release(work_->behind[i]);
+    at(s).offset = std::max(offset, s.to_->floor(s) - 1);
+    s.loading_ = false;
+    s.to_->lost(s, {g.epoch_changed, at(s).offset + 1});
+  }
+  work_->loads.clear();
+  wake_behind();
+}
 
-  /// Operations of the hub that still need this object.
-  std::size_t pins = 0;
-  /// In the hub's lists of those to be flushed at the end of the turn, and of those that were lately.
-  bool dirty = false, warm = false;
-
-  lane& lane_for(const proto::encoding& how) {
-    for (auto& l : lanes_)
-      if (&l->how() == &how) return *l;
-    lanes_.push_back(std::make_unique<lane>(*this, how, head_));
-    return *lanes_.back();
+inline void lane::trim() {
+  auto& tail = work_->tail;
+  auto& begin = work_->tail_begin;
+  while (work_->tail_bytes > tail_limit && tail.size() - begin > 1) {
+    auto oldest = std::move(tail[begin++]);
+    work_->tail_bytes -= oldest->bytes.size();
+    for (place& p : work_->behind)
+      if (p.in == oldest) release(p);
   }
-  lane* find_lane(const proto::encoding* how) noexcept {
-    for (auto& l : lanes_)
-      if (&l->how() == how) return l.get();
-    return nullptr;
-  }
-  /// Drops lanes that nobody follows any more.
-  void sweep() {
-    std::erase_if(lanes_, [](const auto& l) { return l->unused(); });
-  }
-  void shrink() noexcept {
-    for (auto& l : lanes_) l->shrink();
-  }
-
-  /// The storage has told epoch and bounds, for the first time or (after `reopen`) again.
-  void opened(const std::string& epoch, std::uint64_t oldest, std::uint64_t head) {
-    bool first = epoch_.empty();
-    if (first) epoch_ = epoch;
-    if (epoch != epoch_) {
-      restart(epoch, oldest, head);
-    } else if (!open_ && head > head_) {
-      head_ = head;
-      for (auto& l : lanes_) l->detach(head);
-    }
-    if (std::exchange(open_, true)) return;
-    // What came meanwhile and is of another epoch is of an older one, and void, or of one that began after the storage was
-    // asked: then it is asked once more.
-    auto held = std::exchange(early_, {});
-    bool newer = false;
-    for (auto& e : held) {
-      if (e.epoch == epoch_) {
-        apply(e.epoch, e.content);
-      } else if (!std::exchange(e.checked, true)) {
-        newer = true;
-        early_.push_back(std::move(e));
-      }
-    }
-    if (newer) reopen();
-  }
-
-  /// The next message of the channel, from this hub or another one; encoded at once, sent at the end of the turn. One that is
-  /// already here is dropped; when some are missing before it, they are read from the storage first; when its epoch is
-  /// another, the storage is asked which one holds.
-  void apply(const std::string& epoch, const message& m) {
-    if (!open_ || epoch != epoch_) {
-      // The last one is enough to tell which are missing.
-      if (early_.size() >= most_early) early_.pop_back();
-      early_.push_back({epoch, m, false});
-      if (open_) reopen();
-    } else if (m.offset > head_ + 1) {
-      wanted_ = std::max(wanted_, m.offset);
-      if (!std::exchange(filling_, true)) source_->fill(*this);
-    } else if (m.offset == head_ + 1) {
-      head_ = m.offset;
-      append(m);
-    }
-  }
-  /// The answer to `log_source::fill`, of this epoch.
-  void filled(const read_result& r) {
-    filling_ = false;
-    std::uint64_t before = head_;
-    if (r.oldest > head_ + 1) {  // trimmed meanwhile: everybody finds out where they stand
-      head_ = r.oldest - 1;
-      for (auto& l : lanes_) l->detach(head_);
-    }
-    for (const auto& m : r.messages) apply(epoch_, m);
-    // Without progress the next message tries again.
-    if (head_ < wanted_ && head_ > before && !std::exchange(filling_, true)) source_->fill(*this);
-  }
-  /// Reading failed, so nobody can be told what comes next.
-  void failed(std::error_code why) {
-    filling_ = false;
-    for (auto& l : lanes_) l->failed(why);
-  }
-
-  /// Whether so much waits for the end of the turn that the hub should not wait for it.
-  bool flush_early() const noexcept {
-    return std::any_of(lanes_.begin(), lanes_.end(), [](const auto& l) { return l->built() >= early_flush; });
-  }
-  void flush() {
-    for (std::size_t i = 0; i < lanes_.size(); ++i) lanes_[i]->flush();
-  }
-
- private:
-  void append(const message& m) {
-    static thread_local std::string json;  // one scratch buffer a thread: its content never outlives this call
-    json.clear();
-    for (auto& l : lanes_) {
-      if (l->how().wants_json && json.empty()) proto::append_message(json, name_, m);
-      l->append({name_, epoch_, m, json});
-    }
-    if (json.capacity() > spare_limit) std::string().swap(json);
-    if (!lanes_.empty()) source_->mark_dirty(*this);
-  }
-  void reopen() {
-    open_ = false;
-    source_->reopen(*this);
-  }
-  void restart(const std::string& epoch, std::uint64_t oldest, std::uint64_t head) {
-    for (auto& l : lanes_) l->flush();  // under the old epoch's name
-    epoch_ = epoch;
-    head_ = head;
-    wanted_ = 0;
-    for (auto& l : lanes_) l->restart(oldest - 1, head, {true, oldest});
-  }
-
-  log_source* source_;
-  std::string name_, epoch_;
-  std::uint64_t head_ = 0, wanted_ = 0;
-  bool open_ = false, filling_ = false;
-  struct early {
-    std::string epoch;
-    message content;
-    bool checked;
-  };
-  std::vector<early> early_;  // came while the storage was being asked
-  std::vector<std::unique_ptr<lane>> lanes_;
-};
+  if (begin > tail.size() / 2) tail.erase(tail.begin(), tail.begin() + static_cast<std::ptrdiff_t>(std::exchange(begin, 0)));
+}
 
 inline subscription::~subscription() {
-  for (auto& l : lane_->loads_) std::erase(l.waiting, this);
-  if (lane_->resolving_ == this) lane_->resolving_ = nullptr;
-  lane_->release(*this);
+  if (auto* w = lane_->work_.get()) {
+    for (auto& l : w->loads) std::erase(l.waiting, this);
+    if (w->resolving == this) w->resolving = nullptr;
+    if (!live_) lane_->release(lane_->at(*this));
+  }
   lane_->leave(*this);
 }
 
-inline std::uint64_t subscription::offset() const noexcept { return live_ ? lane_->flushed_ : offset_; }
+inline void subscription::begin(std::uint64_t offset) noexcept {
+  lane_->at(*this).offset = offset;
+  started_ = true;
+}
+
+inline std::uint64_t subscription::offset() const noexcept { return live_ ? lane_->flushed_ : lane_->at(*this).offset; }
+
+inline std::size_t subscription::half_sent() const noexcept { return live_ ? 0 : lane_->at(*this).half_sent(); }
 
 inline std::uint64_t subscription::offset_when_whole() const noexcept {
   std::size_t rest = half_sent();
-  return rest ? chunk_->offset_at(at_ + rest, offset_) : offset();
+  if (!rest) return offset();
+  const auto& p = lane_->at(*this);
+  return p.in->offset_at(p.done + rest, p.offset);
 }
 
-inline std::shared_ptr<const chunk> subscription::holding() const noexcept { return live_ ? lane_->flushing_ : chunk_; }
+inline std::shared_ptr<const chunk> subscription::holding() const noexcept {
+  if (!live_) return lane_->at(*this).in;
+  return lane_->work_ ? lane_->work_->flushing : nullptr;
+}
 
 inline std::span<const char> subscription::pending() { return lane_->pending(*this); }
 
-inline std::span<const char> lane::pending(subscription& s) {
-  while (s.started_) {
-    if (s.live_) return flushing_ ? std::span<const char>(flushing_->bytes) : std::span<const char>();
-    if (s.chunk_) {
-      if (s.at_ < s.chunk_->bytes.size()) return std::span<const char>(s.chunk_->bytes).subspan(s.at_);
-      s.let_go(s.offset_);
-    }
-    if (s.loading_) break;
-    if (s.offset_ == flushed_) {
-      leave(s);
-      join(live_, s, true);
-      continue;
-    }
-    if (s.offset_ > flushed_) {
-      ahead_ = true;
-      break;
-    }
-    if (auto c = find(s.offset_ + 1)) {
-      s.at_ = static_cast<std::uint32_t>(c->begin_after(s.offset_));
-      s.chunk_ = std::move(c);
-      continue;
-    }
-    s.loading_ = true;
-    auto same = std::find_if(loads_.begin(), loads_.end(), [&](const load& l) { return l.since == s.offset_; });
-    if (same != loads_.end()) {
-      same->waiting.push_back(&s);
-      break;
-    }
-    loads_.push_back({s.offset_, {&s}});
-    resolving_ = &s;
-    std::uint64_t before = s.offset_;
-    log_->source().load(*log_, *this, before);
-    resolving_ = nullptr;
-    if (!s.loading_ && !s.chunk_ && s.offset_ == before) break;  // it failed at once; asking again is for another wake
-  }
-  return {};
-}
-
-inline std::shared_ptr<const chunk> lane::encode(const std::vector<message>& messages) {
-  auto c = std::make_shared<chunk>();
-  std::string json;
-  for (const auto& m : messages) {
-    json.clear();
-    if (how_->wants_json) proto::append_message(json, log_->name(), m);
-    how_->append(c->bytes, {log_->name(), log_->epoch(), m, json});
-    c->marks.push_back({m.offset, static_cast<std::uint32_t>(c->bytes.size())});
-  }
-  recent_[next_recent_++ % recent_.size()] = c;
-  return c;
-}
-
-inline void lane::loaded(std::uint64_t since, const read_result& r) {
-  auto found = std::find_if(loads_.begin(), loads_.end(), [&](const load& l) { return l.since == since; });
-  if (found == loads_.end()) return;
-  auto waiting = std::move(found->waiting);
-  loads_.erase(found);
-  for (subscription* s : waiting) s->loading_ = false;
-
-  if (r.error) {
-    for (subscription* s : waiting) s->to_->unreadable(*s, r.error);
-    return;
-  }
-  std::shared_ptr<const chunk> c;
-  std::uint64_t next = r.messages.empty() ? std::max(r.oldest, flushed_ + 1) : r.messages.front().offset;
-  if (!r.messages.empty()) c = encode(r.messages);
-  for (subscription* s : waiting) {
-    if (next > since + 1) {
-      s->offset_ = next - 1;
-      s->to_->lost(*s, {false, next});
-    }
-    s->chunk_ = c;
-    s->at_ = 0;
-  }
-  // The one whose pull started this read goes on by itself.
-  for (subscription* s : waiting)
-    if (s != resolving_) s->to_->wake(nullptr);
-}
-
 inline void subscription::advance(std::size_t n) {
   if (live_) {
-    if (n < lane_->flushing_->bytes.size()) lane_->fall_behind(*this, lane_->flushing_, n);
+    if (n < lane_->work_->flushing->bytes.size()) lane_->fall_behind(*this, lane_->work_->flushing, n);
     return;
   }
-  at_ += static_cast<std::uint32_t>(n);
-  offset_ = chunk_->offset_at(at_, offset_);
+  auto& p = lane_->at(*this);
+  p.done += static_cast<std::uint32_t>(n);
+  p.offset = p.in->offset_at(p.done, p.offset);
 }
 
 }  // namespace hailwire::detail
+
+#include "hailwire/detail/channel_log.hpp"

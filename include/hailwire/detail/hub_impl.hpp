@@ -212,7 +212,7 @@ inline void hub::open_log(detail::channel_log& log, read_result& r) {
 
 inline void hub::reopen(detail::channel_log& log) {
   ++log.pins;
-  storage_->read(log.name(), max_offset, {0, 0}, on_loop([channel = log.name()](hub& h, read_result r) {
+  storage_->read(log.name(), max_offset, {0, 0}, on_loop([channel = std::string(log.name())](hub& h, read_result r) {
     auto& again = *h.find_log(channel);
     if (r.error) {
       again.failed(r.error);
@@ -238,7 +238,7 @@ inline void hub::follow(session& s, std::string_view channel, const hailwire::st
   std::uint64_t floor = s.permissions().floor_of(channel);
   if (from.from == word::latest && log.open()) {
     sub.begin(std::max(log.head(), floor - 1));
-    return done(follow_start{{log.epoch(), std::max(log.head(), floor - 1)}, true, {}});
+    return done(follow_start{{std::string(log.epoch()), std::max(log.head(), floor - 1)}, true, {}});
   }
   std::uint64_t since = from.from == word::latest ? max_offset : from.from == word::at ? std::max(from.at.offset, floor - 1) : floor - 1;
   read_limit limit = from.from == word::latest ? read_limit{0, 0} : read_limit{};
@@ -308,7 +308,7 @@ inline bool hub::unfollow(session& s, std::string_view channel) {
 
 inline void hub::load(detail::channel_log& log, detail::lane& l, std::uint64_t since) {
   ++log.pins;
-  storage_->read(log.name(), since, {}, on_loop([name = log.name(), how = &l.how(), since](hub& h, read_result r) {
+  storage_->read(log.name(), since, {}, on_loop([name = std::string(log.name()), how = &l.how(), since](hub& h, read_result r) {
     auto& read = *h.find_log(name);
     if (!r.error && r.epoch.empty()) r.epoch = h.own_epoch(name);
     if (!r.error && r.epoch != read.epoch()) {
@@ -327,7 +327,7 @@ inline void hub::load(detail::channel_log& log, detail::lane& l, std::uint64_t s
 
 inline void hub::fill(detail::channel_log& log) {
   ++log.pins;
-  storage_->read(log.name(), log.head(), {}, on_loop([name = log.name()](hub& h, read_result r) {
+  storage_->read(log.name(), log.head(), {}, on_loop([name = std::string(log.name())](hub& h, read_result r) {
     auto& read = *h.find_log(name);
     if (r.error) {
       read.failed(r.error);
@@ -402,7 +402,7 @@ inline void hub::stored(publish_op& op, append_result r) {
   position p;
   if (!r.error) {
     p.offset = r.offset;
-    p.epoch = !r.epoch.empty() ? std::move(r.epoch) : log && log->open() ? log->epoch() : own_epoch(op.channel);
+    p.epoch = !r.epoch.empty() ? std::move(r.epoch) : log && log->open() ? std::string(log->epoch()) : own_epoch(op.channel);
     if (!r.duplicate) {
       op.content.offset = r.offset;
       if (log) log->apply(p.epoch, op.content);
@@ -506,7 +506,7 @@ inline std::string session::id() const { return hub_->printed(key_); }
 
 inline std::vector<std::string> session::channels() const {
   std::vector<std::string> out;
-  for (const auto& f : follows_) out.push_back(f.at->in().log().name());
+  for (const auto& f : follows_) out.emplace_back(f.at->in().log().name());
   return out;
 }
 

@@ -50,10 +50,11 @@ namespace detail {
 inline void subscription::raise(std::uint64_t next) {
   next = std::min(next, lane_->flushed_ + 1);
   if (live_ || !started_ || offset_when_whole() + 1 >= next) return;
-  for (auto& l : lane_->loads_) std::erase(l.waiting, this);
+  for (auto& l : lane_->work_->loads) std::erase(l.waiting, this);
   loading_ = false;
-  lane_->release(*this);
-  offset_ = next - 1;
+  auto& place = lane_->at(*this);
+  lane_->release(place);
+  place.offset = next - 1;
   to_->lost(*this, {false, next});
 }
 
@@ -70,8 +71,8 @@ inline std::error_code session::permit(std::shared_ptr<const grant> g) {
   if (hub_->left(*g) <= 0) return errc::unauthenticated;
   std::vector<std::string> lost;  // a predicate may throw: it is asked before anything changes
   for (const auto& f : follows_) {
-    const std::string& name = f.at->in().log().name();
-    if (f.named && !g->may_follow(name)) lost.push_back(name);
+    std::string_view name = f.at->in().log().name();
+    if (f.named && !g->may_follow(name)) lost.emplace_back(name);
   }
   grant_ = std::move(g);
   for (const std::string& name : lost) unfollow(name);

@@ -130,7 +130,7 @@ inline void connection::publish_raw(std::string_view bytes, bool binary) {
   if (session_->follows_.empty()) return end(errc::forbidden, 4403, "the channel is not followed any more");
   payload p = binary ? payload::binary(std::string(bytes)) : payload::text(std::string(bytes));
   command_under_way_ = true;
-  gate_->publish(*session_, session_->follows_[0].at->in().log().name(), std::move(p), {}, true, [this, g = gate_, key = session_->key()](result<position> r) {
+  gate_->publish(*session_, std::string(session_->follows_[0].at->in().log().name()), std::move(p), {}, true, [this, g = gate_, key = session_->key()](result<position> r) {
     if (!g->messages.find(key)) return;
     command_over();
     if (r) return;
@@ -361,7 +361,7 @@ inline void connection::lost(subscription& s, const gap& g) {
   if (phase_ == phase::asked && ex_ && ex_->following) {
     // While other starts are being read, this one begins anew; who named no position has lost nothing.
     auto i = static_cast<std::size_t>(std::find(ex_->channels.begin(), ex_->channels.end(), log.name()) - ex_->channels.begin());
-    if (i < ex_->began.size()) ex_->began[i] = {{log.epoch(), g.next - 1}, ex_->from[i].from != hailwire::start::word::at, g};
+    if (i < ex_->began.size()) ex_->began[i] = {{std::string(log.epoch()), g.next - 1}, ex_->from[i].from != hailwire::start::word::at, g};
     return;
   }
   std::string json = "{\"gap\":{\"channel\":";
