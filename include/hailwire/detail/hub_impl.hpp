@@ -374,7 +374,7 @@ inline void hub::start(std::shared_ptr<publish_op> op, payload p, publish_option
     if (!storage_->keeps_keys()) {
       op->key = op->channel + '\n' + std::exchange(d.key, {});
       std::uint64_t kind = static_cast<std::uint64_t>(d.data.type()), print[2];
-      for (std::uint64_t i : {0, 1}) print[i] = keyed_hash(d.data.bytes(), 3 + i) + keyed_hash(d.data.content_type(), 5 + 2 * kind + i);
+      for (std::uint64_t i : {0u, 1u}) print[i] = keyed_hash(d.data.bytes(), 3 + i) + keyed_hash(d.data.content_type(), 5 + 2 * kind + i);
       auto known = keys_.find(op->key);
       if (known != keys_.end()) {
         kept_key& k = known->second;
