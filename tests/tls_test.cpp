@@ -76,6 +76,13 @@ class visitor {
   }
   ~visitor() { ::close(d_); }
 
+  /// Bytes beside TLS.
+  void send_bare(std::string_view bytes) { REQUIRE(::send(d_, bytes.data(), bytes.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(bytes.size())); }
+  /// Whether the connection ends without a byte.
+  bool turned_away() {
+    char byte;
+    return ::recv(d_, &byte, 1, 0) <= 0;
+  }
   void flush() {
     auto bytes = peer_.take();
     REQUIRE(::send(d_, bytes.data(), bytes.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(bytes.size()));
@@ -259,4 +266,29 @@ TEST_CASE("a host's own acceptor may hand connections over for TLS") {
       CHECK(v.read_until("localhost").ends_with("TLSv1.3 to localhost"));
     });
   });
+}
+
+TEST_CASE("a trusted proxy's header stands before the handshake") {
+  asio::io_context io(1);
+  hailwire::options o;
+  o.trusted_proxies = {"127.0.0.1"};
+  o.proxy_protocol = true;
+  tls_server s(io, o);
+  s.on_http([](const hailwire::request& r) { return hailwire::response{.body = "<" + r.peer() + " " + std::string(r.scheme()) + ">"}; });
+  auto port = listen_tls(s, tls_context(with()), "127.0.0.1", 0);
+  std::thread t([&] { io.run(); });
+  {
+    visitor v(port);
+    std::string_view header("\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0C\xC6\x33\x64\x09\x7F\0\0\1\x10\0\0\x50", 28);
+    v.send_bare(header.substr(0, 20));
+    v.send_bare(header.substr(20));
+    v.shake();
+    v.ask(get("/"));
+    CHECK(v.read_until(">").find("<198.51.100.9:4096 https>") != std::string::npos);
+    visitor without(port);
+    without.flush();
+    CHECK(without.turned_away());
+  }
+  s.post([&] { io.stop(); });
+  t.join();
 }

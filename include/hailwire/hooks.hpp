@@ -54,8 +54,18 @@ class request {
   const proto::query_pairs& query() const noexcept { return *query_; }
   /// The body, as sent but for its chunked framing; empty for requests to the live resource.
   std::string_view body() const noexcept { return body_; }
-  /// Who is connected: `address:port`, `[address]:port`, or `unix`.
+  /// Who asks: `address:port`, `[address]:port`, `unix`, or `unknown` when the connection has broken already; who is connected, or, when that is a trusted proxy
+  /// (`options::trusted_proxies`), the client that it names, often without a port.
   const std::string& peer() const noexcept { return peer_; }
+  /// The address alone, without brackets and port; `unix` or `unknown` where there is none.
+  std::string_view address() const noexcept {
+    std::string_view p = peer_;
+    return p.starts_with('[') ? p.substr(1, p.find(']') - 1) : p.substr(0, p.find(':'));
+  }
+  /// `https` over this server's own TLS, or when a trusted proxy says that the client asked it so; else `http`.
+  std::string_view scheme() const noexcept { return !scheme_.empty() ? std::string_view(scheme_) : tls_ ? "https" : "http"; }
+  /// The host that the client asked for, with its port if it is not the scheme's: from a trusted proxy, or the request's own.
+  std::string_view host() const noexcept { return host_.empty() ? head_->host : std::string_view(host_); }
   /// Whether it came over this server's own TLS. A proxy in front that speaks TLS does not count.
   bool secure() const noexcept { return tls_ != nullptr; }
   /// What TLS knows of the client; null without TLS.
@@ -71,6 +81,7 @@ class request {
   const proto::http1::head* head_ = nullptr;
   const proto::query_pairs* query_ = nullptr;
   std::string path_, peer_;
+  std::string scheme_, host_;  // as a trusted proxy says
   std::shared_ptr<const tls_peer> tls_;
   std::string_view body_, transport_;
 };

@@ -67,6 +67,23 @@ struct options {
 
   /// Origins, such as `https://app.example`, whose pages may use the server besides those it serves itself.
   std::vector<std::string> allowed_origins = {};
+
+  /// Reverse proxies that are believed when they say whose requests they bring: addresses, ranges such as `10.0.0.0/8` and
+  /// `fd00::/8`, or `unix` for whoever connects to a Unix socket. Of a chain of them the rightmost address that is not listed here
+  /// is the client's; that is who is shown and counted. Nobody else's word is read. A malformed entry throws
+  /// `std::invalid_argument` when the server is made.
+  std::vector<std::string> trusted_proxies = {};
+  /// Which header they write: `Forwarded` (RFC 7239), or X-Forwarded-For, -Proto and -Host.
+  enum class forwarding_header : unsigned char { x_forwarded, forwarded };
+  /// Only the one named is read: the other may be a client's own that a proxy has passed on.
+  forwarding_header forwarding = forwarding_header::x_forwarded;
+  /// Whether connections from trusted proxies begin with a header of the PROXY protocol, version 2. One that does not is closed.
+  /// Holds for listeners, not for what a host adopts.
+  bool proxy_protocol = false;
+  /// The most sessions of one address, streams and waiting polls; more are `rate_limited`. A /64 of IPv6 counts as one address; who comes
+  /// by a Unix socket without a proxy's word is not counted. 0: no limit, for whole offices share an address. Several threads count
+  /// each for itself.
+  std::size_t max_sessions_per_address = 0;
 };
 
 }  // namespace hailwire

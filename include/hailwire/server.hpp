@@ -18,6 +18,7 @@
 
 #include "hailwire/detail/asio_driver.hpp"
 #include "hailwire/detail/epoll_driver.hpp"
+#include "hailwire/detail/proxy_layer.hpp"
 #include "hailwire/fwd.hpp"
 #include "hailwire/storage/memory.hpp"
 
@@ -307,9 +308,11 @@ class basic_server {
   void serve_accepted(int descriptor, const make_layer& layer) {
     if (gate_.stopping) {
       ::close(descriptor);
-    } else {
-      driver_->serve(gate_, descriptor, layer ? layer(*this) : nullptr, {});
+      return;
     }
+    auto made = layer ? layer(*this) : nullptr;
+    if (gate_.settings.proxy_protocol && gate_.behind.trust(detail::peer_of(descriptor))) made = std::make_unique<detail::proxy_layer>(std::move(made));
+    driver_->serve(gate_, descriptor, std::move(made), {});
   }
   /// Connections that this server accepts are dealt to it and to others in turn. Before it listens.
   void share_with(basic_server& other) { parts_.push_back(&other); }

@@ -37,9 +37,9 @@ FLOORS = [
 
     # A connection knows transports only through their machine, and no socket; a driver knows sockets, and the connection.
     ("hooks", ["hooks.hpp"], "words message proto hub", []),
-    ("connection", ["detail/gateway.hpp", "detail/connection.hpp", "detail/requests.hpp", "detail/streams.hpp"],
+    ("connection", ["detail/gateway.hpp", "detail/proxies.hpp", "detail/connection.hpp", "detail/requests.hpp", "detail/streams.hpp"],
      "words message proto options parts concepts hub hooks machine", []),
-    ("driver", ["detail/driver.hpp", "detail/*_driver.hpp"], "words proto options parts hub hooks connection", ["asio", "sys/socket.h"]),
+    ("driver", ["detail/driver.hpp", "detail/*_driver.hpp", "detail/proxy_layer.hpp"], "words proto options parts hub hooks connection", ["asio", "sys/socket.h"]),
 
     # What ties them. A server names no transport and no component: what is not named by the host is not compiled in.
     ("server", ["server.hpp"], "words message proto options parts concepts storage hub hooks machine connection driver", ["asio"]),

@@ -459,7 +459,7 @@ inline void connection::end_session() {
     if (std::exchange(opened_, false) && gate_->host.on_close) {
       gate_->guarded("on_close", [&] { gate_->host.on_close(*session_, *reason_); });
     }
-    gate_->messages.close(*std::exchange(session_, nullptr));
+    gate_->close(*std::exchange(session_, nullptr));
   }
   half_ = nullptr;
   reason_.reset();
@@ -526,7 +526,7 @@ inline void connection::detach() noexcept {
   if (!gate_) return;
   phase_ = phase::dead;
   gate_->messages.wheel().disarm(*this);
-  if (session_) gate_->messages.close(*std::exchange(session_, nullptr));
+  if (session_) gate_->close(*std::exchange(session_, nullptr));
   gate_->messages.forget(*this);
   auto& all = gate_->connections;
   all[place_] = all.back();

@@ -61,6 +61,8 @@ class stream_layer {
   virtual bool wants_write() const noexcept = 0;
   /// What is known of the peer.
   virtual std::shared_ptr<const tls_peer> peer() const noexcept = 0;
+  /// Whose connection it is, as `connection::peer` writes it, when the layer knows better than the descriptor; else empty.
+  virtual std::string_view source() const noexcept { return {}; }
 };
 
 inline io_result read_descriptor(int descriptor, std::span<char> into) {
@@ -109,6 +111,26 @@ inline void bound_sending(int descriptor, std::size_t send_buffer) noexcept {
   int unsent = std::min(most, unsent_in_kernel);
   ::setsockopt(descriptor, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof unsent);
 #endif
+}
+
+/// Who is connected: `address:port`, `[address]:port`, `unix`; or `unknown`, when the connection has broken already. That is not
+/// the same: who comes by a Unix socket may be trusted.
+inline std::string peer_of(int descriptor) {
+  sockaddr_storage at{};
+  socklen_t size = sizeof at;
+  char text[INET6_ADDRSTRLEN] = "";
+  if (::getpeername(descriptor, reinterpret_cast<sockaddr*>(&at), &size) != 0) return "unknown";
+  if (at.ss_family == AF_INET) {
+    auto& v4 = reinterpret_cast<sockaddr_in&>(at);
+    ::inet_ntop(AF_INET, &v4.sin_addr, text, sizeof text);
+    return std::string(text) + ':' + std::to_string(ntohs(v4.sin_port));
+  }
+  if (at.ss_family == AF_INET6) {
+    auto& v6 = reinterpret_cast<sockaddr_in6&>(at);
+    ::inet_ntop(AF_INET6, &v6.sin6_addr, text, sizeof text);
+    return '[' + std::string(text) + "]:" + std::to_string(ntohs(v6.sin6_port));
+  }
+  return at.ss_family == AF_UNIX ? "unix" : "unknown";
 }
 
 class driver : public loop {
@@ -205,21 +227,9 @@ class descriptor_connection : public connection {
   }
   std::shared_ptr<const tls_peer> tls() const final { return layer_ ? layer_->peer() : nullptr; }
   std::string peer() const final {
-    sockaddr_storage at{};
-    socklen_t size = sizeof at;
-    char text[INET6_ADDRSTRLEN] = "";
-    if (closed() || ::getpeername(descriptor_, reinterpret_cast<sockaddr*>(&at), &size) != 0) return "unix";
-    if (at.ss_family == AF_INET) {
-      auto& v4 = reinterpret_cast<sockaddr_in&>(at);
-      ::inet_ntop(AF_INET, &v4.sin_addr, text, sizeof text);
-      return std::string(text) + ':' + std::to_string(ntohs(v4.sin_port));
-    }
-    if (at.ss_family == AF_INET6) {
-      auto& v6 = reinterpret_cast<sockaddr_in6&>(at);
-      ::inet_ntop(AF_INET6, &v6.sin6_addr, text, sizeof text);
-      return '[' + std::string(text) + "]:" + std::to_string(ntohs(v6.sin6_port));
-    }
-    return "unix";
+    if (layer_)
+      if (auto known = layer_->source(); !known.empty()) return std::string(known);
+    return closed() ? "unknown" : peer_of(descriptor_);
   }
 
  private:

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "hailwire/detail/proxies.hpp"
 #include "hailwire/hooks.hpp"
 #include "hailwire/hub.hpp"
 #include "hailwire/proto/command.hpp"
@@ -34,12 +35,14 @@ struct frame_route {
 class gateway {
  public:
   gateway(loop& l, std::unique_ptr<any_storage> store, const options& o, std::span<const transport::entry* const> linked)
-      : settings(o), transports(linked), messages(l, std::move(store), settings) {}
+      : settings(o), transports(linked), behind(o), messages(l, std::move(store), settings) {}
   gateway(const gateway&) = delete;
   gateway& operator=(const gateway&) = delete;
 
   const options settings;
   const std::span<const transport::entry* const> transports;
+  const proxies behind;
+  address_count from_address;  // sessions, by their slot, when there is a limit
   hooks host;
   std::vector<std::unique_ptr<frame_route>> frame_routes;
   std::vector<connection*> connections;  // each knows its place
@@ -47,6 +50,10 @@ class gateway {
   hub messages;
 
   std::int64_t now() const noexcept { return messages.loop().now(); }
+  void close(session& s) {
+    from_address.remove(s.key().slot);
+    messages.close(s);
+  }
 
   void log(log_level level, std::string_view text) const noexcept {
     try {

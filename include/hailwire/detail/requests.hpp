@@ -57,6 +57,15 @@ inline void connection::begin_request() {
   e.shown.tls_ = tls();
   if (!e.head.has_body()) enter(phase::asked);  // whatever comes of it, the next request begins behind the head
   if (!proto::percent_decode(e.head.path, e.shown.path_, false)) return refuse({errc::bad_request, "the path has a bad escape or is not UTF-8"});
+  if (gate_->behind.any()) {
+    auto told = gate_->behind.look(e.head, e.shown.peer_);
+    if (!told) return refuse(told.error());
+    if (auto& by = *told) {
+      if (by->from.address) e.shown.peer_ = by->from.text();
+      e.shown.scheme_ = std::move(by->scheme);
+      e.shown.host_ = std::move(by->host);
+    }
+  }
   look_at_origin();
   if (e.head.content_length.value_or(0) > body_limit(o)) return refuse({errc::too_large, "the request body is over the limit"});
   auto query = proto::parse_query(e.head.query);
@@ -135,7 +144,9 @@ inline void connection::look_at_origin() {
   exchange& e = *ex_;
   const auto& listed = gate_->settings.allowed_origins;
   auto origin = e.head.find("Origin");
-  e.own_page = !origin.data() || proto::http1::same_origin(origin, e.head.host);
+  e.own_page = !origin.data() || proto::http1::same_origin(origin, e.shown.host());
+  // What is known to be https is not the same origin as http; that it came here without TLS says nothing.
+  if (origin.data() && e.shown.scheme() == "https" && !proto::iequals(origin.substr(0, 6), "https:")) e.own_page = false;
   e.listed_page = !e.own_page && std::find(listed.begin(), listed.end(), origin) != listed.end();
   if (e.shown.path_ != gate_->settings.path) return;
   if (!listed.empty()) e.extra += "Vary: Origin\r\n";
@@ -269,6 +280,8 @@ inline void connection::begin_following(std::shared_ptr<const grant> g) {
   const proto::encoding& how = e.live ? e.live->messages() : transport::poll_element;
   session_ = gate_->messages.open(*this, std::move(g), e.device, e.serving->name, &how);
   if (!session_) return refuse_stream({errc::overloaded, {}, 5});
+  if (std::size_t most = gate_->settings.max_sessions_per_address; most && !gate_->from_address.add(session_->key().slot, e.shown.address(), most))
+    return refuse_stream({errc::rate_limited, "too many sessions from this address", 5});
   e.began.resize(e.channels.size());
   e.following = e.channels.size();
   e.at_once = std::any_of(e.from.begin(), e.from.end(), [](const hailwire::start& s) { return s.from == hailwire::start::word::latest; });

@@ -55,6 +55,7 @@ class memory_connection final : public detail::connection {
   /// What the client has received and not looked at yet.
   std::string take() { return std::exchange(received, {}); }
 
+  std::string from = "203.0.113.7:4711";  ///< who is connected
   std::string received, unread;
   std::size_t room = std::numeric_limits<std::size_t>::max();
   std::size_t writes = 0;  ///< how often the server wrote
@@ -76,7 +77,7 @@ class memory_connection final : public detail::connection {
   void watch(bool readable, bool writable) override { reading = readable, waiting = writable; }
   void shut_write() override { ended_by_server = true; }
   void shut() override { closed = ended_by_server = true; }
-  std::string peer() const override { return "203.0.113.7:4711"; }
+  std::string peer() const override { return from; }
 };
 
 }  // namespace hailwire::testing

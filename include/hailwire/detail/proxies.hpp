@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// Which proxies a server believes, and how many sessions each address has.
+
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "hailwire/options.hpp"
+#include "hailwire/proto/forwarded.hpp"
+
+namespace hailwire::detail {
+
+/// The proxies that the options name.
+class proxies {
+ public:
+  /// Throws `std::invalid_argument` when one is neither a range nor `unix`.
+  explicit proxies(const options& o) : reads_(o.forwarding) {
+    for (const std::string& text : o.trusted_proxies) {
+      if (text == "unix") {
+        unix_ = true;
+      } else if (auto range = proto::ip_range::parse(text)) {
+        ranges_.push_back(*range);
+      } else {
+        throw std::invalid_argument("hailwire: trusted_proxies has \"" + text + "\", which is neither an address, nor a range such as 10.0.0.0/8, nor unix");
+      }
+    }
+  }
+
+  bool any() const noexcept { return unix_ || !ranges_.empty(); }
+  bool trust(const proto::ip_address& a) const noexcept {
+    for (const auto& r : ranges_)
+      if (r.contains(a)) return true;
+    return false;
+  }
+  /// `peer`: who is connected, as `connection::peer` writes it.
+  bool trust(std::string_view peer) const noexcept {
+    if (peer == "unix") return unix_;
+    auto e = proto::endpoint::parse(peer);
+    return e && trust(*e->address);
+  }
+
+  /// Who sent the request, where `peer` is trusted to know; nothing where it is not. Fails with `bad_request` when what a trusted
+  /// proxy says cannot be read: passing it over would let a client be whoever the proxy is.
+  result<std::optional<proto::requester>> look(const proto::http1::head& h, std::string_view peer) const {
+    if (!any() || !trust(peer)) return std::optional<proto::requester>();
+    auto hops = reads_ == options::forwarding_header::forwarded ? proto::read_forwarded(h) : proto::read_x_forwarded(h);
+    if (!hops) return hops.error();
+    auto e = proto::endpoint::parse(peer);
+    // On a Unix socket the last proxy has no address. Its own word stands for one that is trusted.
+    bool here = true;
+    auto found = proto::walk_hops(*hops, e ? *e : proto::endpoint{proto::ip_address{}, 0},
+                                  [&](const proto::ip_address& a) { return std::exchange(here, false) || trust(a); });
+    if (!e && found.from.address == proto::ip_address{}) found.from.address.reset();
+    return std::optional(std::move(found));
+  }
+
+ private:
+  std::vector<proto::ip_range> ranges_;
+  options::forwarding_header reads_;
+  bool unix_ = false;
+};
+
+/// Counts what belongs to an address. One client has a whole /64 of IPv6 at least (RFC 6177), so that counts as one.
+class address_count {
+ public:
+  /// One more of `peer`'s, under a number that is not in use; false, and nothing is counted, when it has `most` already. Peers without
+  /// an address are not counted.
+  bool add(std::uint32_t number, std::string_view peer, std::size_t most) {
+    auto e = proto::endpoint::parse(peer);
+    if (!e) return true;
+    key k = of(*e->address);
+    std::size_t& n = counts_[k];
+    if (n >= most) return false;
+    ++n;
+    whose_[number] = k;
+    return true;
+  }
+  void remove(std::uint32_t number) {
+    if (whose_.empty()) return;
+    auto who = whose_.find(number);
+    if (who == whose_.end()) return;
+    auto at = counts_.find(who->second);
+    if (--at->second == 0) counts_.erase(at);
+    whose_.erase(who);
+  }
+  std::size_t addresses() const noexcept { return counts_.size(); }
+
+ private:
+  struct key {
+    std::uint64_t high, low;
+    bool operator==(const key&) const = default;
+  };
+  struct hash {
+    std::size_t operator()(const key& k) const noexcept { return std::hash<std::uint64_t>()(k.high * 0x9E3779B97F4A7C15u ^ k.low); }
+  };
+  static key of(const proto::ip_address& a) noexcept {
+    key k;
+    std::memcpy(&k.high, a.bytes.data(), 8);
+    std::memcpy(&k.low, a.bytes.data() + 8, 8);
+    if (!a.is_v4()) k.low = 0;
+    return k;
+  }
+  std::unordered_map<key, std::size_t, hash> counts_;
+  std::unordered_map<std::uint32_t, key> whose_;
+};
+
+}  // namespace hailwire::detail
