@@ -782,6 +782,26 @@ TEST_CASE("a request must come, and be complete, in time") {
   }
 }
 
+TEST_CASE("a request that ends before it is whole is told so, at every byte") {
+  const std::string whole = "POST /live?channel=chat HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: 3\r\n\r\n123";
+  house h;
+  for (std::size_t n = 1; n < whole.size(); ++n) {
+    client c(h);
+    c.send(whole.substr(0, n));
+    c.c->send_end();
+    h.run();
+    auto a = read_answer(c.take());
+    CHECK(a.status == 400);
+    CHECK(a["connection"] == "close");
+    CHECK(c.c->closed);
+  }
+  client silent(h);
+  silent.c->send_end();
+  h.run();
+  CHECK(silent.take().empty());
+  CHECK(silent.c->closed);
+}
+
 TEST_CASE("SSE shows life every heartbeat of silence") {
   house h;
   client c(h);

@@ -325,10 +325,17 @@ inline void connection::ended() {
   peer_ended_ = true;
   keep_ = false;
   switch (phase_) {
-    case phase::body:
     case phase::stream:
     case phase::lingering: return die(true);
+    // It may still be reading, and is told what was wrong (RFC 9112, section 8).
+    case phase::body: refuse({errc::bad_request, "the request ended within its body"}); break;
     case phase::head:
+      if (unsent() == 0 && ex_ && !ex_->in.empty()) {
+        ex_->head.clear();  // what was read of it looks into a buffer that may have moved
+        refuse({errc::bad_request, "the request ended within its head"});
+        break;
+      }
+      [[fallthrough]];
     case phase::closing:
       if (unsent() == 0) return die(true);
       if (phase_ == phase::head) enter(phase::closing);
