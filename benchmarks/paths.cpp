@@ -145,9 +145,8 @@ class sink final : public hw::detail::connection {
 };
 
 struct house {
-  static constexpr const hw::transport::entry* linked[] = {
-      &hw::transport::entry_of<hw::transport::websocket>, &hw::transport::entry_of<hw::transport::sse>,
-      &hw::transport::entry_of<hw::transport::long_poll>, &hw::transport::entry_of<hw::transport::short_poll>};
+  static constexpr auto& linked =
+      hw::detail::linked<hw::transport::websocket, hw::transport::sse, hw::transport::long_poll, hw::transport::short_poll>;
   house() : gate(loop, hw::detail::erase_storage(std::make_unique<hw::memory_storage>()), settings(), linked) {
     auto everybody = std::make_shared<const hw::grant>(hw::grant{.follow = hw::channel_set::all(), .publish = hw::channel_set::all()});
     gate.host.authorize = [everybody](const hw::request&, hw::authorize_reply reply) { reply(everybody); };

@@ -330,14 +330,16 @@ class Feed(Case):
         self.assertEqual(feed.get("/live?channel=other", Accept="text/event-stream").status, 403)
         self.assertEqual(feed.publish("/live?channel=prices", {"cents": 1})[0], 403)
 
-    def test_is_under_forty_lines_and_links_no_websocket(self):
+    def test_is_under_forty_lines_and_links_no_websocket_and_no_poll(self):
         source = (here / "feed.cpp").read_text()
         self.assertLess(source.count("\n"), 40)
         self.assertEqual(re.findall(r"#include <(hailwire/.*)>", source), ["hailwire/server.hpp", "hailwire/transport/sse.hpp"])
         nm = os.environ.get("NM", "nm")
         names = lambda program: subprocess.run([nm, "-C", binaries / program], capture_output=True, text=True, check=True).stdout
         self.assertEqual([line for line in names("feed").splitlines() if "websocket" in line.lower()], [])
+        self.assertEqual([line for line in names("feed").splitlines() if re.search("(?<!e)poll", line)], [])
         self.assertIn("websocket", names("chat").lower(), "and nm would show it")
+        self.assertRegex(names("chat"), "(?<!e)poll", "and this too")
 
 
 class CustomStorage(Case):

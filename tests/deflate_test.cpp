@@ -4,12 +4,11 @@
 #include "detail/stage.hpp"
 
 using namespace stage;
-using hailwire::transport::entry_of;
 using proto::ws_opcode;
 
 namespace {
 
-constexpr const transport::entry* with_deflate[] = {&entry_of<websocket_deflate>, &entry_of<transport::sse>, &entry_of<transport::short_poll>};
+constexpr auto& with_deflate = detail::linked<websocket_deflate, transport::sse, transport::short_poll>;
 const std::string plain_offer = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
 
 /// A client's end of the extension: what it hears, inflated, with a `*` before what came compressed.
@@ -236,8 +235,7 @@ TEST_CASE("the host's own frames are compressed with all four parameters, per co
 
 TEST_CASE("on the live resource per-connection compression is not offered: its messages are shared") {
   static constexpr deflate_options own{.per_connection = true, .client_no_context_takeover = false};
-  constexpr const transport::entry* linked[] = {&entry_of<websocket_deflate_with<own>>};
-  house h({}, linked);
+  house h({}, detail::linked<websocket_deflate_with<own>>);
   client c(h);
   c.send(upgrade("?channel=chat", plain_offer));
   CHECK(read_answer(c.take(), true)["sec-websocket-extensions"] == "permessage-deflate; server_no_context_takeover");

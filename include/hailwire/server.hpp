@@ -245,7 +245,7 @@ class basic_server {
     return {d, {}, d};
   }
 
-  basic_server(driving d, std::unique_ptr<detail::any_storage> store, const options& o, std::span<const transport::entry* const> linked)
+  basic_server(driving d, std::unique_ptr<detail::any_storage> store, const options& o, const detail::linkage& linked)
       : executor_(std::move(d.executor)), own_(std::move(d.own)), driver_(std::move(d.by)), gate_(*driver_, std::move(store), o, linked) {}
 
   // std::function wants copies; host callables need not be copyable.
@@ -347,7 +347,7 @@ class server : public basic_server {
   static_assert((transport::kind<Transports> && ...),
                 "hailwire: a transport is hailwire::websocket, hailwire::sse, hailwire::long_poll or hailwire::short_poll, and its header "
                 "must be included: #include <hailwire/transport/websocket.hpp>");
-  static constexpr const transport::entry* linked_[] = {&transport::entry_of<Transports>...};
+  static constexpr const detail::linkage& linked_ = detail::linked<Transports...>;
 
  public:
   /// On an executor or a context, with history in memory (`memory_storage` with its defaults).

@@ -21,13 +21,6 @@ options listing(std::initializer_list<std::string> origins) {
   o.allowed_origins = origins;
   return o;
 }
-template <std::size_t N>
-std::span<const transport::entry* const> only(const transport::entry* const (&list)[N]) {
-  return list;
-}
-constexpr const transport::entry* just_websocket[] = {&transport::entry_of<transport::websocket>};
-constexpr const transport::entry* just_sse[] = {&transport::entry_of<transport::sse>};
-constexpr const transport::entry* sse_and_long[] = {&transport::entry_of<transport::sse>, &transport::entry_of<transport::long_poll>};
 
 }  // namespace
 
@@ -62,7 +55,7 @@ TEST_CASE("the first transport that claims a request serves it") {
 
 TEST_CASE("what no linked transport claims is 406, naming what is offered, or 426 when only WebSocket is linked") {
   SECTION("406") {
-    house h({}, only(sse_and_long));
+    house h({}, detail::linked<transport::sse, transport::long_poll>);
     client c(h);
     auto a = c.ask(get("/live?channel=chat"));
     check_problem(a, errc::not_acceptable);
@@ -70,7 +63,7 @@ TEST_CASE("what no linked transport claims is 406, naming what is offered, or 42
     CHECK(a.has("long poll"));
   }
   SECTION("426") {
-    house h({}, only(just_websocket));
+    house h({}, detail::linked<transport::websocket>);
     client c(h);
     auto a = c.ask(get("/live?channel=chat"));
     check_problem(a, errc::upgrade_required);
@@ -79,8 +72,7 @@ TEST_CASE("what no linked transport claims is 406, naming what is offered, or 42
     CHECK(a["sec-websocket-version"] == "13");
   }
   SECTION("a Prefer that nobody honours is ignored") {
-    constexpr const transport::entry* just_short[] = {&transport::entry_of<transport::short_poll>};
-    house h({}, only(just_short));
+    house h({}, detail::linked<transport::short_poll>);
     client c(h);
     CHECK(c.ask(get("/live?channel=chat&wait=9", "Prefer: wait=9\r\n")).status == 200);
   }
@@ -107,7 +99,7 @@ TEST_CASE("methods: HEAD is a short poll without its body, OPTIONS says what is 
   check_problem(a, errc::method_not_allowed);
   CHECK(a["allow"] == "GET, HEAD, POST, OPTIONS");
 
-  house bare({}, only(just_sse));
+  house bare({}, detail::linked<transport::sse>);
   client d(bare);
   a = d.ask("HEAD /live?channel=chat HTTP/1.1\r\nHost: h\r\n\r\n");
   CHECK(a.status == 405);

@@ -27,9 +27,7 @@ namespace stage {
 using namespace hailwire;
 using lines = std::vector<std::string>;
 
-inline constexpr const transport::entry* all_transports[] = {
-    &transport::entry_of<transport::websocket>, &transport::entry_of<transport::sse>, &transport::entry_of<transport::long_poll>,
-    &transport::entry_of<transport::short_poll>};
+inline constexpr auto& all_transports = detail::linked<transport::websocket, transport::sse, transport::long_poll, transport::short_poll>;
 
 /// Everybody is who `?user=` says; may follow and publish everything, but not what begins with `secret`.
 inline decision usual(const request& r) {
@@ -42,7 +40,7 @@ inline decision usual(const request& r) {
 }
 
 struct house {
-  explicit house(const options& o = {}, std::span<const transport::entry* const> linked = all_transports)
+  explicit house(const options& o = {}, const detail::linkage& linked = all_transports)
       : gate(loop, detail::erase_storage(store), o, linked) {
     gate.host.authorize = [](const request& r, authorize_reply reply) { reply(usual(r)); };
     gate.host.log = [this](log_level, std::string_view text) { log.emplace_back(text); };

@@ -76,8 +76,7 @@ options small() {
 
 using deflated = transport::websocket_deflate_with<deflate_options{.threshold = 64}>;
 using deflated_alone = transport::websocket_deflate_with<deflate_options{.per_connection = true, .client_no_context_takeover = false, .threshold = 0}>;
-constexpr const transport::entry* linked[] = {&transport::entry_of<deflated>, &transport::entry_of<transport::sse>,
-                                              &transport::entry_of<transport::long_poll>, &transport::entry_of<transport::short_poll>};
+constexpr auto& linked = detail::linked<deflated, transport::sse, transport::long_poll, transport::short_poll>;
 
 enum class way : std::uint8_t { requests, frames, commands, raw, deflated, plain, plain_deflated, post };
 

@@ -18,7 +18,7 @@ import sys
 import time
 
 FAN_OUT, CHANNEL_LOG, HUB = "detail/fan_out.hpp", "detail/channel_log.hpp", "detail/hub_impl.hpp"
-REQUESTS, STREAMS = "detail/requests.hpp", "detail/streams.hpp"
+POLLS, STREAMS = "detail/polls.hpp", "detail/streams.hpp"
 
 FAULTS = [
     ("skip one message", FAN_OUT,
@@ -73,10 +73,10 @@ FAULTS = [
     ("forget the keys that the hub keeps", HUB,
      "      if (known != keys_.end()) {\n",
      "      if (known != keys_.end() && known->second.at.offset % 3) {\n"),
-    ("the cursor of a poll is behind its messages", REQUESTS,
+    ("the cursor of a poll is behind its messages", POLLS,
      "    reached.push_back(std::max(offset, s.offset()));\n",
      "    reached.push_back(s.offset());\n"),
-    ("a poll forgets what did not fit into the answer", REQUESTS,
+    ("a poll forgets what did not fit into the answer", POLLS,
      "      s.advance(end - at);\n",
      "      s.advance(chunk->bytes.size() - at);\n"),
     ("the id of a batch names old places", STREAMS,

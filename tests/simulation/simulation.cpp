@@ -75,8 +75,7 @@ class simulation {
   record& result() noexcept { return rec_; }
 
  private:
-  static constexpr const transport::entry* transports[] = {&transport::entry_of<transport::websocket>, &transport::entry_of<transport::sse>,
-                                                           &transport::entry_of<transport::long_poll>, &transport::entry_of<transport::short_poll>};
+  static constexpr auto& transports = detail::linked<transport::websocket, transport::sse, transport::long_poll, transport::short_poll>;
 
   std::unique_ptr<detail::any_storage> make_storage() {
     unsigned failing = rec_.failures ? 2 : 0;

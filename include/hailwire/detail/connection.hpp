@@ -20,8 +20,8 @@
 // `wake` and `pump` only write. Whatever may run host code or change what is followed (the next request, the end of a
 // session) happens in `receive`, `expire`, handlers, or `settle`, never inside a flush.
 //
-// This file has the class, its phases, its time limits and its ends. How requests are served is in requests.hpp; what is read
-// and written on a stream in streams.hpp.
+// This file has the class, its phases, its time limits and its ends. How requests are served is in requests.hpp; polls in
+// polls.hpp; what is read and written on a stream in streams.hpp.
 
 #include <algorithm>
 #include <array>
@@ -43,6 +43,8 @@ namespace hailwire::detail {
 
 class connection : public client_link, public timer, public frame_socket, public std::enable_shared_from_this<connection> {
  public:
+  static const poll_table polling;
+
   explicit connection(gateway& g) : gate_(&g), place_(static_cast<std::uint32_t>(g.connections.size())) { g.connections.push_back(this); }
   ~connection() override { detach(); }
 
@@ -95,7 +97,7 @@ class connection : public client_link, public timer, public frame_socket, public
 
   void wake(subscription* live) override {
     wake_asked_ = wake_asked_ && live;
-    if (phase_ != phase::held || !answer_poll(false)) pump(live);
+    if (phase_ != phase::held || !answer_held(false)) pump(live);
   }
   void settle() override;
   void lost(subscription& s, const gap& g) override;
@@ -212,7 +214,9 @@ class connection : public client_link, public timer, public frame_socket, public
   void respond(int status, std::string_view type, std::string_view body, std::string_view extra = {});
   void refuse(const failure& why);
   void refuse_stream(const failure& why);
+  void begin_poll();
   bool answer_poll(bool at_end);
+  bool answer_held(bool at_end);
   void answered(bool keep);
   void finish_exchange();
 
@@ -344,7 +348,7 @@ inline void connection::ended() {
     // wait is answered at once.
     case phase::held:
       reason_ = std::make_unique<close_reason>(close_reason{errc::internal, 1006, {}, true});
-      answer_poll(true);
+      answer_held(true);
       break;
     case phase::asked:
       if (!answered_ && ex_ && ex_->live) return die(true);
@@ -403,7 +407,7 @@ inline void connection::expire(std::int64_t now) {
       refuse({errc::timeout, "the request head took too long"});
       break;
     case phase::body: refuse({errc::timeout, "the request body took too long"}); break;
-    case phase::held: answer_poll(true); break;
+    case phase::held: answer_held(true); break;
     case phase::stream:
       if (blocked_ || now < next_beat()) break;
       if (stream_->expects_life() && reading_ && now >= last_read_ + 2 * milliseconds_of(gate_->settings.heartbeat)) return end(errc::timeout, 4408, "no sign of life");
@@ -437,7 +441,7 @@ inline void connection::end(errc why, std::uint16_t code, std::string_view reaso
       if (code == 1011 || phase_ == phase::asked) {
         refuse({code == 1011 ? errc::internal : errc::forbidden, std::string(reason)});
       } else {
-        answer_poll(true);
+        answer_held(true);
       }
       break;
     default: break;
@@ -519,7 +523,7 @@ inline void connection::leave() {
       ask_settle();
       break;
     case phase::held:
-      if (answer_poll(true)) break;
+      if (answer_held(true)) break;
       [[fallthrough]];  // the storage has not told what there is, and will not any more
     case phase::body:
     case phase::asked:
@@ -544,5 +548,6 @@ inline void connection::detach() noexcept {
 
 }  // namespace hailwire::detail
 
+#include "hailwire/detail/polls.hpp"
 #include "hailwire/detail/requests.hpp"
 #include "hailwire/detail/streams.hpp"

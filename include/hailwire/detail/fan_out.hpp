@@ -73,8 +73,7 @@ class outlet {
   virtual void lost(subscription& s, const gap& g) = 0;
   /// `rest` of a half-sent frame goes out before anything else; the subscriber is past that frame now.
   virtual void keep(subscription& s, std::string_view rest) = 0;
-  /// The first offset that this subscriber may see.
-  virtual std::uint64_t floor(const subscription&) const noexcept { return 1; }
+  virtual std::uint64_t floor(const subscription&) const noexcept { return 1; }  ///< the first offset that it may see
   /// The channel cannot be read.
   virtual void unreadable(subscription& s, std::error_code why) = 0;
 };

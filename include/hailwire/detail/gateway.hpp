@@ -23,6 +23,14 @@
 namespace hailwire::detail {
 
 class connection;
+struct poll_table;
+
+/// The transports of a server, and what serves polls if one of them polls. Nothing else names that, so a program without
+/// such a transport does not contain it. Made by `linked`.
+struct linkage {
+  std::span<const transport::entry* const> transports;
+  const poll_table* polls;
+};
 
 /// A path of the host's own frames; `*` is every path.
 struct frame_route {
@@ -34,13 +42,14 @@ struct frame_route {
 
 class gateway {
  public:
-  gateway(loop& l, std::unique_ptr<any_storage> store, const options& o, std::span<const transport::entry* const> linked)
-      : settings(o), transports(linked), behind(o), messages(l, std::move(store), settings) {}
+  gateway(loop& l, std::unique_ptr<any_storage> store, const options& o, const linkage& linked)
+      : settings(o), transports(linked.transports), polls(linked.polls), behind(o), messages(l, std::move(store), settings) {}
   gateway(const gateway&) = delete;
   gateway& operator=(const gateway&) = delete;
 
   const options settings;
   const std::span<const transport::entry* const> transports;
+  const poll_table* const polls;
   const proxies behind;
   address_count from_address;  // sessions, by their slot, when there is a limit
   hooks host;

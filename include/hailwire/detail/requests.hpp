@@ -277,7 +277,7 @@ inline void connection::begin_following(std::shared_ptr<const grant> g) {
   exchange& e = *ex_;
   for (const std::string& c : e.channels)
     if (auto why = gate_->refusal(*g, &grant::may_follow, c)) return refuse(*why);
-  const proto::encoding& how = e.live ? e.live->messages() : transport::poll_element;
+  const proto::encoding& how = e.live ? e.live->messages() : *gate_->polls->messages;
   session_ = gate_->messages.open(*this, std::move(g), e.device, e.serving->name, &how);
   if (!session_) return refuse_stream({errc::overloaded, {}, 5});
   if (std::size_t most = gate_->settings.max_sessions_per_address; most && !gate_->from_address.add(session_->key().slot, e.shown.address(), most))
@@ -313,109 +313,9 @@ inline void connection::tell_losses(const exchange& e) {
 
 inline void connection::began() {
   exchange& e = *ex_;
-  std::int64_t left = gate_->messages.left(session_->permissions());
-  if (left <= 0) return refuse({errc::unauthenticated, "the permission has expired"});  // while the storage was asked
+  if (gate_->messages.left(session_->permissions()) <= 0) return refuse({errc::unauthenticated, "the permission has expired"});  // while the storage was asked
   if (e.live) return open_stream();
-  opened_ = true;
-  tell_losses(e);
-  if (gate_->host.on_open && !gate_->guarded("on_open", [&] { gate_->host.on_open(*session_); })) end(errc::internal, 1011, "internal error");
-  if (answered_) return;
-  e.until = gate_->now() + std::min(e.once->wait, left);
-  enter(phase::held);
-  answer_poll(e.at_once || e.once->wait == 0);
-}
-
-// ---- polls -----------------------------------------------------------------------------------------------------------
-
-// Answers if there is something to tell, or `at_end` in any case. May run inside a flush.
-inline bool connection::answer_poll(bool at_end) {
-  exchange& e = *ex_;
-  at_end = at_end || e.at_once;
-  const options& o = gate_->settings;
-  struct part {
-    std::shared_ptr<const chunk> keep;
-    std::span<const char> bytes;
-  };
-  std::vector<part> parts;
-  std::size_t bytes = 0, count = 0;
-  bool more = false, loading = false;
-  std::vector<std::uint64_t> reached;  // a subscription that is live during a flush does not know it yet
-  for (auto& f : session_->follows_) {
-    subscription& s = *f.at;
-    std::uint64_t offset = s.offset();
-    bool full = false;
-    while (!full) {
-      auto pending = s.pending();
-      if (answered_ || phase_ != phase::held) return true;  // the storage failed
-      if (pending.empty()) {
-        loading = loading || s.loading();
-        break;
-      }
-      auto chunk = s.holding();
-      auto at = static_cast<std::size_t>(pending.data() - chunk->bytes.data());
-      std::size_t end = at;
-      while (end < chunk->bytes.size()) {
-        std::size_t next = chunk->frame_end(end);
-        if (count && (count >= o.poll_messages || bytes + (next - at) > o.poll_bytes)) {
-          full = more = true;
-          break;
-        }
-        ++count;
-        end = next;
-      }
-      if (end == at) break;
-      offset = chunk->offset_at(end, offset);
-      bytes += end - at;
-      parts.push_back({chunk, pending.first(end - at)});
-      s.advance(end - at);
-      if (s.live()) break;  // the same chunk would come again
-    }
-    reached.push_back(std::max(offset, s.offset()));
-  }
-  if (loading && !parts.empty()) more = true;
-  if (parts.empty() && e.notices.empty() && (loading || !at_end)) {
-    e.at_once = at_end;  // as soon as what is being read is there
-    return false;
-  }
-
-  std::string at = position_text(reached);
-  bool keep = keep_ && !gate_->stopping;
-  std::string extra = std::string(gate_->date()) + e.extra;
-  bool head_only = e.head.method == "HEAD";
-  auto tags = proto::http1::entity_tags(e.head);
-  last_write_ = gate_->now();
-  if (parts.empty() && e.notices.empty() && std::find(tags.begin(), tags.end(), at) != tags.end()) {
-    out_ += transport::make_not_modified(at, keep, e.head.minor, extra);
-    ask_wake();
-  } else {
-    if (!parts.empty()) parts[0].bytes = parts[0].bytes.subspan(1);  // its comma
-    auto frame = transport::make_poll_answer(bytes ? bytes - 1 : 0, e.notices, at, more, keep, e.head.minor, extra, head_only);
-    out_ += frame.head;
-    if (head_only) parts.clear();
-    std::vector<std::span<const char>> pieces{std::span<const char>(out_).subspan(sent_)};
-    for (auto& p : parts) pieces.push_back(p.bytes);
-    pieces.push_back(frame.tail);
-    std::size_t taken = blocked_ ? 0 : write(std::span(pieces).first(std::min<std::size_t>(pieces.size(), 64)));
-    std::string left;
-    for (auto& p : pieces) {
-      std::size_t k = std::min(taken, p.size());
-      taken -= k;
-      left.append(p.data() + k, p.size() - k);
-    }
-    out_ = std::move(left);
-    sent_ = 0;
-    if (!out_.empty() && phase_ != phase::dead) {
-      if (pieces.size() > 64 || blocked_) {
-        ask_wake();
-      } else {
-        blocked_ = true;
-        update_watch();
-      }
-    }
-  }
-  if (phase_ == phase::dead) return true;
-  answered(keep);
-  return true;
+  gate_->polls->begin(*this);
 }
 
 // ---- POST ------------------------------------------------------------------------------------------------------------

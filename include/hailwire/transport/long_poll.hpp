@@ -15,7 +15,7 @@ struct long_poll {
   static constexpr std::string_view offer = "long poll (?wait=seconds)";
 
   static bool claims(const arrival& a) { return a.param("wait") || proto::http1::prefer_wait(a.head); }
-  static result<beginning> begin(const arrival& a) {
+  static result<poll> begin(const arrival& a) {
     std::optional<std::uint64_t> seconds;
     if (auto asked = a.param("wait")) {
       seconds = proto::parse_decimal(*asked);
@@ -24,9 +24,7 @@ struct long_poll {
       seconds = proto::http1::prefer_wait(a.head);
     }
     auto longest = static_cast<std::uint64_t>(std::max<std::int64_t>(a.settings.longest_wait.count(), 0));
-    beginning b;
-    b.once = poll{static_cast<std::int64_t>(std::min(seconds.value_or(0), longest)) * 1000};
-    return b;
+    return poll{static_cast<std::int64_t>(std::min(seconds.value_or(0), longest)) * 1000};
   }
 };
 

@@ -95,7 +95,7 @@ struct poll {
   std::int64_t wait = 0;
 };
 
-/// How a transport begins to serve a request: exactly one of the two is set.
+/// How a transport begins to serve a request: with a stream or with a poll.
 struct beginning {
   std::unique_ptr<stream> live;
   std::optional<poll> once;
@@ -105,13 +105,18 @@ struct beginning {
 /// - `name`: the word of logs and `session::transport()`;
 /// - `offer`: what a 406 says of it;
 /// - `claims`: whether it serves a GET like this one; it looks at the head and the query only;
-/// - `begin`: what it answers with, or why it cannot.
+/// - `begin`: what it answers with, or why it cannot: a `beginning` with its `live` stream, or, for one that polls, a `poll`.
 template <class T>
 concept kind = requires(const arrival& a) {
   { T::name } -> std::convertible_to<std::string_view>;
   { T::offer } -> std::convertible_to<std::string_view>;
   { T::claims(a) } -> std::same_as<bool>;
-  { T::begin(a) } -> std::same_as<result<beginning>>;
+  requires std::same_as<decltype(T::begin(a)), result<beginning>> || std::same_as<decltype(T::begin(a)), result<poll>>;
+};
+/// A transport that polls.
+template <class T>
+concept polling = kind<T> && requires(const arrival& a) {
+  { T::begin(a) } -> std::same_as<result<poll>>;
 };
 
 /// A transport that serves the host's own frames too: `begin_plain` with the subprotocols that the host knows and the
@@ -140,5 +145,13 @@ struct entry {
 };
 template <kind T>
 inline constexpr entry entry_of{T::name, T::offer, &T::claims, &T::begin};
+template <polling T>
+inline constexpr entry entry_of<T>{T::name, T::offer, &T::claims, [](const arrival& a) -> result<beginning> {
+  auto once = T::begin(a);
+  if (!once) return once.error();
+  beginning b;
+  b.once = *once;
+  return b;
+}};
 
 }  // namespace hailwire::transport

@@ -11,11 +11,7 @@ struct short_poll {
   static constexpr std::string_view offer = "short poll";
 
   static bool claims(const arrival&) { return true; }
-  static result<beginning> begin(const arrival&) {
-    beginning b;
-    b.once = poll{};
-    return b;
-  }
+  static result<poll> begin(const arrival&) { return poll{}; }
 };
 
 }  // namespace hailwire::transport
