@@ -10,6 +10,7 @@ endif()
 # <component>:<package>:<imported targets, comma between>:<headers under include/hailwire, which belong to that target alone>
 set(hailwire_component_table
   "tls:OpenSSL:OpenSSL::SSL,OpenSSL::Crypto:tls.hpp,detail/tls_*.hpp"
+  "jwt:cpp-jwt:cpp-jwt::cpp-jwt,OpenSSL::Crypto:jwt.hpp"
   "deflate:ZLIB:ZLIB::ZLIB:deflate.hpp,proto/deflate.hpp"
   "sqlite:SQLite3:SQLite::SQLite3:storage/sqlite.hpp,detail/sqlite_*.hpp")
 

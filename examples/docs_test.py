@@ -37,7 +37,7 @@ void block_%d([[maybe_unused]] asio::io_context& io, [[maybe_unused]] all_transp
               [[maybe_unused]] asio::ip::tcp::socket& socket, [[maybe_unused]] const std::string& bytes) {
 %s}
 """
-LIBRARIES = {"hailwire/tls.hpp": "openssl/ssl.h", "hailwire/storage/sqlite.hpp": "sqlite3.h"}
+LIBRARIES = {"hailwire/tls.hpp": "openssl/ssl.h", "hailwire/storage/sqlite.hpp": "sqlite3.h", "hailwire/jwt.hpp": "jwt/jwt.hpp"}
 
 
 def blocks(page, language):

@@ -45,6 +45,7 @@ FLOORS = [
     ("server", ["server.hpp"], "words message proto options parts concepts storage hub hooks machine connection driver", ["asio"]),
     ("tls", ["tls.hpp", "detail/tls_*.hpp"], "words proto options parts hooks connection driver server", ["asio", "openssl"]),
     ("threads", ["threads.hpp"], "words message proto options parts concepts storage broker server", []),
+    ("jwt", ["jwt.hpp"], "words message proto hub hooks", ["openssl", "jwt/jwt.hpp"]),
     ("umbrella", ["hailwire.hpp"], "words server transport", []),
     ("testing", ["testing/*.hpp"], "words message proto options parts concepts storage hub hooks machine connection", []),
 ]

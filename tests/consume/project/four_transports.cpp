@@ -11,6 +11,9 @@
 #if defined(WITH_sqlite)
 #include <hailwire/storage/sqlite.hpp>
 #endif
+#if defined(WITH_jwt)
+#include <hailwire/jwt.hpp>
+#endif
 #if defined(WITH_tls) && __has_include(<hailwire/tls.hpp>)
 #include <hailwire/tls.hpp>
 #endif
