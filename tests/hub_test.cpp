@@ -110,8 +110,8 @@ struct rig {
   explicit rig(const options& o = {}) : h(loop, detail::erase_storage(store), o) {}
   testing::manual_loop loop;
   stage::open_storage store;
+  lines done;  // of publishes and histories, in order; the hub says something to the end
   hub h;
-  lines done;  // of publishes and histories, in order
 
   publish_handler note() {
     return [this](std::error_code ec, position p) { done.push_back(ec ? text(ec) : text(p)); };

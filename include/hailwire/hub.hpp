@@ -196,8 +196,8 @@ class hub final : public detail::log_source {
   void stop() {
     if (stopped_) return;
     stopped_ = true;
-    auto letters = mailbox_->close();
-    for (auto& l : letters) l.abort();
+    auto unread = mailbox_->close();
+    while (auto l = unread.next()) l->abort();
     auto ops = std::exchange(operations_, {});
     for (auto& op : ops) op->abort();
     keys_.clear();
@@ -246,35 +246,64 @@ class hub final : public detail::log_source {
   };
 
   // What other threads leave for the hub. Outlives the hub for as long as a storage or a broker may still call.
+  //
+  // A stack that grows and is taken whole by one atomic exchange: a storage that answers a hundred publishes of one commit
+  // would else have the hub's thread, woken by the first, fight it for a mutex over each of the others.
   class mailbox {
    public:
     struct letter {
       detail::function<void()> run, abort;
+      letter* next = nullptr;
+    };
+    /// Letters, the oldest first; owned.
+    class letters {
+     public:
+      explicit letters(letter* newest) noexcept {
+        while (newest) first_ = std::exchange(newest, std::exchange(newest->next, first_));
+      }
+      letters(const letters&) = delete;
+      letters& operator=(const letters&) = delete;
+      ~letters() {
+        while (next()) {
+        }
+      }
+      std::unique_ptr<letter> next() noexcept { return std::unique_ptr<letter>(first_ ? std::exchange(first_, first_->next) : nullptr); }
+
+     private:
+      letter* first_ = nullptr;
     };
     explicit mailbox(detail::loop& l) : loop_(&l) {}
-    bool closed() const noexcept { return closed_.load(); }
+    ~mailbox() {
+      if (!closed()) letters(newest_.load());
+    }
+    mailbox(const mailbox&) = delete;
+    mailbox& operator=(const mailbox&) = delete;
+
+    bool closed() const noexcept { return newest_.load() == &end_; }
     /// Runs `f` on the hub's loop, or, when the hub stops first, `abort`. False, and neither, when it has stopped.
     bool put(detail::function<void()> f, detail::function<void()> abort);
-    std::vector<letter> take() {
-      std::lock_guard lock(mutex_);
-      return std::exchange(letters_, {});
+    letters take() noexcept {
+      letter* newest = newest_.load();
+      while (newest != &end_ && !newest_.compare_exchange_weak(newest, nullptr)) {
+      }
+      return letters(newest == &end_ ? nullptr : newest);
     }
-    std::vector<letter> close() {
+    letters close() noexcept {
       std::lock_guard lock(mutex_);
-      closed_ = true;
-      return std::exchange(letters_, {});
+      letter* newest = newest_.exchange(&end_);
+      return letters(newest == &end_ ? nullptr : newest);
     }
     bool here() const noexcept {
       std::lock_guard lock(mutex_);
-      return !closed_ && loop_->here();
+      return !closed() && loop_->here();
     }
     hub* owner = nullptr;
 
    private:
-    mutable std::mutex mutex_;
+    mutable std::mutex mutex_;  // held while the loop is used, which is gone some time after `close`
     detail::loop* loop_;
-    std::vector<letter> letters_;
-    std::atomic<bool> closed_ = false;
+    letter end_;  // never read: stands on top once it is closed
+    std::atomic<letter*> newest_ = nullptr;
   };
 
   struct slot {

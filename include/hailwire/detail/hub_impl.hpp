@@ -21,20 +21,26 @@ inline constexpr std::size_t max_history_bytes = 1 << 20;
 // ---- mailbox and turns -----------------------------------------------------------------------------------------------
 
 inline bool hub::mailbox::put(detail::function<void()> f, detail::function<void()> abort) {
+  auto mine = std::make_unique<letter>(letter{std::move(f), std::move(abort), nullptr});
+  letter* below = newest_.load();
+  do {
+    if (below == &end_) return false;
+    mine->next = below;
+  } while (!newest_.compare_exchange_weak(below, mine.get()));
+  mine.release();  // the hub's: it may have been read by now
+  if (below) return true;  // whoever put the first has told the loop
   std::lock_guard lock(mutex_);
-  if (closed_) return false;
-  letters_.push_back({std::move(f), std::move(abort)});
-  if (letters_.size() == 1) {
-    loop_->post([self = owner->mailbox_] {
-      for (auto& l : self->take()) {
-        if (self->closed()) {
-          l.abort();
-        } else {
-          l.run();
-        }
+  if (closed()) return true;
+  loop_->post([self = owner->mailbox_] {
+    auto unread = self->take();
+    while (auto l = unread.next()) {
+      if (self->closed()) {
+        l->abort();
+      } else {
+        l->run();
       }
-    });
-  }
+    }
+  });
   return true;
 }
 
