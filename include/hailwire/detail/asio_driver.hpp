@@ -71,17 +71,17 @@ class asio_driver final : public asio_loop {
   }
 
  private:
-  class asio_connection final : public descriptor_connection {
+  class asio_connection final : public descriptor_connection, public std::enable_shared_from_this<asio_connection> {
    public:
     asio_connection(asio_driver& d, gateway& g, int descriptor, std::unique_ptr<stream_layer> layer)
-        : descriptor_connection(g, d, descriptor, std::move(layer)),
+        : descriptor_connection(g, descriptor, std::move(layer)),
           loop_(std::static_pointer_cast<asio_driver>(d.shared_from_this())),
           wait_(d.executor(), descriptor) {}
     // The descriptor is closed by the base, not by its waiter.
     ~asio_connection() override { release(); }
 
     void begin(std::string_view already_read) {
-      self_ = self();  // it may wait for neither reading nor writing, only for a storage or a hook
+      self_ = shared_from_this();  // it may wait for neither reading nor writing, only for a storage or a hook
       adopt(already_read);
     }
 
@@ -92,15 +92,14 @@ class asio_driver final : public asio_loop {
     }
     void closing() override {
       release();
-      self_.reset();  // whoever closes it holds it
+      loop_->post([dying = std::move(self_)] {});  // who closes it may be one of its own functions
     }
     void release() {
       std::error_code ignored;
       if (wait_.is_open()) wait_.cancel(ignored), wait_.release();
     }
-    std::shared_ptr<asio_connection> self() { return std::static_pointer_cast<asio_connection>(shared_from_this()); }
     void wait_read() {
-      wait_.async_wait(waiting_descriptor::wait_read, [me = self()](std::error_code ec) {
+      wait_.async_wait(waiting_descriptor::wait_read, [me = shared_from_this()](std::error_code ec) {
         me->reading_ = false;
         if (me->closed() || ec == asio::error::operation_aborted) return;
         if (ec) return me->failed(ec);
@@ -109,7 +108,7 @@ class asio_driver final : public asio_loop {
       });
     }
     void wait_write() {
-      wait_.async_wait(waiting_descriptor::wait_write, [me = self()](std::error_code ec) {
+      wait_.async_wait(waiting_descriptor::wait_write, [me = shared_from_this()](std::error_code ec) {
         me->writing_ = false;
         if (me->closed() || ec == asio::error::operation_aborted) return;
         if (ec) return me->failed(ec);

@@ -10,12 +10,12 @@
 //
 // Reading. In `head` and `body` bytes gather in the exchange, the block that a request needs and an idle stream does not
 // have. In `stream` they go straight to the transport's state machine; each command is carried out before the next one is
-// looked at, and while replies are unsent, or a command waits for the storage, nothing more is read (`held_` keeps what had
+// looked at, and while replies are unsent, or a command waits for the storage, nothing more is read (`held` keeps what had
 // been received already).
 //
 // Writing. `pump` gathers, in this order: the rest of a shared frame that is half sent, the connection's own bytes
-// (`out_`), shared bytes from the subscriptions. What a write does not take stays where it is: own bytes in `out_`, shared
-// ones as a place in a chunk. A poll's answer is one frame: what is left of it moves to `out_`.
+// (`out`), shared bytes from the subscriptions. What a write does not take stays where it is: own bytes in `out`, shared
+// ones as a place in a chunk. A poll's answer is one frame: what is left of it moves to `out`.
 //
 // `wake` and `pump` only write. Whatever may run host code or change what is followed (the next request, the end of a
 // session) happens in `receive`, `expire`, handlers, or `settle`, never inside a flush.
@@ -41,7 +41,7 @@
 
 namespace hailwire::detail {
 
-class connection : public client_link, public timer, public frame_socket, public std::enable_shared_from_this<connection> {
+class connection : public client_link {
  public:
   static const poll_table polling;
 
@@ -52,7 +52,7 @@ class connection : public client_link, public timer, public frame_socket, public
 
   /// The connection is there. The first request must come within `options::head_time`.
   void start() {
-    last_read_ = last_write_ = since_ = gate_->now();
+    last_read_ = last_write_ = since_ = moment(gate_->now());
     schedule();
     update_watch();
   }
@@ -102,9 +102,9 @@ class connection : public client_link, public timer, public frame_socket, public
   void settle() override;
   void lost(subscription& s, const gap& g) override;
   void keep(subscription& s, std::string_view rest) override {
-    if (half_ == &s) {
-      out_.insert(0, rest);  // nothing of `out_` can be half sent while a shared frame is
-      half_ = nullptr;
+    if (half() == &s) {
+      work_->out.insert(0, rest);  // nothing of `out` can be half sent while a shared frame is
+      work_->half = nullptr;
     }
   }
   std::uint64_t floor(const subscription& s) const noexcept override { return session_ ? session_->permissions().floor_of(s.in().log().name()) : 1; }
@@ -115,12 +115,6 @@ class connection : public client_link, public timer, public frame_socket, public
   bool notice(std::string_view name, std::string_view json) override;
   void end(errc why, std::uint16_t code, std::string_view reason) override;
   bool adjustable() const noexcept override { return phase_ == phase::stream && stream_->speaks(); }
-
-  // ---- frame_socket ----------------------------------------------------------------------------------------------
-
-  std::error_code send_text(std::string_view utf8) override { return send_frame(utf8, false); }
-  std::error_code send_binary(std::string_view bytes) override { return send_frame(bytes, true); }
-  void close(std::uint16_t code, std::string_view reason) override { end(errc::forbidden, code, reason); }
 
  protected:
   // ---- what a driver does ----------------------------------------------------------------------------------------
@@ -140,6 +134,7 @@ class connection : public client_link, public timer, public frame_socket, public
 
   /// Leaves the gateway; what is still open ends without hooks.
   void detach() noexcept;
+  gateway& gate() const noexcept { return *gate_; }
 
  private:
   enum class phase : std::uint8_t { head, body, asked, stream, held, closing, lingering, dead };
@@ -157,6 +152,7 @@ class connection : public client_link, public timer, public frame_socket, public
     proto::http1::chunked_decoder chunks;
     std::string extra;  // header lines of every answer to this request
 
+    std::shared_ptr<connection*> here;  // what hooks that answer later hold on to
     const transport::entry* serving = nullptr;
     bool own_page = true, listed_page = false;  // the page that asks: this host's or nobody's; or one of a listed origin
     std::vector<std::string> channels;
@@ -176,7 +172,18 @@ class connection : public client_link, public timer, public frame_socket, public
     std::string replies;
   };
 
+  /// What a stream of the host's own frames is to the host.
+  struct frames final : frame_socket {
+    frames(connection& c, frame_route& r) : of(&c), route(&r) {}
+    std::error_code send_text(std::string_view utf8) override { return of->send_frame(utf8, false); }
+    std::error_code send_binary(std::string_view bytes) override { return of->send_frame(bytes, true); }
+    void close(std::uint16_t code, std::string_view reason) override { of->end(errc::forbidden, code, reason); }
+    connection* of;
+    frame_route* route;
+  };
+
   // Reading
+  void take_rest(std::string input);
   void feed(std::span<char> in);
   bool may_read() const noexcept { return !command_under_way_ && unsent() < gate_->settings.max_unsent && !(blocked_ && unsent()); }
   void publish_raw(std::string_view bytes, bool binary);
@@ -208,6 +215,10 @@ class connection : public client_link, public timer, public frame_socket, public
   void next_command();
   void look_at_origin();
   std::string_view allow() const noexcept;
+  std::weak_ptr<connection*> here() {
+    if (!ex().here) ex_->here = std::make_shared<connection*>(this);
+    return ex_->here;
+  }
   bool read_channels();
 
   // Answers
@@ -227,25 +238,40 @@ class connection : public client_link, public timer, public frame_socket, public
   void block();
   void gather(batch& b, subscription* live);
   void taken(const batch& b, std::size_t n);
-  std::size_t unsent() const noexcept { return out_.size() - sent_; }
+  std::size_t unsent() const noexcept { return work_ ? work_->out.size() - work_->sent : 0; }
+  std::span<const char> own_bytes() const noexcept { return work_ ? std::span<const char>(work_->out).subspan(work_->sent) : std::span<const char>(); }
+  std::string& out() { return busy().out; }
+  subscription* half() const noexcept { return work_ ? work_->half : nullptr; }
+  bool holds_input() const noexcept { return work_ && !work_->held.empty(); }
+  unsent_bytes& busy() {
+    if (!work_) work_ = gate_->take_spare();
+    return *work_;
+  }
+  void rest() noexcept {
+    if (work_ && work_->idle()) gate_->give_spare(std::move(work_));
+  }
+  void give_reason(close_reason why) {
+    if (!busy().reason) work_->reason = std::make_unique<close_reason>(std::move(why));
+  }
   void ask_wake() {
-    if (!std::exchange(wake_asked_, true)) gate_->messages.request_wake(*this);
+    if (!wake_asked_) wake_asked_ = true, gate_->messages.request_wake(*this);
   }
   void ask_settle() {
-    if (!std::exchange(settle_asked_, true)) gate_->messages.request_settle(*this);
+    if (!settle_asked_) settle_asked_ = true, gate_->messages.request_settle(*this);
   }
   void flushed();
+  void own_bytes_gone(std::string next = {});
   std::error_code send_frame(std::string_view bytes, bool binary);
 
   // State
   void schedule();
-  std::int64_t next_beat() const noexcept;
+  std::int64_t next_beat(std::int64_t now) const noexcept;
   void update_watch();
   bool wants_input() const noexcept;
   std::string position_text(std::span<const std::uint64_t> reached = {}) const;
   void enter(phase p) {
     phase_ = p;
-    since_ = gate_->now();
+    since_ = moment(gate_->now());
     schedule();
   }
   void die(bool by_peer, errc why = errc::internal);
@@ -259,17 +285,16 @@ class connection : public client_link, public timer, public frame_socket, public
   session* session_ = nullptr;
   std::unique_ptr<transport::stream> stream_;
   std::unique_ptr<exchange> ex_;
-  std::unique_ptr<close_reason> reason_;
-  frame_route* route_ = nullptr;
-  subscription* half_ = nullptr;  // whose frame is half sent
-  std::string out_, held_;
-  std::size_t sent_ = 0;  // of `out_`
-  std::int64_t last_read_ = 0, last_write_ = 0, asked_life_ = 0, since_ = 0;  // since_: when the phase began, or its first byte came
+  std::unique_ptr<unsent_bytes> work_;
+  std::unique_ptr<frames> frames_;
+  moment last_read_, last_write_;
+  moment since_;              // when the phase began, or its first byte came; on a stream when life was asked for
   std::uint32_t serial_ = 0;  // of the request; answers to earlier ones are ignored
   std::uint32_t place_;       // in gateway::connections
-  phase phase_ = phase::head;
-  bool blocked_ = false, peer_ended_ = false, wake_asked_ = false, settle_asked_ = false, command_under_way_ = false,
-       keep_ = true, processing_ = false, opened_ = false, answered_ = false, served_ = false, reading_ = false, feeding_ = false;
+  phase phase_ : 4 = phase::head;
+  bool blocked_ : 1 = false, peer_ended_ : 1 = false, wake_asked_ : 1 = false, settle_asked_ : 1 = false, command_under_way_ : 1 = false,
+       keep_ : 1 = true, processing_ : 1 = false, opened_ : 1 = false, answered_ : 1 = false, served_ : 1 = false, reading_ : 1 = false,
+       feeding_ : 1 = false, detached_ : 1 = false;
 };
 
 // ---- reading ---------------------------------------------------------------------------------------------------------
@@ -284,7 +309,7 @@ inline bool connection::wants_input() const noexcept {
     case phase::body: return unsent() < gate_->settings.max_unsent;
     case phase::asked:
     case phase::held: return !ex_ || ex_->rest.size() < pipelined_limit;  // to learn that the peer is gone
-    case phase::stream: return may_read() && held_.empty();
+    case phase::stream: return may_read() && !holds_input();
     case phase::closing: return stream_ && stream_->awaits_end();
     case phase::lingering: return true;
     case phase::dead: break;
@@ -295,13 +320,14 @@ inline bool connection::wants_input() const noexcept {
 inline void connection::update_watch() {
   if (phase_ == phase::dead) return;
   bool reads = wants_input();
-  if (reads && !reading_) last_read_ = gate_->now();  // silence counts from here: nobody listened before
+  if (reads && !reading_) last_read_ = moment(gate_->now());  // silence counts from here: nobody listened before
   reading_ = reads;
   watch(reads, blocked_);
+  rest();
 }
 
 inline void connection::receive(std::span<char> bytes) {
-  last_read_ = gate_->now();
+  last_read_ = moment(gate_->now());
   switch (phase_) {
     case phase::head:
       if (!ex_ || ex_->in.empty()) since_ = last_read_;
@@ -347,7 +373,7 @@ inline void connection::ended() {
     // A client that closes its half first still gets its answer; nobody can tell it from one that has gone, so what may
     // wait is answered at once.
     case phase::held:
-      reason_ = std::make_unique<close_reason>(close_reason{errc::internal, 1006, {}, true});
+      give_reason({errc::internal, 1006, {}, true});
       answer_held(true);
       break;
     case phase::asked:
@@ -364,41 +390,42 @@ inline std::int64_t milliseconds_of(std::chrono::milliseconds d) noexcept { retu
 
 inline void connection::schedule() {
   const options& o = gate_->settings;
+  const std::int64_t now = gate_->now(), since = since_.at(now);
   std::int64_t due = INT64_MAX;
   switch (phase_) {
     case phase::head:
-      if (!unsent() || gate_->stopping) due = since_ + milliseconds_of(served_ && (!ex_ || ex_->in.empty()) ? o.idle_time : o.head_time);
+      if (!unsent() || gate_->stopping) due = since + milliseconds_of(served_ && (!ex_ || ex_->in.empty()) ? o.idle_time : o.head_time);
       break;
-    case phase::body: due = since_ + milliseconds_of(o.body_time); break;
+    case phase::body: due = since + milliseconds_of(o.body_time); break;
     case phase::asked: break;
     case phase::held:
       if (!ex_->at_once) due = ex_->until;
       break;
-    case phase::stream: due = blocked_ ? INT64_MAX : next_beat(); break;
+    case phase::stream: due = blocked_ ? INT64_MAX : next_beat(now); break;
     case phase::closing:
       // An answer may take as long as its peer takes some of it; a stream that was ended has nothing left to give.
-      if (stream_ || !unsent() || gate_->stopping) due = since_ + milliseconds_of(o.close_time);
+      if (stream_ || !unsent() || gate_->stopping) due = since + milliseconds_of(o.close_time);
       break;
-    case phase::lingering: due = since_ + milliseconds_of(o.close_time); break;
+    case phase::lingering: due = since + milliseconds_of(o.close_time); break;
     case phase::dead: break;
   }
-  if (blocked_) due = std::min(due, last_write_ + milliseconds_of(o.stall_time));
+  if (blocked_) due = std::min(due, last_write_.at(now) + milliseconds_of(o.stall_time));
   if (due == INT64_MAX || phase_ == phase::dead) return gate_->messages.wheel().disarm(*this);
   gate_->messages.arm(*this, due);
 }
 
 // When a stream is next looked at: to show life where nothing was written for a heartbeat, and, where the peer owes a sign
 // of life, to ask for one after a heartbeat without and to end after two.
-inline std::int64_t connection::next_beat() const noexcept {
+inline std::int64_t connection::next_beat(std::int64_t now) const noexcept {
   std::int64_t beat = milliseconds_of(gate_->settings.heartbeat);
-  if (!stream_->expects_life()) return last_write_ + beat;
-  std::int64_t asked = std::max(last_read_, asked_life_) + beat, over = last_read_ + 2 * beat;
-  return std::min({last_write_ + beat, asked, reading_ ? over : asked});
+  std::int64_t write = last_write_.at(now) + beat, read = last_read_.at(now);
+  if (!stream_->expects_life()) return write;
+  std::int64_t asked = std::max(read, since_.at(now)) + beat;
+  return std::min({write, asked, reading_ ? read + 2 * beat : asked});
 }
 
 inline void connection::expire(std::int64_t now) {
-  auto self = shared_from_this();
-  if (blocked_ && now >= last_write_ + milliseconds_of(gate_->settings.stall_time)) return die(false, errc::timeout);
+  if (blocked_ && now >= last_write_.at(now) + milliseconds_of(gate_->settings.stall_time)) return die(false, errc::timeout);
   switch (phase_) {
     case phase::head:
       if (unsent() && !gate_->stopping) break;
@@ -409,10 +436,10 @@ inline void connection::expire(std::int64_t now) {
     case phase::body: refuse({errc::timeout, "the request body took too long"}); break;
     case phase::held: answer_held(true); break;
     case phase::stream:
-      if (blocked_ || now < next_beat()) break;
-      if (stream_->expects_life() && reading_ && now >= last_read_ + 2 * milliseconds_of(gate_->settings.heartbeat)) return end(errc::timeout, 4408, "no sign of life");
-      asked_life_ = last_write_ = now;
-      if (!unsent()) stream_->beat(out_);
+      if (blocked_ || now < next_beat(now)) break;
+      if (stream_->expects_life() && reading_ && now >= last_read_.at(now) + 2 * milliseconds_of(gate_->settings.heartbeat)) return end(errc::timeout, 4408, "no sign of life");
+      since_ = last_write_ = moment(now);
+      if (!unsent()) stream_->beat(out());
       ask_wake();
       break;
     case phase::closing:
@@ -428,8 +455,8 @@ inline void connection::expire(std::int64_t now) {
 inline void connection::end(errc why, std::uint16_t code, std::string_view reason) {
   switch (phase_) {
     case phase::stream:
-      if (!reason_) reason_ = std::make_unique<close_reason>(close_reason{why, code, std::string(reason), false});
-      stream_->end(out_, code, reason);
+      give_reason({why, code, std::string(reason), false});
+      stream_->end(out(), code, reason);
       enter(phase::closing);
       ask_wake();
       ask_settle();
@@ -437,7 +464,7 @@ inline void connection::end(errc why, std::uint16_t code, std::string_view reaso
     case phase::held:
     case phase::asked:
       if (answered_ || !ex_) return;
-      if (!reason_) reason_ = std::make_unique<close_reason>(close_reason{why, code, std::string(reason), false});
+      give_reason({why, code, std::string(reason), false});
       if (code == 1011 || phase_ == phase::asked) {
         refuse({code == 1011 ? errc::internal : errc::forbidden, std::string(reason)});
       } else {
@@ -450,7 +477,7 @@ inline void connection::end(errc why, std::uint16_t code, std::string_view reaso
 
 inline void connection::die(bool by_peer, errc why) {
   if (phase_ == phase::dead) return;
-  if (!reason_) reason_ = std::make_unique<close_reason>(close_reason{why, 1006, {}, by_peer});
+  give_reason({why, 1006, {}, by_peer});
   phase_ = phase::dead;
   gate_->messages.wheel().disarm(*this);
   ask_settle();
@@ -459,26 +486,27 @@ inline void connection::die(bool by_peer, errc why) {
 inline void connection::end_session() {
   ++serial_;
   command_under_way_ = false;
-  if (!reason_) reason_ = std::make_unique<close_reason>(close_reason{errc::internal, 1000, {}, false});
-  if (route_ && std::exchange(opened_, false)) {
-    gate_->guarded("on_close", [&] {
-      if (route_->handlers.on_close) route_->handlers.on_close(*this, *reason_);
-    });
-    data.reset();
+  static const close_reason in_order{errc::internal, 1000, {}, false};
+  const close_reason& why = work_ && work_->reason ? *work_->reason : in_order;
+  const bool told = opened_;
+  opened_ = false;
+  if (frames_) {
+    auto& to = frames_->route->handlers;
+    if (told && to.on_close) gate_->guarded("on_close", [&] { to.on_close(*frames_, why); });
+    frames_->data.reset();
   }
   if (session_) {
-    if (std::exchange(opened_, false) && gate_->host.on_close) {
-      gate_->guarded("on_close", [&] { gate_->host.on_close(*session_, *reason_); });
-    }
+    if (told && gate_->host.on_close) gate_->guarded("on_close", [&] { gate_->host.on_close(*session_, why); });
     gate_->close(*std::exchange(session_, nullptr));
   }
-  half_ = nullptr;
-  reason_.reset();
+  if (!work_) return;
+  work_->half = nullptr;
+  work_->reason.reset();
+  rest();
 }
 
 inline void connection::settle() {
   settle_asked_ = false;
-  auto self = shared_from_this();
   switch (phase_) {
     case phase::dead:
       end_session();
@@ -486,8 +514,8 @@ inline void connection::settle() {
       return shut();
     case phase::closing:
       if (session_ || opened_) end_session();
-      if (!held_.empty() && stream_) {  // the peer's own close may be among what was not read
-        std::string in = std::exchange(held_, {});
+      if (holds_input() && stream_) {  // the peer's own close may be among what was not read
+        std::string in = std::exchange(work_->held, {});
         feed(in);
       }
       if (!blocked_) pump(nullptr);
@@ -502,8 +530,8 @@ inline void connection::settle() {
       }
       break;
     case phase::stream:
-      if (!held_.empty() && may_read()) {
-        std::string in = std::exchange(held_, {});
+      if (holds_input() && may_read()) {
+        std::string in = std::exchange(work_->held, {});
         feed(in);
       }
       break;
@@ -534,7 +562,8 @@ inline void connection::leave() {
 }
 
 inline void connection::detach() noexcept {
-  if (!gate_) return;
+  if (detached_) return;
+  detached_ = true;
   phase_ = phase::dead;
   gate_->messages.wheel().disarm(*this);
   if (session_) gate_->close(*std::exchange(session_, nullptr));
@@ -543,7 +572,6 @@ inline void connection::detach() noexcept {
   all[place_] = all.back();
   all[place_]->place_ = place_;
   all.pop_back();
-  gate_ = nullptr;
 }
 
 }  // namespace hailwire::detail

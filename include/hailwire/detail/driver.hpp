@@ -161,8 +161,8 @@ class driver : public loop {
 /// A connection over a descriptor. A driver tells it of readiness and arms what it wants.
 class descriptor_connection : public connection {
  public:
-  descriptor_connection(gateway& g, driver& d, int descriptor, std::unique_ptr<stream_layer> layer)
-      : connection(g), driver_(&d), layer_(std::move(layer)), descriptor_(descriptor) {}
+  descriptor_connection(gateway& g, int descriptor, std::unique_ptr<stream_layer> layer)
+      : connection(g), descriptor_(descriptor), layer_(std::move(layer)) {}
   ~descriptor_connection() override {
     if (descriptor_ >= 0) ::close(descriptor_);
   }
@@ -173,7 +173,7 @@ class descriptor_connection : public connection {
     for (int round = 0; round < 2; ++round) {
       if (closed()) return true;
       if (!wants_read_) return false;
-      auto buffer = driver_->buffer();
+      auto buffer = by().buffer();
       io_result r = layer_ ? layer_->read(descriptor_, buffer) : read_descriptor(descriptor_, buffer);
       switch (r.what) {
         case io_result::status::again: return layer_wants(), true;
@@ -189,7 +189,8 @@ class descriptor_connection : public connection {
   /// True when reading had to wait for this, so that it is tried again.
   bool write_ready() {
     if (closed()) return false;
-    bool again = std::exchange(layer_waits_, false);
+    bool again = layer_waits_;
+    layer_waits_ = false;
     if (wants_write_) writable();
     return again && !closed();
   }
@@ -197,6 +198,8 @@ class descriptor_connection : public connection {
  protected:
   bool closed() const noexcept { return descriptor_ < 0; }
   int descriptor() const noexcept { return descriptor_; }
+  /// Its driver, which is the loop that its hub runs on.
+  driver& by() const noexcept { return static_cast<driver&>(gate().messages.loop()); }
   bool wants_read() const noexcept { return wants_read_; }
   bool wants_write() const noexcept { return wants_write_ || layer_waits_; }
 
@@ -239,10 +242,9 @@ class descriptor_connection : public connection {
     arm();
   }
 
-  driver* driver_;
-  std::unique_ptr<stream_layer> layer_;
   int descriptor_;
-  bool wants_read_ = false, wants_write_ = false, layer_waits_ = false;
+  bool wants_read_ : 1 = false, wants_write_ : 1 = false, layer_waits_ : 1 = false;
+  std::unique_ptr<stream_layer> layer_;
 };
 
 /// Accepts from one listening descriptor. A driver calls `accept` when it is readable and waits again unless it is `paused`.

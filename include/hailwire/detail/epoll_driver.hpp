@@ -64,8 +64,8 @@ class epoll_driver : public driver {
   }
   void serve(gateway& g, int descriptor, std::unique_ptr<stream_layer> layer, std::string_view already_read) override {
     ::fcntl(descriptor, F_SETFL, ::fcntl(descriptor, F_GETFL) | O_NONBLOCK);
-    auto c = std::make_shared<epoll_connection>(*this, g, descriptor, std::move(layer));
-    c->begin(already_read);
+    auto c = std::make_unique<epoll_connection>(g, descriptor, std::move(layer));
+    c.release()->begin(already_read);  // it owns itself until it is closed
   }
   void stop_listening() override {
     for (auto& l : listeners_) {
@@ -84,7 +84,7 @@ class epoll_driver : public driver {
     for (int round = 0; round < rounds_per_turn; ++round) {
       bool more = !again_.empty() || have_posted();
       int n = ::epoll_wait(epoll_, events, std::size(events), round || more ? 0 : wait_ms);
-      for (int i = 0; i < n; ++i) static_cast<entry*>(events[i].data.ptr)->ready(events[i].events);
+      for (int i = 0; i < n; ++i) ready(events[i]);
       auto again = std::exchange(again_, {});
       for (auto* c : again)
         if (c) c->go_on();
@@ -108,6 +108,19 @@ class epoll_driver : public driver {
   }
 
  private:
+  class epoll_connection;
+
+  // An event names a connection, told by this bit, or one of the few other things.
+  static constexpr std::uintptr_t connection_bit = 1;
+  void ready(const epoll_event& e) {
+    auto named = reinterpret_cast<std::uintptr_t>(e.data.ptr);
+    if (named & connection_bit) {
+      reinterpret_cast<epoll_connection*>(named & ~connection_bit)->ready(e.events);
+    } else {
+      reinterpret_cast<entry*>(named)->ready(e.events);
+    }
+  }
+
   // How often a turn looks for more before whoever runs it gets control back.
   static constexpr int rounds_per_turn = 4;
 
@@ -134,17 +147,15 @@ class epoll_driver : public driver {
     }
     epoll_driver& owner;
   };
-  class epoll_connection final : public descriptor_connection, public entry {
+  class epoll_connection final : public descriptor_connection {
    public:
-    epoll_connection(epoll_driver& d, gateway& g, int descriptor, std::unique_ptr<stream_layer> layer)
-        : descriptor_connection(g, d, descriptor, std::move(layer)), driver_(d) {}
+    using descriptor_connection::descriptor_connection;
 
     void begin(std::string_view already_read) {
-      self_ = shared_from_this();
-      driver_.add(descriptor(), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, this);
+      set().add(descriptor(), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, reinterpret_cast<std::uintptr_t>(this) | connection_bit);
       adopt(already_read);
     }
-    void ready(std::uint32_t events) override {
+    void ready(std::uint32_t events) {
       if (closed()) return;
       if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
         readable_ = true;
@@ -168,18 +179,18 @@ class epoll_driver : public driver {
       if (readable_ && !closed()) arm();
     }
     void arm() override {
-      if (!readable_ || !wants_read() || std::exchange(queued_, true)) return;
-      driver_.again_.push_back(this);
-      if (!driver_.in_turn_) driver_.wake();
+      if (!readable_ || !wants_read() || queued_) return;
+      queued_ = true;
+      set().again_.push_back(this);
+      if (!set().in_turn_) set().wake();
     }
     void closing() override {
-      std::replace(driver_.again_.begin(), driver_.again_.end(), this, static_cast<epoll_connection*>(nullptr));
-      driver_.graveyard_.push_back(std::move(self_));  // events of this turn may still name it
-      if (!driver_.in_turn_) driver_.wake();
+      if (queued_) std::replace(set().again_.begin(), set().again_.end(), this, static_cast<epoll_connection*>(nullptr));
+      set().graveyard_.emplace_back(this);  // events of this turn may still name it
+      if (!set().in_turn_) set().wake();
     }
-    epoll_driver& driver_;
-    std::shared_ptr<void> self_;
-    bool readable_ = false, queued_ = false, ended_ = false;
+    epoll_driver& set() const noexcept { return static_cast<epoll_driver&>(by()); }
+    bool readable_ : 1 = false, queued_ : 1 = false, ended_ : 1 = false;
   };
   class listener final : public listening, public entry {
    public:
@@ -208,10 +219,11 @@ class epoll_driver : public driver {
     if (descriptor < 0) throw std::system_error(errno, std::system_category(), "epoll");
     return descriptor;
   }
-  void add(int descriptor, std::uint32_t events, entry* e) {
+  void add(int descriptor, std::uint32_t events, entry* e) { add(descriptor, events, reinterpret_cast<std::uintptr_t>(e)); }
+  void add(int descriptor, std::uint32_t events, std::uintptr_t named) {
     epoll_event event{};
     event.events = events;
-    event.data.ptr = e;
+    event.data.ptr = reinterpret_cast<void*>(named);
     ::epoll_ctl(epoll_, EPOLL_CTL_ADD, descriptor, &event);
   }
   bool have_posted() {
@@ -226,7 +238,7 @@ class epoll_driver : public driver {
   std::mutex mutex_;
   std::vector<function<void()>> posted_;
   std::vector<epoll_connection*> again_;
-  std::vector<std::shared_ptr<void>> graveyard_;
+  std::vector<std::unique_ptr<epoll_connection>> graveyard_;
   std::vector<std::unique_ptr<listener>> listeners_, stopped_listeners_;
   std::atomic<bool> in_turn_ = false;
 };

@@ -34,6 +34,7 @@
 
 #include "hailwire/concepts.hpp"
 #include "hailwire/detail/chunk.hpp"
+#include "hailwire/detail/timer_wheel.hpp"
 #include "hailwire/message.hpp"
 #include "hailwire/proto/envelope.hpp"
 
@@ -60,10 +61,11 @@ struct gap {
   std::uint64_t next;  ///< the oldest offset still to be had, or head + 1
 };
 
-/// The way from the hub to whoever serves a client. `wake` carries no data.
-class outlet {
+/// The way from the hub to whoever serves a client. `wake` carries no data. It is a timer too, because a connection needs one,
+/// and one table of functions is shorter than two.
+class outlet : public timer {
  public:
-  virtual ~outlet() = default;
+  void expire(std::int64_t) override {}
   /// There may be something to pull: for `live` alone while its channel is flushed, else anywhere. May write; must not
   /// run host code, follow or unfollow.
   virtual void wake(subscription* live) = 0;

@@ -40,10 +40,33 @@ struct frame_route {
   bool serves(std::string_view asked) const noexcept { return path == "*" || path == asked; }
 };
 
+/// A moment of a loop's clock in 32 bits: right for whoever asks within 24 days of it, which is how long the heartbeat and
+/// the time limits can be.
+class moment {
+ public:
+  moment() = default;
+  explicit moment(std::int64_t t) noexcept : low_(static_cast<std::uint32_t>(t)) {}
+  std::int64_t at(std::int64_t now) const noexcept { return now + static_cast<std::int32_t>(low_ - static_cast<std::uint32_t>(now)); }
+
+ private:
+  std::uint32_t low_ = 0;
+};
+
+/// What a connection has only while bytes wait in it or it is about to end; an idle one has none.
+struct unsent_bytes {
+  std::string out, held;         // own bytes that are to be sent; input that waits
+  std::size_t sent = 0;          // of `out`
+  subscription* half = nullptr;  // whose frame is half sent
+  std::unique_ptr<close_reason> reason;
+  bool idle() const noexcept { return out.empty() && held.empty() && !half && !reason; }
+};
+
 class gateway {
  public:
   gateway(loop& l, std::unique_ptr<any_storage> store, const options& o, const linkage& linked)
-      : settings(o), transports(linked.transports), polls(linked.polls), behind(o), messages(l, std::move(store), settings) {}
+      : settings(o), transports(linked.transports), polls(linked.polls), behind(o), messages(l, std::move(store), settings) {
+    spares_.reserve(64);
+  }
   gateway(const gateway&) = delete;
   gateway& operator=(const gateway&) = delete;
 
@@ -62,6 +85,19 @@ class gateway {
   void close(session& s) {
     from_address.remove(s.key().slot);
     messages.close(s);
+  }
+
+  /// Connections that are busy in turns share some blocks of memory, so that a message costs no allocation.
+  std::unique_ptr<unsent_bytes> take_spare() {
+    if (spares_.empty()) return std::make_unique<unsent_bytes>();
+    auto block = std::move(spares_.back());
+    spares_.pop_back();
+    return block;
+  }
+  void give_spare(std::unique_ptr<unsent_bytes> block) noexcept {
+    if (spares_.size() == spares_.capacity() || block->out.capacity() > 4096) return;
+    if (block->held.capacity() > 64) std::string().swap(block->held);
+    spares_.push_back(std::move(block));
   }
 
   void log(log_level level, std::string_view text) const noexcept {
@@ -136,6 +172,7 @@ class gateway {
   void publish(session& s, std::string channel, payload p, publish_options o, bool checked, function<void(result<position>)> done);
 
  private:
+  std::vector<std::unique_ptr<unsent_bytes>> spares_;
   const std::shared_ptr<const void> alive_ = std::make_shared<char>();  // a host may keep a reply for longer than us
   std::int64_t date_second_ = -1;
   std::string date_line_;

@@ -89,16 +89,16 @@ inline bool connection::answer_poll(bool at_end) {
   std::string extra = std::string(gate_->date()) + e.extra;
   bool head_only = e.head.method == "HEAD";
   auto tags = proto::http1::entity_tags(e.head);
-  last_write_ = gate_->now();
+  last_write_ = moment(gate_->now());
   if (parts.empty() && e.notices.empty() && std::find(tags.begin(), tags.end(), at) != tags.end()) {
-    out_ += transport::make_not_modified(at, keep, e.head.minor, extra);
+    out() += transport::make_not_modified(at, keep, e.head.minor, extra);
     ask_wake();
   } else {
     if (!parts.empty()) parts[0].bytes = parts[0].bytes.subspan(1);  // its comma
     auto frame = transport::make_poll_answer(bytes ? bytes - 1 : 0, e.notices, at, more, keep, e.head.minor, extra, head_only);
-    out_ += frame.head;
+    out() += frame.head;
     if (head_only) parts.clear();
-    std::vector<std::span<const char>> pieces{std::span<const char>(out_).subspan(sent_)};
+    std::vector<std::span<const char>> pieces{own_bytes()};
     for (auto& p : parts) pieces.push_back(p.bytes);
     pieces.push_back(frame.tail);
     std::size_t taken = blocked_ ? 0 : write(std::span(pieces).first(std::min<std::size_t>(pieces.size(), 64)));
@@ -108,9 +108,9 @@ inline bool connection::answer_poll(bool at_end) {
       taken -= k;
       left.append(p.data() + k, p.size() - k);
     }
-    out_ = std::move(left);
-    sent_ = 0;
-    if (!out_.empty() && phase_ != phase::dead) {
+    work_->out.assign(left);
+    work_->sent = 0;
+    if (!work_->out.empty() && phase_ != phase::dead) {
       if (pieces.size() > 64 || blocked_) {
         ask_wake();
       } else {

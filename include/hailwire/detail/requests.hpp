@@ -74,7 +74,7 @@ inline void connection::begin_request() {
   if (!e.head.has_body()) return dispatch();
   enter(phase::body);
   if (e.head.expect_continue && e.rest.empty()) {
-    out_ += proto::http1::continue_response;
+    out() += proto::http1::continue_response;
     ask_wake();
   }
   read_body();
@@ -120,8 +120,9 @@ inline void connection::serve_elsewhere() {
   }
   e.shown.body_ = e.body;
   if (!gate_->host.on_http) return refuse(errc::not_found);
-  auto reply = reply_to<result<response>>([weak = weak_from_this(), serial = serial_](result<response> r) {
-    auto self = weak.lock();
+  auto reply = reply_to<result<response>>([here = here(), serial = serial_](result<response> r) {
+    auto at = here.lock();
+    connection* self = at ? *at : nullptr;
     if (!self || self->serial_ != serial || self->phase_ != phase::asked || self->answered_) return;
     if (!r) return self->refuse(r.error());
     if (r->status < 200 || r->status > 599) return self->refuse(errc::internal);
@@ -254,8 +255,9 @@ inline void connection::authorize(void (connection::*next)(std::shared_ptr<const
     static const auto nothing = std::make_shared<const grant>();
     return (this->*next)(nothing);
   }
-  auto reply = authorize_reply([weak = weak_from_this(), serial = serial_, next](decision d) {
-    auto self = weak.lock();
+  auto reply = authorize_reply([here = here(), serial = serial_, next](decision d) {
+    auto at = here.lock();
+    connection* self = at ? *at : nullptr;
     if (!self || self->serial_ != serial || self->phase_ != phase::asked || self->answered_ || self->session_) return;
     auto* allowed = d.allowed();
     if (!allowed) {
@@ -266,7 +268,7 @@ inline void connection::authorize(void (connection::*next)(std::shared_ptr<const
     } else if (self->gate_->messages.left(**allowed) <= 0) {
       self->refuse({errc::unauthenticated, "the permission has expired"});
     } else {
-      (self.get()->*next)(*allowed);
+      (self->*next)(*allowed);
     }
     self->update_watch();
   });
@@ -382,7 +384,8 @@ inline void connection::begin_post(std::shared_ptr<const grant> g) {
 
 // Carries out the commands one after the other; a loop where they are done at once, so that no body can nest calls.
 inline void connection::next_command() {
-  if (std::exchange(command_under_way_, true)) return;
+  if (command_under_way_) return;
+  command_under_way_ = true;
   while (ex_ && !answered_ && session_) {
     exchange& e = *ex_;
     if (e.done == e.commands.size()) {
@@ -437,8 +440,8 @@ inline void connection::respond(int status, std::string_view type, std::string_v
   bool keep = keep_ && !gate_->stopping;
   std::string headers(gate_->date());
   headers.append(e.extra).append(extra);
-  proto::http1::append_response_head(out_, status, type, body.size(), keep, e.head.minor, headers);
-  if (e.head.method != "HEAD" && status != 204 && status != 304) out_ += body;
+  proto::http1::append_response_head(out(), status, type, body.size(), keep, e.head.minor, headers);
+  if (e.head.method != "HEAD" && status != 204 && status != 304) out() += body;
   ask_wake();
   answered(keep);
 }

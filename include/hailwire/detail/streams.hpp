@@ -21,7 +21,7 @@ inline void connection::open_stream() {
   auto e = std::move(ex_);
   stream_ = std::move(e->live);
   session_->encoding_ = &stream_->others();
-  stream_->open(out_, std::string(gate_->date()) + e->extra);
+  stream_->open(out(), std::string(gate_->date()) + e->extra);
   enter(phase::stream);
   opened_ = true;
 
@@ -37,14 +37,12 @@ inline void connection::open_stream() {
     append_entry(json, e->began[i]);
   }
   json += "}}}";
-  stream_->notice(out_, "open", json, position_text());
+  stream_->notice(out(), "open", json, position_text());
   tell_losses(*e);
   if (phase_ == phase::stream && gate_->host.on_open && !gate_->guarded("on_open", [&] { gate_->host.on_open(*session_); }))
     end(errc::internal, 1011, "internal error");
   if (phase_ == phase::stream) gate_->messages.watch_expiry(*session_);
-  held_ = std::move(e->rest);
-  ask_wake();
-  if (!held_.empty()) ask_settle();
+  take_rest(std::move(e->rest));
 }
 
 inline void connection::serve_frames(frame_route& route) {
@@ -53,35 +51,40 @@ inline void connection::serve_frames(frame_route& route) {
   auto b = route.begin({e.head, e.query, gate_->settings}, route.handlers.subprotocols, route.handlers.max_message);
   if (!b) return refuse(b.error());
   stream_ = std::move(b->live);
-  route_ = &route;
+  frames_ = std::make_unique<frames>(*this, route);
   enter(phase::stream);
-  std::size_t before = out_.size();
-  stream_->open(out_, e.extra);
+  std::size_t before = out().size();
+  stream_->open(out(), e.extra);
   bool welcome = true;
   bool fine = gate_->guarded("on_open", [&] {
-    if (route.handlers.on_open) welcome = route.handlers.on_open(*this, e.shown);
+    if (route.handlers.on_open) welcome = route.handlers.on_open(*frames_, e.shown);
   });
   if (!fine || !welcome) {
     if (phase_ == phase::stream) phase_ = phase::asked;
-    out_.resize(before);  // nothing is written before the turn ends
+    out().resize(before);  // nothing is written before the turn ends
     stream_.reset();
-    route_ = nullptr;
-    data.reset();
+    frames_.reset();
     return refuse(fine ? errc::forbidden : errc::internal);
   }
   opened_ = true;
   auto rest = std::move(e.rest);
   ex_.reset();
-  held_ = std::move(rest);
+  take_rest(std::move(rest));
+}
+
+// What came behind the request is the stream's.
+inline void connection::take_rest(std::string input) {
   ask_wake();
-  if (!held_.empty()) ask_settle();
+  if (input.empty()) return;
+  busy().held = std::move(input);
+  ask_settle();
 }
 
 // ---- reading --------------------------------------------------------------------------------------------------------
 
 inline void connection::feed(std::span<char> in) {
-  if (!held_.empty()) {
-    held_.append(in.data(), in.size());
+  if (holds_input()) {
+    work_->held.append(in.data(), in.size());
     return;
   }
   using kind = transport::inbound::kind;
@@ -90,27 +93,28 @@ inline void connection::feed(std::span<char> in) {
     if (phase_ == phase::stream && !may_read()) {
       if (!command_under_way_ && !blocked_) pump(nullptr);
       if (!may_read()) {
-        held_.assign(in.data(), in.size());
+        busy().held.assign(in.data(), in.size());
         break;
       }
     }
-    auto event = stream_->receive(in, out_);
+    auto event = stream_->receive(in, out());
     switch (event.what) {
       case kind::none: break;
       case kind::command: command(event.data); break;
       case kind::text:
       case kind::binary:
-        if (route_) {
+        if (frames_) {
+          auto& to = frames_->route->handlers;
           bool fine = gate_->guarded("on_message", [&] {
-            if (route_->handlers.on_message) route_->handlers.on_message(*this, event.data, event.what == kind::binary);
+            if (to.on_message) to.on_message(*frames_, event.data, event.what == kind::binary);
           });
           if (!fine) end(errc::internal, 1011, "internal error");
-        } else {
+        } else if (session_) {
           publish_raw(event.data, event.what == kind::binary);
         }
         break;
       case kind::closed:
-        if (phase_ == phase::stream) reason_ = std::make_unique<close_reason>(close_reason{errc::internal, event.code, std::string(event.data), true});
+        if (phase_ == phase::stream) give_reason({errc::internal, event.code, std::string(event.data), true});
         // The same code back: RFC 6455, section 5.5.1.
         end(errc::internal, event.code, {});
         ask_settle();
@@ -159,7 +163,7 @@ inline void connection::answer_command(std::string_view id, const result<std::st
   } else {
     proto::append_reply_error(json, id, r.error());
   }
-  stream_->reply(out_, json);
+  stream_->reply(out(), json);
   ask_wake();
 }
 
@@ -186,9 +190,9 @@ struct connection::batch {
 };
 
 inline void connection::gather(batch& b, subscription* live) {
-  if (half_) {
-    b.add(half_, false, half_->pending().first(half_->half_sent()));
-    return b.add(nullptr, false, std::span<const char>(out_).subspan(sent_));
+  if (subscription* s = half()) {
+    b.add(s, false, s->pending().first(s->half_sent()));
+    return b.add(nullptr, false, own_bytes());
   }
   struct pulled {
     std::size_t index, size;
@@ -207,7 +211,7 @@ inline void connection::gather(batch& b, subscription* live) {
     }
     if (phase_ != phase::stream) n = 0;
   }
-  b.add(nullptr, false, std::span<const char>(out_).subspan(sent_));
+  b.add(nullptr, false, own_bytes());
   if (n == 0) return;
 
   std::vector<std::uint64_t> reached;  // where the batch takes each channel
@@ -245,7 +249,7 @@ inline void connection::taken(const batch& b, std::size_t left) {
       std::size_t k = std::min(left, b.bytes[i].size());
       left -= k;
       if (!owner) {
-        sent_ += k;
+        if (k) work_->sent += k;
         continue;
       }
       tagged = tagged || (b.what[i].tag && k);
@@ -254,17 +258,28 @@ inline void connection::taken(const batch& b, std::size_t left) {
     }
     if (!owner) continue;
     owner->advance(shared);
-    if (half_ == owner) half_ = nullptr;
-    if (owner->half_sent()) half_ = owner;
+    if (half() == owner) work_->half = nullptr;
+    if (owner->half_sent()) busy().half = owner;
   }
-  if (unsent() || out_.empty()) {
-    out_ += rest;
-    return;
+  if (unsent()) {
+    work_->out += rest;
+  } else if (work_ && !work_->out.empty()) {
+    own_bytes_gone(std::move(rest));
+  } else if (!rest.empty()) {
+    busy().out += rest;
   }
-  sent_ = 0;
-  rest.swap(out_);
-  std::string().swap(rest);
-  if (out_.empty()) flushed();
+}
+
+// Own bytes are out; `next` are those that follow.
+inline void connection::own_bytes_gone(std::string next) {
+  work_->sent = 0;
+  if (next.empty()) {
+    work_->out.clear();
+    flushed();
+    rest();
+  } else {
+    work_->out = std::move(next);
+  }
 }
 
 // A write took less than there was: the rest waits until the socket takes more.
@@ -278,20 +293,18 @@ inline void connection::block() {
 // What nearly every write is: own bytes alone, or the bytes of one channel for a subscriber in sync with nothing else to be
 // told. True when it was one of these; then it is done.
 inline bool connection::pump_one(subscription* live) {
-  if (half_) return false;
+  if (half()) return false;
   bool follows = phase_ == phase::stream && session_ && opened_;
   if (live ? !follows || unsent() || stream_->tags() : follows) return false;
-  std::span<const char> bytes = live ? live->pending() : std::span<const char>(out_).subspan(sent_);
+  std::span<const char> bytes = live ? live->pending() : own_bytes();
   if (bytes.empty()) return true;
   std::size_t total = bytes.size(), n = write({&bytes, 1});
-  last_write_ = gate_->now();
+  last_write_ = moment(gate_->now());
   if (live) {
     live->advance(n);
-    if (live->half_sent()) half_ = live;
-  } else if ((sent_ += n) == out_.size()) {
-    sent_ = 0;
-    std::string().swap(out_);
-    flushed();
+    if (n < total && live->half_sent()) busy().half = live;
+  } else if (work_ && (work_->sent += n) == work_->out.size()) {
+    own_bytes_gone();
   }
   if (n < total) block();
   return true;
@@ -311,7 +324,7 @@ inline void connection::pump(subscription* live) {
     for (auto& piece : std::span(b.bytes).first(b.n)) total += piece.size();
     if (total == 0) return;
     std::size_t n = write(std::span(b.bytes).first(b.n));
-    last_write_ = gate_->now();  // also when nothing was taken: a peer's time to take something begins
+    last_write_ = moment(gate_->now());  // also when nothing was taken: a peer's time to take something begins
     taken(b, n);
     if (n < total || phase_ == phase::dead) return block();
     if (live) return;
@@ -320,9 +333,9 @@ inline void connection::pump(subscription* live) {
 }
 
 inline void connection::flushed() {
-  if (phase_ == phase::closing || !held_.empty() || (phase_ == phase::head && ex_)) ask_settle();
+  if (phase_ == phase::closing || holds_input() || (phase_ == phase::head && ex_)) ask_settle();
   if (phase_ == phase::head) {
-    since_ = gate_->now();  // waiting for a request begins when the last answer is out
+    since_ = moment(gate_->now());  // waiting for a request begins when the last answer is out
     schedule();
   }
   update_watch();
@@ -333,7 +346,7 @@ inline void connection::flushed() {
 inline std::error_code connection::send_frame(std::string_view bytes, bool binary) {
   if (phase_ != phase::stream) return operation_aborted();
   if (unsent() >= gate_->settings.max_unsent) return errc::overloaded;
-  stream_->message(out_, bytes, binary);
+  stream_->message(out(), bytes, binary);
   ask_wake();
   return {};
 }
@@ -344,7 +357,7 @@ inline bool connection::notice(std::string_view name, std::string_view json) {
   proto::json::spaces_for_line_breaks(object);
   if (phase_ == phase::stream) {
     if (unsent() + object.size() > gate_->settings.max_unsent) return false;
-    if (!stream_->notice(out_, name, object, {})) return false;
+    if (!stream_->notice(out(), name, object, {})) return false;
     ask_wake();
     return true;
   }
@@ -371,7 +384,7 @@ inline void connection::lost(subscription& s, const gap& g) {
   proto::append_decimal(json, g.next);
   json += "}}";
   if (phase_ == phase::stream) {
-    if (!stream_->notice(out_, "gap", json, position_text())) end(errc::not_found, 4410, "gap");
+    if (!stream_->notice(out(), "gap", json, position_text())) end(errc::not_found, 4410, "gap");
   } else if (ex_ && ex_->once && !answered_) {
     if (!ex_->notices.empty()) ex_->notices += ',';
     ex_->notices += json;
