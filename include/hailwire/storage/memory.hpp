@@ -17,15 +17,14 @@
 #include <chrono>
 #include <cstdint>
 #include <cstring>
-#include <deque>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
 
 #include "hailwire/concepts.hpp"
+#include "hailwire/detail/hash_index.hpp"
 #include "hailwire/detail/keyed_hash.hpp"
 
 namespace hailwire {
@@ -74,42 +73,40 @@ class memory_storage {
     std::lock_guard lock(s.mutex);
     if (options_.age.count() > 0) sweep(s, now);
 
-    auto at = s.channels.find(named{hash.low, channel});
-    bits128 key, print;
+    log* l = s.find(hash, channel);
+    std::unique_ptr<kept_key> key;
     if (!d.key.empty()) {
-      key = detail::keyed_hash(secret_).add(hash.low).add(hash.high).add(d.key).finish();
-      print = print_of(d.data);
+      bits128 name = detail::keyed_hash(secret_).add(hash.low).add(hash.high).add(d.key).finish(), print = print_of(d.data);
       forget_keys(s, now);
-      if (auto known = s.keys.find(key); known != s.keys.end()) {
-        if (known->second.print != print) return errc::conflict;
-        append_result r(position{detail::epoch_of(hash), known->second.offset});
+      if (auto* known = s.keys.find(name.low, [&](const kept_key& k) { return k.name == name; })) {
+        if (known->print != print) return errc::conflict;
+        append_result r(position{detail::epoch_of(hash), known->offset});
         r.duplicate = true;
         return r;
       }
-      if (at != s.channels.end() && at->second.keys >= options_.keys) return errc::overloaded;
+      if (l && l->keys >= options_.keys) return errc::overloaded;
+      key = std::make_unique<kept_key>();
+      key->name = name;
+      key->print = print;
+      key->at = now;
     }
-    if (at == s.channels.end()) {
+    entry e(d);
+    if (!l) {
       if (channels_.fetch_add(1, std::memory_order_relaxed) >= options_.channels) {
         channels_.fetch_sub(1, std::memory_order_relaxed);
         return errc::overloaded;
       }
-      at = s.channels.try_emplace(name{hash.low, std::string(channel)}).first;
+      l = s.add(hash, channel);
     }
-    log& l = at->second;
-    entry e(d);
-    l.make_room(options_.messages);
-    if (!d.key.empty()) {  // the last step that can throw: key and message are kept together or not at all
-      auto known = s.keys.emplace(key, kept_key{print, l.head + 1, now, &l}).first;
-      try {
-        s.key_order.push_back(&*known);
-      } catch (...) {
-        s.keys.erase(known);
-        throw;
-      }
-      ++l.keys;
+    l->make_room(options_.messages);  // the last step that can throw: key and message are kept together or not at all
+    l->push(std::move(e), options_.messages, options_.bytes);
+    if (key) {
+      key->offset = l->head;
+      key->of = l;
+      ++l->keys;
+      s.keep(std::move(key));
     }
-    l.push(std::move(e), options_.messages, options_.bytes);
-    return position{detail::epoch_of(hash), l.head};
+    return position{detail::epoch_of(hash), l->head};
   }
 
   read_result read(std::string_view channel, std::uint64_t since, read_limit limit) {
@@ -118,9 +115,9 @@ class memory_storage {
     r.epoch = detail::epoch_of(hash);
     shard& s = shard_of(hash);
     std::lock_guard lock(s.mutex);
-    auto at = s.channels.find(named{hash.low, channel});
-    if (at == s.channels.end()) return r;
-    log& l = at->second;
+    log* found = s.find(hash, channel);
+    if (!found) return r;
+    log& l = *found;
     if (options_.age.count() > 0) l.drop_before(oldest_time(options_.clock()));
     r.head = l.head;
     r.oldest = l.oldest();
@@ -170,7 +167,8 @@ class memory_storage {
     }
   };
 
-  struct log {
+  struct log : detail::hash_node {
+    std::string channel;
     std::uint64_t head = 0;
     std::uint64_t bytes = 0;
     std::unique_ptr<entry[]> ring;
@@ -217,42 +215,55 @@ class memory_storage {
     }
   };
 
-  struct kept_key {
+  struct kept_key : detail::hash_node {
+    bits128 name;   // of channel and key
     bits128 print;  // of the payload, which may be trimmed before its key
-    std::uint64_t offset;
-    std::int64_t at;
-    log* of;  // channels are never removed, and the map's nodes never move
-  };
-
-  struct name {
-    std::uint64_t hash;
-    std::string text;
-  };
-  struct named {
-    std::uint64_t hash;
-    std::string_view text;
-  };
-  struct by_hash {
-    using is_transparent = void;
-    std::size_t operator()(const name& n) const noexcept { return static_cast<std::size_t>(n.hash); }
-    std::size_t operator()(const named& n) const noexcept { return static_cast<std::size_t>(n.hash); }
-    std::size_t operator()(const bits128& b) const noexcept { return static_cast<std::size_t>(b.low); }
-  };
-  struct by_text {
-    using is_transparent = void;
-    bool operator()(const name& a, const name& b) const noexcept { return a.hash == b.hash && a.text == b.text; }
-    bool operator()(const named& a, const name& b) const noexcept { return a.hash == b.hash && a.text == b.text; }
-    bool operator()(const name& a, const named& b) const noexcept { return a.hash == b.hash && a.text == b.text; }
+    std::uint64_t offset = 0;
+    std::int64_t at = 0;
+    log* of = nullptr;  // channels are never removed
+    kept_key* younger = nullptr;
   };
 
   // 64 shards: far more than cores, and a table that grows stops one 64th of the channels, not all.
   static constexpr std::size_t shard_count = 64;
   struct alignas(64) shard {
     std::mutex mutex;
-    std::unordered_map<name, log, by_hash, by_text> channels;
-    std::unordered_map<bits128, kept_key, by_hash> keys;
-    std::deque<std::pair<const bits128, kept_key>*> key_order;
+    detail::hash_index<log> channels;  // owned, as are the keys
+    detail::hash_index<kept_key> keys;
+    kept_key *oldest_key = nullptr, *youngest_key = nullptr;
     std::size_t swept = 0;
+
+    ~shard() {
+      while (oldest_key) forget_oldest();
+      for (std::size_t i = 0; i < channels.buckets(); ++i) {
+        while (auto* l = static_cast<log*>(channels.bucket(i))) {
+          channels.remove(*l);
+          delete l;
+        }
+      }
+    }
+    log* find(const bits128& hash, std::string_view channel) const noexcept {
+      return channels.find(hash.low, [&](const log& l) { return l.channel == channel; });
+    }
+    log* add(const bits128& hash, std::string_view channel) {
+      auto l = std::make_unique<log>();
+      l->channel = channel;
+      channels.insert(*l, hash.low);
+      return l.release();
+    }
+    void keep(std::unique_ptr<kept_key> owned) noexcept {
+      kept_key* k = owned.release();
+      keys.insert(*k, k->name.low);
+      (youngest_key ? youngest_key->younger : oldest_key) = k;
+      youngest_key = k;
+    }
+    void forget_oldest() noexcept {
+      std::unique_ptr<kept_key> k(oldest_key);
+      oldest_key = k->younger;
+      if (!oldest_key) youngest_key = nullptr;
+      --k->of->keys;
+      keys.remove(*k);
+    }
   };
 
   bits128 hash_of(std::string_view channel) const noexcept { return detail::keyed_hash(secret_).add(channel).finish(); }
@@ -267,18 +278,13 @@ class memory_storage {
 
   void forget_keys(shard& s, std::int64_t now) noexcept {
     const auto lifetime = std::chrono::duration_cast<std::chrono::milliseconds>(options_.key_lifetime).count();
-    while (!s.key_order.empty() && now - s.key_order.front()->second.at > lifetime) {
-      --s.key_order.front()->second.of->keys;
-      s.keys.erase(s.key_order.front()->first);
-      s.key_order.pop_front();
-    }
+    while (s.oldest_key && now - s.oldest_key->at > lifetime) s.forget_oldest();
   }
 
   // Each append also looks at one bucket of its shard, so that what is too old is freed in channels that nobody touches.
   void sweep(shard& s, std::int64_t now) {
-    std::size_t buckets = s.channels.bucket_count();
-    s.swept = (s.swept + 1) % buckets;
-    for (auto l = s.channels.begin(s.swept); l != s.channels.end(s.swept); ++l) l->second.drop_before(oldest_time(now));
+    s.swept = (s.swept + 1) & (s.channels.buckets() - 1);
+    for (auto* n = s.channels.bucket(s.swept); n; n = n->next_in_bucket) static_cast<log*>(n)->drop_before(oldest_time(now));
   }
 
   memory_options options_;

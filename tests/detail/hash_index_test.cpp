@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: BSL-1.0
+#include "hailwire/detail/hash_index.hpp"
+
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "catch.hpp"
+
+using namespace hailwire::detail;
+
+namespace {
+
+struct thing : hash_node {
+  explicit thing(std::uint64_t n) : name(n) {}
+  std::uint64_t name;
+};
+thing* find(hash_index<thing>& index, std::uint64_t hash, std::uint64_t name) {
+  return index.find(hash, [&](const thing& t) { return t.name == name; });
+}
+
+}  // namespace
+
+TEST_CASE("an empty index finds nothing and has allocated nothing") {
+  hash_index<thing> index;
+  CHECK(index.size() == 0);
+  CHECK(index.buckets() == 1);
+  CHECK(find(index, 0, 0) == nullptr);
+  CHECK(index.bucket(0) == nullptr);
+}
+
+TEST_CASE("things with the same hash are told apart, things with another hash are not asked") {
+  hash_index<thing> index;
+  thing a(1), b(2), c(3);
+  index.insert(a, 7);
+  index.insert(b, 7);
+  index.insert(c, 8);
+  CHECK(find(index, 7, 1) == &a);
+  CHECK(find(index, 7, 2) == &b);
+  CHECK(find(index, 7, 3) == nullptr);
+  CHECK(find(index, 8, 3) == &c);
+  index.remove(b);
+  CHECK(find(index, 7, 2) == nullptr);
+  CHECK(find(index, 7, 1) == &a);
+  CHECK(index.size() == 2);
+}
+
+TEST_CASE("it agrees with the standard's map through a long life, and every bucket's chain is where it belongs") {
+  std::uint64_t random = 1;
+  auto next = [&] { return random = random * 6364136223846793005u + 1442695040888963407u, random >> 33; };
+  hash_index<thing> index;
+  std::unordered_map<std::uint64_t, std::unique_ptr<thing>> model;
+  for (int step = 0; step < 20'000; ++step) {
+    std::uint64_t name = next() % 3'000, hash = name * 0x9E3779B97F4A7C15u >> 40;  // collides at times
+    auto known = model.find(name);
+    CHECK(find(index, hash, name) == (known == model.end() ? nullptr : known->second.get()));
+    if (known == model.end()) {
+      known = model.emplace(name, std::make_unique<thing>(name)).first;
+      index.insert(*known->second, hash);
+    } else if (next() % 3 == 0) {
+      index.remove(*known->second);
+      model.erase(known);
+    }
+  }
+  CHECK(index.size() == model.size());
+  CHECK(index.buckets() >= index.size() / 2);
+  std::size_t seen = 0;
+  for (std::size_t i = 0; i < index.buckets(); ++i) {
+    for (auto* n = index.bucket(i); n; n = n->next_in_bucket) {
+      CHECK((n->hash & (index.buckets() - 1)) == i);
+      ++seen;
+    }
+  }
+  CHECK(seen == model.size());
+}
