@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <new>
 #include <type_traits>
-#include <utility>
 
 namespace hailwire::detail {
 
@@ -21,13 +20,12 @@ class function<R(Args...)> {
 
   template <class F, class D = std::decay_t<F>>
     requires(!std::is_same_v<D, function> && std::is_invocable_r_v<R, D&, Args...>)
-  function(F&& f) {
+  function(F&& f) : table_(&table_of<D>) {
     if constexpr (fits<D>) {
-      ::new (static_cast<void*>(space_)) D(std::forward<F>(f));
+      ::new (static_cast<void*>(space_)) D(static_cast<F&&>(f));
     } else {
-      ::new (static_cast<void*>(space_)) D*(new D(std::forward<F>(f)));
+      ::new (static_cast<void*>(space_)) D*(new D(static_cast<F&&>(f)));
     }
-    table_ = &table_of<D>;
   }
   function(function&& other) noexcept { take(other); }
   function& operator=(function&& other) noexcept {
@@ -40,54 +38,56 @@ class function<R(Args...)> {
   ~function() { reset(); }
 
   explicit operator bool() const noexcept { return table_ != nullptr; }
-  R operator()(Args... args) { return table_->call(space_, std::forward<Args>(args)...); }
+  R operator()(Args... args) { return table_->call(space_, static_cast<Args&&>(args)...); }
 
  private:
-  struct operations {
-    R (*call)(void*, Args&&...);
-    void (*move)(void* from, void* to) noexcept;
-    void (*destroy)(void*) noexcept;
-  };
   static constexpr std::size_t room = 4 * sizeof(void*);
   template <class D>
   static constexpr bool fits =
       sizeof(D) <= room && alignof(D) <= alignof(void*) && std::is_nothrow_move_constructible_v<D>;
 
+  // Two functions for each callable, no more: there are some hundred callables in a server, and each function counts for who
+  // compiles them.
   template <class D>
-  static D& held(void* p) noexcept {
+  static R call(void* p, Args&&... args) {
     if constexpr (fits<D>) {
-      return *std::launder(static_cast<D*>(p));
+      return (*std::launder(static_cast<D*>(p)))(static_cast<Args&&>(args)...);
     } else {
-      return **static_cast<D**>(p);
+      return (**static_cast<D**>(p))(static_cast<Args&&>(args)...);
     }
   }
+  // Moves what `from` holds into `to`, or destroys it where `to` is null.
   template <class D>
-  static constexpr operations table_of{
-      [](void* p, Args&&... args) -> R { return held<D>(p)(std::forward<Args>(args)...); },
-      [](void* from, void* to) noexcept {
-        if constexpr (fits<D>) {
-          ::new (to) D(std::move(held<D>(from)));
-          held<D>(from).~D();
-        } else {
-          ::new (to) D*(*static_cast<D**>(from));
-        }
-      },
-      [](void* p) noexcept {
-        if constexpr (fits<D>) {
-          held<D>(p).~D();
-        } else {
-          delete *static_cast<D**>(p);
-        }
-      }};
+  static void manage(void* from, void* to) noexcept {
+    if constexpr (fits<D>) {
+      D* held = std::launder(static_cast<D*>(from));
+      if (to) ::new (to) D(static_cast<D&&>(*held));
+      held->~D();
+    } else if (to) {
+      ::new (to) D*(*static_cast<D**>(from));
+    } else {
+      delete *static_cast<D**>(from);
+    }
+  }
+
+  struct operations {
+    R (*call)(void*, Args&&...);
+    void (*manage)(void*, void*) noexcept;
+  };
+  template <class D>
+  static constexpr operations table_of{&call<D>, &manage<D>};
 
   void take(function& other) noexcept {
-    if (other.table_) {
-      other.table_->move(other.space_, space_);
-      table_ = std::exchange(other.table_, nullptr);
-    }
+    if (!other.table_) return;
+    other.table_->manage(other.space_, space_);
+    table_ = other.table_;
+    other.table_ = nullptr;
   }
   void reset() noexcept {
-    if (table_) std::exchange(table_, nullptr)->destroy(space_);
+    if (!table_) return;
+    auto* table = table_;
+    table_ = nullptr;
+    table->manage(space_, nullptr);
   }
 
   alignas(void*) unsigned char space_[room];
