@@ -67,8 +67,10 @@ struct ip_address {
       s.remove_prefix(1);
     }
     if (gap > 16 ? n != 16 : n > 14) return {};
-    if (gap <= 16) std::rotate(out.begin() + static_cast<std::ptrdiff_t>(gap), out.begin() + static_cast<std::ptrdiff_t>(n), out.end());
-    return ip_address{out};
+    if (gap > 16) return ip_address{out};
+    std::array<std::uint8_t, 16> whole{};  // what stood behind the gap goes to the end
+    for (std::size_t i = 0; i < n; ++i) whole[i < gap ? i : i + 16 - n] = out[i];
+    return ip_address{whole};
   }
 
   /// As `parse` reads it; IPv6 in the one form of RFC 5952: lower case, the longest run of zero groups left out.
