@@ -202,7 +202,7 @@ class basic_server {
   /// `void(session&, const close_reason&)`: the last that is heard of a session.
   void on_close(std::function<void(session&, const close_reason&)> f) { gate_.host.on_close = std::move(f); }
   /// What no transport claims: `response(const request&)`, or `void(const request&, reply_to<result<response>>)` to answer
-  /// later. Absent: 404.
+  /// later. An error `method_not_allowed` says that GET and HEAD are; a response may have its own `Allow`. Absent: 404.
   template <class F>
   void on_http(F f) {
     if constexpr (std::is_invocable_v<F&, const request&, reply_to<result<response>>>) {

@@ -505,6 +505,22 @@ TEST_CASE("history: forward, back, the newest, with its bounds") {
   CHECK(ask(",\"epoch\":\"chat-1\",\"before\":2") == "1");
   CHECK(ask(",\"epoch\":\"other\"") == "error");
   CHECK(ask(",\"before\":1") == "");
+  CHECK(ask(",\"before\":0") == "");
+  CHECK(ask(",\"before\":9007199254740991,\"limit\":1") == "5+");
+}
+
+TEST_CASE("a command of the protocol that is not offered is answered so by its name, and reaches no hook") {
+  house h;
+  int asked = 0;
+  h.gate.host.on_command = [&](session&, std::string_view, std::string_view, command_reply) { ++asked; };
+  h.gate.host.on_renew = [&](session&, std::string_view, authorize_reply) { ++asked; };
+  client c(h);
+  c.join("?channel=chat&user=ada");
+  for (std::string name : {"presence", "received", "read", "device"}) {
+    c.say("{\"id\":1,\"" + name + R"(":{"channel":"chat","offset":1,"push":"web","token":"t"}})");
+    CHECK(c.hear() == lines{text(R"({"reply":1,"error":{"code":"not_implemented","message":")" + name + R"( is not offered by this server"}})")});
+  }
+  CHECK(asked == 0);
 }
 
 TEST_CASE("a host-defined command is answered by the host, now or later, once") {

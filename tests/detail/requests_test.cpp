@@ -132,6 +132,8 @@ TEST_CASE("a malformed request for the live resource is bad_request") {
   CHECK(c.ask(get("/%zz")).status == 400);
   CHECK(c.ask(get("/live?channel=a+b")).body == R"({"messages":[],"notices":[],"cursor":"a_b-1.0"})");
   CHECK(c.ask(get("/live?channel=a&device=")).status == 200);
+  c.send(get("/live?channel=a&wait=9&user=ada&since=a-1.0&device=first&device=second"));  // what an authorizer sees, too
+  CHECK(h.gate.messages.find("ada").at(0)->device() == "first");
 }
 
 TEST_CASE("a head that cannot be read is answered and the connection closed") {
@@ -894,6 +896,7 @@ TEST_CASE("what is not the live resource's goes to on_http") {
     if (r.path() == "/throw") throw std::runtime_error("page");
     if (r.path() == "/bad") return reply(response{99, "", "", {}});
     if (r.path() == "/no") return reply(errc::rate_limited);
+    if (r.path() == "/read") return reply(errc::method_not_allowed);
     if (r.path() == "/none") return reply(response{204, "", "", {}});
     reply(response{200, "text/html\r\nX: y", "page", {{"X-Fine", "1"}, {"Content-Length", "7"}, {"connection", "x"}, {"Bad Name", "1"}, {"Split", "a\r\nB: c"}}});
   };
@@ -912,6 +915,9 @@ TEST_CASE("what is not the live resource's goes to on_http") {
   CHECK(h.log == lines{"on_http threw: page"});
   check_problem(c.ask(get("/bad")), errc::internal);
   check_problem(c.ask(get("/no")), errc::rate_limited);
+  a = c.ask("POST /read HTTP/1.1\r\nHost: h\r\n\r\n");
+  check_problem(a, errc::method_not_allowed);
+  CHECK(a["allow"] == "GET, HEAD");  // of the live resource more are
   a = c.ask(get("/none"));
   CHECK(a.status == 204);
   CHECK_FALSE(a.fields.count("content-length"));

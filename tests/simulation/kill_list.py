@@ -132,7 +132,8 @@ def main():
 
     faults = [f for f in FAULTS if args.only in f[0]]
     if args.most:
-        faults = faults[:: max(1, -(-len(faults) // args.most))]
+        most = min(args.most, len(faults))
+        faults = [faults[i * len(faults) // most] for i in range(most)]
     caught = 0
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
         for name, fine, what in pool.map(try_fault, faults):

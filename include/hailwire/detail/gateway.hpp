@@ -4,6 +4,7 @@
 // What all connections of a server share: its options, its hub, the transports it links, the host's hooks. And how a command
 // is carried out, which is the same on every transport.
 
+#include <algorithm>
 #include <ctime>
 #include <exception>
 #include <memory>
@@ -253,7 +254,7 @@ inline void gateway::run(session& s, const proto::command& c, command_done done)
       history_query q;
       q.after = c.after.value_or(0);
       q.from_start = c.after.has_value();
-      q.before = c.before.value_or(0);
+      q.before = c.before ? std::max<std::uint64_t>(*c.before, 1) : 0;  // nothing stands before 1, nor before 0
       q.limit = static_cast<std::size_t>(c.limit.value_or(q.limit));
       q.epoch = c.epoch.value_or("");
       std::uint64_t floor = s.permissions().floor_of(c.channel);
@@ -274,10 +275,10 @@ inline void gateway::run(session& s, const proto::command& c, command_done done)
         done(std::move(ok));
       });
     }
+    case verb::renew: return renew(s, c.token, std::move(done));
     case verb::presence:
     case verb::received:
     case verb::read:
-    case verb::renew: return renew(s, c.token, std::move(done));
     case verb::device: return done({errc::not_implemented, std::string(c.name) + " is not offered by this server"});
 
     case verb::other:

@@ -194,7 +194,7 @@ inline bool connection::read_channels() {
       e.channels.push_back(value);
     } else if (name == "device") {
       if (value.size() > 64 || !proto::printable_utf8(value)) return no("a device's name is 1 to 64 bytes of UTF-8 without control characters");
-      e.device = value;
+      if (e.device.empty()) e.device = value;
     }
   }
   return true;
@@ -451,7 +451,7 @@ inline void connection::refuse(const failure& why) {
   std::string extra = "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n", body;
   switch (why.code) {
     case errc::unauthenticated: extra += "WWW-Authenticate: Bearer\r\n"; break;  // one must be there: RFC 9110, section 15.5.2
-    case errc::method_not_allowed: extra += allow(); break;
+    case errc::method_not_allowed: extra += ex_->shown.path_ == gate_->settings.path ? allow() : "Allow: GET, HEAD\r\n"; break;
     case errc::upgrade_required: extra += "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"; break;
     case errc::rate_limited:
     case errc::draining:
