@@ -43,9 +43,9 @@ class Mortal(Chat):
         self.process.kill()
         assert await soon(self.process.wait()) == -signal.SIGKILL
 
-    async def kill_while_it_starts(self, seconds):
+    async def kill_while_it_starts(self, random):
         process = await asyncio.create_subprocess_exec(CHAT, *OPTIONS, *self.arguments, stdout=asyncio.subprocess.DEVNULL)
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(random.uniform(0, 0.03))
         process.kill()
         assert await soon(process.wait()) == -signal.SIGKILL
 
@@ -74,6 +74,7 @@ class Publisher:
     def took(self, n, position):
         self.acknowledged[n] = (position["epoch"], position["offset"])
         self.run.repeated += self.unanswered.pop(n) > 1
+        self.run.progress.set()
 
     async def live(self):
         while not self.run.ending or self.unanswered:
@@ -156,6 +157,12 @@ class Run:
         self.publishers = [ByWebSocket(self, "ws"), ByPost(self, "post"), ByCommands(self, "commands"), ByPost(self, "post2")]
         self.heard = {transport: [] for transport in TRANSPORTS}  # (epoch, offset, data)
         self.gaps = []
+        self.progress = asyncio.Event()  # something was acknowledged or heard
+
+    async def until(self, condition):
+        while not condition():
+            self.progress.clear()
+            await soon(self.progress.wait())
 
     async def follow(self, transport):
         follower = FOLLOWERS[transport](self.chat, ROOM, transport, "earliest")
@@ -165,8 +172,9 @@ class Run:
                 while True:
                     it = await follower.next()
                     self.heard[transport].append((follower.cursor.split(".")[0], it["offset"], it["data"]))
+                    self.progress.set()
                     if transport == "short_poll" and not follower.objects:
-                        await asyncio.sleep(0.02)
+                        await asyncio.sleep(self.random.uniform(0, 0.04))
             except LOST:
                 self.resumed += 1
                 await asyncio.sleep(self.random.uniform(0, 0.05))
@@ -188,13 +196,12 @@ class Run:
         return got
 
     async def kill_again_and_again(self, kills):
-        while sum(len(p.acknowledged) for p in self.publishers) < 20:
-            await asyncio.sleep(0.01)  # so that there is something to lose
+        await self.until(lambda: sum(len(p.acknowledged) for p in self.publishers) >= 20)  # so that there is something to lose
         for _ in range(kills):
             await asyncio.sleep(self.random.choice([self.random.uniform(0, 0.05), self.random.uniform(0, 1)]))
             await self.chat.kill()
             if self.random.random() < 0.25:
-                await self.chat.kill_while_it_starts(self.random.uniform(0, 0.03))
+                await self.chat.kill_while_it_starts(self.random)
             await asyncio.sleep(self.random.uniform(0, 0.1))
             await self.chat.restart()
 
@@ -210,13 +217,12 @@ class Run:
             self.ending = True
             await soon(asyncio.gather(*everyone))
             log = await self.log()
-            for _ in range(PATIENCE * 10):
-                if all(heard and heard[-1][:2] == log[-1][:2] for heard in self.heard.values()):
-                    break
-                for task in followers:
-                    if task.done():
-                        task.result()
-                await asyncio.sleep(0.1)
+            hearing = asyncio.create_task(self.until(lambda: all(heard and heard[-1][:2] == log[-1][:2] for heard in self.heard.values())))
+            everyone.append(hearing)
+            done, _ = await asyncio.wait([hearing, *followers], return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {hearing}:
+                task.result()
+            await asyncio.wait([hearing])  # what was not heard is named below
         finally:
             for task in [killing, *everyone, *followers]:
                 task.cancel()
