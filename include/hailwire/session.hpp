@@ -23,31 +23,39 @@ namespace detail {
 class connection;
 }
 
-/// Some channels: none (the default), all, some by name or prefix, or whatever a predicate says.
+/// Some channels: none (the default), all, some by name or prefix, or whatever a predicate says. Copies share what it says, so
+/// that the grants of many clients take little memory.
 class channel_set {
  public:
   channel_set() = default;
   /// The names listed; one that ends in `*` stands for everything that begins with what is before it.
-  channel_set(std::initializer_list<std::string> names) : names_(names) {}
-  channel_set(std::vector<std::string> names) : names_(std::move(names)) {}
+  channel_set(std::initializer_list<std::string> names) : channel_set(std::vector<std::string>(names)) {}
+  channel_set(std::vector<std::string> names) : rules_(std::make_shared<const rules>(rules{std::move(names), {}})) {}
   /// Called with a channel's name on the hub's executor, each time somebody asks.
-  channel_set(std::function<bool(std::string_view)> predicate) : predicate_(std::move(predicate)) {}
-  static channel_set all() { return channel_set({"*"}); }
+  channel_set(std::function<bool(std::string_view)> predicate) : rules_(std::make_shared<const rules>(rules{{}, std::move(predicate)})) {}
+  static channel_set all() {
+    static const channel_set everything({"*"});
+    return everything;
+  }
 
   bool contains(std::string_view channel) const {
-    for (const std::string& n : names_) {
+    if (!rules_) return false;
+    for (const std::string& n : rules_->names) {
       if (!n.empty() && n.back() == '*') {
         if (channel.starts_with(std::string_view(n).substr(0, n.size() - 1))) return true;
       } else if (n == channel) {
         return true;
       }
     }
-    return predicate_ && predicate_(channel);
+    return rules_->predicate && rules_->predicate(channel);
   }
 
  private:
-  std::vector<std::string> names_;
-  std::function<bool(std::string_view)> predicate_;
+  struct rules {
+    std::vector<std::string> names;
+    std::function<bool(std::string_view)> predicate;
+  };
+  std::shared_ptr<const rules> rules_;
 };
 
 /// What an authorizer allows one client.
@@ -100,6 +108,52 @@ struct session_key {
   friend bool operator==(const session_key&, const session_key&) = default;
 };
 
+/// The channels of a session, in the order in which they were asked for. Of most sessions there is one, which lies inside;
+/// none ever moves, because lanes point to them.
+class follow_list {
+ public:
+  follow_list() noexcept {}  // nothing lies inside yet
+  follow_list(const follow_list&) = delete;
+  follow_list& operator=(const follow_list&) = delete;
+  ~follow_list() { reset(); }
+
+  std::size_t size() const noexcept { return inside_ + (more_ ? more_->size() : 0); }
+  bool empty() const noexcept { return size() == 0; }
+  subscription& operator[](std::size_t i) noexcept { return inside_ && i == 0 ? first_ : *(*more_)[i - inside_]; }
+  const subscription& operator[](std::size_t i) const noexcept { return const_cast<follow_list&>(*this)[i]; }
+
+  subscription& add(outlet& to, lane& in, std::uint32_t serial, bool named) {
+    if (empty()) {
+      ::new (static_cast<void*>(&first_)) subscription(to, in, serial, named);
+      inside_ = true;
+      return first_;
+    }
+    if (!more_) more_ = std::make_unique<others>();
+    more_->push_back(std::make_unique<subscription>(to, in, serial, named));
+    return *more_->back();
+  }
+  void erase(std::size_t i) noexcept {
+    if (inside_ && i == 0) {
+      inside_ = false;
+      first_.~subscription();
+    } else {
+      more_->erase(more_->begin() + static_cast<std::ptrdiff_t>(i - inside_));
+      if (more_->empty()) more_.reset();
+    }
+  }
+
+ private:
+  using others = std::vector<std::unique_ptr<subscription>>;
+  void reset() noexcept {
+    while (!empty()) erase(size() - 1);
+  }
+  union {
+    subscription first_;
+  };
+  std::unique_ptr<others> more_;
+  bool inside_ = false;
+};
+
 }  // namespace detail
 
 /// One client's live subscription, whatever the transport: who it is, what it follows, and from where. On a poll it lasts
@@ -118,7 +172,7 @@ class session {
   /// Empty when anonymous.
   const std::string& user() const noexcept { return grant_->user; }
   /// Which of the user's devices; empty when not said.
-  const std::string& device() const noexcept { return device_; }
+  std::string_view device() const noexcept { return rare_ ? std::string_view(rare_->device) : std::string_view(); }
   /// The transport's name: `websocket`, `sse`, `long_poll`, `short_poll`, or `post` for one that only brings commands.
   std::string_view transport() const noexcept { return transport_; }
   /// What the authorizer allowed; see also `revoke`.
@@ -154,8 +208,9 @@ class session {
   /// there already.
   template <class T>
   T& data() {
-    if (!data_) data_ = std::make_unique<box<T>>();
-    return dynamic_cast<box<T>&>(*data_).value;
+    auto& held = rarely().data;
+    if (!held) held = std::make_unique<box<T>>();
+    return dynamic_cast<box<T>&>(*held).value;
   }
 
  private:
@@ -168,11 +223,6 @@ class session {
   struct box final : any_box {
     T value{};
   };
-  struct followed {
-    std::unique_ptr<detail::subscription> at;
-    bool named;  // by the client's URL: has an element in its cursor
-    std::uint32_t serial;  // tells it from an earlier following of the same channel
-  };
   // A named channel that the host took away: its element stays in the cursor as it was.
   struct gone {
     std::size_t place;  // in the cursor
@@ -182,6 +232,8 @@ class session {
   struct rare {
     std::vector<gone> gone_channels;  // by place
     std::vector<std::string> revoked;
+    std::string device;
+    std::unique_ptr<any_box> data;
   };
 
   rare& rarely() {
@@ -200,12 +252,10 @@ class session {
   detail::client_link* link_;
   std::shared_ptr<const grant> grant_;
   const proto::encoding* encoding_ = nullptr;
-  std::string_view transport_;
-  std::vector<followed> follows_;
-  std::unique_ptr<rare> rare_;
-  std::unique_ptr<any_box> data_;
-  std::string device_;
+  const char* transport_ = "";  // transports' names are literals
   detail::session_key key_;
+  detail::follow_list follows_;
+  std::unique_ptr<rare> rare_;
 };
 
 }  // namespace hailwire

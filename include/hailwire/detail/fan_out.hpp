@@ -98,12 +98,19 @@ class log_source {
 /// is kept by the lane.
 class subscription {
  public:
-  subscription(outlet& to, lane& in) : to_(&to), lane_(&in) {}
+  /// How many different `serial`s there are.
+  static constexpr std::uint32_t serials = 1u << 28;
+
+  /// Two notes of its session's: `serial`, under `serials`, tells it from an earlier one to the same channel; `named` is a channel
+  /// that the client's URL names, which has an element in its cursor.
+  subscription(outlet& to, lane& in, std::uint32_t serial = 0, bool named = true) : to_(&to), lane_(&in), serial_(serial & (serials - 1)), named_(named) {}
   subscription(const subscription&) = delete;
   subscription& operator=(const subscription&) = delete;
   ~subscription();
 
   lane& in() const noexcept { return *lane_; }
+  std::uint32_t serial() const noexcept { return serial_; }
+  bool named() const noexcept { return named_; }
   /// The offset of the last message that was pulled whole.
   std::uint64_t offset() const noexcept;
   /// The same once the frame that is half sent, if there is one, is out.
@@ -128,16 +135,14 @@ class subscription {
   /// Tells its client of a gap that was there from the start.
   void tell_lost(const gap& g) { to_->lost(*this, g); }
 
-  /// Its session's note: whether the client's cursor has an element for it.
-  bool named = true;
-
  private:
   friend class lane;
 
   outlet* to_;
   lane* lane_;
   std::uint32_t index_ = 0;  // in the lane's list
-  bool live_ = false, loading_ = false, started_ = false;
+  std::uint32_t serial_ : 28;
+  bool named_ : 1, live_ : 1 = false, loading_ : 1 = false, started_ : 1 = false;
 };
 
 class lane {

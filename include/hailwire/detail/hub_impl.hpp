@@ -156,8 +156,8 @@ inline session* hub::open(detail::client_link& link, std::shared_ptr<const grant
   at.listed = listed;
   session& s = *at.live;
   s.key_ = {index, ++at.generation};
-  s.device_ = std::move(device);
-  s.transport_ = transport;
+  if (!device.empty()) s.rarely().device = std::move(device);
+  s.transport_ = transport.data();
   s.encoding_ = how;
   if (listed) {
     ++listed_;
@@ -168,8 +168,8 @@ inline session* hub::open(detail::client_link& link, std::shared_ptr<const grant
 
 inline void hub::close(session& s) {
   while (!s.follows_.empty()) {
-    auto& log = s.follows_.back().at->in().log();
-    s.follows_.pop_back();
+    auto& log = s.follows_[s.follows_.size() - 1].in().log();
+    s.follows_.erase(s.follows_.size() - 1);
     release_log(log);
   }
   if (!expiries_.empty()) expiries_.erase(s.key_.slot);
@@ -189,8 +189,8 @@ inline void hub::close(session& s) {
 }
 
 inline detail::subscription* hub::find(session& s, std::string_view channel) const noexcept {
-  for (auto& f : s.follows_)
-    if (f.at->in().log().name() == channel) return f.at.get();
+  for (std::size_t i = 0; i < s.follows_.size(); ++i)
+    if (s.follows_[i].in().log().name() == channel) return &s.follows_[i];
   return nullptr;
 }
 
@@ -237,8 +237,7 @@ inline void hub::follow(session& s, std::string_view channel, const hailwire::st
 
   auto& log = obtain_log(channel);
   auto& lane = log.lane_for(*s.encoding_);
-  s.follows_.push_back({std::make_unique<detail::subscription>(*s.link_, lane), named, ++follow_serial_});
-  auto& sub = *s.follows_.back().at;
+  auto& sub = s.follows_.add(*s.link_, lane, follow_serial_ = (follow_serial_ + 1) % detail::subscription::serials, named);
   lane.add(sub);
   using word = hailwire::start::word;
   std::uint64_t floor = s.permissions().floor_of(channel);
@@ -253,11 +252,13 @@ inline void hub::follow(session& s, std::string_view channel, const hailwire::st
                  on_loop([key = s.key_, serial = follow_serial_, name = std::string(channel), from, floor, done = std::move(done)](hub& h, read_result r) mutable {
                    auto& read = *h.find_log(name);
                    if (session* asked = h.find(key)) {
-                     auto still = std::find_if(asked->follows_.begin(), asked->follows_.end(), [&](const auto& f) { return f.serial == serial; });
-                     if (still == asked->follows_.end()) {
+                     auto& all = asked->follows_;
+                     std::size_t still = 0;
+                     while (still < all.size() && all[still].serial() != serial) ++still;
+                     if (still == all.size()) {
                        done({errc::forbidden, "the host took the channel away"});
                      } else {
-                       h.began(*asked, *still->at, from, floor, std::move(r), done);
+                       h.began(*asked, all[still], from, floor, std::move(r), done);
                      }
                    }
                    --read.pins;
@@ -302,10 +303,10 @@ inline void hub::began(session& s, detail::subscription& sub, const hailwire::st
 }
 
 inline bool hub::unfollow(session& s, std::string_view channel) {
-  for (auto it = s.follows_.begin(); it != s.follows_.end(); ++it) {
-    auto& log = it->at->in().log();
+  for (std::size_t i = 0; i < s.follows_.size(); ++i) {
+    auto& log = s.follows_[i].in().log();
     if (log.name() != channel) continue;
-    s.follows_.erase(it);
+    s.follows_.erase(i);
     release_log(log);
     return true;
   }
@@ -512,7 +513,7 @@ inline std::string session::id() const { return hub_->printed(key_); }
 
 inline std::vector<std::string> session::channels() const {
   std::vector<std::string> out;
-  for (const auto& f : follows_) out.emplace_back(f.at->in().log().name());
+  for (std::size_t i = 0; i < follows_.size(); ++i) out.emplace_back(follows_[i].in().log().name());
   return out;
 }
 
@@ -555,15 +556,15 @@ inline std::error_code session::unfollow(std::string_view channel) {
   std::size_t place = 0;
   for (std::size_t i = 0; i < follows_.size(); ++i) {
     while (rare_ && std::any_of(rare_->gone_channels.begin(), rare_->gone_channels.end(), [&](const gone& g) { return g.place == place; })) ++place;
-    const auto& sub = *follows_[i].at;
-    if (transport_ != "websocket" && sub.in().log().name() == channel && follows_[i].named && sub.started()) {
+    const auto& sub = follows_[i];
+    if (transport() != "websocket" && sub.in().log().name() == channel && follows_[i].named() && sub.started()) {
       auto& all = rarely().gone_channels;
       std::string element;
       append_position(element, sub.in().log().epoch(), sub.offset_when_whole());
       all.insert(std::find_if(all.begin(), all.end(), [&](const gone& g) { return g.place > place; }), {place, std::move(element)});
       break;
     }
-    place += follows_[i].named;
+    place += follows_[i].named();
   }
   if (!hub_->unfollow(*this, channel)) return errc::not_found;
   if (!link_->notice("closed", json)) cannot_tell();

@@ -66,17 +66,18 @@ inline void session::revoke(std::string_view channel) {
 }
 
 inline std::error_code session::permit(std::shared_ptr<const grant> g) {
-  bool stream = transport_ == "websocket" || link_->adjustable();
+  bool stream = transport() == "websocket" || link_->adjustable();
   if (!g || g->user != user() || !stream) return errc::bad_request;
   if (hub_->left(*g) <= 0) return errc::unauthenticated;
   std::vector<std::string> lost;  // a predicate may throw: it is asked before anything changes
-  for (const auto& f : follows_) {
-    std::string_view name = f.at->in().log().name();
-    if (f.named && !g->may_follow(name)) lost.emplace_back(name);
+  for (std::size_t i = 0; i < follows_.size(); ++i) {
+    const auto& f = follows_[i];
+    std::string_view name = f.in().log().name();
+    if (f.named() && !g->may_follow(name)) lost.emplace_back(name);
   }
   grant_ = std::move(g);
   for (const std::string& name : lost) unfollow(name);
-  for (const auto& f : follows_) f.at->raise(grant_->floor_of(f.at->in().log().name()));
+  for (std::size_t i = 0; i < follows_.size(); ++i) follows_[i].raise(grant_->floor_of(follows_[i].in().log().name()));
   hub_->watch_expiry(*this);
   hub_->request_wake(*link_);
   return {};

@@ -46,8 +46,8 @@ inline bool connection::answer_poll(bool at_end) {
   std::size_t bytes = 0, count = 0;
   bool more = false, loading = false;
   std::vector<std::uint64_t> reached;  // a subscription that is live during a flush does not know it yet
-  for (auto& f : session_->follows_) {
-    subscription& s = *f.at;
+  for (std::size_t i = 0; i < session_->follows_.size(); ++i) {
+    subscription& s = session_->follows_[i];
     std::uint64_t offset = s.offset();
     bool full = false;
     while (!full) {

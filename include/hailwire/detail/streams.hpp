@@ -134,7 +134,7 @@ inline void connection::publish_raw(std::string_view bytes, bool binary) {
   if (session_->follows_.empty()) return end(errc::forbidden, 4403, "the channel is not followed any more");
   payload p = binary ? payload::binary(std::string(bytes)) : payload::text(std::string(bytes));
   command_under_way_ = true;
-  gate_->publish(*session_, std::string(session_->follows_[0].at->in().log().name()), std::move(p), {}, true, [this, g = gate_, key = session_->key()](result<position> r) {
+  gate_->publish(*session_, std::string(session_->follows_[0].in().log().name()), std::move(p), {}, true, [this, g = gate_, key = session_->key()](result<position> r) {
     if (!g->messages.find(key)) return;
     command_over();
     if (r) return;
@@ -205,7 +205,7 @@ inline void connection::gather(batch& b, subscription* live) {
   // before the batch; so cursors in the batch stand behind it, and behind a stream's end comes nothing.
   if (phase_ == phase::stream && session_ && opened_) {
     for (std::size_t k = 0; k < session_->follows_.size() && n < (tags ? 10 : all.size()); ++k) {
-      subscription& s = *session_->follows_[k].at;
+      subscription& s = session_->follows_[k];
       if (live && &s != live) continue;
       if (auto pending = s.pending(); !pending.empty()) all[n++] = {k, pending.size(), pending.data()};
     }
@@ -221,7 +221,7 @@ inline void connection::gather(batch& b, subscription* live) {
     b.tags.reserve(n * (channels * 50 + 8));  // 50: an epoch, a point, an offset, a comma. The pieces stay where they point
   }
   for (auto& p : std::span(all).first(n)) {
-    subscription& s = *session_->follows_[p.index].at;
+    subscription& s = session_->follows_[p.index];
     std::span<const char> bytes(p.bytes, p.size);
     std::size_t last = 0;
     if (tags) {
@@ -406,11 +406,11 @@ inline std::string connection::position_text(std::span<const std::uint64_t> reac
   };
   for (std::size_t i = 0; i < session_->follows_.size(); ++i) {
     const auto& f = session_->follows_[i];
-    if (!f.named) continue;
+    if (!f.named()) continue;
     pass_gone();
     next();
     // Own bytes go out behind a frame that is half sent, so it counts.
-    append_position(out, f.at->in().log().epoch(), i < reached.size() && reached[i] ? reached[i] : f.at->offset_when_whole());
+    append_position(out, f.in().log().epoch(), i < reached.size() && reached[i] ? reached[i] : f.offset_when_whole());
   }
   pass_gone();
   return out;
