@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <condition_variable>
 #include <cstring>
 #include <map>
 #include <memory>
@@ -68,6 +69,17 @@ class faulty_disk {
   void resize(std::size_t bytes) {
     std::lock_guard lock(mutex_);
     capacity_ = bytes;
+  }
+
+  /// From now on syncs take until `release`: a disk that is slower than its users.
+  void hold() {
+    std::lock_guard lock(mutex_);
+    held_ = true;
+  }
+  void release() {
+    std::lock_guard lock(mutex_);
+    held_ = false;
+    released_.notify_all();
   }
 
   /// The power goes before the write, sync, truncation, making or deleting number `step` from now.
@@ -238,7 +250,8 @@ class faulty_disk {
     return SQLITE_OK;
   }
   int sync(handle& h) {
-    std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
+    released_.wait(lock, [&] { return !held_; });
     if (!alive() || fails(fault::sync_error)) return SQLITE_IOERR_FSYNC;
     for (const change& c : h.file->unsynced) c.apply(h.file->synced);
     h.file->unsynced.clear();
@@ -355,6 +368,8 @@ class faulty_disk {
   std::string name_;
   sqlite3_vfs vfs_;
   std::mutex mutex_;
+  std::condition_variable released_;
+  bool held_ = false;
   std::map<std::string, std::shared_ptr<node>> names_, synced_names_;
   std::map<std::string, bool> absent_;
   fault fault_ = fault::none;
