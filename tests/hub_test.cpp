@@ -221,6 +221,14 @@ TEST_CASE("past max_pending a publish is overloaded at once, until one is done")
   r.store.answer();
   r.loop.run();
   CHECK(r.take() == lines{"a-1.2", "a-1.3", "a-1.4"});
+  CHECK_FALSE(r.publish("a"));
+  r.h.history("a", {}, 1, [&](history_result h) { r.done.push_back("history " + text(h)); });
+  r.h.history("a", {}, 1, [&](history_result h) { r.done.push_back("history " + text(h)); });
+  CHECK(r.history("a", {}) == "overloaded");  // what reads waits there too
+  CHECK(r.publish("a") == errc::overloaded);
+  r.store.answer();
+  r.loop.run();
+  CHECK(r.take() == lines{"a-1.5", "history a-1: 1 2 3 4 5", "history a-1: 1 2 3 4 5"});
   // Those that were refused for what they are take no place.
   for (int i = 0; i < 10; ++i) CHECK_FALSE(r.publish(""));
   CHECK_FALSE(r.publish("a"));

@@ -114,7 +114,7 @@ class hub final : public detail::log_source {
   }
 
   /// Reads a stretch of history, as a client's `history` does. On the hub's executor. Errors: `bad_request` (name, limit),
-  /// `not_found` (another epoch), the storage's.
+  /// `not_found` (another epoch), `overloaded` (`max_pending` operations wait already), the storage's.
   void history(std::string_view channel, history_query q, std::uint64_t floor, history_handler done);
 
   /// Every session, streams and waiting polls. On the hub's executor; the pointers are good until it runs something else.
@@ -233,10 +233,14 @@ class hub final : public detail::log_source {
   };
   struct history_op final : operation {
     using operation::operation;
+    void finish(history_result r) {
+      owner->pending_.fetch_sub(1);
+      done(std::move(r));
+    }
     void abort() override {
       history_result r;
       r.error = operation_aborted();
-      done(std::move(r));
+      finish(std::move(r));
     }
     std::string channel;
     history_query query;

@@ -524,6 +524,32 @@ TEST_CASE("a floor that rises above a client that is behind is a gap, between wh
   }
 }
 
+TEST_CASE("a floor that rises above the head hides what is still to come, from one in sync and from one behind") {
+  guarded_house h(0);
+  for (int i = 1; i < 4; ++i) h.publish("chat", std::to_string(i));
+  client c(h);
+  c.join("?channel=chat&user=ada&since=earliest");
+  c.hear();
+  SECTION("in sync") {}
+  SECTION("with something on its way") { CHECK_FALSE(h.gate.messages.publish("chat", payload::json("4"))); }
+  SECTION("behind") {
+    c.narrow(30);
+    h.publish("chat", '"' + std::string(100, 'x') + '"');
+  }
+  h.floors = {{"chat", 7}};
+  CHECK_FALSE(h.only().permit(std::make_shared<grant>(h.give("ada"))));
+  h.run();
+  c.widen();
+  for (int i = 4; i < 9; ++i) h.publish("chat", std::to_string(i));
+  std::string heard;
+  for (auto& line : c.hear()) {
+    if (line.find("\"gap\"") != line.npos) heard += line.substr(line.find("\"next\":") + 7, 1) + "! ";
+    if (auto at = line.find("\"offset\":"); at != line.npos) heard += line.substr(at + 9, 1) + ' ';
+  }
+  if (heard.starts_with("4 ")) heard.erase(0, 2);  // half of it had gone out
+  CHECK(heard.starts_with("7! 7 8 "));
+}
+
 TEST_CASE("a floor holds when the channel begins a new life") {
   guarded_house h(0);
   h.publish("chat", "1");

@@ -451,6 +451,10 @@ inline void hub::history(std::string_view channel, history_query q, std::uint64_
   };
   if (stopped_) return refuse(operation_aborted());
   if (!valid_channel(channel) || q.limit < 1 || q.limit > 1000) return refuse(errc::bad_request);
+  if (pending_.fetch_add(1) >= options_.max_pending) {
+    pending_.fetch_sub(1);
+    return refuse(errc::overloaded);
+  }
   auto op = std::make_shared<history_op>(*this);
   op->channel = channel;
   op->query = std::move(q);
@@ -504,7 +508,7 @@ inline void hub::history_read(const std::shared_ptr<history_op>& op, read_result
     }
   }
   dismiss(*op);
-  op->done(std::move(out));
+  op->finish(std::move(out));
 }
 
 // ---- session ---------------------------------------------------------------------------------------------------------

@@ -48,8 +48,8 @@ inline void hub::look_at_expiry(expiry& e) {
 
 namespace detail {
 inline void subscription::raise(std::uint64_t next) {
-  next = std::min(next, lane_->flushed_ + 1);
-  if (live_ || !started_ || offset_when_whole() + 1 >= next) return;
+  if (!started_ || offset_when_whole() + 1 >= next) return;
+  if (live_) lane_->fall_behind(*this, nullptr, 0);  // it waits there for what it may see
   for (auto& l : lane_->work_->loads) std::erase(l.waiting, this);
   loading_ = false;
   auto& place = lane_->at(*this);
