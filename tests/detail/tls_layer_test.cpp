@@ -412,6 +412,8 @@ TEST_CASE("rules of records are kept") {
          return all;
        }},
       {"content over the limit", SSL_R_TLSV1_ALERT_RECORD_OVERFLOW, [](forger& f) { return f.record(23, std::string(16385, 'x')); }},
+      {"padding over the limit", SSL_R_TLSV1_ALERT_RECORD_OVERFLOW, [](forger& f) { return f.record(0, "x\x17" + std::string(16383, '\0')); }},
+      {"padding at the limit", 0, [](forger& f) { return f.record(0, "x\x17" + std::string(16382, '\0')); }},
       {"content at the limit", 0, [](forger& f) { return f.record(23, std::string(16384, 'x')); }},
       {"padding", 0, [](forger& f) { return f.record(0, std::string("data\x17\0\0\0", 8)); }},
       {"some empty records", 0,
@@ -491,6 +493,30 @@ TEST_CASE("keys are updated on either side's wish, also while writing is blocked
     w.write(std::string_view(text).substr(taken));
     CHECK(w.peer.received == answered + text);
     CHECK_FALSE(w.peer.failed);
+  }
+}
+
+TEST_CASE("a key is replaced before it has sealed more than it is good for") {
+  auto suite = tls_suite::make(0x1301);
+  tls_records ours, theirs;
+  ours.out.secret.fill(1), theirs.in.secret.fill(1);
+  ours.in.secret.fill(2), theirs.out.secret.fill(2);
+  REQUIRE(ours.begin(*suite, 0));
+  REQUIRE(theirs.begin(*suite, 0));
+  auto first = ours.out.secret;
+  constexpr std::uint64_t good_for = std::uint64_t{1} << 24;
+  ours.out.sequence = theirs.in.sequence = good_for - 1;
+  for (int i = 0; i < 4; ++i) {
+    std::string sealed, reply;
+    const std::span<const char> piece("hello", 5);
+    REQUIRE(ours.seal({&piece, 1}, sealed));
+    std::vector<char> into(sealed.size());
+    std::size_t produced = 0;
+    CHECK(theirs.receive(sealed, into, produced, reply) == sealed.size());
+    CHECK(std::string_view(into.data(), produced) == "hello");
+    CHECK(reply.empty());
+    CHECK(ours.out.sequence == (i == 0 ? good_for : static_cast<std::uint64_t>(i)));
+    CHECK((ours.out.secret == first) == (i == 0));
   }
 }
 
