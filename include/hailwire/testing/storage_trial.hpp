@@ -44,6 +44,7 @@ inline void expect(bool kept, std::string why) {
   if (!kept) throw broken_promise{std::move(why)};
 }
 inline std::string count(std::uint64_t n) { return std::to_string(n); }
+inline std::string words(std::error_code ec) { return ec.message() + (ec == errc::internal ? " (did it throw?)" : ""); }
 
 /// A storage that is open, its type forgotten.
 struct opened {
@@ -180,7 +181,7 @@ class trial {
   append_result try_append(std::string_view channel, draft d) { return start_append(channel, std::move(d))->wait(); }
   append_result append(std::string_view channel, draft d) {
     append_result r = try_append(channel, std::move(d));
-    expect(!r.error, "append answered: " + r.error.message());
+    expect(!r.error, "append answered: " + words(r.error));
     return r;
   }
   append_result append(std::string_view channel, std::string bytes, std::string key = {}) {
@@ -207,7 +208,7 @@ class trial {
   }
 
   static void check(const read_result& r, std::uint64_t since, read_limit limit) {
-    expect(!r.error, "read answered: " + r.error.message());
+    expect(!r.error, "read answered: " + words(r.error));
     expect(r.epoch.empty() || valid_epoch(r.epoch), "the epoch '" + r.epoch + "' is not 1–32 of A–Z a–z 0–9 _ -");
     expect(r.oldest >= 1, "oldest is 0");
     expect(r.oldest <= r.head + 1, "oldest is " + count(r.oldest) + ", past head + 1 = " + count(r.head + 1));
