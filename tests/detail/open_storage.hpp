@@ -21,6 +21,7 @@ class open_storage {
   bool holding = false;
   std::size_t keep = 1'000'000;
   std::error_code failing;
+  int fail_after = -1;  // reads from now on, of which those behind them are overloaded; negative: none
 
   void async_append(std::string_view channel, draft d, append_handler done) {
     later([this, name = std::string(channel), d = std::move(d), done = std::move(done)]() mutable {
@@ -34,6 +35,10 @@ class open_storage {
   void async_read(std::string_view channel, std::uint64_t since, read_limit limit, read_handler done) {
     later([this, name = std::string(channel), since, limit, done = std::move(done)]() mutable {
       if (failing) return done(failing);
+      if (fail_after >= 0 && fail_after-- == 0) {
+        fail_after = 0;
+        return done(make_error_code(errc::overloaded));
+      }
       log& l = logs_[name];
       read_result r;
       r.epoch = epoch(name);

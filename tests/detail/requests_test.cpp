@@ -623,6 +623,38 @@ TEST_CASE("a held poll is answered when the storage is slow, and refused when it
     CHECK(a.rest.empty());  // both channels failed, there is one answer
     CHECK(h.gate.messages.session_count() == 0);
   }
+  SECTION("overloaded in the middle of an answer") {
+    h.store.holding = false;
+    h.answer();
+    c.take();
+    for (int i = 0; i < 3; ++i) h.publish("long", '"' + std::string(60'000, 'x') + '"');
+    h.store.holding = true;
+    c.send(get("/live?channel=long&since=long-1.0&wait=30"));
+    h.store.answer(1);  // what the first read brings is not all
+    h.store.failing = errc::overloaded;
+    h.answer();
+    auto a = read_answer(c.take());
+    CHECK(a.status == 200);  // what had been read is told, and that there is more
+    CHECK(a["etag"] == "\"long-1.1\"");
+    CHECK(a.body.ends_with(R"(,"more":true})"));
+    CHECK(a.rest.empty());
+    h.store.holding = false;
+    a = c.ask(get("/live?channel=long&since=long-1.1&wait=30"));
+    check_problem(a, errc::overloaded);
+    CHECK_FALSE(a["retry-after"].empty());
+    h.store.failing = {};
+    CHECK(c.ask(get("/live?channel=long&since=long-1.1")).status == 200);
+  }
+  SECTION("overloaded at once in the middle of an answer") {
+    h.store.holding = false;
+    h.answer();
+    c.take();
+    for (int i = 0; i < 3; ++i) h.publish("long", '"' + std::string(60'000, 'x') + '"');
+    h.store.fail_after = 1;
+    auto a = c.ask(get("/live?channel=long&since=long-1.0&wait=30"));
+    check_problem(a, errc::overloaded);
+    CHECK(a.rest.empty());
+  }
   SECTION("overloaded, on SSE: an event") {
     client s(h);
     s.send(event_stream("?channel=third"));

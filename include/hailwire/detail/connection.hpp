@@ -465,8 +465,10 @@ inline void connection::end(errc why, std::uint16_t code, std::string_view reaso
     case phase::asked:
       if (answered_ || !ex_) return;
       give_reason({why, code, std::string(reason), false});
-      if (code == 1011 || phase_ == phase::asked) {
-        refuse({code == 1011 ? errc::internal : errc::forbidden, std::string(reason)});
+      // A poll that its host ends gets what there is. One whose storage fails must not look again: it would fail again.
+      if (code == 1011) why = errc::internal;
+      if (why != errc::forbidden || phase_ == phase::asked) {
+        refuse_stream({why, std::string(reason)});
       } else {
         answer_held(true);
       }
