@@ -75,6 +75,8 @@ class epoll_driver : public driver {
     listeners_.clear();
   }
   void retire() override { rung_ = nullptr; }
+  /// Read once for all that a wait brings: a turn writes to thousands.
+  std::int64_t now() const noexcept override { return now_ ? now_ : driver::now(); }
 
  protected:
   /// Serves what is ready, waiting for it at most `wait_ms` (-1: for ever).
@@ -84,6 +86,7 @@ class epoll_driver : public driver {
     for (int round = 0; round < rounds_per_turn; ++round) {
       bool more = !again_.empty() || have_posted();
       int n = ::epoll_wait(epoll_, events, std::size(events), round || more ? 0 : wait_ms);
+      now_ = driver::now();
       for (int i = 0; i < n; ++i) ready(events[i]);
       auto again = std::exchange(again_, {});
       for (auto* c : again)
@@ -98,6 +101,7 @@ class epoll_driver : public driver {
       stopped_listeners_.clear();
       if (n < static_cast<int>(std::size(events)) && again_.empty() && !have_posted()) break;
     }
+    now_ = 0;
     in_turn_ = false;
     if (!again_.empty() || have_posted()) wake();
   }
@@ -235,6 +239,7 @@ class epoll_driver : public driver {
   event_entry wakeup_{*this};
   timer_entry rings_{*this};
   function<void()> rung_;
+  std::int64_t now_ = 0;  // outside a turn 0
   std::mutex mutex_;
   std::vector<function<void()>> posted_;
   std::vector<epoll_connection*> again_;

@@ -241,7 +241,9 @@ inline void hub::follow(session& s, std::string_view channel, const hailwire::st
   lane.add(sub);
   using word = hailwire::start::word;
   std::uint64_t floor = s.permissions().floor_of(channel);
-  if (from.from == word::latest && log.open()) {
+  // Who begins at the head has nothing to read, and polls nearly always do.
+  bool at_head = from.from == word::at && from.at.offset == log.head() && from.at.epoch == log.epoch() && floor <= log.head() + 1;
+  if (log.open() && (at_head || from.from == word::latest)) {
     sub.begin(std::max(log.head(), floor - 1));
     return done(follow_start{{std::string(log.epoch()), std::max(log.head(), floor - 1)}, true, {}});
   }
