@@ -185,10 +185,7 @@ struct real {
     runs = std::thread([this] { io.run(); });
   }
   ~real() {
-    live->post([this] {
-      live.reset();
-      io.stop();
-    });
+    live->post([this] { io.stop(); });
     runs.join();
   }
   /// All that comes back to these parts, each sent when the one before it has been taken.
