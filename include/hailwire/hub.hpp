@@ -19,6 +19,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -127,8 +128,8 @@ class hub final : public detail::log_source {
   /// The sessions of one user, on all devices and transports.
   std::vector<session*> find(std::string_view user) const {
     std::vector<session*> out;
-    auto [first, last] = by_user_.equal_range(std::string(user));
-    for (; first != last; ++first) out.push_back(first->second);
+    auto [first, last] = by_user_.equal_range(user);
+    for (; first != last; ++first) out.push_back(*first);
     return out;
   }
   std::size_t session_count() const noexcept { return listed_; }
@@ -349,7 +350,7 @@ class hub final : public detail::log_source {
 
   detail::channel_log* find_log(std::string_view channel) const noexcept {
     auto it = logs_.find(channel);
-    return it == logs_.end() ? nullptr : it->second.get();
+    return it == logs_.end() ? nullptr : it->get();
   }
   detail::channel_log& obtain_log(std::string_view channel);
   void release_log(detail::channel_log& log);
@@ -423,6 +424,16 @@ class hub final : public detail::log_source {
     using is_transparent = void;
     std::size_t operator()(std::string_view s) const noexcept { return std::hash<std::string_view>()(s); }
   };
+  struct own_name {
+    using is_transparent = void;
+    static std::string_view of(std::string_view s) noexcept { return s; }
+    static std::string_view of(const std::unique_ptr<detail::channel_log>& l) noexcept { return l->name(); }
+    static std::string_view of(const session* s) noexcept { return s->user(); }
+    template <class A>
+    std::size_t operator()(const A& a) const noexcept { return std::hash<std::string_view>()(of(a)); }
+    template <class A, class B>
+    bool operator()(const A& a, const B& b) const noexcept { return of(a) == of(b); }
+  };
 
   options options_;
   detail::loop* loop_;
@@ -435,14 +446,15 @@ class hub final : public detail::log_source {
   std::shared_ptr<mailbox> mailbox_;
   std::atomic<std::size_t> pending_ = 0;
 
-  std::unordered_map<std::string, std::unique_ptr<detail::channel_log>, text_hash, std::equal_to<>> logs_;
+  // Both tables look at the names that their elements have anyway.
+  std::unordered_set<std::unique_ptr<detail::channel_log>, own_name, own_name> logs_;
   std::vector<detail::channel_log*> dirty_, warm_;
   cooling cooling_;
   std::vector<std::shared_ptr<operation>> operations_;
 
   std::vector<slot> slots_;
   std::vector<std::uint32_t> free_slots_;
-  std::unordered_multimap<std::string, session*> by_user_;
+  std::unordered_multiset<session*, own_name, own_name> by_user_;
   std::size_t listed_ = 0;
   std::uint32_t follow_serial_ = 0;
   std::unordered_map<std::uint32_t, expiry> expiries_;  // by slot

@@ -161,7 +161,7 @@ inline session* hub::open(detail::client_link& link, std::shared_ptr<const grant
   s.encoding_ = how;
   if (listed) {
     ++listed_;
-    if (!s.user().empty()) by_user_.emplace(s.user(), &s);
+    if (!s.user().empty()) by_user_.insert(&s);
   }
   return &s;
 }
@@ -176,9 +176,9 @@ inline void hub::close(session& s) {
   slot& at = slots_[s.key_.slot];
   if (at.listed) {
     --listed_;
-    auto [first, last] = by_user_.equal_range(s.user());
+    auto [first, last] = by_user_.equal_range(std::string_view(s.user()));
     for (; first != last; ++first) {
-      if (first->second == &s) {
+      if (*first == &s) {
         by_user_.erase(first);
         break;
       }
@@ -197,11 +197,10 @@ inline detail::subscription* hub::find(session& s, std::string_view channel) con
 inline detail::channel_log& hub::obtain_log(std::string_view channel) {
   auto it = logs_.find(channel);
   if (it == logs_.end()) {
-    it = logs_.emplace(std::string(channel), nullptr).first;
-    it->second = std::make_unique<detail::channel_log>(*this, it->first);
+    it = logs_.insert(std::make_unique<detail::channel_log>(*this, channel)).first;
     if (broker_) broker_->subscribe(broker_id_, channel);
   }
-  return *it->second;
+  return **it;
 }
 
 inline void hub::release_log(detail::channel_log& log) {
