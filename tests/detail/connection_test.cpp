@@ -1171,7 +1171,7 @@ TEST_CASE("a client that cannot be told what it follows is closed, so nothing is
   events.narrow(0);
   for (std::string user : {"ada", "eve"}) {
     session* s = h.gate.messages.find(user).at(0);
-    for (std::size_t n : {1000, 50, 1})
+    for (std::size_t n : {1000u, 50u, 1u})
       while (!s->send("filler", std::string("\"").append(n, 'x').append("\""))) h.run();
     if (user == "ada") CHECK_FALSE(s->follow("news"));
     if (user == "eve") CHECK_FALSE(s->unfollow("chat"));
