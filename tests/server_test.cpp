@@ -240,6 +240,36 @@ TEMPLATE_TEST_CASE("the kernel holds little for a reader that stands still, and 
   r.finish();
 }
 
+TEST_CASE("a context has no more work from a server that has stopped, once its last connection is gone; what is posted still runs") {
+  for (bool asio_waits : {false, true}) {
+    asio::io_context io;
+    auto live = asio_waits ? std::make_unique<everything>(portable, io) : std::make_unique<everything>(io);
+    let_everybody_in(*live);
+    auto port = live->listen("127.0.0.1", 0);
+    std::thread context([&] { io.run(); });
+    wire follower(port), silent(port);
+    follower.send(event_stream("?channel=chat")).until("}}}}\n\n");
+    silent.send("GET");
+    live->post([&] { live->stop(); });
+    follower.all();
+    silent.all();
+    context.join();
+    bool ran = false;
+    live->post([&] { ran = true; });
+    io.restart();
+    io.run();
+    CHECK(ran);
+    live->stop();
+    io.restart();
+    io.run();
+  }
+  asio::io_context io;
+  everything never_run(io);
+  never_run.listen("127.0.0.1", 0);
+  never_run.stop();
+  io.run();
+}
+
 TEMPLATE_TEST_CASE("listening says what is wrong", "", embedded, portable_asio, own) {
   running<TestType> r;
   auto port = r.s->listen("127.0.0.1", 0);

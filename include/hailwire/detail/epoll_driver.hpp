@@ -65,6 +65,7 @@ class epoll_driver : public driver {
   void serve(gateway& g, int descriptor, std::unique_ptr<stream_layer> layer, std::string_view already_read) override {
     ::fcntl(descriptor, F_SETFL, ::fcntl(descriptor, F_GETFL) | O_NONBLOCK);
     auto c = std::make_unique<epoll_connection>(g, descriptor, std::move(layer));
+    ++connections_;
     c.release()->begin(already_read);  // it owns itself until it is closed
   }
   void stop_listening() override {
@@ -106,10 +107,13 @@ class epoll_driver : public driver {
     if (!again_.empty() || have_posted()) wake();
   }
   int descriptor() const noexcept { return epoll_; }
-  void wake() noexcept {
+  /// Has a turn come soon. Safe from any thread.
+  virtual void wake() {
     std::uint64_t one = 1;
     [[maybe_unused]] auto n = ::write(event_, &one, sizeof one);
   }
+  /// Whether nothing is being served and nothing is left to run.
+  bool at_rest() { return connections_ == 0 && !have_posted(); }
 
  private:
   class epoll_connection;
@@ -191,6 +195,7 @@ class epoll_driver : public driver {
     void closing() override {
       if (queued_) std::replace(set().again_.begin(), set().again_.end(), this, static_cast<epoll_connection*>(nullptr));
       set().graveyard_.emplace_back(this);  // events of this turn may still name it
+      --set().connections_;
       if (!set().in_turn_) set().wake();
     }
     epoll_driver& set() const noexcept { return static_cast<epoll_driver&>(by()); }
@@ -244,6 +249,7 @@ class epoll_driver : public driver {
   std::vector<function<void()>> posted_;
   std::vector<epoll_connection*> again_;
   std::vector<std::unique_ptr<epoll_connection>> graveyard_;
+  std::size_t connections_ = 0;
   std::vector<std::unique_ptr<listener>> listeners_, stopped_listeners_;
   std::atomic<bool> in_turn_ = false;
 };
@@ -264,18 +270,38 @@ class embedded_driver final : public epoll_driver, public std::enable_shared_fro
     std::error_code ignored;
     wait_.cancel(ignored);
   }
+  void stop_listening() override {
+    epoll_driver::stop_listening();
+    stopped_ = true;
+    wake();
+  }
 
  private:
   void wait() {
     wait_.async_wait(waiting_descriptor::wait_read, [me = shared_from_this()](std::error_code ec) {
-      if (ec || me->retired_) return;
-      me->turn(0);
-      if (!me->retired_) me->wait();
+      if (!ec) me->go_on();
     });
+  }
+  void go_on() {
+    if (retired_) return;
+    turn(0);
+    if (retired_) return;
+    // Once the server has stopped and its last connection is gone, the context has nothing to wait for here and may run out of
+    // work. What is posted afterwards comes by way of the strand.
+    if (stopped_ && at_rest()) {
+      resting_ = true;
+      if (at_rest() || !resting_.exchange(false)) return;
+    }
+    wait();
+  }
+  void wake() override {
+    if (!resting_.exchange(false)) return epoll_driver::wake();
+    asio::post(strand_, [me = shared_from_this()] { me->go_on(); });
   }
   strand strand_;
   waiting_descriptor wait_;
-  bool retired_ = false;
+  bool retired_ = false, stopped_ = false;
+  std::atomic<bool> resting_ = false;
 };
 
 /// The epoll driver on a thread of the host's, which blocks in it.
