@@ -602,6 +602,24 @@ TEST_CASE("a channel that the host takes away while a request is still beginning
   }
 }
 
+TEST_CASE("an answer that tells of a gap has the messages behind it, also when they are yet to be read") {
+  for (const char* wait : {"", "&wait=30"}) {
+    house h;
+    h.publish("chat", "1");
+    h.store.holding = true;
+    client c(h);
+    c.send(get(std::string("/live?channel=chat&since=chat-1.9") + wait));
+    h.store.answer(1);  // where the channel stands; its message is asked for next
+    h.run();
+    CHECK(c.take().empty());
+    h.answer();
+    auto a = read_answer(c.take());
+    CHECK(a["etag"] == "\"chat-1.1\"");
+    CHECK(a.has(R"("notices":[{"gap":{"channel":"chat","reason":"epoch","epoch":"chat-1","next":1}}])"));
+    CHECK(a.has(R"("offset":1,)"));
+  }
+}
+
 TEST_CASE("a held poll is answered when the storage is slow, and refused when it fails") {
   house h;
   h.publish("chat", "1");

@@ -79,8 +79,8 @@ inline bool connection::answer_poll(bool at_end) {
     reached.push_back(std::max(offset, s.offset()));
   }
   if (loading && !parts.empty()) more = true;
-  if (parts.empty() && e.notices.empty() && (loading || !at_end)) {
-    e.at_once = at_end;  // as soon as what is being read is there
+  if (parts.empty() && (loading || (e.notices.empty() && !at_end))) {
+    e.at_once = at_end || !e.notices.empty();  // as soon as what is being read is there: an answer has a message if there is one
     return false;
   }
 
