@@ -620,6 +620,20 @@ TEST_CASE("an answer that tells of a gap has the messages behind it, also when t
   }
 }
 
+TEST_CASE("a poll behind a publish on one connection has what was published, wherever its cursor stood") {
+  for (const char* since : {"chat-1.0", "chat-1.9", "earliest", "other.3"}) {
+    house h;
+    client other(h);
+    other.open(event_stream("?channel=chat"));
+    client c(h);
+    c.send(post("?channel=chat", "1") + get(std::string("/live?channel=chat&since=") + since));
+    auto published = read_answer(c.take());
+    CHECK(published.status == 201);
+    INFO(since);
+    CHECK(read_answer(published.rest)["etag"] == "\"chat-1.1\"");
+  }
+}
+
 TEST_CASE("a held poll is answered when the storage is slow, and refused when it fails") {
   house h;
   h.publish("chat", "1");

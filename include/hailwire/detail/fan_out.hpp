@@ -126,6 +126,8 @@ class subscription {
   std::shared_ptr<const chunk> holding() const noexcept;
   /// Whether a read of the storage is under way for this subscription.
   bool loading() const noexcept { return loading_; }
+  /// Whether the end of this turn brings it something.
+  bool due() const noexcept;
   /// Whether it is in sync: during a flush, `pending` is then the chunk being flushed.
   bool live() const noexcept { return live_; }
   /// Lets it pull from `offset` on; until then it has nothing.
@@ -312,6 +314,8 @@ class lane {
   std::unique_ptr<work> work_;
   std::unique_ptr<lane> next_;  // of the same channel
 };
+
+inline bool subscription::due() const noexcept { return live_ && lane_->built() > 0; }
 
 inline void lane::flush() {
   if (!built()) return;

@@ -24,7 +24,14 @@
 namespace hailwire::detail {
 
 class connection;
-struct poll_table;
+
+/// What a connection needs for requests that a poll serves.
+struct poll_table {
+  const proto::encoding* messages;
+  void (*begin)(connection&);
+  /// Answers if there is something to tell, or `at_end` in any case; whether it has.
+  bool (*answer)(connection&, bool at_end);
+};
 
 /// The transports of a server, and what serves polls if one of them polls. Nothing else names that, so a program without
 /// such a transport does not contain it. Made by `linked`.

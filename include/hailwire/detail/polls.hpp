@@ -12,14 +12,6 @@
 
 namespace hailwire::detail {
 
-/// What a connection needs for requests that a poll serves.
-struct poll_table {
-  const proto::encoding* messages;
-  void (*begin)(connection&);
-  /// Answers if there is something to tell, or `at_end` in any case; whether it has.
-  bool (*answer)(connection&, bool at_end);
-};
-
 inline bool connection::answer_held(bool at_end) { return gate_->polls->answer(*this, at_end); }
 
 inline void connection::begin_poll() {
@@ -54,7 +46,7 @@ inline bool connection::answer_poll(bool at_end) {
       auto pending = s.pending();
       if (answered_ || phase_ != phase::held) return true;  // the storage failed
       if (pending.empty()) {
-        loading = loading || s.loading();
+        loading = loading || s.loading() || s.due();
         break;
       }
       auto chunk = s.holding();

@@ -308,7 +308,7 @@ def http_difference(a, b):
         return None if same_request(a, b) else "different requests"
     if a["end"] == b["end"]:
         return None
-    return a["why"] or b["why"] or f"{a['end']} / {b['end']}"
+    return (a["why"] or b["why"] or f"{a['end']} / {b['end']}").replace("`", "'")  # the table's words stand between such marks
 
 
 def compare(peer, cases, mine, ask, ask_us, difference, tally, failures):
