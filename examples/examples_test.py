@@ -337,9 +337,11 @@ class Feed(Case):
         nm = os.environ.get("NM", "nm")
         names = lambda program: subprocess.run([nm, "-C", binaries / program], capture_output=True, text=True, check=True).stdout
         self.assertEqual([line for line in names("feed").splitlines() if "websocket" in line.lower()], [])
-        self.assertEqual([line for line in names("feed").splitlines() if re.search("(?<!e)poll", line)], [])
+        # A poll's functions, not what an unoptimised build makes of types that could hold one.
+        function = lambda line: re.sub("<[^<>]*>", "", re.sub("<[^<>]*>", "", re.sub("<[^<>]*>", "", line))).split("(")[0]
+        self.assertEqual([line for line in names("feed").splitlines() if re.search("(?<!e)poll", function(line))], [])
         self.assertIn("websocket", names("chat").lower(), "and nm would show it")
-        self.assertRegex(names("chat"), "(?<!e)poll", "and this too")
+        self.assertRegex("\n".join(map(function, names("chat").splitlines())), "(?<!e)poll", "and this too")
 
 
 class CustomStorage(Case):
