@@ -25,6 +25,7 @@
 
 #include "hailwire/concepts.hpp"
 #include "hailwire/detail/fan_out.hpp"
+#include "hailwire/detail/hash_index.hpp"
 #include "hailwire/detail/loop.hpp"
 #include "hailwire/detail/timer_wheel.hpp"
 #include "hailwire/options.hpp"
@@ -420,10 +421,6 @@ class hub final : public detail::log_source {
   std::uint64_t keyed_hash(std::string_view text, std::uint64_t seed) const noexcept;
   std::string own_epoch(std::string_view channel) const;
 
-  struct text_hash {
-    using is_transparent = void;
-    std::size_t operator()(std::string_view s) const noexcept { return std::hash<std::string_view>()(s); }
-  };
   struct own_name {
     using is_transparent = void;
     static std::string_view of(std::string_view s) noexcept { return s; }
@@ -459,7 +456,7 @@ class hub final : public detail::log_source {
   std::uint32_t follow_serial_ = 0;
   std::unordered_map<std::uint32_t, expiry> expiries_;  // by slot
 
-  std::unordered_map<std::string, kept_key, text_hash, std::equal_to<>> keys_;
+  std::unordered_map<std::string, kept_key, detail::text_hash, std::equal_to<>> keys_;
   std::deque<std::pair<std::int64_t, std::string>> key_ages_;
 
   std::vector<detail::client_link*> wakes_, settles_, waking_, settling_;

@@ -190,12 +190,13 @@ class session {
   /// Stops following; it is told by a `closed` notice with the code `forbidden`. A client that cannot be told is closed: with
   /// 1013 when too much is unsent, with 4403 when it is raw. `not_found` when it did not follow.
   std::error_code unfollow(std::string_view channel);
-  /// Takes away the right to follow the channel and to publish to it, for the rest of the session, renewed or not. One that follows it is told
-  /// by a `closed` notice with the code `forbidden`; a raw client, which cannot be told, is closed with 4403.
+  /// Takes away the right to follow the channel and to publish to it, for the rest of the session, renewed or not. One that
+  /// follows it is told by a `closed` notice with the code `forbidden`; a raw client, which cannot be told, is closed with 4403.
   void revoke(std::string_view channel);
-  /// Gives the session other permissions from now on: channels that it asked for and may not follow any more are closed, a floor that has risen hides what lies below it, and the expiry is the new one. On streams only. Errors, after
-  /// which nothing has changed: `bad_request` (null, another user, not a stream), `unauthenticated` (it has expired already).
-  /// Throws what a predicate of `follow` throws.
+  /// Gives the session other permissions from now on: channels that it asked for and may not follow any more are closed, a floor
+  /// that has risen hides what lies below it, and the expiry is the new one. On streams only. Errors, after which nothing has
+  /// changed: `bad_request` (null, another user, not a stream), `unauthenticated` (it has expired already). Throws what a
+  /// predicate of `follow` throws.
   std::error_code permit(std::shared_ptr<const grant> g);
   /// Sends a notice `{"name":json}` to this client alone. Errors: `bad_request` (`name` is empty, over 64 bytes or the
   /// protocol's own; not JSON), `overloaded` (`max_unsent` bytes wait already), `not_implemented` (a raw client).

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "hailwire/concepts.hpp"
+#include "hailwire/detail/hash_index.hpp"
 
 namespace hailwire {
 
@@ -89,13 +90,9 @@ class in_process_broker {
  private:
   static std::uint64_t bit(std::uint64_t hub) noexcept { return std::uint64_t{1} << hub; }
 
-  struct text_hash {
-    using is_transparent = void;
-    std::size_t operator()(std::string_view s) const noexcept { return std::hash<std::string_view>()(s); }
-  };
   struct alignas(64) shard {
     std::mutex mutex;
-    std::unordered_map<std::string, std::uint64_t, text_hash, std::equal_to<>> followers;  // one bit a hub
+    std::unordered_map<std::string, std::uint64_t, detail::text_hash, std::equal_to<>> followers;  // one bit a hub
   };
   struct alignas(64) seat {
     std::mutex mutex;
@@ -103,7 +100,7 @@ class in_process_broker {
     broker_receiver receiver;
   };
   // By the upper bits, as the maps take the lower ones for their buckets.
-  shard& shard_of(std::string_view channel) noexcept { return shards_[std::uint64_t{text_hash()(channel)} >> 58]; }
+  shard& shard_of(std::string_view channel) noexcept { return shards_[std::uint64_t{detail::text_hash()(channel)} >> 58]; }
 
   std::array<shard, 64> shards_;
   std::array<seat, 64> seats_;

@@ -30,7 +30,7 @@ struct chunk {
   }
   /// The offset of the last message that is complete in the first `n` bytes; `none` if there is none.
   std::uint64_t offset_at(std::size_t n, std::uint64_t none) const noexcept {
-    auto m = std::upper_bound(marks.begin(), marks.end(), n, [](std::size_t v, const mark& k) { return v < k.end; });
+    auto m = containing(n);
     return m == marks.begin() ? none : std::prev(m)->offset;
   }
   /// Where the first message after `offset` begins; size when there is none.

@@ -137,7 +137,7 @@ class driver : public loop {
  public:
   /// Accepts connections on a listening descriptor, which it owns from now on; each is given to `accepted`.
   virtual void listen(gateway& g, int descriptor, function<void(int)> accepted) = 0;
-  /// Serves a connected descriptor, which it owns from now on, beginning with what was read from it already.
+  /// Serves a connected descriptor that does not wait, which it owns from now on, beginning with what was read from it already.
   virtual void serve(gateway& g, int descriptor, std::unique_ptr<stream_layer> layer, std::string_view already_read) = 0;
   virtual void stop_listening() = 0;
   /// Nothing runs from now on. After all connections are gone.

@@ -63,7 +63,6 @@ class epoll_driver : public driver {
     listeners_.back()->resume();
   }
   void serve(gateway& g, int descriptor, std::unique_ptr<stream_layer> layer, std::string_view already_read) override {
-    ::fcntl(descriptor, F_SETFL, ::fcntl(descriptor, F_GETFL) | O_NONBLOCK);
     auto c = std::make_unique<epoll_connection>(g, descriptor, std::move(layer));
     ++connections_;
     c.release()->begin(already_read);  // it owns itself until it is closed

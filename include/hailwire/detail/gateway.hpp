@@ -34,7 +34,7 @@ struct poll_table {
 };
 
 /// The transports of a server, and what serves polls if one of them polls. Nothing else names that, so a program without
-/// such a transport does not contain it. Made by `linked`.
+/// such a transport does not contain it. Made by `link_of`.
 struct linkage {
   std::span<const transport::entry* const> transports;
   const poll_table* polls;
