@@ -856,6 +856,20 @@ TEST_CASE("a WebSocket is asked for life after one heartbeat and closed with 440
   CHECK(c.c->closed);
 }
 
+TEST_CASE("a sign of life counts that has come while the loop was held up and is not read yet") {
+  house h;
+  client c(h);
+  c.join("?channel=chat");
+  h.advance(25'200);
+  CHECK(c.hear() == lines{"ping"});
+  c.c->unread = frame("", proto::ws_opcode::pong);
+  h.advance(30'000);
+  CHECK(c.hear() == lines{"ping"});
+  c.c->deliver();
+  h.advance(60'000);
+  CHECK(c.hear() == lines{"ping", "ping", "close 4408 no sign of life"});
+}
+
 TEST_CASE("a WebSocket that only sends hears from the server too") {
   house h;
   client raw(h);

@@ -129,6 +129,8 @@ class connection : public client_link {
   /// Closes for good. Nothing more is called on it but `peer`.
   virtual void shut() = 0;
   virtual std::string peer() const = 0;
+  /// Whether the peer has sent something that was not received yet, because the loop had other things to do.
+  virtual bool input_waits() const noexcept { return false; }
   /// Null when there is no TLS.
   virtual std::shared_ptr<const tls_peer> tls() const { return nullptr; }
 
@@ -437,7 +439,11 @@ inline void connection::expire(std::int64_t now) {
     case phase::held: answer_held(true); break;
     case phase::stream:
       if (blocked_ || now < next_beat(now)) break;
-      if (stream_->expects_life() && reading_ && now >= last_read_.at(now) + 2 * milliseconds_of(gate_->settings.heartbeat)) return end(errc::timeout, 4408, "no sign of life");
+      if (stream_->expects_life() && reading_ && now >= last_read_.at(now) + 2 * milliseconds_of(gate_->settings.heartbeat)) {
+        // A loop that was held up for long runs its timers before it reads: then it is not the peer who was silent.
+        if (!input_waits()) return end(errc::timeout, 4408, "no sign of life");
+        last_read_ = moment(now);
+      }
       since_ = last_write_ = moment(now);
       if (!unsent()) stream_->beat(out());
       ask_wake();

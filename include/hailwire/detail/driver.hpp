@@ -15,6 +15,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -229,6 +230,10 @@ class descriptor_connection : public connection {
     ::close(std::exchange(descriptor_, -1));
   }
   std::shared_ptr<const tls_peer> tls() const final { return layer_ ? layer_->peer() : nullptr; }
+  bool input_waits() const noexcept final {
+    int waiting = 0;
+    return !closed() && ::ioctl(descriptor_, FIONREAD, &waiting) == 0 && waiting > 0;
+  }
   std::string peer() const final {
     if (layer_)
       if (auto known = layer_->source(); !known.empty()) return std::string(known);

@@ -78,6 +78,7 @@ class memory_connection final : public detail::connection {
   void shut_write() override { ended_by_server = true; }
   void shut() override { closed = ended_by_server = true; }
   std::string peer() const override { return from; }
+  bool input_waits() const noexcept override { return !unread.empty(); }
 };
 
 }  // namespace hailwire::testing
