@@ -148,7 +148,7 @@ struct house {
   static constexpr auto& linked =
       hw::detail::linked<hw::transport::websocket, hw::transport::sse, hw::transport::long_poll, hw::transport::short_poll>;
   house() : gate(loop, hw::detail::erase_storage(std::make_unique<hw::memory_storage>()), settings(), linked) {
-    auto everybody = std::make_shared<const hw::grant>(hw::grant{.follow = hw::channel_set::all(), .publish = hw::channel_set::all()});
+    hw::shared_grant everybody = hw::grant{.follow = hw::channel_set::all(), .publish = hw::channel_set::all()};
     gate.host.authorize = [everybody](const hw::request&, hw::authorize_reply reply) { reply(everybody); };
     auto route = std::make_unique<hw::detail::frame_route>();
     route->path = "/echo";

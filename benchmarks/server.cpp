@@ -35,8 +35,7 @@ int usage() {
 }
 
 void set_up(live_server& live) {
-  auto everybody = std::make_shared<const hailwire::grant>(
-      hailwire::grant{.follow = hailwire::channel_set::all(), .publish = hailwire::channel_set::all()});
+  hailwire::shared_grant everybody = hailwire::grant{.follow = hailwire::channel_set::all(), .publish = hailwire::channel_set::all()};
   live.authorize([everybody](const hailwire::request& r) -> hailwire::decision {
     if (auto user = r.param("user"); !user.empty()) {
       return hailwire::grant{.user = std::string(user), .follow = hailwire::channel_set::all(), .publish = hailwire::channel_set::all()};

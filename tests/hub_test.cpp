@@ -42,7 +42,7 @@ std::string text(const history_result& r) {
 /// A client that takes everything at once, unless `shut`. What it is told stands in `got`.
 struct client final : detail::client_link {
   explicit client(hub& h, grant g = {}, std::string_view transport = "websocket") : at(&h) {
-    mine = h.open(*this, std::make_shared<const grant>(std::move(g)), "phone", transport, &short_form);
+    mine = h.open(*this, std::move(g), "phone", transport, &short_form);
     if (mine) key = mine->key();
   }
   ~client() override {
@@ -728,7 +728,7 @@ TEST_CASE("a session that only brings commands is not listed and takes no place 
   rig r(o);
   client a(r.h, {.user = "ada"});
   CHECK(client(r.h).mine == nullptr);
-  session* commands = r.h.open(a, std::make_shared<const grant>(grant{.user = "ada"}), {}, "post", nullptr);
+  session* commands = r.h.open(a, grant{.user = "ada"}, {}, "post", nullptr);
   REQUIRE(commands);
   CHECK(r.h.session_count() == 1);
   CHECK(r.h.find("ada") == std::vector<session*>{a.mine});

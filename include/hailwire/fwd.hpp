@@ -12,6 +12,7 @@ class tls_context;
 struct draft;
 struct failure;
 struct grant;
+class shared_grant;
 struct message;
 struct options;
 struct position;

@@ -99,20 +99,20 @@ struct response {
 /// An authorizer's answer: what is allowed, or why nothing is.
 class decision {
  public:
-  decision(grant allowed) : allowed_(std::make_shared<const grant>(std::move(allowed))) {}
-  /// One grant can serve many clients; it costs each a pointer. Null refuses as `internal`.
-  decision(std::shared_ptr<const grant> allowed) noexcept : allowed_(std::move(allowed)) {}
+  decision(grant allowed) : allowed_(std::move(allowed)) {}
+  /// One grant can serve many clients; it costs each a pointer. None refuses as `internal`.
+  decision(shared_grant allowed) noexcept : allowed_(std::move(allowed)) {}
   /// Usually `unauthenticated` or `forbidden`.
   decision(errc why) : refused_(why) {}
   decision(failure why) noexcept : refused_(std::move(why)) {}
 
   /// Null when it is refused.
-  const std::shared_ptr<const grant>* allowed() const noexcept { return allowed_ ? &allowed_ : nullptr; }
+  const shared_grant* allowed() const noexcept { return allowed_ ? &allowed_ : nullptr; }
   /// Why, when `allowed()` is null.
   const failure& refused() const noexcept { return refused_; }
 
  private:
-  std::shared_ptr<const grant> allowed_;
+  shared_grant allowed_;
   failure refused_;
 };
 

@@ -151,7 +151,7 @@ class hub final : public detail::log_source {
   void join(std::unique_ptr<detail::any_broker> b);
 
   /// Opens a session; null when there are `max_sessions`. `encoding` null: it brings commands only and is not listed.
-  session* open(detail::client_link& link, std::shared_ptr<const grant> g, std::string device, std::string_view transport,
+  session* open(detail::client_link& link, shared_grant g, std::string device, std::string_view transport,
                 const proto::encoding* how);
   void close(session& s);
   /// The session of that key, while it lives.
@@ -166,7 +166,7 @@ class hub final : public detail::log_source {
   detail::subscription* find(session& s, std::string_view channel) const noexcept;
 
   /// How long a permission still holds, in milliseconds: not above 0 when it has ended, `INT64_MAX` when it never does.
-  std::int64_t left(const grant& g) const noexcept;
+  std::int64_t left(const shared_grant& g) const noexcept;
   /// From now on the session is told before its permission ends, and is ended with it. For streams; polls are not held so long.
   void watch_expiry(session& s);
   std::size_t expiring_count() const noexcept { return expiries_.size(); }
@@ -177,10 +177,15 @@ class hub final : public detail::log_source {
       pending_.fetch_sub(1);
       return done(errc::overloaded, {});
     }
-    const grant& g = s.permissions();
-    std::string scope = g.user.empty() ? g.key_scope.empty() ? std::string() : "?" + g.key_scope : "@" + g.user;
+    const shared_grant& g = s.permissions();
+    std::string scope;
+    if (!g.user().empty()) {
+      scope.append(1, '@').append(g.user());
+    } else if (!g.key_scope().empty()) {
+      scope.append(1, '?').append(g.key_scope());
+    }
     if (scope.empty()) o.key.clear();  // an anonymous client's keys mean nothing unless the host tells clients apart
-    start(std::make_shared<publish_op>(*this, std::move(channel), std::move(done)), std::move(p), std::move(o), g.user,
+    start(std::make_shared<publish_op>(*this, std::move(channel), std::move(done)), std::move(p), std::move(o), std::string(g.user()),
           std::move(scope), checked);
   }
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <new>
 #include <string>
 #include <string_view>
 #include <typeinfo>
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "hailwire/detail/fan_out.hpp"
+#include "hailwire/detail/shared.hpp"
 #include "hailwire/error.hpp"
 #include "hailwire/message.hpp"
 
@@ -30,9 +32,9 @@ class channel_set {
   channel_set() = default;
   /// The names listed; one that ends in `*` stands for everything that begins with what is before it.
   channel_set(std::initializer_list<std::string> names) : channel_set(std::vector<std::string>(names)) {}
-  channel_set(std::vector<std::string> names) : rules_(std::make_shared<const rules>(rules{std::move(names), {}})) {}
+  channel_set(std::vector<std::string> names) : rules_(new rules(std::move(names), {})) {}
   /// Called with a channel's name on the hub's executor, each time somebody asks.
-  channel_set(std::function<bool(std::string_view)> predicate) : rules_(std::make_shared<const rules>(rules{{}, std::move(predicate)})) {}
+  channel_set(std::function<bool(std::string_view)> predicate) : rules_(new rules({}, std::move(predicate))) {}
   static channel_set all() {
     static const channel_set everything({"*"});
     return everything;
@@ -51,11 +53,12 @@ class channel_set {
   }
 
  private:
-  struct rules {
+  struct rules : detail::counted {
+    rules(std::vector<std::string> n, std::function<bool(std::string_view)> p) : names(std::move(n)), predicate(std::move(p)) {}
     std::vector<std::string> names;
     std::function<bool(std::string_view)> predicate;
   };
-  std::shared_ptr<const rules> rules_;
+  detail::shared<rules> rules_;
 };
 
 /// What an authorizer allows one client.
@@ -75,17 +78,63 @@ struct grant {
   std::chrono::system_clock::time_point expires = std::chrono::system_clock::time_point::max();
   /// What may be told of the user to others, a JSON text; empty: nothing.
   std::string info = {};
+};
 
-  bool may_follow(std::string_view channel) const {
-    if (channel.starts_with('@')) return !user.empty() && channel.substr(1) == user;
-    return follow.contains(channel);
+/// A grant as it is kept for those who have it: made of a `grant`, never changed, and one for as many clients as the host
+/// likes. A copy costs a pointer; the thing itself, beside the user's name, 40 bytes, and 100 more where it has an `info`, a
+/// `key_scope` or floors. Copies may be used by different threads; what they say is valid while one of them lives.
+class shared_grant {
+ public:
+  /// None at all; nothing but `operator bool` may be asked of it.
+  shared_grant() = default;
+  shared_grant(grant g) {
+    auto fresh = std::unique_ptr<content>(new (detail::with_tail::tail{g.user.size()}) content);
+    g.user.copy(fresh->name(), g.user.size());
+    fresh->name_size = static_cast<std::uint32_t>(g.user.size());
+    fresh->follow = std::move(g.follow);
+    fresh->publish = std::move(g.publish);
+    fresh->expires = g.expires;
+    if (!g.key_scope.empty() || !g.info.empty() || !g.floors.empty()) {
+      fresh->more = std::make_unique<const rare>(rare{std::move(g.key_scope), std::move(g.info), std::move(g.floors)});
+    }
+    at_ = detail::shared<content>(fresh.release());
   }
-  bool may_publish(std::string_view channel) const { return publish.contains(channel); }
+  explicit operator bool() const noexcept { return bool(at_); }
+
+  std::string_view user() const noexcept { return {at_->name(), at_->name_size}; }
+  const channel_set& follow() const noexcept { return at_->follow; }
+  const channel_set& publish() const noexcept { return at_->publish; }
+  std::string_view key_scope() const noexcept { return at_->more ? std::string_view(at_->more->key_scope) : std::string_view(); }
+  std::string_view info() const noexcept { return at_->more ? std::string_view(at_->more->info) : std::string_view(); }
+  std::chrono::system_clock::time_point expires() const noexcept { return at_->expires; }
+  bool may_follow(std::string_view channel) const {
+    if (channel.starts_with('@')) return !user().empty() && channel.substr(1) == user();
+    return at_->follow.contains(channel);
+  }
+  bool may_publish(std::string_view channel) const { return at_->publish.contains(channel); }
+  /// The first offset of the channel that may be seen.
   std::uint64_t floor_of(std::string_view channel) const noexcept {
-    for (const floor& f : floors)
-      if (f.channel == channel) return f.offset;
+    if (at_->more)
+      for (const grant::floor& f : at_->more->floors)
+        if (f.channel == channel) return f.offset;
     return 1;
   }
+
+ private:
+  // What few grants have.
+  struct rare {
+    std::string key_scope, info;
+    std::vector<grant::floor> floors;
+  };
+  struct content : detail::counted, detail::with_tail {
+    std::uint32_t name_size = 0;
+    channel_set follow, publish;
+    std::chrono::system_clock::time_point expires;
+    std::unique_ptr<const rare> more;
+    char* name() noexcept { return reinterpret_cast<char*>(this + 1); }
+    const char* name() const noexcept { return reinterpret_cast<const char*>(this + 1); }
+  };
+  detail::shared<content> at_;
 };
 
 namespace detail {
@@ -109,17 +158,19 @@ struct session_key {
 };
 
 /// The channels of a session, in the order in which they were asked for. Of most sessions there is one, which lies inside;
-/// none ever moves, because lanes point to them.
+/// the others are an array of their own. They move when it grows and when one before them goes.
 class follow_list {
  public:
   follow_list() noexcept {}  // nothing lies inside yet
   follow_list(const follow_list&) = delete;
   follow_list& operator=(const follow_list&) = delete;
-  ~follow_list() { reset(); }
+  ~follow_list() {
+    while (!empty()) erase(size() - 1);
+  }
 
-  std::size_t size() const noexcept { return inside_ + (more_ ? more_->size() : 0); }
+  std::size_t size() const noexcept { return inside_ + std::size_t{further_}; }
   bool empty() const noexcept { return size() == 0; }
-  subscription& operator[](std::size_t i) noexcept { return inside_ && i == 0 ? first_ : *(*more_)[i - inside_]; }
+  subscription& operator[](std::size_t i) noexcept { return inside_ && i == 0 ? first_ : more_[i - inside_]; }
   const subscription& operator[](std::size_t i) const noexcept { return const_cast<follow_list&>(*this)[i]; }
 
   subscription& add(outlet& to, lane& in, std::uint32_t serial, bool named) {
@@ -128,29 +179,31 @@ class follow_list {
       inside_ = true;
       return first_;
     }
-    if (!more_) more_ = std::make_unique<others>();
-    more_->push_back(std::make_unique<subscription>(to, in, serial, named));
-    return *more_->back();
+    if ((further_ & (further_ - 1)) == 0) grow(further_ ? 2 * further_ : 1);  // there is room up to each power of two
+    return *::new (static_cast<void*>(more_ + further_++)) subscription(to, in, serial, named);
   }
   void erase(std::size_t i) noexcept {
     if (inside_ && i == 0) {
       inside_ = false;
-      first_.~subscription();
-    } else {
-      more_->erase(more_->begin() + static_cast<std::ptrdiff_t>(i - inside_));
-      if (more_->empty()) more_.reset();
+      return first_.~subscription();
     }
+    std::size_t at = i - inside_;
+    more_[at].~subscription();
+    for (--further_; at < further_; ++at) more_[at + 1].move_to(more_ + at);
+    if (further_ == 0) ::operator delete(std::exchange(more_, nullptr));
   }
 
  private:
-  using others = std::vector<std::unique_ptr<subscription>>;
-  void reset() noexcept {
-    while (!empty()) erase(size() - 1);
+  void grow(std::size_t room) {
+    auto* larger = static_cast<subscription*>(::operator new(room * sizeof(subscription)));
+    for (std::size_t i = 0; i < further_; ++i) more_[i].move_to(larger + i);
+    ::operator delete(std::exchange(more_, larger));
   }
   union {
     subscription first_;
   };
-  std::unique_ptr<others> more_;
+  subscription* more_ = nullptr;
+  std::uint32_t further_ = 0;
   bool inside_ = false;
 };
 
@@ -170,16 +223,16 @@ class session {
   /// 11 letters, unique while the server runs, not guessable.
   std::string id() const;
   /// Empty when anonymous.
-  const std::string& user() const noexcept { return grant_->user; }
+  std::string_view user() const noexcept { return grant_.user(); }
   /// Which of the user's devices; empty when not said.
   std::string_view device() const noexcept { return rare_ ? std::string_view(rare_->device) : std::string_view(); }
   /// The transport's name: `websocket`, `sse`, `long_poll`, `short_poll`, or `post` for one that only brings commands.
   std::string_view transport() const noexcept { return transport_; }
   /// What the authorizer allowed; see also `revoke`.
-  const grant& permissions() const noexcept { return *grant_; }
+  const shared_grant& permissions() const noexcept { return grant_; }
   /// Whether it may now: what was granted and has not been revoked. Throw what a predicate of the grant throws.
-  bool may_follow(std::string_view channel) const { return !revoked(channel) && grant_->may_follow(channel); }
-  bool may_publish(std::string_view channel) const { return !revoked(channel) && grant_->may_publish(channel); }
+  bool may_follow(std::string_view channel) const { return !revoked(channel) && grant_.may_follow(channel); }
+  bool may_publish(std::string_view channel) const { return !revoked(channel) && grant_.may_publish(channel); }
   /// The channels it follows, in the order in which they were asked for.
   std::vector<std::string> channels() const;
 
@@ -195,9 +248,9 @@ class session {
   void revoke(std::string_view channel);
   /// Gives the session other permissions from now on: channels that it asked for and may not follow any more are closed, a floor
   /// that has risen hides what lies below it, and the expiry is the new one. On streams only. Errors, after which nothing has
-  /// changed: `bad_request` (null, another user, not a stream), `unauthenticated` (it has expired already). Throws what a
+  /// changed: `bad_request` (none, another user, not a stream), `unauthenticated` (it has expired already). Throws what a
   /// predicate of `follow` throws.
-  std::error_code permit(std::shared_ptr<const grant> g);
+  std::error_code permit(shared_grant g);
   /// Sends a notice `{"name":json}` to this client alone. Errors: `bad_request` (`name` is empty, over 64 bytes or the
   /// protocol's own; not JSON), `overloaded` (`max_unsent` bytes wait already), `not_implemented` (a raw client).
   std::error_code send(std::string_view name, std::string_view json);
@@ -247,11 +300,11 @@ class session {
 
   // The client cannot be told what it follows from now on, so it has to come back.
   void cannot_tell();
-  session(hub& h, detail::client_link& link, std::shared_ptr<const grant> g) : hub_(&h), link_(&link), grant_(std::move(g)) {}
+  session(hub& h, detail::client_link& link, shared_grant g) : hub_(&h), link_(&link), grant_(std::move(g)) {}
 
   hub* hub_;
   detail::client_link* link_;
-  std::shared_ptr<const grant> grant_;
+  shared_grant grant_;
   const proto::encoding* encoding_ = nullptr;
   const char* transport_ = "";  // transports' names are literals
   detail::session_key key_;

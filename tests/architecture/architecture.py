@@ -22,7 +22,7 @@ FLOORS = [
     ("deflate codec", ["proto/deflate.hpp"], "words proto", ["zlib.h"]),
     ("proto", ["proto/*.hpp"], "words message", []),
     ("options", ["options.hpp"], "words proto", []),
-    ("parts", ["detail/function.hpp", "detail/timer_wheel.hpp", "detail/loop.hpp", "detail/keyed_hash.hpp", "detail/hash_index.hpp", "detail/channel_order.hpp"],
+    ("parts", ["detail/function.hpp", "detail/timer_wheel.hpp", "detail/loop.hpp", "detail/keyed_hash.hpp", "detail/hash_index.hpp", "detail/shared.hpp", "detail/channel_order.hpp"],
      "words proto", []),
     ("concepts", ["concepts.hpp"], "words message parts", []),
 

@@ -19,7 +19,7 @@ struct guarded_house : house {
       reply(allowed ? decision(give(r.param("user"))) : decision(errc::unauthenticated));
     };
     gate.host.on_close = [this](session& s, const close_reason& why) {
-      closes.push_back(s.user() + ' ' + std::string(code_name(why.code)) + ' ' + std::to_string(why.close_code) + ' ' + why.text);
+      closes.push_back(std::string(s.user()) + ' ' + std::string(code_name(why.code)) + ' ' + std::to_string(why.close_code) + ' ' + why.text);
     };
   }
   grant give(std::string_view user) const {
@@ -249,7 +249,7 @@ TEST_CASE("a renewal that is refused, expired, another user's or thrown away lea
   error("+90000", "forbidden", "the token is for another user");
   h.gate.host.on_renew = [](session&, std::string_view, authorize_reply) {};
   error("ada", "internal", "internal error");
-  h.gate.host.on_renew = [](session&, std::string_view, authorize_reply reply) { reply(std::shared_ptr<const grant>()); };
+  h.gate.host.on_renew = [](session&, std::string_view, authorize_reply reply) { reply(shared_grant()); };
   error("ada", "internal", "internal error");
   h.gate.host.on_renew = nullptr;
   error("ada", "not_implemented", "renew is not offered by this server");
@@ -399,23 +399,23 @@ TEST_CASE("permissions that the host gives are checked before anything changes")
   client c(h);
   c.join("?channel=chat&user=ada");
   session& s = h.only();
-  CHECK(s.permit(nullptr) == errc::bad_request);
-  CHECK(s.permit(std::make_shared<grant>(h.give("bob"))) == errc::bad_request);
+  CHECK(s.permit({}) == errc::bad_request);
+  CHECK(s.permit(h.give("bob")) == errc::bad_request);
   h.lasts = -1;
-  CHECK(s.permit(std::make_shared<grant>(h.give("ada"))) == errc::unauthenticated);
+  CHECK(s.permit(h.give("ada")) == errc::unauthenticated);
   grant throwing{.user = "ada"};
   throwing.follow = channel_set(std::function<bool(std::string_view)>([](std::string_view) -> bool { throw std::runtime_error("no"); }));
-  CHECK_THROWS_AS(s.permit(std::make_shared<grant>(throwing)), std::runtime_error);
+  CHECK_THROWS_AS(s.permit(throwing), std::runtime_error);
   CHECK(s.may_follow("chat"));
   h.lasts = 31'000;
-  CHECK_FALSE(s.permit(std::make_shared<grant>(h.give("ada"))));
+  CHECK_FALSE(s.permit(h.give("ada")));
   h.advance(1100);
   CHECK(c.hear() == lines{R"(text {"expiring":{"seconds":30}})"});
 
   client poll(h);
   h.publish("b", "1");
   poll.send(get("/live?channel=b&user=bob&since=b-1.1&wait=50"));
-  CHECK(h.gate.messages.find("bob").at(0)->permit(std::make_shared<grant>(h.give("bob"))) == errc::bad_request);
+  CHECK(h.gate.messages.find("bob").at(0)->permit(h.give("bob")) == errc::bad_request);
 }
 
 // ---- between connect and replay, and between one connection and the next ------------------------------------------------
@@ -470,7 +470,7 @@ TEST_CASE("history that was asked for before a channel was taken away is not giv
   SECTION("its floor has risen") {
     c.say(R"({"id":1,"history":{"channel":"chat","after":0}})");
     h.floors = {{"chat", 4}};
-    CHECK_FALSE(h.only().permit(std::make_shared<grant>(h.give("ada"))));
+    CHECK_FALSE(h.only().permit(h.give("ada")));
     h.answer();
     auto heard = c.hear();
     REQUIRE(heard.size() == 1);
@@ -486,7 +486,7 @@ TEST_CASE("a floor that rises while the replay is read holds") {
   client c(h);
   c.send(upgrade("?channel=chat&user=ada&since=chat-1.1"));
   h.floors = {{"chat", 5}};
-  CHECK_FALSE(h.only().permit(std::make_shared<grant>(h.give("ada"))));
+  CHECK_FALSE(h.only().permit(h.give("ada")));
   h.answer();
   h.answer();  // what lies above the floor is read anew
   auto bytes = c.take();
@@ -505,7 +505,7 @@ TEST_CASE("a floor that rises above a client that is behind is a gap, between wh
     c.narrow(room);
     c.send(upgrade("?channel=chat&user=ada&since=earliest"));
     h.floors = {{"chat", 40}};
-    CHECK_FALSE(h.only().permit(std::make_shared<grant>(h.give("ada"))));
+    CHECK_FALSE(h.only().permit(h.give("ada")));
     h.run();
     c.widen();
     h.publish("chat", "1");
@@ -537,7 +537,7 @@ TEST_CASE("a floor that rises above the head hides what is still to come, from o
     h.publish("chat", '"' + std::string(100, 'x') + '"');
   }
   h.floors = {{"chat", 7}};
-  CHECK_FALSE(h.only().permit(std::make_shared<grant>(h.give("ada"))));
+  CHECK_FALSE(h.only().permit(h.give("ada")));
   h.run();
   c.widen();
   for (int i = 4; i < 9; ++i) h.publish("chat", std::to_string(i));
@@ -607,4 +607,33 @@ TEST_CASE("an answer of the authorizer's that cannot be used is internal, and lo
   CHECK(give(grant{.user = std::string(255, 'x')}) == "the authorizer gave a name that is not a user's");
   CHECK(give(grant{.user = "ada\n"}) == "the authorizer gave a name that is not a user's");
   CHECK(give(grant{.user = "ada", .info = "{"}) == "the authorizer gave an info that is not JSON");
+}
+
+TEST_CASE("a shared grant says what the grant said, and its copies share it") {
+  int asked = 0;
+  shared_grant g = grant{.user = "ada", .follow = std::function<bool(std::string_view)>([&](std::string_view c) { return ++asked, c == "a"; }),
+                         .publish = {"b-*"}, .key_scope = "cookie", .floors = {{"a", 5}}, .expires = clock_point(std::chrono::hours(9)), .info = "{}"};
+  shared_grant copy = g;
+  g = grant{};
+  CHECK(g);
+  CHECK_FALSE(shared_grant());
+  CHECK(g.user().empty());
+  CHECK(g.key_scope().empty());
+  CHECK(g.info().empty());
+  CHECK(g.floor_of("a") == 1);
+  CHECK(g.expires() == clock_point::max());
+  CHECK_FALSE(g.may_follow("a"));
+  CHECK_FALSE(g.may_follow("@"));
+  CHECK(copy.user() == "ada");
+  CHECK(copy.may_follow("a"));
+  CHECK(copy.may_follow("@ada"));
+  CHECK_FALSE(copy.may_follow("@bob"));
+  CHECK(asked == 1);
+  CHECK(copy.may_publish("b-1"));
+  CHECK_FALSE(copy.may_publish("a"));
+  CHECK(copy.key_scope() == "cookie");
+  CHECK(copy.info() == "{}");
+  CHECK(copy.floor_of("a") == 5);
+  CHECK(copy.floor_of("b") == 1);
+  CHECK(copy.expires() == clock_point(std::chrono::hours(9)));
 }

@@ -916,7 +916,7 @@ TEST_CASE("what the host makes of a publish") {
   verdict v = verdict::accept();
   std::string seen;
   h.gate.host.on_publish = [&](session& s, std::string_view channel, const payload& p) {
-    seen = s.user() + ' ' + std::string(channel) + ' ' + std::string(p.bytes()) + ' ' + std::string(s.transport());
+    seen = std::string(s.user()) + ' ' + std::string(channel) + ' ' + std::string(p.bytes()) + ' ' + std::string(s.transport());
     return v;
   };
   CHECK(c.ask(post("?channel=chat&user=ada", "{\"a\":1}")).status == 201);

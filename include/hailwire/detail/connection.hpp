@@ -107,6 +107,9 @@ class connection : public client_link {
       work_->half = nullptr;
     }
   }
+  void moved(const subscription& from, subscription& to) noexcept override {
+    if (half() == &from) work_->half = &to;
+  }
   std::uint64_t floor(const subscription& s) const noexcept override { return session_ ? session_->permissions().floor_of(s.in().log().name()) : 1; }
   void unreadable(subscription&, std::error_code ec) override {
     failure why = storage_failure(ec);
@@ -206,14 +209,14 @@ class connection : public client_link {
   void serve_elsewhere();
   void serve_frames(frame_route& route);
   void follow();
-  void authorize(void (connection::*next)(std::shared_ptr<const grant>));
-  void begin_following(std::shared_ptr<const grant> g);
+  void authorize(void (connection::*next)(shared_grant));
+  void begin_following(shared_grant g);
   void follow_next(std::size_t i);
   void began();
   void tell_losses(const exchange& e);
   void open_stream();
   void post();
-  void begin_post(std::shared_ptr<const grant> g);
+  void begin_post(shared_grant g);
   void next_command();
   void look_at_origin();
   std::string_view allow() const noexcept;

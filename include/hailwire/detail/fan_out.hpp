@@ -26,6 +26,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <new>
 #include <span>
 #include <string>
 #include <string_view>
@@ -75,6 +76,8 @@ class outlet : public timer {
   virtual void lost(subscription& s, const gap& g) = 0;
   /// `rest` of a half-sent frame goes out before anything else; the subscriber is past that frame now.
   virtual void keep(subscription& s, std::string_view rest) = 0;
+  /// The subscription stands elsewhere from now on.
+  virtual void moved(const subscription& /*from*/, subscription& /*to*/) noexcept {}
   virtual std::uint64_t floor(const subscription&) const noexcept { return 1; }  ///< the first offset that it may see
   /// The channel cannot be read.
   virtual void unreadable(subscription& s, std::error_code why) = 0;
@@ -107,6 +110,8 @@ class subscription {
   subscription(const subscription&) = delete;
   subscription& operator=(const subscription&) = delete;
   ~subscription();
+  /// Makes it anew in the raw memory at `to`, in its lane's place of this one, and ends this one.
+  void move_to(void* to) noexcept;
 
   lane& in() const noexcept { return *lane_; }
   std::uint32_t serial() const noexcept { return serial_; }
@@ -246,6 +251,13 @@ class lane {
   // Precondition: it is behind. Good until somebody falls behind or catches up.
   place& at(const subscription& s) const noexcept { return work_->behind[s.index_]; }
 
+  void moved(const subscription& from, subscription& to) noexcept {
+    if (to.live_) live_[to.index_] = &to;
+    if (!work_) return;
+    if (!to.live_) work_->behind[to.index_].who = &to;
+    for (load& l : work_->loads) std::replace(l.waiting.begin(), l.waiting.end(), const_cast<subscription*>(&from), &to);
+    if (work_->resolving == &from) work_->resolving = &to;
+  }
   void join_live(subscription& s) {
     s.live_ = true;
     s.index_ = live_.size();
@@ -375,6 +387,17 @@ inline void lane::trim() {
       if (p.in == oldest) release(p);
   }
   if (begin > tail.size() / 2) tail.erase(tail.begin(), tail.begin() + static_cast<std::ptrdiff_t>(std::exchange(begin, 0)));
+}
+
+inline void subscription::move_to(void* to) noexcept {
+  auto* there = ::new (to) subscription(*to_, *lane_, serial_, named_);
+  there->index_ = index_;
+  there->live_ = live_;
+  there->loading_ = loading_;
+  there->started_ = started_;
+  lane_->moved(*this, *there);
+  to_->moved(*this, *there);
+  // Its destructor would take what is the other one's now.
 }
 
 inline subscription::~subscription() {

@@ -138,11 +138,11 @@ class gateway {
     return yes ? std::nullopt : std::optional(errc::forbidden);
   }
   /// Whether an authorizer's answer can be used; the log is told what is wrong with one that cannot.
-  bool sound(const grant& g) const noexcept {
+  bool sound(const shared_grant& g) const noexcept {
     std::string_view wrong;
-    if (!g.user.empty() && !valid_user(g.user)) {
+    if (!g.user().empty() && !valid_user(g.user())) {
       wrong = "the authorizer gave a name that is not a user's";
-    } else if (!g.info.empty() && proto::json::validate(g.info)) {
+    } else if (!g.info().empty() && proto::json::validate(g.info())) {
       wrong = "the authorizer gave an info that is not JSON";
     }
     if (!wrong.empty()) log(log_level::error, wrong);
@@ -310,12 +310,12 @@ inline void gateway::renew(session& s, std::string_view token, command_done done
     if (!of) return;
     auto* allowed = d.allowed();
     if (!allowed) return done(d.refused());
-    if (!sound(**allowed)) return done(errc::internal);
-    if ((*allowed)->user != of->user()) return done({errc::forbidden, "the token is for another user"});
+    if (!sound(*allowed)) return done(errc::internal);
+    if (allowed->user() != of->user()) return done({errc::forbidden, "the token is for another user"});
     std::error_code ec;
     if (!guarded("authorizer", [&] { ec = of->permit(*allowed); })) return done(errc::internal);
     if (ec) return done({wire_code(ec), "the token has expired"});
-    std::int64_t left = messages.left(**allowed);
+    std::int64_t left = messages.left(*allowed);
     if (left == INT64_MAX) return done(std::string("{}"));
     std::string ok = "{\"expires\":";
     proto::append_decimal(ok, static_cast<std::uint64_t>(left / 1000));

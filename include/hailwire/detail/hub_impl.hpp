@@ -139,7 +139,7 @@ inline std::string hub::printed(detail::session_key k) const {
 
 // ---- sessions --------------------------------------------------------------------------------------------------------
 
-inline session* hub::open(detail::client_link& link, std::shared_ptr<const grant> g, std::string device,
+inline session* hub::open(detail::client_link& link, shared_grant g, std::string device,
                           std::string_view transport, const proto::encoding* how) {
   bool listed = how != nullptr;
   if (stopped_ || (listed && listed_ >= options_.max_sessions)) return nullptr;
@@ -176,7 +176,7 @@ inline void hub::close(session& s) {
   slot& at = slots_[s.key_.slot];
   if (at.listed) {
     --listed_;
-    auto [first, last] = by_user_.equal_range(std::string_view(s.user()));
+    auto [first, last] = by_user_.equal_range(s.user());
     for (; first != last; ++first) {
       if (*first == &s) {
         by_user_.erase(first);

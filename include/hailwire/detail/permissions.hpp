@@ -16,13 +16,13 @@ namespace hailwire {
 /// How long a timer may trust that both clocks go on alike.
 inline constexpr std::int64_t clocks_agree_ms = 5 * 60 * 1000;
 
-inline std::int64_t hub::left(const grant& g) const noexcept {
-  if (g.expires == decltype(g.expires)::max()) return INT64_MAX;
-  return std::chrono::floor<std::chrono::milliseconds>(g.expires.time_since_epoch()).count() - loop_->unix_time();
+inline std::int64_t hub::left(const shared_grant& g) const noexcept {
+  if (g.expires() == std::chrono::system_clock::time_point::max()) return INT64_MAX;
+  return std::chrono::floor<std::chrono::milliseconds>(g.expires().time_since_epoch()).count() - loop_->unix_time();
 }
 
 inline void hub::watch_expiry(session& s) {
-  if (left(*s.grant_) == INT64_MAX) {
+  if (left(s.grant_) == INT64_MAX) {
     if (!expiries_.empty()) expiries_.erase(s.key_.slot);
     return;
   }
@@ -35,7 +35,7 @@ inline void hub::watch_expiry(session& s) {
 inline void hub::look_at_expiry(expiry& e) {
   session* s = find(e.of);
   if (!s) return;
-  std::int64_t rest = left(*s->grant_), notice = std::chrono::milliseconds(options_.expiry_notice).count();
+  std::int64_t rest = left(s->grant_), notice = std::chrono::milliseconds(options_.expiry_notice).count();
   if (rest <= 0) return s->link_->end(errc::unauthenticated, close_code(errc::unauthenticated), "the permission has expired");
   if (!e.told && rest <= notice) {
     e.told = true;
@@ -65,19 +65,19 @@ inline void session::revoke(std::string_view channel) {
   unfollow(channel);
 }
 
-inline std::error_code session::permit(std::shared_ptr<const grant> g) {
+inline std::error_code session::permit(shared_grant g) {
   bool stream = transport() == "websocket" || link_->adjustable();
-  if (!g || g->user != user() || !stream) return errc::bad_request;
-  if (hub_->left(*g) <= 0) return errc::unauthenticated;
+  if (!g || g.user() != user() || !stream) return errc::bad_request;
+  if (hub_->left(g) <= 0) return errc::unauthenticated;
   std::vector<std::string> lost;  // a predicate may throw: it is asked before anything changes
   for (std::size_t i = 0; i < follows_.size(); ++i) {
     const auto& f = follows_[i];
     std::string_view name = f.in().log().name();
-    if (f.named() && !g->may_follow(name)) lost.emplace_back(name);
+    if (f.named() && !g.may_follow(name)) lost.emplace_back(name);
   }
   grant_ = std::move(g);
   for (const std::string& name : lost) unfollow(name);
-  for (std::size_t i = 0; i < follows_.size(); ++i) follows_[i].raise(grant_->floor_of(follows_[i].in().log().name()));
+  for (std::size_t i = 0; i < follows_.size(); ++i) follows_[i].raise(grant_.floor_of(follows_[i].in().log().name()));
   hub_->watch_expiry(*this);
   hub_->request_wake(*link_);
   return {};

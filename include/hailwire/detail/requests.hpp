@@ -250,9 +250,9 @@ inline void connection::follow() {
   authorize(&connection::begin_following);
 }
 
-inline void connection::authorize(void (connection::*next)(std::shared_ptr<const grant>)) {
+inline void connection::authorize(void (connection::*next)(shared_grant)) {
   if (!gate_->host.authorize) {
-    static const auto nothing = std::make_shared<const grant>();
+    static const shared_grant nothing{grant()};
     return (this->*next)(nothing);
   }
   auto reply = authorize_reply([here = here(), serial = serial_, next](decision d) {
@@ -263,9 +263,9 @@ inline void connection::authorize(void (connection::*next)(std::shared_ptr<const
     if (!allowed) {
       // Whatever an authorizer says no with, it is one of the protocol's codes.
       self->refuse_stream(d.refused());
-    } else if (!self->gate_->sound(**allowed)) {
+    } else if (!self->gate_->sound(*allowed)) {
       self->refuse(errc::internal);
-    } else if (self->gate_->messages.left(**allowed) <= 0) {
+    } else if (self->gate_->messages.left(*allowed) <= 0) {
       self->refuse({errc::unauthenticated, "the permission has expired"});
     } else {
       (self->*next)(*allowed);
@@ -275,10 +275,10 @@ inline void connection::authorize(void (connection::*next)(std::shared_ptr<const
   gate_->guarded("authorizer", [&] { gate_->host.authorize(ex_->shown, std::move(reply)); });
 }
 
-inline void connection::begin_following(std::shared_ptr<const grant> g) {
+inline void connection::begin_following(shared_grant g) {
   exchange& e = *ex_;
   for (const std::string& c : e.channels)
-    if (auto why = gate_->refusal(*g, &grant::may_follow, c)) return refuse(*why);
+    if (auto why = gate_->refusal(g, &shared_grant::may_follow, c)) return refuse(*why);
   const proto::encoding& how = e.live ? e.live->messages() : *gate_->polls->messages;
   session_ = gate_->messages.open(*this, std::move(g), e.device, e.serving->name, &how);
   if (!session_) return refuse_stream({errc::overloaded, {}, 5});
@@ -344,13 +344,13 @@ inline void connection::post() {
   authorize(&connection::begin_post);
 }
 
-inline void connection::begin_post(std::shared_ptr<const grant> g) {
+inline void connection::begin_post(shared_grant g) {
   exchange& e = *ex_;
   session_ = gate_->messages.open(*this, std::move(g), e.device, "post", nullptr);
   if (!session_) return refuse({errc::overloaded, {}, 5});
   if (e.channels.empty()) return next_command();
   // Before a look at what it says.
-  if (auto why = gate_->refusal(session_->permissions(), &grant::may_publish, e.channels[0])) return refuse(*why);
+  if (auto why = gate_->refusal(session_->permissions(), &shared_grant::may_publish, e.channels[0])) return refuse(*why);
 
   std::string_view type = e.head.find("Content-Type"), plain = proto::trim(type.substr(0, type.find(';')));
   publish_options o;

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <new>
+#include <utility>
+
+namespace hailwire::detail {
+
+/// What an object derives from to have text of its own behind it, in the same allocation:
+///
+///     auto* t = new (with_tail::tail{text.size()}) thing(…);
+///     text.copy(t->tail_of<char>(), text.size());
+///
+/// There are a million small objects with a name each; a string of its own would cost each of those 32 bytes more, and those
+/// whose name is longer than 15 bytes an allocation.
+struct with_tail {
+  struct tail {
+    std::size_t bytes;
+  };
+  static void* operator new(std::size_t size, tail behind) { return ::operator new(size + behind.bytes); }
+  static void operator delete(void* p) noexcept { ::operator delete(p); }
+  static void operator delete(void* p, tail) noexcept { ::operator delete(p); }
+};
+
+/// What an object derives from for a `shared` to point to it. Counts who does, from any thread.
+struct counted {
+  mutable std::atomic<std::uint32_t> holders = 1;
+};
+
+/// A pointer to an immutable object that goes with the last one: as `std::shared_ptr<const T>`, in eight bytes instead of
+/// sixteen and without a control block. Distinct copies may be used by distinct threads.
+template <class T>
+class shared {
+ public:
+  shared() = default;
+  /// Takes over the hold that a new object begins with.
+  explicit shared(T* fresh) noexcept : at_(fresh) {}
+  shared(const shared& other) noexcept : at_(other.at_) {
+    if (at_) at_->holders.fetch_add(1, std::memory_order_relaxed);
+  }
+  shared(shared&& other) noexcept : at_(std::exchange(other.at_, nullptr)) {}
+  shared& operator=(shared other) noexcept {
+    std::swap(at_, other.at_);
+    return *this;
+  }
+  ~shared() {
+    // Whoever lets go last has to see what the others did with it.
+    if (at_ && at_->holders.fetch_sub(1, std::memory_order_acq_rel) == 1) delete at_;
+  }
+
+  const T& operator*() const noexcept { return *at_; }
+  const T* operator->() const noexcept { return at_; }
+  explicit operator bool() const noexcept { return at_ != nullptr; }
+  friend bool operator==(const shared&, const shared&) = default;
+
+ private:
+  const T* at_ = nullptr;
+};
+
+}  // namespace hailwire::detail
