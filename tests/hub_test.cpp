@@ -722,6 +722,30 @@ TEST_CASE("sessions are found by user and by key; a key means one session for ev
   CHECK(r.h.find(d.key) == d.mine);
 }
 
+TEST_CASE("each of many users is found, with all sessions, while others come and go") {
+  rig r;
+  std::map<std::string, std::vector<std::unique_ptr<client>>> all;
+  for (int round = 0; round < 3; ++round) {
+    for (int i = 0; i < 300; ++i) {
+      std::string name = "user " + std::to_string(i);
+      auto& mine = all[name];
+      if (i % 3 == round) {
+        for (auto& c : mine) c->leave();
+        mine.clear();
+      } else {
+        mine.push_back(std::make_unique<client>(r.h, grant{.user = name}));
+      }
+    }
+    for (auto& [name, mine] : all) {
+      std::set<session*> expected;
+      for (auto& c : mine) expected.insert(c->mine);
+      auto found = r.h.find(name);
+      CHECK(found.size() == expected.size());
+      CHECK(std::set<session*>(found.begin(), found.end()) == expected);
+    }
+  }
+}
+
 TEST_CASE("a session that only brings commands is not listed and takes no place of those that are") {
   options o;
   o.max_sessions = 1;

@@ -12,20 +12,18 @@
 
 #include <atomic>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <mutex>
-#include <random>
 #include <string>
 #include <string_view>
 #include <unordered_map>
-#include <unordered_set>
 #include <utility>
 #include <vector>
 
 #include "hailwire/concepts.hpp"
 #include "hailwire/detail/fan_out.hpp"
 #include "hailwire/detail/hash_index.hpp"
+#include "hailwire/detail/keyed_hash.hpp"
 #include "hailwire/detail/loop.hpp"
 #include "hailwire/detail/timer_wheel.hpp"
 #include "hailwire/options.hpp"
@@ -77,14 +75,14 @@ class hub final : public detail::log_source {
   hub(detail::loop& l, std::unique_ptr<detail::any_storage> store, const options& o)
       : options_(o), loop_(&l), storage_(std::move(store)), wheel_(l.now()), mailbox_(std::make_shared<mailbox>(l)) {
     mailbox_->owner = this;
-    std::random_device random;
-    for (auto& word : secret_) word = std::uint64_t{random()} << 32 | random();
     loop_->on_alarm([this] { tick(); });
   }
   ~hub() override {
     stop();
     if (broker_) broker_->detach(broker_id_);
     mailbox_->owner = nullptr;
+    slots_.clear();  // sessions point into logs
+    logs_.delete_all();
   }
   hub(const hub&) = delete;
   hub& operator=(const hub&) = delete;
@@ -129,8 +127,9 @@ class hub final : public detail::log_source {
   /// The sessions of one user, on all devices and transports.
   std::vector<session*> find(std::string_view user) const {
     std::vector<session*> out;
-    auto [first, last] = by_user_.equal_range(user);
-    for (; first != last; ++first) out.push_back(*first);
+    if (users_.empty()) return out;
+    for (std::uint32_t i = users_[user_bucket(user)]; i != no_slot; i = slots_[i].next)
+      if (slots_[i].live->user() == user) out.push_back(slots_[i].live.get());
     return out;
   }
   std::size_t session_count() const noexcept { return listed_; }
@@ -207,8 +206,8 @@ class hub final : public detail::log_source {
     while (auto l = unread.next()) l->abort();
     auto ops = std::exchange(operations_, {});
     for (auto& op : ops) op->abort();
-    keys_.clear();
-    key_ages_.clear();
+    keys_.delete_all();
+    oldest_key_ = youngest_key_ = nullptr;
     wheel_.disarm(cooling_);
     rest();
   }
@@ -217,6 +216,17 @@ class hub final : public detail::log_source {
   std::string printed(detail::session_key k) const;
 
  private:
+  struct publish_op;
+  // A key that the hub keeps for a storage that keeps none. Owned by `keys_`.
+  struct kept_key : detail::hash_node {
+    detail::bits128 name;   // of channel, scope and key
+    detail::bits128 print;  // of the payload
+    position at;            // offset 0: the first publish is under way
+    std::vector<std::shared_ptr<publish_op>> waiting;
+    std::int64_t until = 0;
+    kept_key* younger = nullptr;
+  };
+
   // An operation that waits for the storage, or for the hub's thread. Finished or aborted once, on the hub's loop.
   struct operation : std::enable_shared_from_this<operation> {
     explicit operation(hub& h) : owner(&h) {}
@@ -233,7 +243,9 @@ class hub final : public detail::log_source {
       if (auto f = std::exchange(done, nullptr)) f(ec, std::move(p));
     }
     void abort() override { finish(operation_aborted(), {}); }
-    std::string channel, key;  // key: set when the hub keeps it
+    std::string channel;
+    std::uint64_t hash = 0;    // of the channel
+    kept_key* key = nullptr;   // set when the hub keeps it, and this is the first that comes with it
     message content;
     publish_handler done;
     bool over = false;
@@ -319,15 +331,10 @@ class hub final : public detail::log_source {
 
   struct slot {
     std::unique_ptr<session> live;
-    std::uint32_t generation = 0;
-    bool listed = false;
+    std::uint32_t next = no_slot;  // of those in the same bucket of `users_`; of those that are free
+    std::uint32_t generation : 31 = 0, listed : 1 = 0;
   };
-  // A key that the hub keeps for a storage that keeps none.
-  struct kept_key {
-    std::uint64_t fingerprint[2];  // of the payload
-    position at;                   // offset 0: the first publish is under way
-    std::vector<std::shared_ptr<publish_op>> waiting;
-  };
+  static constexpr std::uint32_t no_slot = UINT32_MAX;
 
   template <class F>
   auto on_loop(F f);  // a storage's handler: runs f(hub, result) on the loop, or never once the hub has stopped
@@ -349,14 +356,16 @@ class hub final : public detail::log_source {
 
   void start(std::shared_ptr<publish_op> op, payload p, publish_options o, std::string from, std::string scope, bool checked);
   void stored(publish_op& op, append_result r);
-  void settle_key(publish_op& op, std::error_code ec, const position& p);
+  void settle_key(kept_key& k, std::error_code ec, const position& p);
   void read_history(std::shared_ptr<history_op> op);
   void history_read(const std::shared_ptr<history_op>& op, read_result r);
   std::error_code check(const std::string& channel, payload& p, const publish_options& o, bool checked) const;
 
   detail::channel_log* find_log(std::string_view channel) const noexcept {
-    auto it = logs_.find(channel);
-    return it == logs_.end() ? nullptr : it->get();
+    return find_log(channel, hash_of(channel));
+  }
+  detail::channel_log* find_log(std::string_view channel, std::uint64_t hash) const noexcept {
+    return logs_.find(hash, [&](const detail::channel_log& l) { return l.name() == channel; });
   }
   detail::channel_log& obtain_log(std::string_view channel);
   void release_log(detail::channel_log& log);
@@ -388,7 +397,7 @@ class hub final : public detail::log_source {
   }
   void set_alarm() {
     auto next = wheel_.next();
-    if (!key_ages_.empty()) next = std::min(next.value_or(INT64_MAX), key_ages_.front().first);
+    if (oldest_key_) next = std::min(next.value_or(INT64_MAX), oldest_key_->until);
     if (!next || (alarm_ >= 0 && alarm_ <= *next)) return;
     alarm_ = *next;
     loop_->alarm(alarm_);
@@ -421,21 +430,29 @@ class hub final : public detail::log_source {
   void look_at_expiry(expiry& e);
   void expire_keys() {
     auto now = loop_->now();
-    for (; !key_ages_.empty() && key_ages_.front().first <= now; key_ages_.pop_front()) keys_.erase(key_ages_.front().second);
+    while (oldest_key_ && oldest_key_->until <= now) {
+      forget(*std::exchange(oldest_key_, oldest_key_->younger));
+      if (!oldest_key_) youngest_key_ = nullptr;
+    }
   }
-  std::uint64_t keyed_hash(std::string_view text, std::uint64_t seed) const noexcept;
-  std::string own_epoch(std::string_view channel) const;
+  void forget(kept_key& k) noexcept {
+    keys_.remove(k);
+    delete &k;
+  }
+  std::uint64_t hash_of(std::string_view name) const noexcept { return detail::table_hash(secret_, name); }
+  std::string own_epoch(std::string_view channel) const { return detail::epoch_of(detail::keyed_hash(secret_).add(channel).finish()); }
 
-  struct own_name {
-    using is_transparent = void;
-    static std::string_view of(std::string_view s) noexcept { return s; }
-    static std::string_view of(const std::unique_ptr<detail::channel_log>& l) noexcept { return l->name(); }
-    static std::string_view of(const session* s) noexcept { return s->user(); }
-    template <class A>
-    std::size_t operator()(const A& a) const noexcept { return std::hash<std::string_view>()(of(a)); }
-    template <class A, class B>
-    bool operator()(const A& a, const B& b) const noexcept { return of(a) == of(b); }
-  };
+  std::size_t user_bucket(std::string_view user) const noexcept { return hash_of(user) & (users_.size() - 1); }
+  void enter_user(std::uint32_t index) {
+    slots_[index].next = std::exchange(users_[user_bucket(slots_[index].live->user())], index);
+  }
+  void add_user(std::uint32_t index);
+  void remove_user(std::uint32_t index) noexcept {
+    std::uint32_t* at = &users_[user_bucket(slots_[index].live->user())];
+    while (*at != index) at = &slots_[*at].next;
+    *at = slots_[index].next;
+    --named_;
+  }
 
   options options_;
   detail::loop* loop_;
@@ -444,25 +461,26 @@ class hub final : public detail::log_source {
   std::uint64_t broker_id_ = 0;
   detail::timer_wheel wheel_;
   std::int64_t alarm_ = -1;
-  std::uint64_t secret_[4];
+  detail::bits128 secret_ = detail::random_bits();  // of what is made of names
+  detail::bits128 id_secret_[2] = {detail::random_bits(), detail::random_bits()};
   std::shared_ptr<mailbox> mailbox_;
   std::atomic<std::size_t> pending_ = 0;
 
-  // Both tables look at the names that their elements have anyway.
-  std::unordered_set<std::unique_ptr<detail::channel_log>, own_name, own_name> logs_;
+  detail::hash_index<detail::channel_log> logs_;  // owned
   std::vector<detail::channel_log*> dirty_, warm_;
   cooling cooling_;
   std::vector<std::shared_ptr<operation>> operations_;
 
   std::vector<slot> slots_;
-  std::vector<std::uint32_t> free_slots_;
-  std::unordered_multiset<session*, own_name, own_name> by_user_;
-  std::size_t listed_ = 0;
+  std::uint32_t free_slot_ = no_slot;
+  // Listed sessions by user: a hash table that is chained through the slots, so that it costs a session about eight bytes.
+  std::vector<std::uint32_t> users_;  // a power of two buckets, or none
+  std::size_t named_ = 0, listed_ = 0;
   std::uint32_t follow_serial_ = 0;
   std::unordered_map<std::uint32_t, expiry> expiries_;  // by slot
 
-  std::unordered_map<std::string, kept_key, detail::text_hash, std::equal_to<>> keys_;
-  std::deque<std::pair<std::int64_t, std::string>> key_ages_;
+  detail::hash_index<kept_key> keys_;
+  kept_key *oldest_key_ = nullptr, *youngest_key_ = nullptr;  // of those whose publish is stored
 
   std::vector<detail::client_link*> wakes_, settles_, waking_, settling_;
   bool scheduled_ = false, stopped_ = false;

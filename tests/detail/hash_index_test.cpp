@@ -29,6 +29,33 @@ TEST_CASE("an empty index finds nothing and has allocated nothing") {
   CHECK(index.bucket(0) == nullptr);
 }
 
+TEST_CASE("of a hash the low 32 bits count; what derives from a node begins behind them") {
+  hash_index<thing> index;
+  thing a(1);
+  index.insert(a, 0x1'0000'0007);
+  CHECK(find(index, 0x2'0000'0007, 1) == &a);
+  CHECK(find(index, 0x1'0000'0008, 1) == nullptr);
+  struct small : hash_node {
+    std::uint32_t n;
+  };
+  CHECK(sizeof(small) == 2 * sizeof(void*));
+}
+
+TEST_CASE("an index that owns its things deletes them all") {
+  static int alive;
+  struct owned : hash_node {
+    owned() { ++alive; }
+    ~owned() { --alive; }
+  };
+  hash_index<owned> index;
+  index.delete_all();
+  for (std::uint64_t i = 0; i < 100; ++i) index.insert(*new owned, i / 3);
+  CHECK(alive == 100);
+  index.delete_all();
+  CHECK(alive == 0);
+  CHECK(index.size() == 0);
+}
+
 TEST_CASE("things with the same hash are told apart, things with another hash are not asked") {
   hash_index<thing> index;
   thing a(1), b(2), c(3);

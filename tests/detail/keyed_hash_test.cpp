@@ -33,6 +33,19 @@ TEST_CASE("the keyed hash is SipHash-2-4 with 128 bits: the authors' vectors") {
   }
 }
 
+TEST_CASE("the hash for tables is SipHash-1-3: what CPython 3.11 says") {
+  // PYTHONHASHSEED=42 python3 -c "print(hex(hash(b'a') & 2**64-1))"; the seed is stretched to this key.
+  constexpr bits128 seed_42{0xdc504fd368cd90afu, 0xb920bb9ffe99e9c1u};
+  std::string rising;
+  while (rising.size() < 31) rising += static_cast<char>(rising.size());
+  CHECK(detail::table_hash(seed_42, "a") == 0xfe4a47335692551eu);
+  CHECK(detail::table_hash(seed_42, "abcdefg") == 0x13162120b6bf06edu);
+  CHECK(detail::table_hash(seed_42, "abcdefgh") == 0xb441be6d79f21056u);
+  CHECK(detail::table_hash(seed_42, "room-1234567890") == 0x25f65000eda5ee63u);
+  CHECK(detail::table_hash(seed_42, rising) == 0x6f3af51bda71c61u);
+  CHECK(detail::table_hash(seed_42, "") != detail::table_hash(key, ""));
+}
+
 TEST_CASE("the keyed hash of an input does not depend on the pieces in which it arrives") {
   std::string input;
   for (int i = 0; i < 40; ++i) input += static_cast<char>(i * 37);

@@ -7,7 +7,7 @@
 
 namespace hailwire::detail {
 
-class channel_log {
+class channel_log : public hash_node {
  public:
   channel_log(log_source& source, std::string_view name) : source_(&source), first_(*this, nullptr, 0) { keep(name, {}); }
   channel_log(const channel_log&) = delete;

@@ -35,6 +35,7 @@
 
 #include "hailwire/concepts.hpp"
 #include "hailwire/detail/chunk.hpp"
+#include "hailwire/detail/hash_index.hpp"
 #include "hailwire/detail/timer_wheel.hpp"
 #include "hailwire/message.hpp"
 #include "hailwire/proto/envelope.hpp"

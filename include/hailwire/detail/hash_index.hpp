@@ -19,21 +19,21 @@ struct text_hash {
 /// What an object derives from to be found in a `hash_index`. It leaves the index before it goes.
 struct hash_node {
   hash_node* next_in_bucket = nullptr;
-  std::uint64_t hash = 0;
+  std::uint32_t hash = 0;  // four bytes, behind which the members of whoever derives from it begin
 };
 
 /// A hash table of objects that belong to somebody else: chains through the objects themselves, so that entering and leaving
 /// allocate nothing and nobody ever moves. Nothing here is a template, and each kind of object adds one small function: a
 /// `std::unordered_map` would add some two hundred to whoever compiles it.
 ///
-/// The table has a power of two buckets, doubles when there are more objects than buckets and does not shrink. Where
-/// strangers choose the input, the hash has to be a keyed one, and its low bits as good as its high ones.
+/// The table has a power of two buckets, doubles when there are more objects than buckets and does not shrink. Of a hash the
+/// low 32 bits count. Where strangers choose the input, it has to be a keyed one.
 class hash_table {
  public:
   /// Never fails: where there is no memory for more buckets, chains grow longer.
   void insert(hash_node& n, std::uint64_t hash) noexcept {
     if (size_ >= buckets()) grow();
-    n.hash = hash;
+    n.hash = static_cast<std::uint32_t>(hash);
     link(n);
     ++size_;
   }
@@ -59,6 +59,7 @@ class hash_table {
   }
   void grow() noexcept {
     std::size_t count = table_ ? 2 * buckets() : 8;
+    if (count - 1 > UINT32_MAX) return;
     auto larger = std::unique_ptr<hash_node*[]>(new (std::nothrow) hash_node* [count] {});
     if (!larger) return;
     std::size_t old = buckets();
@@ -90,8 +91,17 @@ class hash_index : public hash_table {
   template <class Same>
   T* find(std::uint64_t hash, Same same) const noexcept {
     for (hash_node* n = bucket(hash & (buckets() - 1)); n; n = n->next_in_bucket)
-      if (n->hash == hash && same(static_cast<const T&>(*n))) return static_cast<T*>(n);
+      if (n->hash == static_cast<std::uint32_t>(hash) && same(static_cast<const T&>(*n))) return static_cast<T*>(n);
     return nullptr;
+  }
+  /// For an index whose objects belong to it.
+  void delete_all() noexcept {
+    for (std::size_t i = 0; i < buckets(); ++i) {
+      while (auto* n = static_cast<T*>(bucket(i))) {
+        remove(*n);
+        delete n;
+      }
+    }
   }
 };
 

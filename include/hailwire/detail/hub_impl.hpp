@@ -4,8 +4,6 @@
 // The hub's longer functions; hub.hpp says what they are for.
 
 #include <algorithm>
-#include <bit>
-#include <cstring>
 
 #include "hailwire/hub.hpp"
 
@@ -96,36 +94,10 @@ inline void hub::join(std::unique_ptr<detail::any_broker> b) {
 
 // ---- names -----------------------------------------------------------------------------------------------------------
 
-inline std::uint64_t hub::keyed_hash(std::string_view text, std::uint64_t seed) const noexcept {
-  std::uint64_t h = secret_[0] ^ (seed * 0x9E3779B97F4A7C15u);
-  auto mix = [&](std::uint64_t w) {
-    h = (h ^ w ^ secret_[1]) * 0xD6E8FEB86659FD93u;
-    h = std::rotl(h ^ h >> 32, 29) * 0xD6E8FEB86659FD93u + secret_[2];
-  };
-  std::size_t size = text.size();
-  for (; text.size() >= 8; text.remove_prefix(8)) {
-    std::uint64_t w;
-    std::memcpy(&w, text.data(), 8);
-    mix(w);
-  }
-  std::uint64_t w = size << 56;
-  if (!text.empty()) std::memcpy(&w, text.data(), text.size());
-  mix(w ^ (std::uint64_t{size} << 48));
-  mix(secret_[3]);
-  return h ^ h >> 31;
-}
-
-inline std::string hub::own_epoch(std::string_view channel) const {
-  std::uint64_t words[2] = {keyed_hash(channel, 1), keyed_hash(channel, 2)};
-  std::string out;
-  proto::append_base64(out, std::string_view(reinterpret_cast<const char*>(words), 9), proto::base64url_letters);
-  return out;  // 72 bits in 12 letters
-}
-
 inline std::string hub::printed(detail::session_key k) const {
   // Four rounds of a keyed Feistel network: a permutation, so ids are unique, and their order tells nothing.
   std::uint32_t left = k.slot, right = k.generation;
-  for (std::uint64_t round : secret_) {
+  for (std::uint64_t round : {id_secret_[0].low, id_secret_[0].high, id_secret_[1].low, id_secret_[1].high}) {
     std::uint64_t f = (right ^ round) * 0x9E3779B97F4A7C15u;
     f ^= f >> 29;
     left ^= static_cast<std::uint32_t>((f * 0xBF58476D1CE4E5B9u + (round >> 32)) >> 32);
@@ -143,17 +115,16 @@ inline session* hub::open(detail::client_link& link, shared_grant g, std::string
                           std::string_view transport, const proto::encoding* how) {
   bool listed = how != nullptr;
   if (stopped_ || (listed && listed_ >= options_.max_sessions)) return nullptr;
-  std::uint32_t index;
-  if (free_slots_.empty()) {
+  std::uint32_t index = free_slot_;
+  if (index == no_slot) {
     index = static_cast<std::uint32_t>(slots_.size());
     slots_.emplace_back();
   } else {
-    index = free_slots_.back();
-    free_slots_.pop_back();
+    free_slot_ = slots_[index].next;
   }
   slot& at = slots_[index];
   at.live.reset(new session(*this, link, std::move(g)));
-  at.listed = listed;
+  at.listed = listed ? 1 : 0;
   session& s = *at.live;
   s.key_ = {index, ++at.generation};
   if (!device.empty()) s.rarely().device = std::move(device);
@@ -161,9 +132,16 @@ inline session* hub::open(detail::client_link& link, shared_grant g, std::string
   s.encoding_ = how;
   if (listed) {
     ++listed_;
-    if (!s.user().empty()) by_user_.insert(&s);
+    if (!s.user().empty()) add_user(index);
   }
   return &s;
+}
+
+inline void hub::add_user(std::uint32_t index) {
+  if (++named_ <= users_.size()) return enter_user(index);
+  users_.assign(std::max<std::size_t>(8, 2 * users_.size()), no_slot);
+  for (std::uint32_t i = 0; i < slots_.size(); ++i)
+    if (slots_[i].live && slots_[i].listed && !slots_[i].live->user().empty()) enter_user(i);
 }
 
 inline void hub::close(session& s) {
@@ -176,15 +154,9 @@ inline void hub::close(session& s) {
   slot& at = slots_[s.key_.slot];
   if (at.listed) {
     --listed_;
-    auto [first, last] = by_user_.equal_range(s.user());
-    for (; first != last; ++first) {
-      if (*first == &s) {
-        by_user_.erase(first);
-        break;
-      }
-    }
+    if (!s.user().empty()) remove_user(s.key_.slot);
   }
-  free_slots_.push_back(s.key_.slot);
+  at.next = std::exchange(free_slot_, s.key_.slot);
   auto dying = std::move(at.live);  // the host's data may look at the hub from its destructor
 }
 
@@ -195,19 +167,20 @@ inline detail::subscription* hub::find(session& s, std::string_view channel) con
 }
 
 inline detail::channel_log& hub::obtain_log(std::string_view channel) {
-  auto it = logs_.find(channel);
-  if (it == logs_.end()) {
-    it = logs_.insert(std::make_unique<detail::channel_log>(*this, channel)).first;
-    if (broker_) broker_->subscribe(broker_id_, channel);
-  }
-  return **it;
+  std::uint64_t hash = hash_of(channel);
+  if (auto* there = find_log(channel, hash)) return *there;
+  auto* log = new detail::channel_log(*this, channel);
+  logs_.insert(*log, hash);
+  if (broker_) broker_->subscribe(broker_id_, channel);
+  return *log;
 }
 
 inline void hub::release_log(detail::channel_log& log) {
   log.sweep();
   if (!log.unused()) return;  // one that was busy a moment ago stays until it has cooled
   if (broker_) broker_->unsubscribe(broker_id_, log.name());
-  logs_.erase(logs_.find(log.name()));
+  logs_.remove(log);
+  delete &log;
 }
 
 inline void hub::open_log(detail::channel_log& log, read_result& r) {
@@ -380,23 +353,26 @@ inline void hub::start(std::shared_ptr<publish_op> op, payload p, publish_option
   if (!o.key.empty()) {
     d.key = scope + '\n' + o.key;
     if (!storage_->keeps_keys()) {
-      op->key = op->channel + '\n' + std::exchange(d.key, {});
-      std::uint64_t kind = static_cast<std::uint64_t>(d.data.type()), print[2];
-      for (std::uint64_t i : {0u, 1u}) print[i] = keyed_hash(d.data.bytes(), 3 + i) + keyed_hash(d.data.content_type(), 5 + 2 * kind + i);
-      auto known = keys_.find(op->key);
-      if (known != keys_.end()) {
-        kept_key& k = known->second;
-        if (k.fingerprint[0] != print[0] || k.fingerprint[1] != print[1]) return op->finish(errc::conflict, {});
-        if (k.at.offset) return op->finish({}, k.at);
+      using detail::keyed_hash;
+      auto name = keyed_hash(secret_).add(op->channel.size()).add(op->channel).add(std::exchange(d.key, {})).finish();
+      std::string_view media = d.data.content_type();
+      auto print = keyed_hash(secret_).add(static_cast<std::uint64_t>(d.data.type())).add(media.size()).add(media).add(d.data.bytes()).finish();
+      if (auto* known = keys_.find(name.low, [&](const kept_key& k) { return k.name == name; })) {
+        if (known->print != print) return op->finish(errc::conflict, {});
+        if (known->at.offset) return op->finish({}, known->at);
         enroll(op);
-        k.waiting.push_back(std::move(op));
+        known->waiting.push_back(std::move(op));
         return;
       }
       if (keys_.size() >= max_kept_keys) return op->finish(errc::overloaded, {});
-      keys_.emplace(op->key, kept_key{{print[0], print[1]}, {}, {}});
+      op->key = new kept_key;
+      op->key->name = name;
+      op->key->print = print;
+      keys_.insert(*op->key, name.low);
     }
   }
   op->content = {0, d.at, d.from, d.type, d.data};
+  op->hash = hash_of(op->channel);
   enroll(op);
   std::string_view channel = op->channel;
   storage_->append(channel, std::move(d), on_loop([op](hub& h, append_result r) { h.stored(*op, std::move(r)); }));
@@ -406,7 +382,7 @@ inline void hub::stored(publish_op& op, append_result r) {
   if (op.over) return;  // aborted by stop()
   auto self = op.shared_from_this();
   dismiss(op);
-  auto* log = find_log(op.channel);
+  auto* log = find_log(op.channel, op.hash);
   position p;
   if (!r.error) {
     p.offset = r.offset;
@@ -417,25 +393,24 @@ inline void hub::stored(publish_op& op, append_result r) {
       if (broker_) broker_->publish(broker_id_, op.channel, p.epoch, op.content);
     }
   }
-  if (!op.key.empty()) settle_key(op, r.error, p);
+  if (op.key) settle_key(*std::exchange(op.key, nullptr), r.error, p);
   op.finish(r.error, p);
   // The publisher's own answer stands before its message, so this comes last.
-  if (log = find_log(op.channel); log && log->flush_early()) log->flush();
+  if (log = find_log(op.channel, op.hash); log && log->flush_early()) log->flush();
 }
 
-inline void hub::settle_key(publish_op& op, std::error_code ec, const position& p) {
-  auto known = keys_.find(op.key);
-  if (known == keys_.end()) return;
-  auto waiting = std::move(known->second.waiting);
+inline void hub::settle_key(kept_key& k, std::error_code ec, const position& p) {
+  auto waiting = std::move(k.waiting);
   if (ec) {
-    keys_.erase(known);
+    forget(k);
   } else {
-    known->second.at = p;
-    key_ages_.emplace_back(loop_->now() + key_lifetime_ms, op.key);
+    k.at = p;
+    k.until = loop_->now() + key_lifetime_ms;
+    (youngest_key_ ? youngest_key_->younger : oldest_key_) = &k;
+    youngest_key_ = &k;
     set_alarm();
   }
-  for (auto& w : waiting) {
-    auto* same = static_cast<publish_op*>(w.get());
+  for (auto& same : waiting) {
     if (same->over) continue;
     dismiss(*same);
     same->finish(ec, p);

@@ -31,16 +31,52 @@ inline bits128 random_bits() {
   return b;
 }
 
-/// SipHash-2-4 with 128 bits of output (Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012). Who does not
-/// know the key can neither predict a hash nor choose inputs that collide, so it may stand where strangers choose the
-/// input: channel names, keys. Pieces are hashed as if they were one; whoever needs borders between them adds lengths.
+/// The state of a SipHash (Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012) and its round.
+struct sip_state {
+  explicit sip_state(const bits128& key) noexcept
+      : v0(key.low ^ 0x736f6d6570736575u), v1(key.high ^ 0x646f72616e646f6du), v2(key.low ^ 0x6c7967656e657261u), v3(key.high ^ 0x7465646279746573u) {}
+  void rounds(int n) noexcept {
+    while (n--) {
+      v0 += v1, v1 = std::rotl(v1, 13), v1 ^= v0, v0 = std::rotl(v0, 32);
+      v2 += v3, v3 = std::rotl(v3, 16), v3 ^= v2;
+      v0 += v3, v3 = std::rotl(v3, 21), v3 ^= v0;
+      v2 += v1, v1 = std::rotl(v1, 17), v1 ^= v2, v2 = std::rotl(v2, 32);
+    }
+  }
+  void mix(std::uint64_t word, int n) noexcept {
+    v3 ^= word;
+    rounds(n);
+    v0 ^= word;
+  }
+  static std::uint64_t load(const char* p) noexcept {
+    std::uint64_t n;
+    std::memcpy(&n, p, 8);
+    if constexpr (std::endian::native == std::endian::big) n = __builtin_bswap64(n);
+    return n;
+  }
+  std::uint64_t v0, v1, v2, v3;
+};
+
+/// SipHash-1-3, the variant for hash tables: who does not know the key cannot choose texts that meet in a bucket. Nothing that
+/// anybody gets to see may be made of it.
+inline std::uint64_t table_hash(const bits128& key, std::string_view text) noexcept {
+  sip_state s(key);
+  std::uint64_t last = std::uint64_t{text.size()} << 56;
+  for (; text.size() >= 8; text.remove_prefix(8)) s.mix(sip_state::load(text.data()), 1);
+  char rest[8] = {};
+  text.copy(rest, sizeof rest);
+  s.mix(last | sip_state::load(rest), 1);
+  s.v2 ^= 0xff;
+  s.rounds(3);
+  return s.v0 ^ s.v1 ^ s.v2 ^ s.v3;
+}
+
+/// SipHash-2-4 with 128 bits of output. Who does not know the key can neither predict a hash nor choose inputs that collide,
+/// so it may stand for the input where strangers choose that: as a channel's epoch, in place of a key or a payload. Pieces are
+/// hashed as if they were one; whoever needs borders between them adds lengths.
 class keyed_hash {
  public:
-  explicit keyed_hash(const bits128& key) noexcept
-      : v0_(key.low ^ 0x736f6d6570736575u),
-        v1_(key.high ^ 0x646f72616e646f6du ^ 0xee),
-        v2_(key.low ^ 0x6c7967656e657261u),
-        v3_(key.high ^ 0x7465646279746573u) {}
+  explicit keyed_hash(const bits128& key) noexcept : s_(key) { s_.v1 ^= 0xee; }
 
   keyed_hash& add(std::string_view bytes) noexcept {
     const char* p = bytes.data();
@@ -50,9 +86,9 @@ class keyed_hash {
     if (held) {
       for (; held < 8 && left; ++held, ++p, --left) tail_ |= byte(*p) << (8 * held);
       if (held < 8) return *this;
-      mix(tail_);
+      s_.mix(tail_, 2);
     }
-    for (; left >= 8; p += 8, left -= 8) mix(load(p));
+    for (; left >= 8; p += 8, left -= 8) s_.mix(sip_state::load(p), 2);
     tail_ = 0;
     for (std::size_t i = 0; i < left; ++i) tail_ |= byte(p[i]) << (8 * i);
     return *this;
@@ -64,40 +100,22 @@ class keyed_hash {
   }
 
   bits128 finish() noexcept {
-    mix(tail_ | std::uint64_t{length_} << 56);
-    v2_ ^= 0xee;
-    rounds(4);
+    s_.mix(tail_ | std::uint64_t{length_} << 56, 2);
+    s_.v2 ^= 0xee;
+    s_.rounds(4);
     bits128 out;
-    out.low = v0_ ^ v1_ ^ v2_ ^ v3_;
-    v1_ ^= 0xdd;
-    rounds(4);
-    out.high = v0_ ^ v1_ ^ v2_ ^ v3_;
+    out.low = s_.v0 ^ s_.v1 ^ s_.v2 ^ s_.v3;
+    s_.v1 ^= 0xdd;
+    s_.rounds(4);
+    out.high = s_.v0 ^ s_.v1 ^ s_.v2 ^ s_.v3;
     return out;
   }
 
  private:
   static std::uint64_t byte(char c) noexcept { return static_cast<unsigned char>(c); }
-  static std::uint64_t load(const char* p) noexcept {
-    std::uint64_t n;
-    std::memcpy(&n, p, 8);
-    if constexpr (std::endian::native == std::endian::big) n = __builtin_bswap64(n);
-    return n;
-  }
-  void mix(std::uint64_t word) noexcept {
-    v3_ ^= word;
-    rounds(2);
-    v0_ ^= word;
-  }
-  void rounds(int n) noexcept {
-    while (n--) {
-      v0_ += v1_, v1_ = std::rotl(v1_, 13), v1_ ^= v0_, v0_ = std::rotl(v0_, 32);
-      v2_ += v3_, v3_ = std::rotl(v3_, 16), v3_ ^= v2_;
-      v0_ += v3_, v3_ = std::rotl(v3_, 21), v3_ ^= v0_;
-      v2_ += v1_, v1_ = std::rotl(v1_, 17), v1_ ^= v2_, v2_ = std::rotl(v2_, 32);
-    }
-  }
 
-  std::uint64_t v0_, v1_, v2_, v3_, tail_ = 0;
+  sip_state s_;
+  std::uint64_t tail_ = 0;
   std::size_t length_ = 0;
 };
 

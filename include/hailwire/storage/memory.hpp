@@ -235,12 +235,7 @@ class memory_storage {
 
     ~shard() {
       while (oldest_key) forget_oldest();
-      for (std::size_t i = 0; i < channels.buckets(); ++i) {
-        while (auto* l = static_cast<log*>(channels.bucket(i))) {
-          channels.remove(*l);
-          delete l;
-        }
-      }
+      channels.delete_all();
     }
     log* find(const bits128& hash, std::string_view channel) const noexcept {
       return channels.find(hash.low, [&](const log& l) { return l.channel == channel; });
