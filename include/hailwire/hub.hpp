@@ -373,9 +373,9 @@ class hub final : public detail::log_source {
   void began(session& s, detail::subscription& sub, const hailwire::start& from, std::uint64_t floor, read_result r, follow_handler& done);
 
   // log_source
-  void load(detail::channel_log& log, detail::lane& l, std::uint64_t since) override;
-  void fill(detail::channel_log& log) override;
-  void reopen(detail::channel_log& log) override;
+  inline void load(detail::channel_log& log, detail::lane& l, std::uint64_t since) override;
+  inline void fill(detail::channel_log& log) override;
+  inline void reopen(detail::channel_log& log) override;
   void mark_dirty(detail::channel_log& log) override {
     if (std::exchange(log.dirty, true)) return;
     dirty_.push_back(&log);

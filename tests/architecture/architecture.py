@@ -61,6 +61,8 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.M)
 # semicolon, nor a specialization, which belongs to what it specializes.
 TYPE = re.compile(r"(?:class|struct|enum(?: class)?|union|concept)\s+(?:alignas\(\w+\)\s*)?(\w+)\b(?!\s*<)(?!.*;\s*(//.*)?$)")
 BEFORE_TYPE = re.compile(r"^(template\b|requires\b|\s+requires\b)")
+# A virtual function that a class only declares, and so defines further down.
+LATER = re.compile(r"^\s+(?:virtual\s+[^=;{]*\)|(?!\s|inline\b|virtual\b)[\w:<>&*\[\], ]*\w\([^{;]*\)[^{;=]*\b(?:override|final))[^{;=]*;")
 UNDONE = re.compile(r"\b(TO[D]O|FIX[M]E)\b")
 SLEEP = {
     ".cpp": re.compile(r"\b(sleep_for|sleep_until|usleep|nanosleep)\b|::sleep\s*\("),
@@ -156,6 +158,15 @@ def check_length(headers):
             yield header, f'has {len(lines)} lines; over {LONGEST} lines, the comment at its top says why ("Over {LONGEST} lines because …")'
 
 
+def check_key_functions(headers):
+    """The first virtual function of a class that is not inline where it is declared decides which file has the class's table,
+    and with it everything that the table names: who only includes such a header would compile all of it."""
+    for header, text in headers.items():
+        for i, line in enumerate(text.splitlines(), 1):
+            if LATER.match(line):
+                yield header, f"line {i}: a virtual function that is defined further down is declared inline"
+
+
 def check_texts(files):
     for path, text in files.items():
         suffix = pathlib.PurePosixPath(path).suffix
@@ -174,7 +185,7 @@ def check(files):
     room = "include/hailwire/"
     headers = {p.removeprefix(room): t for p, t in files.items() if p.startswith(room) and p.endswith(".hpp")}
     found = []
-    for rule in (check_floors, check_cycles, check_documented, check_length):
+    for rule in (check_floors, check_cycles, check_documented, check_length, check_key_functions):
         found += [(room + path, what) for path, what in rule(headers)]
     return found + list(check_texts(files))
 
@@ -199,7 +210,8 @@ CLEAN = {
     "include/hailwire/options.hpp": SPDX + '#include "hailwire/proto/text.hpp"\n',
     "include/hailwire/transport/machine.hpp": SPDX + '#include "hailwire/options.hpp"\n',
     "include/hailwire/transport/sse.hpp": SPDX + '#include "hailwire/transport/machine.hpp"\n',
-    "include/hailwire/hub.hpp": SPDX + '#include "hailwire/message.hpp"\n#include "hailwire/detail/hub_impl.hpp"\n',
+    "include/hailwire/hub.hpp": SPDX + '#include "hailwire/message.hpp"\n#include "hailwire/detail/hub_impl.hpp"\n'
+                                       "  virtual void run() = 0;\n  inline void stop() override;\n  void go() override { stop(); }\n",
     "include/hailwire/detail/hub_impl.hpp": SPDX + '#include "hailwire/hub.hpp"\n',
     "include/hailwire/detail/connection.hpp": SPDX + '#include "hailwire/hub.hpp"\n#include "hailwire/transport/machine.hpp"\nstruct undocumented {};\n',
     "include/hailwire/detail/driver.hpp": SPDX + '#include <asio/post.hpp>\n#include "hailwire/detail/connection.hpp"\nauto t = steady_clock::now();\n',
@@ -239,6 +251,8 @@ PLANTED = [
     ("include/hailwire/options.hpp", "namespace hailwire {\n// not ///\ntemplate <class T>\nconcept storage = true &&\n  false;\n}  // namespace hailwire",
      "storage is public and has no ///"),
     ("include/hailwire/options.hpp", "^#pragma once\n", "has no line SPDX"),
+    ("include/hailwire/hub.hpp", "  void load(channel_log& log, std::uint64_t since) override;", "is declared inline"),
+    ("include/hailwire/hub.hpp", "  virtual bool ended() const noexcept;", "is declared inline"),
     ("tests/hub_test.cpp", "^int main() {}\n", "has no line SPDX"),
     ("tests/hub_test.cpp", "std::this_thread::sleep_for(1ms);", "sleeps"),
     ("tests/some_test.py", "time" + ".sleep(1)", "sleeps"),

@@ -70,7 +70,7 @@ class connection : public client_link {
   }
   /// Reading or writing failed for good.
   void failed(std::error_code) { die(true); }
-  void expire(std::int64_t now) override;
+  inline void expire(std::int64_t now) override;
 
   /// Ends it in order, because the server stops: a stream with a close, a request that waits with an answer. From now on its
   /// last bytes have `options::close_time`.
@@ -99,8 +99,8 @@ class connection : public client_link {
     wake_asked_ = wake_asked_ && live;
     if (phase_ != phase::held || !answer_held(false)) pump(live);
   }
-  void settle() override;
-  void lost(subscription& s, const gap& g) override;
+  inline void settle() override;
+  inline void lost(subscription& s, const gap& g) override;
   void keep(subscription& s, std::string_view rest) override {
     if (half() == &s) {
       work_->out.insert(0, rest);  // nothing of `out` can be half sent while a shared frame is
@@ -115,8 +115,8 @@ class connection : public client_link {
     failure why = storage_failure(ec);
     end(why.code, close_code(why.code), why.text());
   }
-  bool notice(std::string_view name, std::string_view json) override;
-  void end(errc why, std::uint16_t code, std::string_view reason) override;
+  inline bool notice(std::string_view name, std::string_view json) override;
+  inline void end(errc why, std::uint16_t code, std::string_view reason) override;
   bool adjustable() const noexcept override { return phase_ == phase::stream && stream_->speaks(); }
 
  protected:
