@@ -64,8 +64,8 @@ TEST_CASE("a message is compressed once, for everybody who agreed on it, and oth
   }
   // Encodings are told apart by their address, and a channel is encoded once for each.
   using stream = transport::websocket_deflate_stream<deflate_options{}>;
-  stream first({}, {}, stream::mode::object, 1, {}, {}), second({}, {}, stream::mode::object, 1, {}, {});
-  CHECK(&first.messages() == &second.messages());
+  auto first = transport::stream_box::of<stream>(stream::mode::object, 1, proto::deflate_params()), second = transport::stream_box::of<stream>(stream::mode::object, 1, proto::deflate_params());
+  CHECK(&first->messages() == &second->messages());
 }
 
 TEST_CASE("what is small, or does not shrink, is not compressed") {

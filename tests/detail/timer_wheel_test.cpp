@@ -44,7 +44,6 @@ TEST_CASE("a timer expires once, never early, and at most one step of the wheel 
       noting t;
       w.arm(t, start + wait);
       CHECK(t.armed());
-      CHECK(t.due() == start + wait);
       follow(w, start + 2 * wait + 1000);
       INFO("from " << start << " in " << wait);
       REQUIRE(t.at.size() == 1);

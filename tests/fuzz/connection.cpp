@@ -140,10 +140,10 @@ heard understand(std::string bytes, bool raw = false) {
   std::string_view rest = std::string_view(bytes).substr(head + 4);
   proto::zlib_inflater inflater({}, proto::ws_role::client);
   proto::ws_limits limits{.message = 1 << 20};
-  proto::ws_connection client(proto::ws_role::client, limits, &inflater);
+  proto::ws_connection client(proto::ws_role::client, limits);
   std::string copy(rest);
   for (std::span<char> in(copy);;) {
-    auto e = client.next(in);
+    auto e = client.next(in, &inflater);
     std::string data(e.data);
     switch (e.what) {
       case proto::ws_event::type::none: return out;

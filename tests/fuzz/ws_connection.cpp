@@ -18,7 +18,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   for (std::size_t i = 1; i < size && i < 9; ++i) choice = choice * 31 + data[i];
   compare(bytes, limits, choice, [&](auto&& use) {
     ws_connection machine(role, limits);
-    use(machine);
+    use(machine, nullptr);
   });
   return 0;
 }

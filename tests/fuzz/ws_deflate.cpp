@@ -23,12 +23,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   std::string_view bytes(reinterpret_cast<const char*>(data) + 1, size - 1);
   auto machine = [&](auto&& use) {
     zlib_inflater inflater(agreed, ws_role::client);
-    ws_connection connection(ws_role::client, limits, &inflater);
-    use(connection);
+    ws_connection connection(ws_role::client, limits);
+    use(connection, &inflater);
   };
   if (small) {
     record out;
-    machine([&](ws_connection& c) { feed(c, limits, bytes, out); });
+    machine([&](ws_connection& c, ws_inflater* inflater) { feed(c, inflater, limits, bytes, out); });
     return 0;
   }
   std::size_t choice = data[0];

@@ -27,13 +27,13 @@ struct record {
   bool failed = false;
 };
 
-inline void feed(ws_connection& machine, const ws_limits& limits, std::string_view bytes, record& out) {
+inline void feed(ws_connection& machine, ws_inflater* inflater, const ws_limits& limits, std::string_view bytes, record& out) {
   // Memory of exactly that size, so that reading beyond it is seen.
   std::vector<char> copy(bytes.begin(), bytes.end());
   std::span<char> in(copy);
   for (;;) {
     bool ended = machine.ended();
-    auto e = machine.next(in);
+    auto e = machine.next(in, inflater);
     if (e.what == ws_event::type::none) break;
     must(!ended, "an event after the end");
     using enum ws_event::type;
@@ -65,7 +65,7 @@ template <class Machine>
 void compare(std::string_view bytes, const ws_limits& limits, std::size_t choice, Machine machine) {
   auto run = [&](auto&& cuts) {
     record out;
-    machine([&](ws_connection& m) { cuts([&](std::string_view piece) { feed(m, limits, piece, out); }); });
+    machine([&](ws_connection& m, ws_inflater* inflater) { cuts([&](std::string_view piece) { feed(m, inflater, limits, piece, out); }); });
     return out;
   };
   auto whole = run([&](auto&& piece) { piece(bytes); });

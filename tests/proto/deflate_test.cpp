@@ -240,9 +240,9 @@ TEST_CASE("a bomb costs no more than the message limit", "[deflate]") {
   CHECK(out.size() == 100'000);
   CHECK(out.capacity() < 300'000);
   ws_limits limits{.message = 100'000};
-  ws_connection machine(ws_role::server, limits, &inflater);
+  ws_connection machine(ws_role::server, limits);
   lines heard;
-  feed(machine, packed(bomb, true, 2), heard);
+  feed(machine, packed(bomb, true, 2), heard, &inflater);
   CHECK(heard == lines{"failed 1009"});
 }
 

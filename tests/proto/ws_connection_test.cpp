@@ -21,8 +21,8 @@ options as_client() { return {.role = ws_role::client}; }
 options with_limit(std::size_t message) { return {.limits = {.message = message}}; }
 }  // namespace
 
-TEST_CASE("a machine is four words and holds nothing while idle", "[ws_connection]") {
-  CHECK(sizeof(ws_connection) <= 32);
+TEST_CASE("a machine is two words and holds nothing while idle", "[ws_connection]") {
+  CHECK(sizeof(ws_connection) <= 16);
   ws_limits limits;
   ws_connection machine(ws_role::server, limits);
   CHECK(machine.idle());

@@ -4,6 +4,7 @@
 
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "catch.hpp"
 #include "hailwire/proto/http1.hpp"
@@ -27,6 +28,22 @@ struct request {
   hailwire::proto::http1::head head;
   hailwire::proto::query_pairs pairs;
   hailwire::options settings;
+};
+
+/// What a transport began, as the stream that it is.
+struct begun {
+  explicit begun(hailwire::transport::beginning b) : all(std::move(b)) {
+    CHECK_FALSE(all.once);
+    REQUIRE(all.live);
+  }
+  hailwire::transport::stream& operator*() const { return *all.live; }
+  hailwire::transport::stream* operator->() const { return &*all.live; }
+  std::string open(std::string_view extra = {}) {
+    std::string out;
+    all.open(out, extra);
+    return out;
+  }
+  hailwire::transport::beginning all;
 };
 
 }  // namespace arriving

@@ -9,11 +9,10 @@ using arriving::request;
 
 namespace {
 
-std::unique_ptr<stream> begin(const std::string& query) {
+arriving::begun begin(const std::string& query) {
   auto b = sse::begin(*request(query));
   REQUIRE(b);
-  CHECK_FALSE(b->once);
-  return std::move(b->live);
+  return arriving::begun(std::move(*b));
 }
 std::string encode(const proto::encoding& how, const payload& p) {
   message m{7, 1000, {}, {}, p};
@@ -39,9 +38,7 @@ TEST_CASE("SSE claims an Accept that names it itself, with a q over 0") {
 
 TEST_CASE("an event stream begins with its head, which ends with the connection, and retry") {
   auto s = begin("?channel=a");
-  std::string out;
-  s->open(out, "X: y\r\n");
-  CHECK(out == "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\nCache-Control: no-store\r\nX-Accel-Buffering: no\r\nX: y\r\n\r\nretry: 2000\n\n");
+  CHECK(s.open("X: y\r\n") == "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\nCache-Control: no-store\r\nX-Accel-Buffering: no\r\nX: y\r\n\r\nretry: 2000\n\n");
 }
 
 TEST_CASE("a notice is an event of its name, with an id where it has one, on one line") {

@@ -15,16 +15,10 @@ request handshake(const std::string& query, const std::string& more = {}) {
 }
 request protocol(const std::string& query, const std::string& list) { return handshake(query, "Sec-WebSocket-Protocol: " + list + "\r\n"); }
 
-std::unique_ptr<stream> begin(const request& r) {
+arriving::begun begin(const request& r) {
   auto b = websocket::begin(*r);
   if (!b) FAIL(b.error().text());
-  CHECK_FALSE(b->once);
-  return std::move(b->live);
-}
-std::string opened(stream& s, std::string_view extra = {}) {
-  std::string out;
-  s.open(out, extra);
-  return out;
+  return arriving::begun(std::move(*b));
 }
 std::string masked(proto::ws_opcode what, std::string_view data, bool fin = true) {
   std::string out;
@@ -93,7 +87,7 @@ TEST_CASE("a handshake that is wrong is refused with its own status") {
 TEST_CASE("the subprotocol is the first known one; without any, hailwire.v1 is meant and not named") {
   auto named = [](const request& r) {
     auto s = begin(r);
-    auto head = opened(*s);
+    auto head = s.open();
     auto at = head.find("Sec-WebSocket-Protocol: ");
     std::string name = at == head.npos ? "none" : head.substr(at + 24, head.find("\r\n", at) - at - 24);
     return name + (s->speaks() ? "" : " raw");
@@ -107,7 +101,7 @@ TEST_CASE("the subprotocol is the first known one; without any, hailwire.v1 is m
 
 TEST_CASE("the answer to a handshake") {
   auto s = begin(protocol("?channel=a", "hailwire.v1"));
-  CHECK(opened(*s, "X: y\r\n") ==
+  CHECK(s.open("X: y\r\n") ==
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
         "Sec-WebSocket-Protocol: hailwire.v1\r\nX: y\r\n\r\n");
 }
@@ -117,23 +111,19 @@ TEST_CASE("an object client says commands in text frames, however they are cut")
   lines said{R"(command {"a":1})", R"(command {"b":2})", "command", "closed 1000"};
   for (std::size_t step = 1; step <= bytes.size(); ++step) {
     auto s = begin(handshake("?channel=a"));
-    opened(*s);
     CHECK(feed(*s, bytes, step) == said);
   }
   auto s = begin(handshake("?channel=a"));
-  opened(*s);
   CHECK(feed(*s, masked(op::binary, "x")) == lines{"failed 1008"});
   // That broke no rule of RFC 6455, so the peer's close is awaited; what did is not.
   CHECK(s->awaits_end());
   auto t = begin(handshake("?channel=a"));
-  opened(*t);
   CHECK(feed(*t, "\x81\x01x") == lines{"failed 1002"});
   CHECK_FALSE(t->awaits_end());
 }
 
 TEST_CASE("a raw client's frames are payloads, its messages are bare, and it is told of nothing") {
   auto s = begin(protocol("?channel=a", "hailwire.v1.raw"));
-  opened(*s);
   CHECK(feed(*s, masked(op::text, "hi") + masked(op::binary, "\x01")) == lines{"text hi", "binary \x01"});
   std::string out;
   CHECK_FALSE(s->notice(out, "gap", "{}", {}));
@@ -147,7 +137,6 @@ TEST_CASE("a raw client's frames are payloads, its messages are bare, and it is 
 
 TEST_CASE("objects, notices, replies and beats are text frames of their own") {
   auto s = begin(handshake("?channel=a"));
-  opened(*s);
   std::string out;
   message m{1, 1000, {}, {}, payload::json("1")};
   s->messages().append(out, {"c", "e", m, "{json}"});
@@ -163,7 +152,6 @@ TEST_CASE("objects, notices, replies and beats are text frames of their own") {
 
 TEST_CASE("of the pings that came together the first 64 are answered, and the newest, before what follows them") {
   auto s = begin(handshake("?channel=a"));
-  opened(*s);
   std::string longest(125, 'p'), flood;
   CHECK(feed(*s, masked(op::ping, "1") + masked(op::pong, "x") + masked(op::ping, longest)) == lines{"-> pong 1", "-> pong " + longest});
   CHECK(feed(*s, masked(op::ping, "1") + masked(op::text, "{}") + masked(op::ping, "2")) == lines{"-> pong 1", "command {}", "-> pong 2"});
@@ -183,7 +171,6 @@ TEST_CASE("a message may be as large as its limit: raw by the payload, else by a
     r.settings.max_payload = 3000;
     std::size_t most = raw ? 3000 : 4004 + websocket::command_room;
     auto s = begin(r);
-    opened(*s);
     CHECK(feed(*s, masked(op::text, std::string(most, 'x'))).size() == 1);
     CHECK(feed(*s, masked(op::text, std::string(most + 1, 'x'))) == lines{"failed 1009"});
   }
@@ -192,7 +179,6 @@ TEST_CASE("a message may be as large as its limit: raw by the payload, else by a
 TEST_CASE("the end: once, with a code that may travel; then only the peer's own is heard") {
   auto end = [](std::uint16_t code, std::string_view reason) {
     auto s = begin(handshake("?channel=a"));
-    opened(*s);
     std::string out;
     s->end(out, code, reason);
     s->end(out, 4001, "again");
@@ -206,7 +192,6 @@ TEST_CASE("the end: once, with a code that may travel; then only the peer's own 
   CHECK(end(4000, std::string(200, 'r')).size() == 2 + 125);
 
   auto s = begin(handshake("?channel=a"));
-  opened(*s);
   std::string out;
   s->end(out, 4000, {});
   CHECK(s->awaits_end());
@@ -220,13 +205,13 @@ TEST_CASE("the host's own frames: its subprotocols, its limit, both kinds") {
   auto begin_plain = [](const request& r) {
     auto b = websocket::begin_plain(*r, {"v2", "v1"}, 10);
     REQUIRE(b);
-    return std::move(b->live);
+    return arriving::begun(std::move(*b));
   };
   auto s = begin_plain(protocol("", "v0, v1, v2"));
-  CHECK(opened(*s).find("Sec-WebSocket-Protocol: v1\r\n") != std::string::npos);
+  CHECK(s.open().find("Sec-WebSocket-Protocol: v1\r\n") != std::string::npos);
   CHECK(feed(*s, masked(op::text, "0123456789") + masked(op::binary, "x")) == lines{"text 0123456789", "binary x"});
   CHECK(feed(*s, masked(op::text, "0123456789a")) == lines{"failed 1009"});
   auto none = begin_plain(protocol("", "v0"));
-  CHECK(opened(*none).find("Protocol:") == std::string::npos);
+  CHECK(none.open().find("Protocol:") == std::string::npos);
   CHECK_FALSE(none->speaks());
 }

@@ -159,23 +159,25 @@ class connection : public client_link {
 
     std::shared_ptr<connection*> here;  // what hooks that answer later hold on to
     const transport::entry* serving = nullptr;
-    bool own_page = true, listed_page = false;  // the page that asks: this host's or nobody's; or one of a listed origin
     std::vector<std::string> channels;
     cursor from;
     std::string device;
-    std::unique_ptr<transport::stream> live;
+    detail::function<void(std::string&, std::string_view)> open;  // of a stream that has not been answered yet
     std::optional<transport::poll> once;
-    std::vector<follow_start> began;
+    std::vector<follow_start> starts;
     std::size_t following = 0;  // channels whose start is not known yet
-    bool at_once = false;       // the poll is answered even if there is nothing
     std::string notices;        // of a poll
     std::int64_t until = 0;     // when a held poll is over
 
     std::vector<std::string> commands;  // of a POST
     std::size_t done = 0;
-    bool array = false;
     std::string replies;
+
+    bool own_page = true, listed_page = false;  // the page that asks: this host's or nobody's; or one of a listed origin
+    bool at_once = false;                       // the poll is answered even if there is nothing
+    bool array = false;                         // the POST's commands are one
   };
+  static_assert(sizeof(exchange) <= 1000, "an allocation over 1,000 bytes is a slow one in glibc");
 
   /// What a stream of the host's own frames is to the host.
   struct frames final : frame_socket {
@@ -288,7 +290,7 @@ class connection : public client_link {
 
   gateway* gate_;
   session* session_ = nullptr;
-  std::unique_ptr<transport::stream> stream_;
+  transport::stream_box stream_;
   std::unique_ptr<exchange> ex_;
   std::unique_ptr<unsent_bytes> work_;
   std::unique_ptr<frames> frames_;
@@ -299,7 +301,8 @@ class connection : public client_link {
   phase phase_ : 4 = phase::head;
   bool blocked_ : 1 = false, peer_ended_ : 1 = false, wake_asked_ : 1 = false, settle_asked_ : 1 = false, command_under_way_ : 1 = false,
        keep_ : 1 = true, processing_ : 1 = false, opened_ : 1 = false, answered_ : 1 = false, served_ : 1 = false, reading_ : 1 = false,
-       feeding_ : 1 = false, detached_ : 1 = false;
+       feeding_ : 1 = false, detached_ : 1 = false,
+       tags_ : 1 = false;  // the open stream's batches carry its own cursor
 };
 
 // ---- reading ---------------------------------------------------------------------------------------------------------
@@ -382,7 +385,7 @@ inline void connection::ended() {
       answer_held(true);
       break;
     case phase::asked:
-      if (!answered_ && ex_ && ex_->live) return die(true);
+      if (!answered_ && stream_) return die(true);
       break;
     case phase::dead: return;
   }

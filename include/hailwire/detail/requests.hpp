@@ -229,7 +229,8 @@ inline void connection::follow() {
 
   auto begun = e.serving->begin(a);
   if (!begun) return refuse(begun.error());
-  e.live = std::move(begun->live);
+  stream_ = std::move(begun->live);
+  e.open = std::move(begun->open);
   e.once = begun->once;
 
   std::string_view text = e.head.find("Last-Event-ID");
@@ -279,12 +280,12 @@ inline void connection::begin_following(shared_grant g) {
   exchange& e = *ex_;
   for (const std::string& c : e.channels)
     if (auto why = gate_->refusal(g, &shared_grant::may_follow, c)) return refuse(*why);
-  const proto::encoding& how = e.live ? e.live->messages() : *gate_->polls->messages;
+  const proto::encoding& how = stream_ ? stream_->messages() : *gate_->polls->messages;
   session_ = gate_->messages.open(*this, std::move(g), e.device, e.serving->name, &how);
   if (!session_) return refuse_stream({errc::overloaded, {}, 5});
   if (std::size_t most = gate_->settings.max_sessions_per_address; most && !gate_->from_address.add(session_->key().slot, e.shown.address(), most))
     return refuse_stream({errc::rate_limited, "too many sessions from this address", 5});
-  e.began.resize(e.channels.size());
+  e.starts.resize(e.channels.size());
   e.following = e.channels.size();
   e.at_once = std::any_of(e.from.begin(), e.from.end(), [](const hailwire::start& s) { return s.from == hailwire::start::word::latest; });
   if (e.channels.empty()) return began();
@@ -300,23 +301,22 @@ inline void connection::follow_next(std::size_t i) {
   gate_->messages.follow(*session_, e.channels[i], e.from[i], true, [this, i](result<follow_start> r) {
     if (answered_) return;  // another channel, or the host, has settled it
     if (!r) return refuse_stream(r.error());
-    ex_->began[i] = std::move(*r);
+    ex_->starts[i] = std::move(*r);
     if (--ex_->following == 0) began();
   });
 }
 
 // Of channels that the host took away meanwhile nothing is told any more.
 inline void connection::tell_losses(const exchange& e) {
-  for (std::size_t i = 0; i < e.began.size() && phase_ != phase::closing; ++i) {
-    if (e.began[i].recovered) continue;
-    if (auto* s = gate_->messages.find(*session_, e.channels[i])) s->tell_lost(e.began[i].lost);
+  for (std::size_t i = 0; i < e.starts.size() && phase_ != phase::closing; ++i) {
+    if (e.starts[i].recovered) continue;
+    if (auto* s = gate_->messages.find(*session_, e.channels[i])) s->tell_lost(e.starts[i].lost);
   }
 }
 
 inline void connection::began() {
-  exchange& e = *ex_;
   if (gate_->messages.left(session_->permissions()) <= 0) return refuse({errc::unauthenticated, "the permission has expired"});  // while the storage was asked
-  if (e.live) return open_stream();
+  if (stream_) return open_stream();
   gate_->polls->begin(*this);
 }
 
@@ -491,6 +491,7 @@ inline void connection::finish_exchange() {
   end_session();
   std::string rest = ex_ ? std::move(ex_->rest) : std::string();
   ex_.reset();
+  stream_.reset();  // one that was refused
   if (!keep_ || peer_ended_) {
     enter(phase::closing);
     ask_settle();

@@ -19,9 +19,9 @@ namespace hailwire::detail {
 
 inline void connection::open_stream() {
   auto e = std::move(ex_);
-  stream_ = std::move(e->live);
   session_->encoding_ = &stream_->others();
-  stream_->open(out(), std::string(gate_->date()) + e->extra);
+  tags_ = stream_->tags();
+  e->open(out(), std::string(gate_->date()) + e->extra);
   enter(phase::stream);
   opened_ = true;
 
@@ -34,7 +34,7 @@ inline void connection::open_stream() {
     if (i) json += ',';
     proto::json::append_quoted(json, e->channels[i]);
     json += ':';
-    append_entry(json, e->began[i]);
+    append_entry(json, e->starts[i]);
   }
   json += "}}}";
   stream_->notice(out(), "open", json, position_text());
@@ -54,7 +54,7 @@ inline void connection::serve_frames(frame_route& route) {
   frames_ = std::make_unique<frames>(*this, route);
   enter(phase::stream);
   std::size_t before = out().size();
-  stream_->open(out(), e.extra);
+  b->open(out(), e.extra);
   bool welcome = true;
   bool fine = gate_->guarded("on_open", [&] {
     if (route.handlers.on_open) welcome = route.handlers.on_open(*frames_, e.shown);
@@ -200,7 +200,7 @@ inline void connection::gather(batch& b, subscription* live) {
   };
   std::array<pulled, 32> all;  // not cleared: most of it is seldom used
   std::size_t n = 0;
-  bool tags = phase_ == phase::stream && stream_->tags();
+  bool tags = phase_ == phase::stream && tags_;
   // All are pulled first. What comes to light by that (a gap, a storage that fails) is told in own bytes, which go out
   // before the batch; so cursors in the batch stand behind it, and behind a stream's end comes nothing.
   if (phase_ == phase::stream && session_ && opened_) {
@@ -295,7 +295,7 @@ inline void connection::block() {
 inline bool connection::pump_one(subscription* live) {
   if (half()) return false;
   bool follows = phase_ == phase::stream && session_ && opened_;
-  if (live ? !follows || unsent() || stream_->tags() : follows) return false;
+  if (live ? !follows || unsent() || tags_ : follows) return false;
   std::span<const char> bytes = live ? live->pending() : own_bytes();
   if (bytes.empty()) return true;
   std::size_t total = bytes.size(), n = write({&bytes, 1});
@@ -374,7 +374,7 @@ inline void connection::lost(subscription& s, const gap& g) {
   if (phase_ == phase::asked && ex_ && ex_->following) {
     // While other starts are being read, this one begins anew; who named no position has lost nothing.
     auto i = static_cast<std::size_t>(std::find(ex_->channels.begin(), ex_->channels.end(), log.name()) - ex_->channels.begin());
-    if (i < ex_->began.size()) ex_->began[i] = {{std::string(log.epoch()), g.next - 1}, ex_->from[i].from != hailwire::start::word::at, g};
+    if (i < ex_->starts.size()) ex_->starts[i] = {{std::string(log.epoch()), g.next - 1}, ex_->from[i].from != hailwire::start::word::at, g};
     return;
   }
   std::string json = "{\"gap\":{\"channel\":";

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <optional>
 
 namespace hailwire::detail {
 
-/// A deadline that a wheel watches. Derive from it and implement `expire`. Leaves its wheel when destroyed.
+/// A deadline that a wheel watches. Derive from it and implement `expire`. Leaves its wheel when destroyed. Every connection is
+/// one, so it is small: what derives from it goes on behind its 28 bytes.
 class timer {
  public:
   timer() = default;
@@ -19,8 +21,6 @@ class timer {
   virtual void expire(std::int64_t now) = 0;
 
   bool armed() const noexcept { return next_ != nullptr; }
-  /// Milliseconds, as the hub's loop counts; meant only while armed.
-  std::int64_t due() const noexcept { return due_; }
 
  private:
   friend class timer_wheel;
@@ -32,7 +32,7 @@ class timer {
   }
   timer* prev_ = nullptr;
   timer* next_ = nullptr;
-  std::int64_t due_ = 0;
+  std::uint32_t due_ = 0;  // the low bits of the wheel's step
 };
 
 /// One coarse wheel for all deadlines of a hub: heartbeats, long polls, time limits. Arming, moving and disarming are
@@ -59,9 +59,10 @@ class timer_wheel {
 
   /// Arms `t` for `due`, or moves it there.
   void arm(timer& t, std::int64_t due) noexcept {
-    bool later = t.armed() && due >= t.due_;
-    t.due_ = due;
-    if (!later) link(t);
+    std::int64_t step = std::clamp((due + resolution - 1) / resolution, tick_ + 1, tick_ + furthest);
+    bool later = t.armed() && step >= step_of(t);
+    t.due_ = static_cast<std::uint32_t>(step);
+    if (!later) link(t, step);
   }
   void disarm(timer& t) noexcept { t.unlink(); }
 
@@ -81,10 +82,10 @@ class timer_wheel {
       while (due.next_ != &due) {
         timer& t = *due.next_;
         t.unlink();
-        if (t.due_ <= now) {
+        if (std::int64_t step = step_of(t); step <= last) {
           t.expire(now);
         } else {
-          link(t);
+          link(t, step);
         }
       }
       due.prev_ = due.next_ = nullptr;
@@ -105,14 +106,14 @@ class timer_wheel {
   struct head final : timer {
     void expire(std::int64_t) override {}
   };
+  // How far ahead a step can be told from its low bits: six years.
+  static constexpr std::int64_t furthest = INT32_MAX;
+  std::int64_t step_of(const timer& t) const noexcept { return tick_ + static_cast<std::int32_t>(t.due_ - static_cast<std::uint32_t>(tick_)); }
   static std::size_t index(std::int64_t tick) noexcept { return static_cast<std::size_t>(tick) % slots; }
 
-  void link(timer& t) noexcept {
+  void link(timer& t, std::int64_t step) noexcept {
     t.unlink();
-    std::int64_t tick = (t.due_ + resolution - 1) / resolution;
-    if (tick <= tick_) tick = tick_ + 1;
-    if (tick - tick_ > static_cast<std::int64_t>(slots)) tick = tick_ + static_cast<std::int64_t>(slots);
-    head& slot = slots_[index(tick)];
+    head& slot = slots_[index(std::min(step, tick_ + static_cast<std::int64_t>(slots)))];
     t.prev_ = slot.prev_;
     t.next_ = &slot;
     slot.prev_->next_ = &t;

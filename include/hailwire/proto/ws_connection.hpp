@@ -8,7 +8,7 @@
 //    unmasked where it lies and handed out as a view; nothing is allocated and nothing is remembered.
 //  - The long one, for everything else: a head, a frame or a message that has not ended lives in a block on the heap
 //    (`partial`), which is made when the first such byte comes and freed when the message has been handed out. So an
-//    idle connection is four words, and a slow one costs what it has sent (at most twice that, as a string grows).
+//    idle connection is two words, and a slow one costs what it has sent (at most twice that, as a string grows).
 //
 // All rules about heads stand in `judge`, in the order in which the bytes that break them arrive: it is asked with every
 // prefix of a head, so a bad peer is found out at its first bad byte and however its bytes are cut, the answer is the
@@ -25,6 +25,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -40,11 +41,12 @@ enum class ws_role : std::uint8_t { server, client };
 
 /// How much a peer may ask of a connection.
 struct ws_limits {
-  /// Bytes of one message, after inflating. 1 MiB: sixteen times the largest payload that hailwire delivers inline.
+  /// Bytes of one message, after inflating; 4 GiB or more: without bound. 1 MiB: sixteen times the largest payload that hailwire
+  /// delivers inline.
   std::size_t message = std::size_t{1} << 20;
   /// Fragments without payload in one message, apart from a final one. RFC 6455 sets no bound; streaming senders
   /// produce one now and then (a flush of nothing), and 1,024 of them are 6 KiB on the wire that say nothing.
-  std::uint32_t empty_fragments = 1024;
+  std::uint16_t empty_fragments = 1024;
 };
 
 /// What inflates the messages of a connection that agreed on permessage-deflate: `deflate.hpp` has one over zlib.
@@ -85,22 +87,20 @@ struct ws_event {
 /// 7.1.7). Distinct objects are independent; one object is for one thread at a time.
 class ws_connection {
  public:
-  /// `limits` and `inflater` must outlive the connection; limits are shared by many. Without an inflater compressed
-  /// messages are refused (RFC 7692, section 6, and RFC 6455, section 5.2).
-  ws_connection(ws_role role, const ws_limits& limits, ws_inflater* inflater = nullptr) noexcept
-      : limits_(&limits), inflater_(inflater), role_(role) {}
-  ws_connection(ws_role, const ws_limits&&, ws_inflater* = nullptr) = delete;
+  ws_connection(ws_role role, const ws_limits& limits) noexcept
+      : most_(static_cast<std::uint32_t>(std::min<std::size_t>(limits.message, unbounded))), empty_fragments_(limits.empty_fragments), role_(role), over_(false) {}
 
   /// Takes bytes from the front of `in` until one event is there or `in` is used up (`none`). Unmasks in place: bytes
-  /// that were taken are no longer what they were. Throws only `std::bad_alloc`.
-  ws_event next(std::span<char>& in) {
+  /// that were taken are no longer what they were. Throws only `std::bad_alloc`. `inflater` is the connection's, the same in
+  /// every call; without one compressed messages are refused (RFC 7692, section 6, and RFC 6455, section 5.2).
+  ws_event next(std::span<char>& in, ws_inflater* inflater = nullptr) {
     if (part_ && part_->handed_out) release();
     if (over_) return in = in.last(0), ws_event{};
     for (;;) {
       if (!part_ || !part_->in_frame) {
         ws_frame_head head;
         fault wrong;
-        if (!take_head(in, head, wrong)) return wrong.code ? fail(in, wrong) : ws_event{};
+        if (!take_head(in, head, wrong, inflater)) return wrong.code ? fail(in, wrong) : ws_event{};
         bool alone = is_control(head.what) || (head.fin && !(head.reserved & 4) && head.what != ws_opcode::continuation);
         if (alone && head.size <= in.size()) {
           auto payload = in.first(static_cast<std::size_t>(head.size));
@@ -129,7 +129,7 @@ class ws_connection {
         p.handed_out = true;
         return control(in, p.frame, std::string_view(p.buffer).substr(p.message_size));
       }
-      if (fault wrong = take_data(p, bytes); wrong.code) return fail(in, wrong);
+      if (fault wrong = take_data(p, bytes, inflater); wrong.code) return fail(in, wrong);
       if (p.left) return {};
       p.in_frame = false;
       if (!p.fin) continue;
@@ -184,13 +184,13 @@ class ws_connection {
   }
 
   /// What is wrong with a frame whose first `n` bytes these are, in the order in which they came.
-  fault judge(const char* bytes, std::size_t n) const noexcept {
+  fault judge(const char* bytes, std::size_t n, const ws_inflater* inflater) const noexcept {
     auto byte = [&](std::size_t i) { return static_cast<unsigned char>(bytes[i]); };
     if (n < 1) return {};
     bool fin = byte(0) & 0x80, rsv1 = byte(0) & 0x40;
     auto what = static_cast<ws_opcode>(byte(0) & 0x0F);
     // Section 5.2: bits and opcodes that no extension has given a meaning.
-    if ((byte(0) & 0x30) || (rsv1 && !inflater_)) return {ws_protocol_error, "a reserved bit is set"};
+    if ((byte(0) & 0x30) || (rsv1 && !inflater)) return {ws_protocol_error, "a reserved bit is set"};
     if (!(0x0707 >> (byte(0) & 0x0F) & 1)) return {ws_protocol_error, "a reserved opcode"};
     if (is_control(what)) {
       if (!fin) return {ws_protocol_error, "a control frame is fragmented"};                   // section 5.5
@@ -222,24 +222,32 @@ class ws_connection {
       if (size < (extended == 8 ? 0x10000u : 126u)) return {ws_protocol_error, "a length is not in its shortest form"};
     }
     bool compressed = what == ws_opcode::continuation ? part_->compressed : rsv1;
-    std::uint64_t most = limits_->message, before = 0;
+    std::uint64_t most = most_, before = 0;
     if (compressed) {
       // What the message inflates to is bounded as it is made; this refuses what cannot be meant well. A sender that
       // flushes after each single byte needs 8 bytes for it, none needs more.
-      most = most > UINT64_MAX / 16 ? UINT64_MAX : most * 8 + 64;
+      most = most * 8 + 64;
       before = part_ ? part_->wire : 0;
     } else if (in_message()) {
       before = part_->buffer.size();
     }
-    if (size > most - std::min(before, most)) return {ws_too_big, "a message is too big"};
+    if (size > most - std::min(before, most) && most_ != unbounded) return {ws_too_big, "a message is too big"};
     return {};
   }
 
+  /// What most frames are: a whole message of up to 125 bytes, of which `judge` would find nothing wrong.
+  bool plain(std::span<const char> in) const noexcept {
+    if (part_ || in.size() < 2) return false;
+    auto what = static_cast<unsigned char>(in[0]), size = static_cast<unsigned char>(in[1] ^ (role_ == ws_role::server ? '\x80' : 0));
+    return (what == 0x81 || what == 0x82) && size < 126 && size <= most_;
+  }
+
   /// Takes a whole head off `in`. False when it has not arrived (what there is is kept) or is `wrong`.
-  bool take_head(std::span<char>& in, ws_frame_head& head, fault& wrong) {
+  bool take_head(std::span<char>& in, ws_frame_head& head, fault& wrong, const ws_inflater* inflater) {
     if (!part_ || part_->head_size == 0) {
       std::size_t n = frame_head_size(in.data(), in.size());
-      if (wrong = judge(in.data(), std::min(n, in.size())); wrong.code) return false;
+      if (!plain(in)) wrong = judge(in.data(), std::min(n, in.size()), inflater);
+      if (wrong.code) return false;
       if (std::size_t size = read_frame_head({in.data(), in.size()}, head)) return in = in.subspan(size), true;
       if (in.empty()) return false;
       if (!part_) part_ = std::make_unique<partial>();
@@ -257,7 +265,7 @@ class ws_connection {
       std::memcpy(p.head + p.head_size, in.data(), n);
       p.head_size = static_cast<std::uint8_t>(p.head_size + n);
       in = in.subspan(n);
-      if (wrong = judge(p.head, p.head_size); wrong.code) return false;
+      if (wrong = judge(p.head, p.head_size, inflater); wrong.code) return false;
     }
     read_frame_head({p.head, p.head_size}, head);
     p.head_size = 0;
@@ -284,19 +292,19 @@ class ws_connection {
       p.compressed = head.reserved & 4;
     }
     p.wire += head.size;
-    if (head.size == 0 && !head.fin && ++p.empty > limits_->empty_fragments) {
+    if (head.size == 0 && !head.fin && ++p.empty > empty_fragments_) {
       return {ws_policy, "a message has too many empty fragments"};
     }
     return {};
   }
 
   /// Takes the next unmasked bytes of the open message.
-  fault take_data(partial& p, std::string_view bytes) {
+  fault take_data(partial& p, std::string_view bytes, ws_inflater* inflater) {
     std::size_t before = p.buffer.size();
     auto progress = ws_inflater::progress::ok;
     if (p.compressed) {
       bool end = p.fin && p.left == 0;
-      if (end || !bytes.empty()) progress = inflater_->inflate(bytes, end, p.buffer, limits_->message);
+      if (end || !bytes.empty()) progress = inflater->inflate(bytes, end, p.buffer, largest());
     } else {
       p.buffer += bytes;
     }
@@ -334,13 +342,16 @@ class ws_connection {
     return {ws_event::type::failed, wrong.why, wrong.code};
   }
 
-  const ws_limits* limits_;
-  ws_inflater* inflater_;
+  static constexpr std::uint32_t unbounded = UINT32_MAX;
+  std::size_t largest() const noexcept { return most_ == unbounded ? std::numeric_limits<std::size_t>::max() : most_; }
+
   std::unique_ptr<partial> part_;
-  ws_role role_;
-  bool over_ = false;
+  std::uint32_t most_;  // bytes of a message
+  std::uint16_t empty_fragments_;
+  ws_role role_ : 1;
+  bool over_ : 1;
 };
 
-static_assert(sizeof(ws_connection) <= 4 * sizeof(void*));
+static_assert(sizeof(ws_connection) == 2 * sizeof(void*));
 
 }  // namespace hailwire::proto

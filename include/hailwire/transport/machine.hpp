@@ -7,13 +7,17 @@
 
 #include <concepts>
 #include <cstdint>
-#include <memory>
+#include <cstring>
+#include <new>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
+#include "hailwire/detail/function.hpp"
 #include "hailwire/error.hpp"
 #include "hailwire/message.hpp"
 #include "hailwire/options.hpp"
@@ -56,7 +60,7 @@ struct inbound {
   std::uint16_t code = 0;
 };
 
-/// A transport whose answer goes on: one object for each connection.
+/// A transport whose answer goes on: one object for each connection, in a `stream_box`.
 class stream {
  public:
   virtual ~stream() = default;
@@ -66,8 +70,6 @@ class stream {
   virtual const proto::encoding& others() const noexcept { return messages(); }
   /// Whether the client can be told of things: it has notices, replies and commands.
   virtual bool speaks() const noexcept { return true; }
-  /// Appends the head of the answer. `extra` are header lines, each with its CRLF.
-  virtual void open(std::string& out, std::string_view extra) = 0;
   /// Takes bytes from the front of `in`, in place, until there is something to act on. May append to `out` (a pong).
   virtual inbound receive(std::span<char>& in, std::string& out) = 0;
   /// Appends a notice, `json` being `{"name":…}`; false when this kind of client has none. `cursor` is the position after
@@ -88,6 +90,89 @@ class stream {
   virtual void end(std::string& out, std::uint16_t code, std::string_view reason) = 0;
   /// After `end`: whether the peer is still to answer it.
   virtual bool awaits_end() const noexcept = 0;
+
+ private:
+  friend class stream_box;
+  virtual void move_to(void* place) noexcept = 0;  // and is destroyed
+};
+
+/// Owns a stream, or nothing. It is a part of each connection, so small streams lie inside; others are on the heap.
+class stream_box {
+ public:
+  /// Enough for a WebSocket without compression and for an event stream.
+  static constexpr std::size_t room = 3 * sizeof(void*);
+
+  template <std::derived_from<stream> Stream, class... Args>
+  static stream_box of(Args&&... args) {
+    stream_box made;
+    if constexpr (fits<Stream>) {
+      ::new (static_cast<void*>(made.space_)) held<Stream>(std::forward<Args>(args)...);
+    } else {
+      made.keep(new held<Stream>(std::forward<Args>(args)...));
+    }
+    return made;
+  }
+  stream_box() noexcept = default;
+  stream_box(stream_box&& other) noexcept { take(other); }
+  stream_box& operator=(stream_box&& other) noexcept {
+    if (this == &other) return *this;
+    reset();
+    take(other);
+    return *this;
+  }
+  ~stream_box() { reset(); }
+
+  explicit operator bool() const noexcept { return is_inside() || outside(); }
+  /// Precondition: there is one.
+  stream& operator*() const noexcept { return is_inside() ? inside() : *outside(); }
+  stream* operator->() const noexcept { return &**this; }
+  void reset() noexcept {
+    if (is_inside()) {
+      inside().~stream();
+    } else {
+      delete outside();
+    }
+    std::memset(space_, 0, sizeof space_);
+  }
+
+ private:
+  template <class Stream>
+  class held final : public Stream {
+   public:
+    using Stream::Stream;
+
+   private:
+    void move_to([[maybe_unused]] void* place) noexcept override {
+      if constexpr (fits<Stream>) {
+        ::new (place) held(std::move(*this));
+        this->~held();
+      }
+    }
+  };
+  template <class Stream>
+  static constexpr bool fits = sizeof(held<Stream>) <= room && std::is_nothrow_move_constructible_v<held<Stream>>;
+
+  // What lies inside begins with the address of its functions. Where nothing does, that word is null, and the next one is a
+  // stream's address or null.
+  bool is_inside() const noexcept { return word(0) != nullptr; }
+  stream& inside() const noexcept { return *std::launder(reinterpret_cast<stream*>(const_cast<unsigned char*>(space_))); }
+  stream* outside() const noexcept { return static_cast<stream*>(word(1)); }
+  void* word(std::size_t i) const noexcept {
+    void* value;
+    std::memcpy(&value, space_ + i * sizeof value, sizeof value);
+    return value;
+  }
+  void keep(stream* s) noexcept { std::memcpy(space_ + sizeof s, &s, sizeof s); }
+  void take(stream_box& other) noexcept {
+    if (other.is_inside()) {
+      other.inside().move_to(space_);
+    } else {
+      keep(other.outside());
+    }
+    std::memset(other.space_, 0, sizeof other.space_);
+  }
+
+  alignas(void*) unsigned char space_[room] = {};
 };
 
 /// A poll: how long it may be held, in milliseconds; 0 answers at once.
@@ -97,7 +182,9 @@ struct poll {
 
 /// How a transport begins to serve a request: with a stream or with a poll.
 struct beginning {
-  std::unique_ptr<stream> live;
+  stream_box live;
+  /// Appends the head of a stream's answer and what it says first. `extra` are header lines, each with its CRLF.
+  detail::function<void(std::string& out, std::string_view extra)> open;
   std::optional<poll> once;
 };
 

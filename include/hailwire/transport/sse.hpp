@@ -31,21 +31,12 @@ inline constexpr proto::encoding sse_plain{"sse, several channels", true, [](std
 }};
 
 /// One event stream. `several`: more than one channel is followed, so batches carry the session's own cursor.
-class sse_stream final : public stream {
+class sse_stream : public stream {
  public:
-  sse_stream(bool several, std::int64_t retry_ms) : retry_(retry_ms), several_(several) {}
+  explicit sse_stream(bool several) noexcept : several_(several) {}
 
   const proto::encoding& messages() const noexcept override { return several_ ? sse_plain : sse_with_id; }
   const proto::encoding& others() const noexcept override { return sse_plain; }
-  void open(std::string& out, std::string_view extra) override {
-    std::string headers = "Cache-Control: no-store\r\nX-Accel-Buffering: no\r\n";
-    headers += extra;
-    // The end of the connection is the end of the body (RFC 9112, section 6.3, rule 8).
-    proto::http1::append_response_head(out, 200, "text/event-stream", {}, false, 1, headers);
-    out += "retry: ";
-    proto::append_decimal(out, static_cast<std::uint64_t>(retry_));
-    out += "\n\n";
-  }
   inbound receive(std::span<char>& in, std::string&) override {
     in = in.last(0);  // there is nothing a client may say after its request on a connection that will not serve another
     return {};
@@ -78,9 +69,9 @@ class sse_stream final : public stream {
   bool awaits_end() const noexcept override { return false; }
 
  private:
-  std::int64_t retry_;
   bool several_;
 };
+static_assert(sizeof(sse_stream) <= stream_box::room);
 
 /// Serves requests whose `Accept` names `text/event-stream`.
 struct sse {
@@ -90,7 +81,16 @@ struct sse {
   static bool claims(const arrival& a) { return proto::http1::accepts_literally(a.head, "text/event-stream"); }
   static result<beginning> begin(const arrival& a) {
     beginning b;
-    b.live = std::make_unique<sse_stream>(a.count("channel") > 1, a.settings.retry.count());
+    b.live = stream_box::of<sse_stream>(a.count("channel") > 1);
+    b.open = [retry = a.settings.retry.count()](std::string& out, std::string_view extra) {
+      std::string headers = "Cache-Control: no-store\r\nX-Accel-Buffering: no\r\n";
+      headers += extra;
+      // The end of the connection is the end of the body (RFC 9112, section 6.3, rule 8).
+      proto::http1::append_response_head(out, 200, "text/event-stream", {}, false, 1, headers);
+      out += "retry: ";
+      proto::append_decimal(out, static_cast<std::uint64_t>(retry));
+      out += "\n\n";
+    };
     return b;
   }
 };

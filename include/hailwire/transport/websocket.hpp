@@ -36,27 +36,12 @@ class websocket_stream : public stream {
  public:
   enum class mode : std::uint8_t { object, raw, plain };
 
-  /// `extensions` is what the handshake is answered with, and `inflater` what that agreement takes: see deflate.hpp.
-  websocket_stream(proto::ws_offer offer, std::string subprotocol, mode m, std::size_t max_message, std::string extensions = {},
-                   proto::ws_inflater* inflater = nullptr)
-      : opening_(std::make_unique<opening>(opening{std::move(offer.key), std::move(subprotocol), std::move(extensions)})),
-        limits_{.message = max_message},
-        in_(proto::ws_role::server, limits_, inflater),
-        mode_(m) {}
+  websocket_stream(mode m, std::size_t max_message) noexcept
+      : in_(proto::ws_role::server, {.message = max_message}), mode_(m), ended_(false) {}
 
   const proto::encoding& messages() const noexcept override { return mode_ == mode::object ? websocket_object : websocket_payload; }
 
-  void open(std::string& out, std::string_view extra) override {
-    proto::append_switching_protocols(out, opening_->key, opening_->subprotocol, opening_->extensions, extra);
-    opening_.reset();
-  }
-
-  inbound receive(std::span<char>& in, std::string& out) override {
-    ping newest;
-    auto event = next(in, out, newest);
-    if (newest.asked) proto::append_pong(out, {newest.bytes, newest.size});
-    return event;
-  }
+  inbound receive(std::span<char>& in, std::string& out) override { return read(in, out, nullptr); }
   bool notice(std::string& out, std::string_view, std::string_view json, std::string_view) override {
     if (mode_ == mode::object) append(out, proto::ws_opcode::text, json);
     return mode_ == mode::object;
@@ -68,23 +53,28 @@ class websocket_stream : public stream {
   void beat(std::string& out) override { proto::append_ping(out); }
   bool expects_life() const noexcept override { return true; }
   void end(std::string& out, std::uint16_t code, std::string_view reason) override {
-    if (std::exchange(ended_, true)) return;
+    if (ended_) return;
+    ended_ = true;
     // A close without a code is answered in kind; codes that may not stand on the wire (1005, 1006) become 1000.
     if (code == 1005) return proto::append_frame(out, proto::ws_opcode::close, {});
     proto::append_close(out, proto::valid_close_code(code) ? code : std::uint16_t{1000}, reason);
   }
-  bool awaits_end() const noexcept override { return !peer_ended_; }
+  bool awaits_end() const noexcept override { return !in_.ended(); }
   bool speaks() const noexcept override { return mode_ == mode::object; }
 
  protected:
   /// Appends a message of this connection's own.
   virtual void append(std::string& out, proto::ws_opcode what, std::string_view bytes) { proto::append_frame(out, what, bytes); }
   bool objects() const noexcept { return mode_ == mode::object; }
+  /// `receive`, with what inflates messages if that was agreed on.
+  inbound read(std::span<char>& in, std::string& out, proto::ws_inflater* inflater) {
+    ping newest;
+    auto event = next(in, out, inflater, newest);
+    if (newest.asked) proto::append_pong(out, {newest.bytes, newest.size});
+    return event;
+  }
 
  private:
-  struct opening {
-    std::string key, subprotocol, extensions;
-  };
   struct ping {
     bool asked = false;
     std::size_t size = 0;
@@ -94,10 +84,10 @@ class websocket_stream : public stream {
   /// newest (RFC 6455, section 5.5.3), so that a flood of them is worth no more than 8 KiB of pongs.
   static constexpr int single_pongs = 64;
 
-  inbound next(std::span<char>& in, std::string& out, ping& newest) {
+  inbound next(std::span<char>& in, std::string& out, proto::ws_inflater* inflater, ping& newest) {
     using type = proto::ws_event::type;
     for (int pings = 0;;) {
-      auto event = in_.next(in);
+      auto event = in_.next(in, inflater);
       switch (event.what) {
         case type::none: return {};
         case type::pong: continue;
@@ -110,12 +100,8 @@ class websocket_stream : public stream {
           newest.asked = true;
           newest.size = event.data.copy(newest.bytes, sizeof newest.bytes);
           continue;
-        case type::close:
-          peer_ended_ = true;
-          return {inbound::kind::closed, event.data, event.code};
-        case type::failed:
-          peer_ended_ = true;  // nothing it sends is understood any more
-          return {inbound::kind::failed, event.data, event.code};
+        case type::close: return {inbound::kind::closed, event.data, event.code};
+        case type::failed: return {inbound::kind::failed, event.data, event.code};
         case type::text:
           if (ended_) continue;  // RFC 6455, section 1.4: data after our close is not processed
           return {mode_ == mode::object ? inbound::kind::command : inbound::kind::text, event.data, 0};
@@ -127,12 +113,11 @@ class websocket_stream : public stream {
     }
   }
 
-  std::unique_ptr<opening> opening_;  // until the handshake is answered
-  proto::ws_limits limits_;
-  proto::ws_connection in_;
-  mode mode_;
-  bool ended_ = false, peer_ended_ = false;
+  [[no_unique_address]] proto::ws_connection in_;  // what follows lies in its padding
+  mode mode_ : 2;
+  bool ended_ : 1;
 };
+static_assert(sizeof(websocket_stream) <= stream_box::room);
 
 /// Serves requests that ask for an upgrade to WebSocket.
 struct websocket {
@@ -150,7 +135,8 @@ struct websocket {
     return begin_plain_as(a, known, max_message, make);
   }
 
-  /// Both with streams of another making: `make` has the parameters of this one.
+  /// Both with streams of another making: `make_stream` has the parameters of `make`, the last of which takes the extensions
+  /// that the handshake is answered with.
   template <class Make>
   static result<beginning> begin_as(const arrival& a, Make make_stream) {
     auto asked = proto::read_upgrade(a.head);
@@ -169,30 +155,35 @@ struct websocket {
     if (raw && a.count("channel") != 1) return {errc::bad_request, "hailwire.v1.raw needs exactly one channel"};
     std::size_t most = a.settings.max_payload;
     if (!raw) most = most / 3 * 4 + 4 + command_room;  // base64 (RFC 4648) takes four letters for three bytes
-    std::string protocol(chosen);
-    beginning b;
-    b.live = make_stream(std::move(*asked), std::move(protocol), raw ? websocket_stream::mode::raw : websocket_stream::mode::object, most);
-    return b;
+    return begun(*asked, chosen, raw ? websocket_stream::mode::raw : websocket_stream::mode::object, most, make_stream);
   }
   template <class Make>
   static result<beginning> begin_plain_as(const arrival& a, const std::vector<std::string>& known, std::size_t max_message, Make make_stream) {
     auto asked = proto::read_upgrade(a.head);
     if (!asked) return asked.error();
-    std::string chosen;
+    std::string_view chosen;
     for (const std::string& p : asked->subprotocols) {
       if (std::find(known.begin(), known.end(), p) != known.end()) {
         chosen = p;
         break;
       }
     }
-    beginning b;
-    b.live = make_stream(std::move(*asked), std::move(chosen), websocket_stream::mode::plain, max_message);
-    return b;
+    return begun(*asked, chosen, websocket_stream::mode::plain, max_message, make_stream);
   }
 
  private:
-  static std::unique_ptr<stream> make(proto::ws_offer asked, std::string subprotocol, websocket_stream::mode m, std::size_t max_message) {
-    return std::make_unique<websocket_stream>(std::move(asked), std::move(subprotocol), m, max_message);
+  template <class Make>
+  static beginning begun(proto::ws_offer& asked, std::string_view protocol, websocket_stream::mode m, std::size_t max_message, Make make_stream) {
+    beginning b;
+    std::string extensions;
+    b.live = make_stream(asked, m, max_message, extensions);
+    b.open = [key = std::move(asked.key), chosen = std::string(protocol), extensions = std::move(extensions)](std::string& out, std::string_view extra) {
+      proto::append_switching_protocols(out, key, chosen, extensions, extra);
+    };
+    return b;
+  }
+  static stream_box make(const proto::ws_offer&, websocket_stream::mode m, std::size_t max_message, std::string&) {
+    return stream_box::of<websocket_stream>(m, max_message);
   }
 };
 

@@ -35,11 +35,11 @@ std::string quoted(std::string_view text) {
 std::string frames(std::string bytes, bool compressed) {
   static const ws_limits limits;
   zlib_inflater inflater(deflate_params{}, ws_role::server);
-  ws_connection machine(ws_role::server, limits, compressed ? &inflater : nullptr);
+  ws_connection machine(ws_role::server, limits);
   std::string events, end = "\"open\"", why;
   std::span<char> in(bytes);
   for (;;) {
-    auto e = machine.next(in);
+    auto e = machine.next(in, compressed ? &inflater : nullptr);
     const char* name = nullptr;
     switch (e.what) {
       case ws_event::type::none: break;
