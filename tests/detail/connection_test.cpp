@@ -624,7 +624,7 @@ TEST_CASE("raw closes: 4410 for a gap, 1008, 1009 and 4429 for a publish that is
     CHECK(c.hear() == lines{"close 4410 gap"});
   }
   SECTION("refused") {
-    for (auto [code, close] : {std::pair{errc::forbidden, 1008}, {errc::bad_request, 1008}, {errc::too_large, 1009}, {errc::rate_limited, 4429}, {errc::conflict, 1008}}) {
+    for (auto [code, close] : {std::pair{errc::forbidden, 1008}, {errc::bad_request, 1008}, {errc::too_large, 1009}, {errc::rate_limited, 4429}, {errc::draining, 1012}, {errc::conflict, 1008}}) {
       why = code;
       client c(h);
       c.join("?channel=chat", protocol);

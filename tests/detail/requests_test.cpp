@@ -556,6 +556,41 @@ TEST_CASE("a gap is a notice of a poll, and ends the wait") {
   CHECK(a.has("\"next\":6"));
 }
 
+TEST_CASE("a poll from earliest is told of no gap, whatever happens to the log while it waits") {
+  house h;
+  client first(h), second(h);
+  first.send(get("/live?channel=chat&since=earliest&wait=30"));
+  second.send(get("/live?channel=chat&since=chat-1.0&wait=30"));
+  h.store.restart("chat");
+  h.publish("chat", "1");
+  const std::string message = "{\"messages\":[" + published("chat", 1, "1") + "],\"notices\":[";
+  CHECK(read_answer(first.take()).body == message + R"(],"cursor":"chat-2.1"})");
+  CHECK(read_answer(second.take()).body == message + R"({"gap":{"channel":"chat","reason":"epoch","epoch":"chat-2","next":1}}],"cursor":"chat-2.1"})");
+}
+
+TEST_CASE("an answer tells of no gap behind its own messages: it ends before it, and the next begins with it") {
+  for (std::string since : {"a-1.0,b-1.0", "earliest"}) {
+    INFO(since);
+    house h;
+    for (int i = 0; i < 300; ++i) h.publish("a", "1");
+    client c(h);
+    h.store.holding = true;
+    c.send(get("/live?channel=a&channel=b&wait=30&since=" + since));
+    h.store.answer(1);  // of `a` comes what one read holds; the rest is dropped while `b` is asked for
+    h.run();
+    h.store.trim("a", 10);
+    h.store.holding = false;
+    h.answer();
+    auto a = read_answer(c.take());
+    CHECK(a.has(R"("offset":256,)"));
+    CHECK_FALSE(a.has(R"("offset":291,)"));
+    CHECK(a.body.ends_with(R"(],"notices":[],"cursor":"a-1.256,b-1.0","more":true})"));
+    a = c.ask(get("/live?channel=a&channel=b&wait=30&since=a-1.256,b-1.0"));
+    CHECK(a.body.starts_with("{\"messages\":[" + published("a", 291, "1")));
+    CHECK(a.body.ends_with(R"(],"notices":[{"gap":{"channel":"a","reason":"trimmed","epoch":"a-1","next":291}}],"cursor":"a-1.300,b-1.0"})"));
+  }
+}
+
 TEST_CASE("a floor hides what is below it, as a trimmed gap") {
   house h;
   for (int i = 0; i < 5; ++i) h.publish("chat", "1");
@@ -878,6 +913,40 @@ TEST_CASE("commands by POST: one is answered 200 or its HTTP error, an array alw
   CHECK(c.ask(post("", many)).status == 200);
   many.back() = ',';
   check_problem(c.ask(post("", many + "1]")), errc::bad_request);
+}
+
+TEST_CASE("a payload may nest as deep in a command as by itself, however the command comes") {
+  house h;
+  client c(h), ws(h);
+  ws.join("");
+  for (auto [depth, status] : {std::pair{64, 201}, {65, 400}}) {
+    INFO(depth);
+    std::string deep = std::string(std::size_t(depth), '[') + std::string(std::size_t(depth), ']');
+    std::string command = "{\"id\":1,\"publish\":{\"channel\":\"chat\",\"data\":" + deep + "}}";
+    CHECK(c.ask(post("?channel=chat", deep)).status == status);
+    CHECK(c.ask(post("", command)).status == (status == 201 ? 200 : 400));
+    CHECK(c.ask(post("", '[' + command + ']')).has("\"ok\"") == (status == 201));
+    ws.say(command);
+    CHECK((ws.hear().at(0).find("\"ok\"") != std::string::npos) == (status == 201));
+  }
+}
+
+TEST_CASE("an array's replies are bounded: history past it is too_large, everything else is carried out") {
+  options o;
+  o.poll_bytes = 1000;
+  house h(o);
+  h.publish("chat", '"' + std::string(3000, 'x') + '"');
+  client c(h);
+  std::string many = "[";
+  for (int i = 1; i <= 60; ++i) many += R"({"id":)" + std::to_string(i) + R"(,"history":{"channel":"chat"}},)";
+  auto a = c.ask(post("?user=ada", many + R"({"id":"p","publish":{"channel":"chat","data":2}},{"id":"s","history":{"channel":"secret"}}])"));
+  CHECK(a.status == 200);
+  CHECK(a.body.size() < 30'000);
+  CHECK(a.has(R"({"reply":3,"ok":{"messages":[)"));
+  CHECK(a.has(R"({"reply":4,"error":{"code":"too_large",)"));
+  CHECK(a.has(R"({"reply":60,"error":{"code":"too_large",)"));
+  CHECK(a.has(R"({"reply":"p","ok":{"epoch":"chat-1","offset":2}})"));
+  CHECK(c.ask(post("", R"({"id":4,"history":{"channel":"chat"}})")).status == 200);
 }
 
 TEST_CASE("an array's commands wait for one another on a slow storage") {

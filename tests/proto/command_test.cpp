@@ -257,8 +257,8 @@ TEST_CASE("refuses what is not one JSON object, saying where it stops being one"
   for (auto text : {"", " ", "1", "[]", "null", "\"ping\"", "{\"ping\":{}", "{\"ping\":{}}{}", "{'ping':{}}", "{\"ping\":{},}", "{\"ping\":{}}\xFF"}) refusal(text);
   CHECK(refusal(R"({"ping":{}}x)").find("byte 11") != std::string::npos);
   CHECK(refusal(R"({"ping":{"x":1,"x":2}})").find("byte 21") != std::string::npos);
-  refusal(R"({"publish":{"channel":"a","data":)" + std::string(63, '[') + std::string(63, ']') + "}}");
-  CHECK(read_good(R"({"publish":{"channel":"a","data":)" + std::string(62, '[') + std::string(62, ']') + "}}").has_data);
+  refusal(R"({"publish":{"channel":"a","data":)" + std::string(65, '[') + std::string(65, ']') + "}}");
+  CHECK(read_good(R"({"publish":{"channel":"a","data":)" + std::string(64, '[') + std::string(64, ']') + "}}").has_data);
 }
 
 TEST_CASE("refuses more members than a command can need as too large") {

@@ -41,7 +41,10 @@ TEST_CASE("how long a poll is held: the query before Prefer, whole seconds, capp
   CHECK(wait(request("?wait=55")) == 55'000);
   CHECK(wait(request("?wait=56")) == 55'000);
   CHECK(wait(request("?wait=18446744073709551615")) == 55'000);
-  CHECK(wait(request("?wait=18446744073709551616")) == -1);
+  CHECK(wait(request("?wait=18446744073709551616")) == 55'000);
+  CHECK(wait(request("?wait=" + std::string(40, '9'))) == 55'000);
+  CHECK(wait(request("?wait=" + std::string(40, '9') + "s")) == -1);
+  CHECK(wait(request("?wait=018446744073709551616")) == -1);
   CHECK(wait(request("?wait=07")) == -1);
   CHECK(wait(request("?wait=-1")) == -1);
   CHECK(wait(request("?wait=1.5")) == -1);

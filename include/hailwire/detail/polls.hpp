@@ -41,9 +41,16 @@ inline bool connection::answer_poll(bool at_end) {
   for (std::size_t i = 0; i < session_->follows_.size(); ++i) {
     subscription& s = session_->follows_[i];
     std::uint64_t offset = s.offset();
-    bool full = false;
+    bool full = false, begun = false, lost = false;
     while (!full) {
+      const std::size_t told = e.notices.size();
       auto pending = s.pending();
+      if (begun && s.offset() > offset) {
+        // Notices are read before messages, so a gap behind messages of this answer is for the next one, which finds it again.
+        e.notices.resize(told);
+        lost = more = true;
+        break;
+      }
       if (answered_ || phase_ != phase::held) return true;  // the storage failed
       if (pending.empty()) {
         loading = loading || s.loading() || s.due();
@@ -65,10 +72,11 @@ inline bool connection::answer_poll(bool at_end) {
       offset = chunk->offset_at(end, offset);
       bytes += end - at;
       parts.push_back({chunk, pending.first(end - at)});
+      begun = true;
       s.advance(end - at);
       if (s.live()) break;  // the same chunk would come again
     }
-    reached.push_back(std::max(offset, s.offset()));
+    reached.push_back(lost ? offset : std::max(offset, s.offset()));
   }
   if (loading && !parts.empty()) more = true;
   if (parts.empty() && (loading || (e.notices.empty() && !at_end))) {

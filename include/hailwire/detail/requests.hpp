@@ -334,7 +334,7 @@ inline void connection::post() {
   }
   if (std::string_view body = e.body; body.find_first_not_of(" \t\r\n") != body.npos && body[body.find_first_not_of(" \t\r\n")] == '[') {
     std::vector<proto::json::value> elements;
-    if (auto wrong = proto::json::read_array(body, elements)) return refuse({errc::bad_request, wrong.what});
+    if (auto wrong = proto::json::read_array(body, elements, {.depth = proto::detail::command_limits.depth + 1})) return refuse({errc::bad_request, wrong.what});
     if (elements.size() > gate_->settings.post_commands) return refuse({errc::bad_request, "more than " + std::to_string(gate_->settings.post_commands) + " commands"});
     e.array = true;
     for (const auto& v : elements) e.commands.emplace_back(v.text);
@@ -382,6 +382,10 @@ inline void connection::begin_post(shared_grant g) {
                  });
 }
 
+/// What the replies of an array may come to, in answers of the largest poll, before it may ask for no more history: 64 times an answer
+/// for a request of 3 KB would be for strangers to spend.
+inline constexpr std::size_t replies_per_array = 8;
+
 // Carries out the commands one after the other; a loop where they are done at once, so that no body can nest calls.
 inline void connection::next_command() {
   if (command_under_way_) return;
@@ -415,6 +419,10 @@ inline void connection::next_command() {
     auto c = proto::read_command(text);
     if (!c) {
       finish(proto::command_id(text), c.error());
+      continue;
+    }
+    if (c->what == proto::command::verb::history && e.replies.size() > replies_per_array * gate_->settings.poll_bytes) {
+      finish(c->id, failure(errc::too_large, "the replies before it fill this answer; ask for it in another request"));
       continue;
     }
     bool inside = true;

@@ -139,7 +139,7 @@ inline void connection::publish_raw(std::string_view bytes, bool binary) {
     command_over();
     if (r) return;
     errc code = r.error().code;
-    bool own = code == errc::too_large || code == errc::rate_limited || code == errc::overloaded || code == errc::internal;
+    bool own = code == errc::too_large || code == errc::rate_limited || code == errc::draining || code == errc::overloaded || code == errc::internal;
     end(code, own ? close_code(code) : std::uint16_t{1008}, r.error().text());
   });
 }
@@ -386,6 +386,9 @@ inline void connection::lost(subscription& s, const gap& g) {
   if (phase_ == phase::stream) {
     if (!stream_->notice(out(), "gap", json, position_text())) end(errc::not_found, 4410, "gap");
   } else if (ex_ && ex_->once && !answered_) {
+    // Who polls without a position has been told none before this answer, so nothing is missing to it.
+    auto i = static_cast<std::size_t>(std::find(ex_->channels.begin(), ex_->channels.end(), log.name()) - ex_->channels.begin());
+    if (i < ex_->from.size() && ex_->from[i].from != hailwire::start::word::at) return;
     if (!ex_->notices.empty()) ex_->notices += ',';
     ex_->notices += json;
   }

@@ -74,8 +74,9 @@ inline constexpr verb_entry verbs[] = {
     {"device", command::verb::device},           {"ping", command::verb::ping},
 };
 
-/// 64: a command has two members and at most six arguments; the rest is room for what newer clients add.
-inline constexpr json::limits command_limits{.depth = 64, .members = 64};
+/// A payload may nest as deep as one that is published by itself, under the command and its arguments. 64 members: a command
+/// has two and at most six arguments; the rest is room for what newer clients add.
+inline constexpr json::limits command_limits{.depth = json::limits{}.depth + 2, .members = 64};
 
 inline bool valid_command_id(const json::value& v) noexcept {
   return v.type != json::kind::object && v.type != json::kind::array && v.text.size() <= max_command_id;
