@@ -37,7 +37,8 @@ void block_%d([[maybe_unused]] asio::io_context& io, [[maybe_unused]] all_transp
               [[maybe_unused]] asio::ip::tcp::socket& socket, [[maybe_unused]] const std::string& bytes) {
 %s}
 """
-LIBRARIES = {"hailwire/tls.hpp": "openssl/ssl.h", "hailwire/storage/sqlite.hpp": "sqlite3.h", "hailwire/jwt.hpp": "jwt/jwt.hpp"}
+LIBRARIES = {"hailwire/tls.hpp": "openssl/ssl.h", "hailwire/adopt_stream.hpp": "openssl/ssl.h", "hailwire/storage/sqlite.hpp": "sqlite3.h", "hailwire/jwt.hpp": "jwt/jwt.hpp"}
+BESIDE = {"hailwire/adopt_stream.hpp": "#include <asio/ssl.hpp>\n"}
 
 
 def blocks(page, language):
@@ -75,7 +76,7 @@ class Docs(unittest.TestCase):
                     self.assertEqual(done.returncode, 0, done.stdout)
                     self.assertIn("passed  ", done.stdout)
                 elif kind == "with":
-                    functions += f"#if __has_include(<{LIBRARIES[path]}>)\n#include <{path}>\n{FUNCTION % (checked, text)}#endif\n"
+                    functions += f"#if __has_include(<{LIBRARIES[path]}>)\n#include <{path}>\n{BESIDE.get(path, str())}{FUNCTION % (checked, text)}#endif\n"
                 else:
                     self.assertEqual(kind, "", f"{page} has a block of C++ that is {what}")
                     functions += FUNCTION % (checked, text)

@@ -24,6 +24,10 @@
 
 namespace hailwire {
 
+namespace detail {
+class adopting;
+}
+
 /// Who does a server's input and output is said with one word when it is made; the state machines and the wire are the same.
 /// Without a word it is one epoll descriptor for all connections, which the executor's context waits on (Linux).
 ///
@@ -100,6 +104,9 @@ class basic_server {
   /// belong to another executor; nothing may be pending on it. Requests on it that are not claimed go to `on_http`.
   template <class Socket>
   void adopt(Socket socket, std::string_view already_read = {}) {
+    static_assert(requires(std::error_code& ec) { static_cast<int>(socket.release(ec)); },
+                  "hailwire: adopt takes a socket; for another Asio stream, such as asio::ssl::stream, #include <hailwire/adopt_stream.hpp> and call "
+                  "hailwire::adopt_stream(server, std::move(stream), already_read)");
     std::error_code ec;
     int d = static_cast<int>(socket.release(ec));
     if (!ec) adopt_descriptor(d, already_read);
@@ -221,6 +228,7 @@ class basic_server {
   friend std::uint16_t listen_tls(basic_server&, const tls_context&, const std::string&, std::uint16_t, std::error_code&);
   friend void adopt_tls(basic_server&, const tls_context&, int);
   friend class tls_context;
+  friend class detail::adopting;
   template <class... T>
   friend class threaded_server;
   // Called on the thread of the server that will serve the connection, with that server.
@@ -282,9 +290,7 @@ class basic_server {
     return ntohs(at.ss_family == AF_INET ? v4.sin_port : v6.sin6_port);
   }
   void serve(int descriptor, std::unique_ptr<detail::stream_layer> layer, std::string_view already_read) {
-    int on = 1;
-    ::setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    detail::bound_sending(descriptor, gate_.settings.send_buffer);
+    detail::tune(descriptor, gate_.settings.send_buffer);
     ::fcntl(descriptor, F_SETFL, ::fcntl(descriptor, F_GETFL) | O_NONBLOCK);
     if (gate_.stopping) {
       ::close(descriptor);

@@ -145,6 +145,11 @@ inline void adopt_tls(basic_server& server, const tls_context& context, int desc
   server.serve(descriptor, std::make_unique<detail::tls_layer>(tls_context::shared_of(server), context.now()), {});
 }
 
+/// What a host's own TLS knows of its client once the handshake is done, as `request::tls` shows it: for `adopt_stream`, from the
+/// `native_handle` of an `asio::ssl::stream`. A certificate counts when OpenSSL has verified it, not when a callback of the host's
+/// let one pass.
+inline tls_peer tls_facts(SSL* ssl) { return detail::tls_facts_of(ssl); }
+
 // ---- what a context is made of ---------------------------------------------------------------------------------------
 
 namespace detail {

@@ -42,7 +42,7 @@ FLOORS = [
     ("driver", ["detail/driver.hpp", "detail/*_driver.hpp", "detail/proxy_layer.hpp"], "words proto options parts hub hooks connection", ["asio", "sys/socket.h"]),
 
     # What ties them. A server names no transport and no component: what is not named by the host is not compiled in.
-    ("server", ["server.hpp"], "words message proto options parts concepts storage hub hooks machine connection driver", ["asio"]),
+    ("server", ["server.hpp", "adopt_stream.hpp"], "words message proto options parts concepts storage hub hooks machine connection driver", ["asio"]),
     ("tls", ["tls.hpp", "detail/tls_*.hpp"], "words proto options parts hooks connection driver server", ["asio", "openssl"]),
     ("threads", ["threads.hpp"], "words message proto options parts concepts storage broker server", []),
     ("jwt", ["jwt.hpp"], "words message proto hub hooks", ["openssl", "jwt/jwt.hpp"]),

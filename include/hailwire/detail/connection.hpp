@@ -134,6 +134,13 @@ class connection : public client_link {
   virtual std::string peer() const = 0;
   /// Whether the peer has sent something that was not received yet, because the loop had other things to do.
   virtual bool input_waits() const noexcept { return false; }
+  /// What has been taken by `write` and has not left this process yet, where that can be: such a driver says `moved` whenever
+  /// some has, and, once `shut_write` is done, `ended` if the peer has ended too.
+  enum class leaving : std::uint8_t { nothing, farewell, bytes };
+  virtual leaving still() const noexcept { return leaving::nothing; }
+  void moved() {
+    if (phase_ == phase::lingering && !gate_->stopping) enter(phase::lingering);
+  }
   /// Null when there is no TLS.
   virtual std::shared_ptr<const tls_peer> tls() const { return nullptr; }
 
@@ -414,7 +421,7 @@ inline void connection::schedule() {
       // An answer may take as long as its peer takes some of it; a stream that was ended has nothing left to give.
       if (stream_ || !unsent() || gate_->stopping) due = since + milliseconds_of(o.close_time);
       break;
-    case phase::lingering: due = since + milliseconds_of(o.close_time); break;
+    case phase::lingering: due = since + milliseconds_of(still() == leaving::bytes && !gate_->stopping ? o.stall_time : o.close_time); break;
     case phase::dead: break;
   }
   if (blocked_) due = std::min(due, last_write_.at(now) + milliseconds_of(o.stall_time));
@@ -539,7 +546,7 @@ inline void connection::settle() {
         shut_write();
         stream_.reset();
         ex_.reset();
-        if (peer_ended_) return die(false);
+        if (peer_ended_ && still() == leaving::nothing) return die(false);
         enter(phase::lingering);
       }
       break;

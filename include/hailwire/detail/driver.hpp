@@ -114,6 +114,13 @@ inline void bound_sending(int descriptor, std::size_t send_buffer) noexcept {
 #endif
 }
 
+/// What every connection's socket is told. Batching is ours, so the kernel waits for nothing; on a Unix socket there is no such thing.
+inline void tune(int descriptor, std::size_t send_buffer) noexcept {
+  int on = 1;
+  ::setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  bound_sending(descriptor, send_buffer);
+}
+
 /// Who is connected: `address:port`, `[address]:port`, `unix`; or `unknown`, when the connection has broken already. That is not
 /// the same: who comes by a Unix socket may be trusted.
 inline std::string peer_of(int descriptor) {
@@ -141,6 +148,8 @@ class driver : public loop {
   /// Serves a connected descriptor that does not wait, which it owns from now on, beginning with what was read from it already.
   virtual void serve(gateway& g, int descriptor, std::unique_ptr<stream_layer> layer, std::string_view already_read) = 0;
   virtual void stop_listening() = 0;
+  /// So many connections more, of those that it does not serve itself, run on this loop.
+  virtual void beside([[maybe_unused]] int more) {}
   /// Nothing runs from now on. After all connections are gone.
   virtual void retire() = 0;
 

@@ -74,6 +74,10 @@ class epoll_driver : public driver {
     }
     listeners_.clear();
   }
+  void beside(int more) override {
+    connections_ += static_cast<std::size_t>(more);
+    if (more < 0 && !in_turn_) wake();
+  }
   void retire() override { rung_ = nullptr; }
   /// Read once for all that a wait brings: a turn writes to thousands.
   std::int64_t now() const noexcept override { return now_ ? now_ : driver::now(); }

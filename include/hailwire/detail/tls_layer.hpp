@@ -121,6 +121,23 @@ inline std::vector<std::string> tls_names(const X509* certificate) {
   return out;
 }
 
+/// What is known of the peer of a finished handshake. Of its certificate only what OpenSSL has verified.
+inline tls_peer tls_facts_of(SSL* ssl) {
+  tls_peer p;
+  p.version = ::SSL_get_version(ssl);
+  p.cipher = ::SSL_get_cipher_name(ssl);
+  if (const char* name = ::SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name)) p.server_name = name;
+  X509* certificate = ::SSL_get_verify_result(ssl) == X509_V_OK ? ::SSL_get0_peer_certificate(ssl) : nullptr;
+  if (!certificate) return p;
+  p.subject = tls_name(::X509_get_subject_name(certificate));
+  p.names = tls_names(certificate);
+  unsigned char digest[EVP_MAX_MD_SIZE];
+  unsigned size = 0;
+  if (::X509_digest(certificate, ::EVP_sha256(), digest, &size) == 1)
+    for (unsigned i = 0; i < size; ++i) p.fingerprint += {"0123456789abcdef"[digest[i] >> 4], "0123456789abcdef"[digest[i] & 15]};
+  return p;
+}
+
 class tls_layer;
 
 /// What all connections of a server share.
@@ -366,19 +383,7 @@ class tls_layer final : public stream_layer {
 
   void established() {
     SSL* ssl = ssl_.get();
-    tls_peer p;
-    p.version = ::SSL_get_version(ssl);
-    p.cipher = ::SSL_get_cipher_name(ssl);
-    if (const char* name = ::SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name)) p.server_name = name;
-    if (X509* certificate = ::SSL_get0_peer_certificate(ssl)) {
-      p.subject = tls_name(::X509_get_subject_name(certificate));
-      p.names = tls_names(certificate);
-      unsigned char digest[EVP_MAX_MD_SIZE];
-      unsigned size = 0;
-      if (::X509_digest(certificate, ::EVP_sha256(), digest, &size) == 1)
-        for (unsigned i = 0; i < size; ++i) p.fingerprint += {"0123456789abcdef"[digest[i] >> 4], "0123456789abcdef"[digest[i] & 15]};
-    }
-    peer_ = shared_->intern(std::move(p));
+    peer_ = shared_->intern(tls_facts_of(ssl));
     mode_ = take_over() ? mode::records : mode::library;
     if (mode_ == mode::records) ssl_.reset();
     contexts_.reset();

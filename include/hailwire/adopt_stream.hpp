@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// Serves a connection that is a host's own Asio stream, such as an `asio::ssl::stream` whose handshake the host has made: opt in by
+// including this header. A socket is handed over with `basic_server::adopt`, which costs less; TLS of our own is in tls.hpp.
+//
+//     hailwire::adopt_stream(live, std::move(stream), already_read);
+//
+// Of such a stream nobody knows whether it would take bytes now, so what a connection writes goes through two buffers of one TLS
+// record each: one that is being written and one that gathers meanwhile. When both are full, the connection waits as it does for a
+// socket that is full. They are there while something is on its way; the buffer for reading stays, because a read must be under way
+// for the peer's end to be noticed.
+//
+// What has been taken into these buffers is not lost by an orderly end: the end of reading is told only when they are empty, and
+// the stream's own farewell (`async_shutdown`, where it has one) comes after them.
+
+#include <asio/bind_executor.hpp>
+#include <asio/buffer.hpp>
+#include <asio/error.hpp>
+#include <asio/post.hpp>
+#include <asio/socket_base.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+#include "hailwire/server.hpp"
+
+namespace hailwire {
+
+namespace detail {
+
+// What a completion token is tried with when a stream is asked what it can do.
+struct io_probe {
+  void operator()(std::error_code, std::size_t = 0) const {}
+};
+
+template <class Stream>
+class adopted_connection final : public connection, public std::enable_shared_from_this<adopted_connection<Stream>> {
+ public:
+  adopted_connection(gateway& g, const strand& on, Stream s, std::optional<tls_peer> t) : connection(g), strand_(on), stream_(std::move(s)) {
+    if constexpr (requires { typename Stream::handshake_type; }) {
+      if (!t) t.emplace();
+    }
+    if (t) tls_ = std::make_shared<const tls_peer>(std::move(*t));
+    if constexpr (requires { static_cast<int>(stream_.lowest_layer().native_handle()); }) {
+      int d = static_cast<int>(stream_.lowest_layer().native_handle());
+      peer_ = peer_of(d);
+      tune(d, g.settings.send_buffer);
+    }
+  }
+
+  void begin(std::string_view already_read) {
+    self_ = this->shared_from_this();  // it owns itself until it is closed
+    by().beside(+1);
+    adopt(already_read);
+  }
+
+ private:
+  // One TLS record (RFC 8446, section 5.1). Reading in halves of one costs little and keeps an idle connection small.
+  static constexpr std::size_t most_written = 16 * 1024, most_read = 8 * 1024;
+
+  // ---- reading ---------------------------------------------------------------------------------------------------
+
+  void read() {
+    if (reading_ || delivering_ || arrived_ || over_ || !wants_read_ || closed_) return;
+    reading_ = true;
+    stream_.async_read_some(asio::buffer(in_), asio::bind_executor(strand_, [me = this->shared_from_this()](std::error_code ec, std::size_t n) {
+      if (me->closed_) return;
+      if (ec && me->ending_ && !is_end(ec)) return me->drain();
+      me->reading_ = false;
+      me->arrived_ = n;
+      if (ec) me->over_ = ec;
+      me->deliver();
+    }));
+  }
+  // OpenSSL takes nothing more from a peer that has gone on sending behind our farewell. What comes is read all the same and dropped:
+  // closing over it would reset the connection and could take our last bytes with it (RFC 9112, section 9.6).
+  void drain() {
+    if constexpr (requires { static_cast<int>(stream_.lowest_layer().native_handle()), stream_.lowest_layer().async_wait(asio::socket_base::wait_read, io_probe()); }) {
+      auto got = read_descriptor(static_cast<int>(stream_.lowest_layer().native_handle()), in_).what;
+      if (got == io_result::status::done || got == io_result::status::again)
+        return stream_.lowest_layer().async_wait(asio::socket_base::wait_read, asio::bind_executor(strand_, [me = this->shared_from_this()](std::error_code ec) {
+          if (!me->closed_ && !ec) me->drain();
+        }));
+    }
+    reading_ = false;
+    over_ = asio::error::eof;
+    deliver();
+  }
+  // Hands on what has come, when it is wanted; the end when what was written is out.
+  void deliver() {
+    if (closed_ || delivering_) return;
+    if (arrived_) {
+      if (!wants_read_) return;
+      delivering_ = true;  // the bytes are used in place
+      receive(std::span(in_).first(std::exchange(arrived_, 0)));
+      delivering_ = false;
+      if (closed_) return;
+    }
+    if (!over_ || arrived_) return read();
+    if (!wants_read_ && !ending_) return;
+    if (!is_end(*over_)) return failed(*over_);
+    if (still() == leaving::nothing) ended();
+  }
+  void deliver_later() {
+    asio::post(strand_, [me = this->shared_from_this()] { me->deliver(); });
+  }
+  // TLS that ends without its farewell may be somebody's doing; but what HTTP and WebSocket send says itself where it ends, and the
+  // peer may still be reading.
+  static bool is_end(std::error_code ec) {
+    constexpr int stream_truncated = 1;  // asio::ssl::error
+    return ec == asio::error::eof || (ec.value() == stream_truncated && std::string_view(ec.category().name()) == "asio.ssl.stream");
+  }
+
+  // ---- writing ---------------------------------------------------------------------------------------------------
+
+  std::size_t write(std::span<const std::span<const char>> pieces) override {
+    if (closed_ || ending_) return 0;
+    std::string& to = writing_ ? next_ : now_;
+    std::size_t before = to.size();
+    for (auto& p : pieces) to.append(p.data(), std::min(p.size(), most_written - to.size()));
+    std::size_t taken = to.size() - before;
+    send();
+    return taken;
+  }
+  void send() {
+    if (writing_ || now_.empty()) return;
+    writing_ = true;
+    stream_.async_write_some(asio::buffer(now_.data() + sent_, now_.size() - sent_),
+                             asio::bind_executor(strand_, [me = this->shared_from_this()](std::error_code ec, std::size_t n) { me->have_sent(ec, n); }));
+  }
+  void have_sent(std::error_code ec, std::size_t n) {
+    writing_ = false;
+    if (closed_) return;
+    if (ec) {
+      drop();
+      return failed(ec);
+    }
+    sent_ += n;
+    if (sent_ == now_.size()) {
+      sent_ = 0;
+      now_.clear();
+      now_.swap(next_);
+    }
+    send();
+    if (!writing_) {
+      if (now_.capacity() > 1024) drop();
+      if (ending_) say_farewell();
+    }
+    moved();
+    if (wants_write_ && next_.empty()) writable();
+    if (over_) deliver();
+  }
+  void drop() noexcept {
+    std::string().swap(now_);
+    std::string().swap(next_);
+    sent_ = 0;
+  }
+  // A farewell waits for the peer's own. Once the peer has ended there is none to wait for, and Asio's epoll reactor would not even
+  // tell: a second read at the end of a socket has no edge to come. The socket was asked to take ours when it began.
+  leaving still() const noexcept override {
+    return writing_ ? leaving::bytes : ending_ && !farewell_over_ && !over_ ? leaving::farewell : leaving::nothing;
+  }
+
+  // ---- the end ---------------------------------------------------------------------------------------------------
+
+  void shut_write() override {
+    if (closed_ || ending_) return;
+    ending_ = true;
+    if (!writing_) say_farewell();
+  }
+  void say_farewell() {
+    if constexpr (requires { stream_.async_shutdown(io_probe()); }) {
+      // Ends when the peer has said the same, or with an error if it goes on sending: then it is read from until it ends.
+      stream_.async_shutdown(asio::bind_executor(strand_, [me = this->shared_from_this()](std::error_code ec) {
+        if (me->closed_) return;
+        me->farewell_over_ = true;
+        me->shut_below();
+        if (!ec && !me->over_) me->over_ = asio::error::eof;
+        me->deliver();
+      }));
+    } else {
+      shut_below();
+      farewell_over_ = true;
+      deliver_later();  // who says farewell may be one of the connection's own functions
+    }
+  }
+  void shut_below() {
+    std::error_code ignored;
+    if constexpr (requires { stream_.lowest_layer().shutdown(asio::socket_base::shutdown_send, ignored); }) {
+      stream_.lowest_layer().shutdown(asio::socket_base::shutdown_send, ignored);
+    }
+  }
+  // What is under way ends with an error, and its handler is the last to hold on.
+  void shut() override {
+    if (closed_) return;
+    // The peer ended first and nothing was left to say: it gets its farewell if the socket takes that at once.
+    if (over_ && is_end(*over_) && !ending_ && !writing_) shut_write();
+    closed_ = true;
+    std::error_code ignored;
+    stream_.lowest_layer().close(ignored);
+    by().beside(-1);
+    asio::post(strand_, [dying = std::move(self_)] {});  // who closes it may be one of its own functions
+  }
+
+  // ---- what the connection asks ----------------------------------------------------------------------------------
+
+  void watch(bool readable, bool writable) override {
+    wants_read_ = readable;
+    wants_write_ = writable;
+    if (closed_ || delivering_ || !readable) return;
+    if (arrived_ || over_) return still() == leaving::nothing || arrived_ ? deliver_later() : void();
+    read();
+  }
+  bool input_waits() const noexcept override { return arrived_ > 0; }
+  std::string peer() const override { return peer_; }
+  std::shared_ptr<const tls_peer> tls() const override { return tls_; }
+  driver& by() const noexcept { return static_cast<driver&>(gate().messages.loop()); }
+
+  strand strand_;
+  Stream stream_;
+  std::shared_ptr<adopted_connection> self_;
+  std::shared_ptr<const tls_peer> tls_;
+  std::string peer_ = "unknown";
+  std::string now_, next_;             // being written; gathered meanwhile
+  std::size_t sent_ = 0, arrived_ = 0;  // of `now_`; in `in_`, not yet wanted
+  std::optional<std::error_code> over_;  // how reading ended
+  bool reading_ = false, delivering_ = false, writing_ = false, wants_read_ = false, wants_write_ = false, ending_ = false, farewell_over_ = false, closed_ = false;
+  std::array<char, most_read> in_;
+};
+
+class adopting {
+ public:
+  template <class Stream>
+  static void take(basic_server& s, Stream stream, std::string_view already_read, std::optional<tls_peer> t) {
+    auto on = s.get_executor();
+    if (s.gate_.stopping) return;  // the stream closes with its destructor
+    std::make_shared<adopted_connection<Stream>>(s.gate_, on, std::move(stream), std::move(t))->begin(already_read);
+  }
+};
+
+}  // namespace detail
+
+/// Serves a connection that the host has accepted, and made a handshake on if the stream has one, beginning with the bytes that it has
+/// read from it already. Requests on it that are not claimed go to `on_http`.
+///
+/// The stream is an Asio stream: `async_read_some`, `async_write_some`, and a `lowest_layer()` whose `close` ends what is under way; it
+/// may have an `async_shutdown`. Reading, writing and shutting down may be under way at the same time, as `asio::ssl::stream` allows.
+/// It may belong to another executor, but its handlers run on the server's, and nothing may be pending on it. What the stream refers
+/// to, an `asio::ssl::context` with its callbacks say, must outlive it: until the server's context has run what the server's end leaves.
+///
+/// `tls`: what the host knows of its client, shown by `request::tls`; see `tls_facts`. An `asio::ssl::stream` counts as TLS without it,
+/// of another stream this is how a page's `Origin` is known to be `https`.
+///
+/// Costs, besides what the stream does, 8 KiB for reading, and up to 32 KiB while something is on its way.
+///
+/// Runs on the server's executor, as `adopt` does. Throws `std::logic_error` for a server that has none (`own_thread`).
+template <class Stream>
+void adopt_stream(basic_server& server, Stream stream, std::string_view already_read = {}, std::optional<tls_peer> tls = {}) {
+  constexpr bool reads = requires(asio::mutable_buffer to) { stream.async_read_some(to, detail::io_probe()); };
+  constexpr bool writes = requires(asio::const_buffer from) { stream.async_write_some(from, detail::io_probe()); };
+  constexpr bool closes = requires(std::error_code& ec) { stream.lowest_layer().close(ec); };
+  static_assert(reads, "hailwire: a stream to adopt needs async_read_some(mutable buffer, void(std::error_code, std::size_t) handler)");
+  static_assert(writes, "hailwire: a stream to adopt needs async_write_some(const buffer, void(std::error_code, std::size_t) handler)");
+  static_assert(closes, "hailwire: a stream to adopt needs lowest_layer(), and that close(std::error_code&), which ends what is under way");
+  if constexpr (reads && writes && closes) detail::adopting::take(server, std::move(stream), already_read, std::move(tls));
+}
+
+}  // namespace hailwire
