@@ -56,12 +56,9 @@ class request {
   std::string_view body() const noexcept { return body_; }
   /// Who asks: `address:port`, `[address]:port`, `unix`, or `unknown` when the connection has broken already; who is connected, or, when that is a trusted proxy
   /// (`options::trusted_proxies`), the client that it names, often without a port.
-  const std::string& peer() const noexcept { return peer_; }
+  const std::string& peer() const;
   /// The address alone, without brackets and port; `unix` or `unknown` where there is none.
-  std::string_view address() const noexcept {
-    std::string_view p = peer_;
-    return p.starts_with('[') ? p.substr(1, p.find(']') - 1) : p.substr(0, p.find(':'));
-  }
+  std::string_view address() const;
   /// `https` over this server's own TLS, or when a trusted proxy says that the client asked it so; else `http`.
   std::string_view scheme() const noexcept { return !scheme_.empty() ? std::string_view(scheme_) : tls_ ? "https" : "http"; }
   /// The host that the client asked for, with its port if it is not the scheme's: from a trusted proxy, or the request's own.
@@ -78,9 +75,17 @@ class request {
 
  private:
   friend class detail::connection;
+  void begin(const detail::connection& on, const proto::http1::head& h, const proto::query_pairs& q, std::shared_ptr<const tls_peer> tls) {
+    on_ = &on, head_ = &h, query_ = &q;
+    for (std::string* s : {&path_, &peer_, &scheme_, &host_}) s->clear();
+    tls_ = std::move(tls);
+    body_ = transport_ = {};
+  }
   const proto::http1::head* head_ = nullptr;
   const proto::query_pairs* query_ = nullptr;
-  std::string path_, peer_;
+  const detail::connection* on_ = nullptr;
+  std::string path_;
+  mutable std::string peer_;  // empty until somebody asks: it takes a system call
   std::string scheme_, host_;  // as a trusted proxy says
   std::shared_ptr<const tls_peer> tls_;
   std::string_view body_, transport_;

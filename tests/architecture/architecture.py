@@ -37,7 +37,7 @@ FLOORS = [
 
     # A connection knows transports only through their machine, and no socket; a driver knows sockets, and the connection.
     ("hooks", ["hooks.hpp"], "words message proto hub", []),
-    ("connection", ["detail/gateway.hpp", "detail/proxies.hpp", "detail/connection.hpp", "detail/requests.hpp", "detail/polls.hpp", "detail/streams.hpp"],
+    ("connection", ["detail/gateway.hpp", "detail/proxies.hpp", "detail/exchange.hpp", "detail/connection.hpp", "detail/requests.hpp", "detail/polls.hpp", "detail/streams.hpp"],
      "words message proto options parts concepts hub hooks machine", []),
     ("driver", ["detail/driver.hpp", "detail/*_driver.hpp", "detail/proxy_layer.hpp"], "words proto options parts hub hooks connection", ["asio", "sys/socket.h"]),
 

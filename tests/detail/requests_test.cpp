@@ -497,6 +497,96 @@ TEST_CASE("a long poll waits for the first thing, gathers a turn's messages, and
   CHECK(c.ask(get("/live?channel=a&since=earliest", "Prefer: wait=0\r\n")).status == 200);
 }
 
+TEST_CASE("polls that one flush answers are each answered as they asked") {
+  house h;
+  struct asked {
+    std::string target, more, version = "1.1";
+  };
+  // The first and the last have the very same answer; between them every way to have another one.
+  const std::vector<asked> all = {
+      {"/live?channel=a&since=a-1.0&wait=9", {}},
+      {"/live?channel=a&since=a-1.0&wait=9", "Connection: close\r\n"},
+      {"/live?channel=a&since=a-1.0&wait=9", "Connection: keep-alive\r\n", "1.0"},
+      {"/live?channel=a&channel=b&since=a-1.0,b-1.0&wait=9", {}},
+      {"/live?channel=b&since=b-1.0&wait=9", {}},
+      {"/live?channel=a&since=a-1.0&wait=9", {}},
+  };
+  std::vector<client> clients(all.size(), client(h));
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    clients[i].c = testing::memory_connection::open(h.gate);
+    clients[i].send("GET " + all[i].target + " HTTP/" + all[i].version + "\r\nHost: h\r\n" + all[i].more + "\r\n");
+    CHECK(clients[i].take().empty());
+  }
+  h.gate.messages.publish("a", payload::json("1"));
+  h.gate.messages.publish("b", payload::json("2"));
+  h.run();
+  std::vector<std::string> got;
+  for (auto& c : clients) got.push_back(c.take());
+  std::string first = published("a", 1, "1"), second = published("b", 1, "2");
+  for (std::size_t i : {0u, 1u, 2u, 5u}) CHECK(read_answer(got[i]).body == "{\"messages\":[" + first + R"(],"notices":[],"cursor":"a-1.1"})");
+  CHECK(read_answer(got[3]).body == "{\"messages\":[" + first + R"(],"notices":[],"cursor":"a-1.1,b-1.0","more":true})");
+  CHECK(read_answer(got[4]).body == "{\"messages\":[" + second + R"(],"notices":[],"cursor":"b-1.1"})");
+  CHECK(got[0] == got[5]);
+  CHECK(read_answer(got[0])["connection"].empty());
+  CHECK(read_answer(got[1])["connection"] == "close");
+  CHECK(read_answer(got[2])["connection"] == "keep-alive");
+  CHECK(read_answer(got[0])["etag"] == "\"a-1.1\"");
+
+  // A turn later, at the same moment of the clock, with a message of the same size.
+  clients[0].send(get("/live?channel=a&since=a-1.1&wait=9"));
+  h.publish("a", "3");
+  CHECK(read_answer(clients[0].take()).body == "{\"messages\":[" + published("a", 2, "3") + R"(],"notices":[],"cursor":"a-1.2"})");
+}
+
+TEST_CASE("a channel that is known at once misses nothing while the request's others are asked for") {
+  for (auto request : {upgrade("?channel=a&channel=b"), event_stream("?channel=a&channel=b"), get("/live?channel=a&channel=b&since=a-1.1,b-1.0&wait=9")}) {
+    house h;
+    h.publish("a", "1");
+    client warm(h);
+    warm.join("?channel=a");
+    client c(h);
+    h.store.holding = true;
+    h.publish("a", "2");
+    c.send(request);
+    CHECK(c.take().empty());
+    h.answer(1);  // the publish: `a` is flushed while `b` is being asked for
+    CHECK(warm.take().find(published("a", 2, "2")) != std::string::npos);
+    CHECK(c.take().empty());
+    h.store.holding = false;
+    h.answer();
+    CHECK(c.take().find(published("a", 2, "2")) != std::string::npos);
+  }
+}
+
+TEST_CASE("nothing of a request is left for the next one on its connection") {
+  options o = listing({"https://app.example"});
+  o.trusted_proxies = {"203.0.113.7"};
+  o.forwarding = options::forwarding_header::forwarded;
+  house h(o);
+  lines seen;
+  h.gate.host.authorize = [&](const request& r, authorize_reply reply) {
+    seen.push_back(std::string(r.method()) + ' ' + r.path() + ' ' + std::string(r.param("device")) + ' ' + r.peer() + ' ' + std::string(r.address()) + ' ' + std::string(r.scheme()) + ' ' + std::string(r.host()) + ' ' + std::string(r.transport()));
+    reply(usual(r));
+  };
+  const std::string plain = get("/live?channel=chat");
+  client fresh(h);
+  const std::string expected = fresh.ask(plain).body;
+  const std::string expected_sight = seen.back();
+  client c(h);
+  for (const std::string& before : {get("/live?channel=chat&channel=b&device=phone&since=earliest", "Origin: https://app.example\r\nForwarded: for=198.51.100.9;proto=https;host=far\r\n"),
+                                    post("?channel=chat&device=phone", "[1]"), post("", R"([{"id":1,"ping":{}},{"id":2,"ping":{}}])"), post("", "{\"ping\":{}"),
+                                    get("/live?channel=chat&since=x.7"), get("/live?channel=%zz"), std::string("HEAD /live?channel=chat HTTP/1.1\r\nHost: h\r\n\r\n"),
+                                    get("/live?channel=chat", "X-Filler: " + std::string(7000, 'x') + "\r\n")}) {
+    c.send(before);
+    c.take();
+    auto a = c.ask(plain);
+    CHECK(a.status == 200);
+    CHECK(a["access-control-allow-origin"].empty());
+    CHECK(a.body.substr(0, 28) == expected.substr(0, 28));
+    CHECK(seen.back() == expected_sight);
+  }
+}
+
 TEST_CASE("an answer holds at most so many messages and bytes, never less than one, and says when there is more") {
   options o;
   o.poll_messages = 3;

@@ -633,7 +633,10 @@ TEST_CASE("lists the entity tags of If-None-Match") {
   auto tags = [](std::string_view value) {
     std::string out;
     parsed p("If-None-Match: " + std::string(value) + "\r\n");
-    for (auto tag : http1::entity_tags(p.head)) out += "<" + std::string(tag) + ">";
+    http1::any_entity_tag(p.head, [&](std::string_view tag) {
+      out += "<" + std::string(tag) + ">";
+      return false;
+    });
     return out;
   };
   CHECK(tags("\"a.1\"") == "<a.1>");

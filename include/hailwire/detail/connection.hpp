@@ -34,8 +34,8 @@
 #include <utility>
 #include <vector>
 
+#include "hailwire/detail/exchange.hpp"
 #include "hailwire/detail/gateway.hpp"
-#include "hailwire/proto/http1.hpp"
 #include "hailwire/transport/machine.hpp"
 #include "hailwire/transport/poll.hpp"
 
@@ -132,6 +132,7 @@ class connection : public client_link {
   /// Closes for good. Nothing more is called on it but `peer`.
   virtual void shut() = 0;
   virtual std::string peer() const = 0;
+  friend class hailwire::request;
   /// Whether the peer has sent something that was not received yet, because the loop had other things to do.
   virtual bool input_waits() const noexcept { return false; }
   /// What has been taken by `write` and has not left this process yet, where that can be: such a driver says `moved` whenever
@@ -150,41 +151,6 @@ class connection : public client_link {
 
  private:
   enum class phase : std::uint8_t { head, body, asked, stream, held, closing, lingering, dead };
-
-  /// What serving one request takes.
-  struct exchange {
-    explicit exchange(const options& o) : parser(o.head) {}
-    std::string in;    // the head, whole once it is parsed; never touched while `head` is in use
-    std::string rest;  // what came after the head
-    proto::http1::head_parser parser;
-    proto::http1::head head;
-    proto::query_pairs query;
-    request shown;
-    std::string body;
-    proto::http1::chunked_decoder chunks;
-    std::string extra;  // header lines of every answer to this request
-
-    std::shared_ptr<connection*> here;  // what hooks that answer later hold on to
-    const transport::entry* serving = nullptr;
-    std::vector<std::string> channels;
-    cursor from;
-    std::string device;
-    detail::function<void(std::string&, std::string_view)> open;  // of a stream that has not been answered yet
-    std::optional<transport::poll> once;
-    std::vector<follow_start> starts;
-    std::size_t following = 0;  // channels whose start is not known yet
-    std::string notices;        // of a poll
-    std::int64_t until = 0;     // when a held poll is over
-
-    std::vector<std::string> commands;  // of a POST
-    std::size_t done = 0;
-    std::string replies;
-
-    bool own_page = true, listed_page = false;  // the page that asks: this host's or nobody's; or one of a listed origin
-    bool at_once = false;                       // the poll is answered even if there is nothing
-    bool array = false;                         // the POST's commands are one
-  };
-  static_assert(sizeof(exchange) <= 1000, "an allocation over 1,000 bytes is a slow one in glibc");
 
   /// What a stream of the host's own frames is to the host.
   struct frames final : frame_socket {
@@ -218,7 +184,8 @@ class connection : public client_link {
   void serve_elsewhere();
   void serve_frames(frame_route& route);
   void follow();
-  void authorize(void (connection::*next)(shared_grant));
+  void authorize();
+  void allowed(shared_grant g) { ex_->serving ? begin_following(std::move(g)) : begin_post(std::move(g)); }
   void begin_following(shared_grant g);
   void follow_next(std::size_t i);
   void began();
@@ -241,6 +208,8 @@ class connection : public client_link {
   void refuse_stream(const failure& why);
   void begin_poll();
   bool answer_poll(bool at_end);
+  bool answer_alike();
+  void write_answer(std::span<const std::span<const char>> pieces);
   bool answer_held(bool at_end);
   void answered(bool keep);
   void finish_exchange();
@@ -412,7 +381,9 @@ inline void connection::schedule() {
       if (!unsent() || gate_->stopping) due = since + milliseconds_of(served_ && (!ex_ || ex_->in.empty()) ? o.idle_time : o.head_time);
       break;
     case phase::body: due = since + milliseconds_of(o.body_time); break;
-    case phase::asked: break;
+    case phase::asked:
+      if (!blocked_) return;  // a deadline from before does no harm, and mostly the next one is later
+      break;
     case phase::held:
       if (!ex_->at_once) due = ex_->until;
       break;

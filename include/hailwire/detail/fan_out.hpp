@@ -168,6 +168,12 @@ class lane {
 
   /// Adds a subscriber: behind, until it has caught up.
   void add(subscription& s) { join_behind(s, {&s, nullptr, 0, 0}); }
+  /// Adds one that begins at `offset`: in sync, if that is where those are who are in sync.
+  void add(subscription& s, std::uint64_t offset) {
+    s.started_ = true;
+    if (offset == flushed_) return join_live(s);
+    join_behind(s, {&s, nullptr, offset, 0});
+  }
 
   /// Adds a message to this turn's chunk.
   void append(const proto::envelope& e) {

@@ -69,6 +69,21 @@ struct unsent_bytes {
   bool idle() const noexcept { return out.empty() && held.empty() && !half && !reason; }
 };
 
+/// What a flush brings to thousands of polls that wait on one channel is the same answer for each. The newest one is kept here.
+struct poll_answers {
+  /// A longer one is not copied but gathered from shared bytes.
+  static constexpr std::size_t most = 16 * 1024;
+
+  const char* messages = nullptr;  // in the chunk that was being flushed
+  std::size_t size = 0;
+  std::int64_t now = 0;
+  std::uint64_t head = 0;
+  std::string epoch;
+  int minor = 1;
+  bool keep = true;
+  std::string whole;
+};
+
 class gateway {
  public:
   gateway(loop& l, std::unique_ptr<any_storage> store, const options& o, const linkage& linked)
@@ -83,6 +98,7 @@ class gateway {
   const poll_table* const polls;
   const proxies behind;
   address_count from_address;  // sessions, by their slot, when there is a limit
+  poll_answers alike;
   hooks host;
   std::vector<std::unique_ptr<frame_route>> frame_routes;
   std::vector<connection*> connections;  // each knows its place

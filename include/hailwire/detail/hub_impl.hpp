@@ -210,15 +210,16 @@ inline void hub::follow(session& s, std::string_view channel, const hailwire::st
   auto& log = obtain_log(channel);
   auto& lane = log.lane_for(*s.encoding_);
   auto& sub = s.follows_.add(*s.link_, lane, follow_serial_ = (follow_serial_ + 1) % detail::subscription::serials, named);
-  lane.add(sub);
   using word = hailwire::start::word;
   std::uint64_t floor = s.permissions().floor_of(channel);
   // Who begins at the head has nothing to read, and polls nearly always do.
   bool at_head = from.from == word::at && from.at.offset == log.head() && from.at.epoch == log.epoch() && floor <= log.head() + 1;
   if (log.open() && (at_head || from.from == word::latest)) {
-    sub.begin(std::max(log.head(), floor - 1));
-    return done(follow_start{{std::string(log.epoch()), std::max(log.head(), floor - 1)}, true, {}});
+    std::uint64_t offset = std::max(log.head(), floor - 1);
+    lane.add(sub, offset);
+    return done(follow_start{{std::string(log.epoch()), offset}, true, {}});
   }
+  lane.add(sub);
   std::uint64_t since = from.from == word::latest ? max_offset : from.from == word::at ? std::max(from.at.offset, floor - 1) : floor - 1;
   read_limit limit = from.from == word::latest ? read_limit{0, 0} : read_limit{};
   ++log.pins;

@@ -25,8 +25,61 @@ inline void connection::begin_poll() {
   answer_poll(e.at_once || e.once->wait == 0);
 }
 
+// The answer of a poll that follows one channel and is told one flush's messages: made for the first that waits, the others
+// send the same bytes. False when it is another case.
+inline bool connection::answer_alike() {
+  exchange& e = *ex_;
+  if (session_->follows_.size() != 1 || session_->rare_ || !e.notices.empty() || !e.extra.empty() || e.head.method != "GET") return false;
+  subscription& s = session_->follows_[0];
+  if (!s.live() || !s.named()) return false;
+  auto messages = s.pending();
+  if (messages.empty() || messages.size() > poll_answers::most || blocked_ || unsent()) return false;
+  const channel_log& log = s.in().log();
+  const bool keep = keep_ && !gate_->stopping;
+  const std::int64_t now = gate_->now();
+  // The same bytes at the same head: this flush's. A later one could have been given the same memory.
+  poll_answers& a = gate_->alike;
+  if (a.messages != messages.data() || a.size != messages.size() || a.now != now || a.head != log.head() || a.epoch != log.epoch() || a.minor != e.head.minor || a.keep != keep) {
+    auto chunk = s.holding();
+    if (chunk->marks.size() > gate_->settings.poll_messages || messages.size() > gate_->settings.poll_bytes) return false;
+    std::string cursor;
+    append_position(cursor, log.epoch(), chunk->last());
+    auto frame = transport::make_poll_answer(messages.size() - 1, {}, cursor, false, keep, e.head.minor, gate_->date(), false);
+    a = {messages.data(), messages.size(), now, log.head(), std::string(log.epoch()), e.head.minor, keep, std::move(frame.head)};
+    a.whole.append(messages.data() + 1, messages.size() - 1).append(frame.tail);
+  }
+  std::span<const char> whole(a.whole);
+  write_answer({&whole, 1});
+  if (phase_ != phase::dead) answered(keep);
+  return true;
+}
+
+// Writes an answer; what is not taken becomes own bytes.
+inline void connection::write_answer(std::span<const std::span<const char>> pieces) {
+  last_write_ = moment(gate_->now());
+  constexpr std::size_t most = 64;  // pieces that a write takes
+  std::size_t taken = blocked_ ? 0 : write(pieces.first(std::min(pieces.size(), most)));
+  std::string left;
+  for (auto& p : pieces) {
+    std::size_t k = std::min(taken, p.size());
+    taken -= k;
+    left.append(p.data() + k, p.size() - k);
+  }
+  if (left.empty() && !work_) return;
+  busy().out = std::move(left);
+  work_->sent = 0;
+  if (work_->out.empty() || phase_ == phase::dead) return;
+  if (pieces.size() > most || blocked_) {
+    ask_wake();
+  } else {
+    blocked_ = true;
+    update_watch();
+  }
+}
+
 // May run inside a flush.
 inline bool connection::answer_poll(bool at_end) {
+  if (answer_alike()) return true;
   exchange& e = *ex_;
   at_end = at_end || e.at_once;
   const options& o = gate_->settings;
@@ -88,9 +141,8 @@ inline bool connection::answer_poll(bool at_end) {
   bool keep = keep_ && !gate_->stopping;
   std::string extra = std::string(gate_->date()) + e.extra;
   bool head_only = e.head.method == "HEAD";
-  auto tags = proto::http1::entity_tags(e.head);
-  last_write_ = moment(gate_->now());
-  if (parts.empty() && e.notices.empty() && std::find(tags.begin(), tags.end(), at) != tags.end()) {
+  if (parts.empty() && e.notices.empty() && proto::http1::any_entity_tag(e.head, [&](std::string_view tag) { return tag == at; })) {
+    last_write_ = moment(gate_->now());
     out() += transport::make_not_modified(at, keep, e.head.minor, extra);
     ask_wake();
   } else {
@@ -101,23 +153,7 @@ inline bool connection::answer_poll(bool at_end) {
     std::vector<std::span<const char>> pieces{own_bytes()};
     for (auto& p : parts) pieces.push_back(p.bytes);
     pieces.push_back(frame.tail);
-    std::size_t taken = blocked_ ? 0 : write(std::span(pieces).first(std::min<std::size_t>(pieces.size(), 64)));
-    std::string left;
-    for (auto& p : pieces) {
-      std::size_t k = std::min(taken, p.size());
-      taken -= k;
-      left.append(p.data() + k, p.size() - k);
-    }
-    work_->out.assign(left);
-    work_->sent = 0;
-    if (!work_->out.empty() && phase_ != phase::dead) {
-      if (pieces.size() > 64 || blocked_) {
-        ask_wake();
-      } else {
-        blocked_ = true;
-        update_watch();
-      }
-    }
+    write_answer(pieces);
   }
   if (phase_ == phase::dead) return true;
   answered(keep);

@@ -8,6 +8,19 @@
 
 namespace hailwire::detail {
 
+}  // namespace hailwire::detail
+
+inline const std::string& hailwire::request::peer() const {
+  if (peer_.empty()) peer_ = on_->peer();
+  return peer_;
+}
+inline std::string_view hailwire::request::address() const {
+  std::string_view p = peer();
+  return p.starts_with('[') ? p.substr(1, p.find(']') - 1) : p.substr(0, p.find(':'));
+}
+
+namespace hailwire::detail {
+
 // ---- from bytes to a request -----------------------------------------------------------------------------------------
 
 inline void connection::process() {
@@ -51,14 +64,11 @@ inline void connection::begin_request() {
   const options& o = gate_->settings;
   keep_ = e.head.keep_alive && !peer_ended_;
   served_ = true;
-  e.shown.head_ = &e.head;
-  e.shown.query_ = &e.query;
-  e.shown.peer_ = peer();
-  e.shown.tls_ = tls();
+  e.shown.begin(*this, e.head, e.query, tls());
   if (!e.head.has_body()) enter(phase::asked);  // whatever comes of it, the next request begins behind the head
   if (!proto::percent_decode(e.head.path, e.shown.path_, false)) return refuse({errc::bad_request, "the path has a bad escape or is not UTF-8"});
   if (gate_->behind.any()) {
-    auto told = gate_->behind.look(e.head, e.shown.peer_);
+    auto told = gate_->behind.look(e.head, e.shown.peer());
     if (!told) return refuse(told.error());
     if (auto& by = *told) {
       if (by->from.address) e.shown.peer_ = by->from.text();
@@ -68,9 +78,7 @@ inline void connection::begin_request() {
   }
   look_at_origin();
   if (e.head.content_length.value_or(0) > body_limit(o)) return refuse({errc::too_large, "the request body is over the limit"});
-  auto query = proto::parse_query(e.head.query);
-  if (!query) return refuse({errc::bad_request, "the query has a bad escape or is not UTF-8"});
-  e.query = std::move(*query);
+  if (!proto::parse_query(e.head.query, e.query)) return refuse({errc::bad_request, "the query has a bad escape or is not UTF-8"});
   if (!e.head.has_body()) return dispatch();
   enter(phase::body);
   if (e.head.expect_continue && e.rest.empty()) {
@@ -240,36 +248,35 @@ inline void connection::follow() {
     if (!from) return refuse(from.error());
     e.from = std::move(*from);
   } else if (!e.channels.empty()) {
-    for (std::string_view tag : proto::http1::entity_tags(e.head)) {
+    proto::http1::any_entity_tag(e.head, [&](std::string_view tag) {
       auto from = parse_cursor(tag, e.channels.size());
-      if (!from) continue;
-      e.from = std::move(*from);
-      break;
-    }
+      if (from) e.from = std::move(*from);
+      return static_cast<bool>(from);
+    });
   }
   e.from.resize(e.channels.size());
-  authorize(&connection::begin_following);
+  authorize();
 }
 
-inline void connection::authorize(void (connection::*next)(shared_grant)) {
+inline void connection::authorize() {
   if (!gate_->host.authorize) {
     static const shared_grant nothing{grant()};
-    return (this->*next)(nothing);
+    return allowed(nothing);
   }
-  auto reply = authorize_reply([here = here(), serial = serial_, next](decision d) {
+  auto reply = authorize_reply([here = here(), serial = serial_](decision d) {
     auto at = here.lock();
     connection* self = at ? *at : nullptr;
     if (!self || self->serial_ != serial || self->phase_ != phase::asked || self->answered_ || self->session_) return;
-    auto* allowed = d.allowed();
-    if (!allowed) {
+    auto* granted = d.allowed();
+    if (!granted) {
       // Whatever an authorizer says no with, it is one of the protocol's codes.
       self->refuse_stream(d.refused());
-    } else if (!self->gate_->sound(*allowed)) {
+    } else if (!self->gate_->sound(*granted)) {
       self->refuse(errc::internal);
-    } else if (self->gate_->messages.left(*allowed) <= 0) {
+    } else if (self->gate_->messages.left(*granted) <= 0) {
       self->refuse({errc::unauthenticated, "the permission has expired"});
     } else {
-      (self->*next)(*allowed);
+      self->allowed(*granted);
     }
     self->update_watch();
   });
@@ -327,7 +334,7 @@ inline void connection::post() {
   e.shown.transport_ = "post";
   if (!read_channels()) return;
   if (e.channels.size() > 1) return refuse({errc::bad_request, "a publish names exactly one channel"});
-  if (e.channels.size() == 1) return authorize(&connection::begin_post);
+  if (e.channels.size() == 1) return authorize();
   std::string_view type = e.head.find("Content-Type");
   if (!proto::iequals(proto::trim(type.substr(0, type.find(';'))), "application/json")) {
     return refuse({errc::unsupported_media, "commands are application/json; to publish, name a channel in the query"});
@@ -341,7 +348,7 @@ inline void connection::post() {
   } else {
     e.commands.push_back(e.body);
   }
-  authorize(&connection::begin_post);
+  authorize();
 }
 
 inline void connection::begin_post(shared_grant g) {
@@ -490,7 +497,6 @@ inline void connection::answered(bool keep) {
   keep_ = keep;
   answered_ = true;
   phase_ = phase::asked;
-  gate_->messages.wheel().disarm(*this);
   if (!processing_) ask_settle();
 }
 
@@ -498,7 +504,7 @@ inline void connection::finish_exchange() {
   answered_ = false;
   end_session();
   std::string rest = ex_ ? std::move(ex_->rest) : std::string();
-  ex_.reset();
+  if (ex_ && !ex_->renew()) ex_.reset();
   stream_.reset();  // one that was refused
   if (!keep_ || peer_ended_) {
     enter(phase::closing);

@@ -312,11 +312,9 @@ inline bool connection::pump_one(subscription* live) {
 
 inline void connection::pump(subscription* live) {
   if (phase_ == phase::dead || phase_ == phase::lingering) return;
-  if (blocked_) {
-    if (live && phase_ == phase::stream) live->advance(0);  // it falls behind
-    return;
-  }
+  if (blocked_) return live ? live->advance(0) : void();  // it falls behind
   if (pump_one(live)) return;
+  if (live && (phase_ != phase::stream || !opened_)) return live->advance(0);
   for (int round = 0; round < rounds_per_wake; ++round) {
     batch b;
     gather(b, live);
@@ -333,7 +331,7 @@ inline void connection::pump(subscription* live) {
 }
 
 inline void connection::flushed() {
-  if (phase_ == phase::closing || holds_input() || (phase_ == phase::head && ex_)) ask_settle();
+  if (phase_ == phase::closing || holds_input() || (phase_ == phase::head && ex_ && !ex_->in.empty())) ask_settle();
   if (phase_ == phase::head) {
     since_ = moment(gate_->now());  // waiting for a request begins when the last answer is out
     schedule();

@@ -299,10 +299,11 @@ inline std::optional<std::uint64_t> prefer_wait(const head& h) {
   return seconds;
 }
 
-/// The entity tags of `If-None-Match` without quotes and weak prefix (RFC 9110, sections 8.8.3 and 13.1.2), as views; a comma
-/// inside the quotes belongs to the tag. `*` is not a tag. What follows something malformed in a line is not read.
-inline std::vector<std::string_view> entity_tags(const head& h) {
-  std::vector<std::string_view> out;
+/// Calls `f(tag)` for the entity tags of `If-None-Match` without quotes and weak prefix (RFC 9110, sections 8.8.3 and 13.1.2)
+/// until it returns true; whether it did. A comma inside the quotes belongs to the tag. `*` is not a tag. What follows something
+/// malformed in a line is not read.
+template <class F>
+bool any_entity_tag(const head& h, F f) {
   for (auto& line : h.headers) {
     if (!iequals(line.name, "if-none-match")) continue;
     for (auto rest = line.value; !rest.empty();) {
@@ -317,10 +318,10 @@ inline std::vector<std::string_view> entity_tags(const head& h) {
       if (tag.find_first_of(" \t") != tag.npos) break;
       rest = trim(rest.substr(end + 1));
       if (!rest.empty() && rest[0] != ',') break;
-      out.push_back(tag);
+      if (f(tag)) return true;
     }
   }
-  return out;
+  return false;
 }
 
 }  // namespace hailwire::proto::http1

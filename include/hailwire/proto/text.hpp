@@ -211,15 +211,24 @@ constexpr int hex_digit(char c) noexcept {
 
 /// Decodes percent escapes (RFC 3986, section 2.1); with `form` also `+` as a space. False on a bad escape or bad UTF-8.
 inline bool percent_decode(std::string_view in, std::string& out, bool form) {
-  out.clear();
-  for (std::size_t i = 0; i < in.size(); ++i) {
-    if (in[i] == '%') {
-      if (in.size() - i < 3 || hex_digit(in[i + 1]) < 0 || hex_digit(in[i + 2]) < 0) return false;
-      out += static_cast<char>(hex_digit(in[i + 1]) * 16 + hex_digit(in[i + 2]));
-      i += 2;
+  auto plain = [&](std::string_view s) {
+    std::size_t n = 0;
+    while (n < s.size() && s[n] != '%' && (s[n] != '+' || !form)) ++n;
+    return n;
+  };
+  std::size_t n = plain(in);
+  out.assign(in, 0, n);
+  for (in.remove_prefix(n); !in.empty(); in.remove_prefix(n)) {
+    if (in[0] == '+') {
+      out += ' ';
+      in.remove_prefix(1);
     } else {
-      out += form && in[i] == '+' ? ' ' : in[i];
+      if (in.size() < 3 || hex_digit(in[1]) < 0 || hex_digit(in[2]) < 0) return false;
+      out += static_cast<char>(hex_digit(in[1]) * 16 + hex_digit(in[2]));
+      in.remove_prefix(3);
     }
+    n = plain(in);
+    out.append(in, 0, n);
   }
   return valid_utf8(out);
 }
@@ -227,20 +236,26 @@ inline bool percent_decode(std::string_view in, std::string& out, bool form) {
 /// A query string as pairs of decoded names and values, in order, repeats kept.
 using query_pairs = std::vector<std::pair<std::string, std::string>>;
 
-/// Reads a query string as form data (`application/x-www-form-urlencoded`): pairs joined by `&`, `+` is a space. Empty
-/// on a bad escape or bad UTF-8. Empty pairs (`a=1&&b=2`) are skipped; a name without `=` has an empty value.
-inline std::optional<query_pairs> parse_query(std::string_view query) {
-  query_pairs out;
+/// Reads a query string as form data (`application/x-www-form-urlencoded`) into `out`, in place of what was there: pairs joined
+/// by `&`, `+` is a space. False on a bad escape or bad UTF-8. Empty pairs (`a=1&&b=2`) are skipped; a name without `=` has an
+/// empty value.
+inline bool parse_query(std::string_view query, query_pairs& out) {
+  out.clear();
   while (!query.empty()) {
     auto pair = query.substr(0, query.find('&'));
     query.remove_prefix(pair.size() == query.size() ? pair.size() : pair.size() + 1);
     if (pair.empty()) continue;
     auto equals = pair.find('=');
-    std::string name, value;
-    if (!percent_decode(pair.substr(0, equals), name, true)) return {};
-    if (equals != pair.npos && !percent_decode(pair.substr(equals + 1), value, true)) return {};
-    out.emplace_back(std::move(name), std::move(value));
+    auto& [name, value] = out.emplace_back();
+    if (!percent_decode(pair.substr(0, equals), name, true)) return false;
+    if (equals != pair.npos && !percent_decode(pair.substr(equals + 1), value, true)) return false;
   }
+  return true;
+}
+/// The same; empty where that is false.
+inline std::optional<query_pairs> parse_query(std::string_view query) {
+  std::optional<query_pairs> out(std::in_place);
+  if (!parse_query(query, *out)) out.reset();
   return out;
 }
 
