@@ -1126,6 +1126,28 @@ TEST_CASE("a server that stops ends streams with a close, held polls with an ans
   h.run();
 }
 
+TEST_CASE("a server that stops says of each command of a POST whether it was done, may be, or will not be") {
+  house h;
+  std::vector<command_reply> later;
+  h.gate.host.on_command = [&](session&, std::string_view, std::string_view, command_reply reply) { later.push_back(std::move(reply)); };
+  client one(h), array(h);
+  one.send(post("", R"({"id":1,"fly":{}})"));
+  array.send(post("", R"([{"id":1,"publish":{"channel":"chat","data":1}},{"id":2,"fly":{}},{"id":3,"publish":{"channel":"chat","data":2}},4])"));
+  REQUIRE(later.size() == 2);
+  h.gate.stopping = true;
+  h.gate.messages.stop();
+  for (auto* c : std::vector(h.gate.connections)) c->shut_down();
+  h.run();
+  CHECK(read_answer(one.take()).status == 500);
+  auto a = read_answer(array.take());
+  CHECK(a.status == 200);
+  CHECK(a.body == R"([{"reply":1,"ok":{"epoch":"chat-1","offset":1}},{"reply":2,"error":{"code":"internal","message":"internal error"}},)"
+                  R"({"reply":3,"error":{"code":"draining","message":"server is going away","retry_after":1}},)"
+                  R"({"reply":null,"error":{"code":"draining","message":"server is going away","retry_after":1}}])");
+  for (auto& reply : later) reply(std::string("{}"));
+  h.run();
+}
+
 TEST_CASE("when it stops, a peer that takes nothing gets close_time, not more") {
   house h;
   client c(h);

@@ -421,6 +421,13 @@ TEST_CASE("where to start: Last-Event-ID, since, If-None-Match, latest") {
   CHECK(count("&since=received", "") == 4);
 }
 
+TEST_CASE("a WebSocket that names no channel has no cursor: a word is as good as none, anything else is bad_request") {
+  house h;
+  for (std::string since : {"", "latest", "earliest"}) CHECK(client(h).join("?since=" + since).size() == 1);
+  for (std::string since : {"chat-1.0", "latest,latest", "x", ","}) check_problem(client(h).ask(upgrade("?since=" + since)), errc::bad_request);
+  check_problem(client(h).ask(upgrade("", "Last-Event-ID: chat-1.0\r\n")), errc::bad_request);
+}
+
 TEST_CASE("one word stands for all channels, and cursors follow the URL's order") {
   house h;
   h.publish("b", "1");
@@ -893,6 +900,9 @@ TEST_CASE("a plain publish that cannot be") {
   check_problem(c.ask(post("?channel=chat", "{")), errc::bad_request);
   check_problem(c.ask(post("?channel=chat", "")), errc::bad_request);
   check_problem(c.ask(post("?channel=chat", "\xff", "text/plain")), errc::unsupported_media);
+  for (auto query : {"?channel=chat", ""}) check_problem(c.ask(post(query, "\x1f\x8b", "application/json", "Content-Encoding: gzip\r\n")), errc::unsupported_media);
+  check_problem(c.ask(post("?channel=chat", "\x1f\x8b", "image/png", "Content-Encoding: gzip\r\n")), errc::unsupported_media);
+  CHECK(c.ask(post("?channel=chat", "1", "application/json", "Content-Encoding: Identity\r\n")).status == 201);
   check_problem(c.ask(post("?channel=chat", std::string(101, '1'))), errc::too_large);
   CHECK(c.ask(post("?channel=chat", std::string(100, '1'))).status == 201);
   check_problem(c.ask(post("?channel=secret", "1")), errc::forbidden);

@@ -177,6 +177,7 @@ class connection : public client_link {
   void begin_request();
   void read_body();
   void leave();
+  void leave_commands();
 
   // Requests, in requests.hpp
   void dispatch();
@@ -547,7 +548,13 @@ inline void connection::leave() {
       [[fallthrough]];  // the storage has not told what there is, and will not any more
     case phase::body:
     case phase::asked:
-      if (!answered_) refuse_stream({errc::draining, {}, 1});
+      if (answered_) break;
+      if (ex_->array && session_) {
+        leave_commands();
+      } else {
+        // What a host has begun may be done or not.
+        refuse_stream(command_under_way_ ? failure(errc::internal) : failure(errc::draining, {}, 1));
+      }
       break;
     default: break;
   }

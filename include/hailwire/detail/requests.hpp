@@ -243,7 +243,7 @@ inline void connection::follow() {
 
   std::string_view text = e.head.find("Last-Event-ID");
   if (text.empty()) text = e.shown.param("since");
-  if (!text.empty() && !e.channels.empty()) {
+  if (!text.empty()) {
     auto from = parse_cursor(text, e.channels.size());
     if (!from) return refuse(from.error());
     e.from = std::move(*from);
@@ -332,6 +332,9 @@ inline void connection::began() {
 inline void connection::post() {
   exchange& e = *ex_;
   e.shown.transport_ = "post";
+  // What followers would get is not what its type says (RFC 9110, sections 8.4 and 15.5.16).
+  if (auto coding = e.head.find("Content-Encoding"); !coding.empty() && !proto::iequals(coding, "identity"))
+    return refuse({errc::unsupported_media, "a body with a Content-Encoding is not understood"});
   if (!read_channels()) return;
   if (e.channels.size() > 1) return refuse({errc::bad_request, "a publish names exactly one channel"});
   if (e.channels.size() == 1) return authorize();
@@ -446,6 +449,18 @@ inline void connection::next_command() {
     if (ex_->done == turn) return;  // to be answered later
   }
   command_under_way_ = false;
+}
+
+// The server stops in the middle of an array: what was done has been, what is with the host may be, and the rest will not.
+inline void connection::leave_commands() {
+  exchange& e = *ex_;
+  bool begun = command_under_way_;
+  for (; e.done < e.commands.size(); ++e.done) {
+    if (!e.replies.empty()) e.replies += ',';
+    auto why = std::exchange(begun, false) ? failure(errc::internal) : failure(errc::draining, {}, 1);
+    proto::append_reply_error(e.replies, proto::command_id(e.commands[e.done]), why);
+  }
+  respond(200, "application/json", '[' + e.replies + ']', "Cache-Control: no-store\r\n");
 }
 
 // ---- answers ---------------------------------------------------------------------------------------------------------
