@@ -112,11 +112,12 @@ class shared_grant {
     return at_->follow.contains(channel);
   }
   bool may_publish(std::string_view channel) const { return at_->publish.contains(channel); }
-  /// The first offset of the channel that may be seen.
+  /// The first offset of the channel that may be seen: one that an offset can be, whatever the grant says, because the place
+  /// before it stands in cursors.
   std::uint64_t floor_of(std::string_view channel) const noexcept {
     if (at_->more)
       for (const grant::floor& f : at_->more->floors)
-        if (f.channel == channel) return f.offset;
+        if (f.channel == channel) return std::clamp<std::uint64_t>(f.offset, 1, max_offset);
     return 1;
   }
 

@@ -704,6 +704,34 @@ TEST_CASE("a floor hides what is below it, as a trimmed gap") {
   CHECK(c.ask(get("/live?channel=chat&since=earliest")).has("\"notices\":[]"));
 }
 
+TEST_CASE("a floor that is no offset hides nothing, or everything, and leaves cursors that can be read") {
+  house h;
+  for (int i = 0; i < 2; ++i) h.publish("chat", "1");
+  std::uint64_t floor = 0;
+  h.gate.host.authorize = [&](const request&, authorize_reply reply) {
+    grant g;
+    g.follow = channel_set::all();
+    g.floors = {{"chat", floor}};
+    reply(g);
+  };
+  client c(h);
+  CHECK(c.ask(get("/live?channel=chat"))["etag"] == "\"chat-1.2\"");
+  CHECK(c.ask(get("/live?channel=chat&since=chat-1.0")).has(R"("offset":1,)"));
+  CHECK(c.ask(post("", R"({"id":1,"history":{"channel":"chat"}})")).has(R"("offset":1,)"));
+  client stream(h);
+  stream.join("?channel=chat");
+  h.store.restart("chat");
+  h.publish("chat", "1");
+  CHECK(stream.hear().at(0) == R"(text {"gap":{"channel":"chat","reason":"epoch","epoch":"chat-2","next":1}})");
+  floor = UINT64_MAX;
+  for (std::string since : {"latest", "earliest", "chat-2.0"}) {
+    auto a = c.ask(get("/live?channel=chat&since=" + since));
+    CHECK(a["etag"] == "\"chat-2.9007199254740990\"");
+    CHECK(c.ask(get("/live?channel=chat&since=chat-2.9007199254740990")).status == 200);
+  }
+  CHECK(c.ask(post("", R"({"id":1,"history":{"channel":"chat"}})")).has(R"("messages":[])"));
+}
+
 TEST_CASE("a channel that the host takes away while a request is still beginning is not begun") {
   house h;
   for (auto c : {"a", "b", "c"}) h.publish(c, "1");

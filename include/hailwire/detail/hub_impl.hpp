@@ -435,7 +435,7 @@ inline void hub::history(std::string_view channel, history_query q, std::uint64_
   auto op = std::make_shared<history_op>(*this);
   op->channel = channel;
   op->query = std::move(q);
-  op->floor = floor;
+  op->floor = std::max<std::uint64_t>(floor, 1);
   op->done = std::move(done);
   op->tried = op->query.limit;
   enroll(op);
