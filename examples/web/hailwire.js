@@ -16,6 +16,11 @@
 // A link ends in one of three ways: `#lose` (come back after a while), `#fall` (this transport does not get through:
 // try the next one), `#stop` (do not come back). Publishes wait in one queue, carry a key, and stay in `#sent` until
 // they are answered; what was unanswered when a link ended is sent again with the same key, so it is stored once.
+//
+// Tokens (`renew`) are asked for before the first link, when the server says that the permission is `expiring`, and when it
+// has refused one (401, 4401). They ride where no log sees them: beside the WebSocket's subprotocol, in the header of a
+// request; an EventSource has neither and takes `?token=`. A WebSocket is renewed by command and lives on, an EventSource is
+// replaced by one with the new URL, and the next poll simply brings the new token.
 
 /** The names of the transports, best first; also the order in which `connect` tries them. */
 export const transports = Object.freeze(['websocket', 'sse', 'long_poll', 'short_poll']);
@@ -27,6 +32,7 @@ const hold = 25;                 // seconds for which a long poll asks to be hel
 const proofs = 3;                // failures after which a transport that once worked is given up for the next
 const batch = { count: 64, size: 64 * 1024 };  // commands a POST: the protocol's limit, and a body any server takes
 const most_pending = 256;        // commands waiting or unanswered, beyond which `publish` is refused
+const most_refusals = 3;         // tokens refused one after the other, after which nobody is asked for another
 const most_tries = 5;            // answers of "internal" and the like, after which a publish is given up
 const key_life = 290_000;        // servers keep a key for at least five minutes (ms): later, a resend might store twice
 
@@ -36,6 +42,8 @@ const our_fault = { 1002: 'protocol_error', 1007: 'invalid_utf8', 1008: 'policy'
 const close_names = { 1011: 'internal', 1012: 'draining', 1013: 'overloaded', 4408: 'heartbeat_missed', 4429: 'rate_limited' };
 const passing = new Set(['internal', 'timeout', 'draining', 'overloaded']);  // worth repeating with the same key
 const not_served = new Set([404, 405, 406, 426, 501]);                       // not this way; perhaps another
+
+const is_token = /^[!#$%&'*+.^_`|~\w-]+$/;  // what a subprotocol may be made of: RFC 9110, section 5.6.2
 
 const encoder = new TextEncoder();
 const size = (text) => encoder.encode(text).length;
@@ -76,7 +84,10 @@ export class HailwireError extends Error {
  *   an earlier visit with the same channels)
  * @param {string[]} [options.transports] the transports to try, best first; one name alone means that one or none
  * @param {object | (() => object)} [options.params] more of the URL's query, such as `{ user: 'ada' }`; a function is asked
- *   anew for every request, for tokens that expire
+ *   anew for every request
+ * @param {() => (string | null | Promise<string | null>)} [options.renew] gives a token: for the first link, and another one
+ *   whenever permission ends. One that fails, or takes over ten seconds, is asked again after a while; `null` means that
+ *   there will be no more, and the client stops, `unauthenticated`
  * @param {number} [options.interval] milliseconds between two short polls; 2000 unless said
  * @param {boolean} [options.credentials] send cookies to another origin too
  * @param {object} [options.runtime] replaces parts of the browser, for tests
@@ -92,6 +103,7 @@ export class Connection {
   #channels = new Map();  // name -> { word, epoch, offset }: `word` until the first position is known
   #listeners = { message: new Set(), notice: new Set(), state: new Set() };
   #queue = []; #sent = new Map(); #next_id = 1; #quiet_until = 0;
+  #token; #stale = true; #asking; #refusals = 0;  // `#stale`: another token is wanted before anything else is asked
   #status = { state: 'connecting' }; #detour; #ticket; #proven = new Set(); #hooks = new AbortController();
 
   /** What each transport cost so far: requests (handshakes, polls, posts), bytes both ways, and the messages it brought.
@@ -215,16 +227,70 @@ export class Connection {
   // ---- the life of a link -------------------------------------------------------------------------------------------
 
   #open() {
-    const transport = this.#ladder[this.#level];
-    const link = { transport, open: false, heard: this.#runtime.now(), close() {}, aborts: new Set() };
+    const link = { transport: this.#ladder[this.#level], open: false, heard: this.#runtime.now(), close() {}, aborts: new Set() };
     this.#timer = undefined;
     this.#link = link;
     this.#tell({ state: 'connecting' });
     if (this.#link !== link) return;
+    if (this.#options.renew && this.#stale) return void this.#fresh().then((got) => this.#admit(link, got));
+    this.#begin(link);
+  }
+
+  #begin(link) {
+    const { transport } = link;
     if (transport === 'websocket') this.#open_websocket(link);
     else if (!this.#channels.size) this.#opened(link);  // over HTTP there is nothing to keep open for a mere publisher
     else if (transport === 'sse') this.#open_sse(link);
     else this.#poll(link);
+  }
+
+  // ---- permission ---------------------------------------------------------------------------------------------------
+
+  /** Another token. True: it is there; false: not now; null: there will be none. However many ask, the host is asked once. */
+  #fresh() {
+    const { setTimeout, clearTimeout } = this.#runtime;
+    return this.#asking ??= new Promise((resolve) => {
+      const timer = setTimeout(() => resolve(false), patience);
+      const got = (token) => {
+        clearTimeout(timer);
+        if (typeof token !== 'string' || !token) return resolve(null);
+        this.#token = token;
+        this.#stale = false;
+        resolve(true);
+      };
+      Promise.resolve().then(this.#options.renew).then(got, () => { clearTimeout(timer); resolve(false); });
+    }).finally(() => { this.#asking = undefined; });
+  }
+
+  /** A link that waited for its token. */
+  #admit(link, got) {
+    if (this.#link !== link) return;
+    if (got === null) this.#stop('unauthenticated');
+    else if (!got) this.#lose(link, 'renew');
+    else this.#begin(link);
+  }
+
+  /** The server refused the token, or has ended what it permitted. False when that is the end. */
+  #expired(link) {
+    if (link.open && this.#runtime.now() - link.since >= steady) this.#refusals = 0;
+    if (!this.#options.renew || this.#refusals++ >= most_refusals) return false;
+    this.#stale = true;
+    this.#lose(link, 'unauthenticated');
+    return true;
+  }
+
+  /** The server has said that the permission ends soon. */
+  async #extend(link) {
+    const got = await this.#fresh();
+    if (!got || this.#link !== link || !link.open) return;  // the link lives until it ends, and then there is another try
+    if (link.send) {
+      try { return void await this.command('renew', { token: this.#token }); } catch (fault) {
+        if (fault.code === 'disconnected' || fault.code === 'closed') return;
+      }
+    }
+    if (this.#link !== link || !(link.send || link.transport === 'sse')) return;
+    if (this.#runtime.now() - link.since >= steady) this.#renew();
+    else this.#lose(link, 'renew');  // what is expiring as soon as it is open must not spin
   }
 
   #opened(link) {
@@ -318,7 +384,9 @@ export class Connection {
     const url = this.#endpoint(true);
     url.protocol = url.protocol.replace('http', 'ws');
     const cost = this.#charge(link, url);
-    const socket = new WebSocket(url, ['hailwire.v1']);
+    const beside = this.#token && is_token.test(this.#token) ? [`bearer.${this.#token}`] : [];
+    if (this.#token && !beside.length) url.searchParams.set('token', this.#token);
+    const socket = new WebSocket(url, ['hailwire.v1', ...beside]);
     link.close = () => {
       socket.onclose = null;
       socket.close(1000);
@@ -337,6 +405,7 @@ export class Connection {
     };
     socket.onclose = ({ code }) => {
       if (this.#link !== link) return;
+      if (code === 4401 && this.#expired(link)) return;
       if (final_closes[code]) return this.#stop(final_closes[code]);
       if (!link.open && code === 1006) return this.#refused(link);
       if (our_fault[code] && this.#sent.has(link.last)) this.#answer({ reply: link.last, error: { code: our_fault[code] } }, true);
@@ -348,6 +417,7 @@ export class Connection {
     const { EventSource, setTimeout, clearTimeout } = this.#runtime;
     if (!EventSource) return this.#fall(link, 'unsupported');
     const url = this.#endpoint(true);
+    if (this.#token) url.searchParams.set('token', this.#token);
     const cost = this.#charge(link, url);
     const source = new EventSource(url, { withCredentials: !!this.#options.credentials });
     let id = '';
@@ -399,6 +469,7 @@ export class Connection {
     if (status === 304) return {};
     if (status === 200 && typeof body?.cursor === 'string') return this.#take_in(link, names, body) ? body : undefined;
     const code = body?.code ?? (status ? `http_${status}` : 'unreachable');
+    if (status === 401 && this.#expired(link)) return undefined;
     if (status === 401 || status === 403) this.#stop(code);
     else if (not_served.has(status)) this.#fall(link, code);
     else this.#lose(link, code, after);
@@ -411,9 +482,10 @@ export class Connection {
     const timer = setTimeout(() => abort.abort(), limit);
     const cost = this.#charge(link, url, init.body);
     link.aborts.add(abort);
+    const headers = { ...init.headers, ...(this.#token && { Authorization: `Bearer ${this.#token}` }) };
     try {
       const response = await fetch(url, {
-        ...init, cache: 'no-store', credentials: this.#options.credentials ? 'include' : 'same-origin', signal: abort.signal,
+        ...init, headers, cache: 'no-store', credentials: this.#options.credentials ? 'include' : 'same-origin', signal: abort.signal,
       });
       const text = await response.text();
       cost.received += size(text);
@@ -477,7 +549,7 @@ export class Connection {
   #receive(link, object) {
     if ('reply' in object) return this.#answer(object);
     if (typeof object.channel === 'string') return this.#deliver(link, object);
-    const { open, gap, followed, closed, bye } = object;
+    const { open, gap, followed, closed, bye, expiring } = object;
     if (open) {
       this.#ticket = open.ticket;
       for (const [name, at] of Object.entries(open.channels ?? {})) this.#move(name, at);
@@ -491,6 +563,7 @@ export class Connection {
     if (closed) this.#channels.delete(closed.channel);
     this.#emit('notice', object);
     if (open && this.#link === link) this.#opened(link);
+    if (expiring && this.#options.renew && this.#link === link) this.#extend(link);
     if (bye) this.#farewell(link, bye);
   }
 
@@ -573,6 +646,7 @@ export class Connection {
     });
     if (this.#link !== link) return;  // `#drop` has taken them back
     link.posting = false;
+    if (status === 401 && this.#expired(link)) return;
     if (status === 200 && Array.isArray(body)) body.forEach((reply) => this.#answer(reply));
     const left = entries.filter(({ id }) => this.#sent.has(id));
     if (left.length && (status === undefined || status === 200 || status === 408 || status === 429 || status >= 500)) {

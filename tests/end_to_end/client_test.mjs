@@ -33,7 +33,7 @@ class World {
       clearTimeout: (timer) => { this.timers = this.timers.filter((one) => one !== timer); },
       fetch: (url, init) => new Promise((resolve, reject) => {
         const call = {
-          url: new URL(url), method: init.method ?? 'GET', commands: init.body && JSON.parse(init.body),
+          url: new URL(url), method: init.method ?? 'GET', headers: init.headers ?? {}, commands: init.body && JSON.parse(init.body),
           answer(status, body, headers = {}) { resolve(new Response(status === 304 ? null : JSON.stringify(body), { status, headers })); return settle(); },
           fail() { reject(new TypeError('network')); return settle(); },
         };
@@ -369,6 +369,224 @@ test('stays away after its own close', async () => {
   assert.equal(world.timers.length, 0);
   live.resume();
   assert.equal(live.status.state, 'stopped');
+});
+
+// ---- permission that ends
+
+/** `renew` as a host has it: each call waits for the test. */
+const tokens = () => {
+  const asked = [];
+  const renew = () => new Promise((give, fail) => asked.push({ give: (token) => { give(token); return settle(); }, fail: () => { fail(new Error('away')); return settle(); } }));
+  return { asked, renew };
+};
+const token_of = (call) => call.headers.Authorization;
+
+test('asks for a token before the first link, and shows it where no log sees it, but for an EventSource', async () => {
+  for (const name of transports) {
+    const world = new World();
+    const { asked, renew } = tokens();
+    await world.connect({ transports: [name], renew });
+    assert.deepEqual([asked.length, world.sockets.length, world.sources.length, world.calls.length], [1, 0, 0, 0], name);
+    await asked[0].give('a.b-c');
+    if (name === 'websocket') {
+      assert.deepEqual(world.socket.protocols, ['hailwire.v1', 'bearer.a.b-c']);
+      assert.equal(world.socket.url.searchParams.get('token'), null);
+    } else if (name === 'sse') {
+      assert.equal(world.source.url.searchParams.get('token'), 'a.b-c');
+    } else {
+      assert.equal(token_of(world.call), 'Bearer a.b-c');
+      assert.equal(world.call.url.searchParams.get('token'), null);
+    }
+  }
+});
+
+test('a token that cannot stand beside a subprotocol goes into the query', async () => {
+  const world = new World();
+  await world.connect({ renew: () => 'a b/c' });
+  assert.deepEqual([world.socket.protocols, world.socket.url.searchParams.get('token')], [['hailwire.v1'], 'a b/c']);
+});
+
+test('without renew nothing is shown', async () => {
+  const world = new World();
+  await world.connected();
+  assert.deepEqual(world.socket.protocols, ['hailwire.v1']);
+});
+
+test('a WebSocket is renewed by command, and lives on', async () => {
+  const world = new World();
+  const { asked, renew } = tokens();
+  const live = await world.connect({ renew });
+  await asked[0].give('one');
+  await world.socket.receive(open({ chat: ['e1', 0] }));
+  await world.socket.receive({ expiring: { seconds: 30 } });
+  await world.socket.receive({ expiring: { seconds: 20 } });
+  assert.equal(asked.length, 2, 'one question at a time');
+  await asked[1].give('two');
+  const [{ id, renew: sent }] = named(world.socket, 'renew');
+  assert.deepEqual(sent, { token: 'two' });
+  await world.socket.receive({ reply: id, ok: { expires: 60 } });
+  assert.deepEqual([live.status.state, world.sockets.length], ['open', 1]);
+  // And the next link shows the new one.
+  await world.socket.end(1006);
+  await world.pass(30_000);
+  assert.deepEqual(world.socket.protocols, ['hailwire.v1', 'bearer.two']);
+  assert.equal(asked.length, 2);
+});
+
+test('a renewal that is refused is a reconnect with the new token, at the cursor', async () => {
+  const world = new World();
+  const live = await world.connect({ renew: () => `t${world.keys++}` });
+  await world.socket.receive(open({ chat: ['e1', 0] }));
+  await world.pass(6_000);
+  await world.socket.receive(message(1));
+  await world.socket.receive({ expiring: { seconds: 30 } });
+  const [{ id }] = named(world.socket, 'renew');
+  await world.socket.receive({ reply: id, error: { code: 'not_implemented' } });
+  assert.deepEqual([world.sockets.length, since(world.socket), world.socket.protocols[1]], [2, 'e1.1', 'bearer.t1']);
+  assert.equal(live.status.state, 'connecting');
+});
+
+test('what is expiring as soon as it opens does not spin', async () => {
+  const world = new World();
+  let asked = 0;
+  await world.connect({ transports: ['sse'], renew: () => `t${asked++}` });
+  for (let i = 0; i < 50; i++) {
+    if (world.source.readyState !== 2) {
+      await world.source.receive(open({ chat: ['e1', 0] }));
+      await world.source.receive({ expiring: { seconds: 1 } });
+    }
+    await world.pass(1_000);
+  }
+  assert.ok(asked < 15, `${asked} tokens in 50 seconds`);
+});
+
+test('an EventSource is replaced by one with the new token, at the cursor', async () => {
+  const world = new World();
+  const { asked, renew } = tokens();
+  const live = await world.connect({ transports: ['sse'], renew });
+  await asked[0].give('one');
+  const first = world.source;
+  await first.receive(open({ chat: ['e1', 0] }), 'e1.0');
+  await world.pass(6_000);
+  await first.receive({ expiring: { seconds: 30 } });
+  await first.receive(message(1), 'e1.1');
+  assert.equal(world.sources.length, 1, 'the old one is read until there is a token');
+  await asked[1].give('two');
+  assert.deepEqual([world.sources.length, first.readyState, since(world.source), world.source.url.searchParams.get('token')], [2, 2, 'e1.1', 'two']);
+  assert.deepEqual(live.heard, [1]);
+});
+
+test('a poll brings the new token as soon as there is one', async () => {
+  const world = new World();
+  const { asked, renew } = tokens();
+  await world.connect({ transports: ['long_poll'], renew });
+  await asked[0].give('one');
+  await world.call.answer(200, poll('e1.0', [], { notices: [{ expiring: { seconds: 30 } }] }));
+  await world.pass(0);
+  assert.equal(token_of(world.call), 'Bearer one');
+  await asked[1].give('two');
+  await world.call.answer(200, poll('e1.1', [message(1)]));
+  await world.pass(0);
+  assert.equal(token_of(world.call), 'Bearer two');
+});
+
+test('after 4401 and 401 it asks for a token, then comes back at the cursor', async () => {
+  for (const name of transports) {
+    const world = new World();
+    const { asked, renew } = tokens();
+    const live = await world.connect({ transports: [name], renew });
+    await asked[0].give('one');
+    if (name === 'websocket') {
+      await world.socket.receive(open({ chat: ['e1', 3] }));
+      await world.socket.end(4401);
+    } else if (name === 'sse') {
+      await world.source.receive(open({ chat: ['e1', 3] }));
+      await world.source.fault(2);
+      await world.call.answer(401, { code: 'unauthenticated' });
+    } else {
+      await world.call.answer(200, poll('e1.3'));
+      await world.pass(2_000);
+      await world.call.answer(401, { code: 'unauthenticated' });
+    }
+    assert.deepEqual([live.status.state, live.status.reason], ['waiting', 'unauthenticated'], name);
+    await world.pass(1_000);
+    assert.equal(asked.length, 2, name);
+    await asked[1].give('two');
+    const link = { websocket: world.socket, sse: world.source }[name] ?? world.call;
+    assert.equal(since(link), 'e1.3', name);
+  }
+});
+
+test('tokens that are refused one after the other are the end; one that held begins the count anew', async () => {
+  const world = new World();
+  let asked = 0;
+  const live = await world.connect({ renew: () => `t${asked++}` });
+  const refuse = async () => {
+    await world.socket.receive(open({ chat: ['e1', 0] }));
+    await world.socket.end(4401);
+    await world.pass(5_000);
+  };
+  await refuse();
+  await refuse();
+  await world.socket.receive(open({ chat: ['e1', 0] }));
+  await world.pass(10_000);
+  await world.socket.end(4401);
+  await world.pass(5_000);
+  assert.deepEqual([asked, live.status.state], [4, 'connecting']);
+  await refuse();
+  await refuse();
+  assert.equal(live.status.state, 'connecting');
+  await refuse();
+  assert.deepEqual([asked, live.status.state, live.status.reason], [6, 'stopped', 'unauthenticated']);
+  await world.pass(1e6);
+  assert.equal(asked, 6);
+});
+
+test('a host that cannot give a token now is asked again after a while, one that has none is the end', async () => {
+  const world = new World();
+  const { asked, renew } = tokens();
+  const live = await world.connect({ renew });
+  await asked[0].fail();
+  assert.deepEqual([live.status.state, live.status.reason, world.sockets.length], ['waiting', 'renew', 0]);
+  await world.pass(500);
+  assert.equal(asked.length, 2);
+  await world.pass(10_000);  // it never answers
+  assert.equal(live.status.state, 'waiting');
+  await world.pass(2_000);
+  assert.equal(asked.length, 3);
+  await asked[1].give('too late to be waited for, but a token');
+  await asked[2].give(null);
+  assert.deepEqual([live.status.state, live.status.reason], ['stopped', 'unauthenticated']);
+});
+
+test('a token that comes after close is for nobody', async () => {
+  const world = new World();
+  const { asked, renew } = tokens();
+  const live = await world.connect({ renew });
+  live.close();
+  await asked[0].give('one');
+  assert.deepEqual([live.status.state, world.sockets.length], ['stopped', 0]);
+  await world.pass(1e6);
+  assert.equal(world.timers.length, 0);
+});
+
+test('a publish that meets 401 is sent again with the new token and its key', async () => {
+  const world = new World();
+  let asked = 0;
+  const live = await world.connect({ transports: ['short_poll'], renew: () => `t${asked++}` });
+  await world.call.answer(200, poll('e1.0'));
+  const done = live.publish('chat', 'hello');
+  await settle();
+  const posted = world.call;
+  assert.equal(posted.method, 'POST');
+  await posted.answer(401, { code: 'unauthenticated' });
+  await world.pass(1_000);
+  await world.call.answer(200, poll('e1.0'));
+  const again = world.calls.filter(({ method }) => method === 'POST').at(-1);
+  assert.notEqual(again, posted);
+  assert.deepEqual([again.commands[0].publish.key, token_of(again)], [posted.commands[0].publish.key, 'Bearer t1']);
+  await again.answer(200, [{ reply: again.commands[0].id, ok: { epoch: 'e1', offset: 1 } }]);
+  assert.deepEqual(await done, { epoch: 'e1', offset: 1 });
 });
 
 // ---- from transport to transport
