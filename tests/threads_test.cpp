@@ -148,6 +148,56 @@ TEST_CASE("connections are dealt to all threads, and hooks run on them") {
   for (auto& [id, times] : seen) CHECK(times == 2);
 }
 
+TEST_CASE("the sessions of an address are counted over all threads, while they come and go on all of them") {
+  options o;
+  o.max_sessions_per_address = 5;
+  running r(4, o);
+  std::vector<std::unique_ptr<wire>> held;
+  for (int i = 0; i < 5; ++i) {
+    held.push_back(std::make_unique<wire>(r.port));
+    CHECK(contains(following(*held.back(), "?channel=chat"), "event: open"));
+  }
+  auto refused = [&] {
+    wire c(r.port);
+    return contains(c.send(event_stream("?channel=chat")).all(), "event: bye");
+  };
+  for (int i = 0; i < 8; ++i) CHECK(refused());  // whichever thread it comes to
+  // They go on any thread, and there is room on any other.
+  for (int round = 0; round < 12; ++round) {
+    held.erase(held.begin());
+    std::string got;
+    do {
+      held.push_back(std::make_unique<wire>(r.port));
+      held.back()->send(event_stream("?channel=chat"));
+      got = held.back()->until("\n\n");
+      if (!contains(got, "event: open")) got += held.back()->until("\n\n");
+      if (!contains(got, "event: open")) held.pop_back();  // the one that went is not known to be gone yet
+    } while (!contains(got, "event: open"));
+  }
+  CHECK(refused());
+
+  // All at once: never more than five, and none is left over.
+  held.clear();
+  std::atomic<int> inside = 0, most = 0;
+  std::vector<std::thread> crowd;
+  for (int t = 0; t < 4; ++t)
+    crowd.emplace_back([&] {
+      for (int i = 0; i < 50; ++i) {
+        wire c(r.port);
+        c.send(event_stream("?channel=chat"));
+        auto got = c.until("\n\n");
+        if (!contains(got, "event: open")) got += c.until("\n\n");
+        if (!contains(got, "event: open")) continue;
+        int now = ++inside;
+        for (int seen = most; now > seen && !most.compare_exchange_weak(seen, now);) {}
+        --inside;
+      }
+    });
+  for (auto& t : crowd) t.join();
+  CHECK(most <= 5);
+  CHECK(most > 0);
+}
+
 TEST_CASE("a cursor that one thread gave is good on another") {
   running r(2);
   wire first(r.port), second(r.port);

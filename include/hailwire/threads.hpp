@@ -115,7 +115,8 @@ constexpr common_storage::guard guard_for() {
 /// is never called for one channel twice at a time; one that is `single_threaded` is called once at a time. One that guards
 /// itself better says `static constexpr bool thread_safe = true`, as `memory_storage` does.
 ///
-/// Limits of `options` hold for each thread, but `max_sessions`, which is divided among them.
+/// Limits of `options` hold for each thread, but `max_sessions`, which is divided among them, and `max_sessions_per_address`, which counts
+/// over all of them.
 ///
 /// Threads: `publish`, `quit` and `stop` are safe from any; the rest is for one thread, before `run`.
 template <class... Transports>
@@ -139,7 +140,11 @@ class threaded_server {
       parts_.push_back(std::make_unique<part>(own_thread, detail::common_storage_share{common}, o));
       parts_.back()->join(broker_);
     }
-    for (auto& p : parts_) parts_.front()->share_with(*p);
+    auto counts = std::make_shared<detail::address_table>();
+    for (auto& p : parts_) {
+      parts_.front()->share_with(*p);
+      p->gate_.from_address.share(counts);
+    }
   }
   threaded_server(const threaded_server&) = delete;
   threaded_server& operator=(const threaded_server&) = delete;

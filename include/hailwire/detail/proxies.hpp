@@ -3,9 +3,12 @@
 
 // Which proxies a server believes, and how many sessions each address has.
 
+#include <array>
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <memory>
+#include <mutex>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -69,38 +72,13 @@ class proxies {
   bool unix_ = false;
 };
 
-/// Counts what belongs to an address. One client has a whole /64 of IPv6 at least (RFC 6177), so that counts as one.
-class address_count {
+/// How much each address has. One client has a whole /64 of IPv6 at least (RFC 6177), so that counts as one. May be used by any thread:
+/// the servers of a `threaded_server` share one.
+class address_table {
  public:
-  /// One more of `peer`'s, under a number that is not in use; false, and nothing is counted, when it has `most` already. Peers without
-  /// an address are not counted.
-  bool add(std::uint32_t number, std::string_view peer, std::size_t most) {
-    auto e = proto::endpoint::parse(peer);
-    if (!e) return true;
-    key k = of(*e->address);
-    std::size_t& n = counts_[k];
-    if (n >= most) return false;
-    ++n;
-    whose_[number] = k;
-    return true;
-  }
-  void remove(std::uint32_t number) {
-    if (whose_.empty()) return;
-    auto who = whose_.find(number);
-    if (who == whose_.end()) return;
-    auto at = counts_.find(who->second);
-    if (--at->second == 0) counts_.erase(at);
-    whose_.erase(who);
-  }
-  std::size_t addresses() const noexcept { return counts_.size(); }
-
- private:
   struct key {
     std::uint64_t high, low;
     bool operator==(const key&) const = default;
-  };
-  struct hash {
-    std::size_t operator()(const key& k) const noexcept { return std::hash<std::uint64_t>()(k.high * 0x9E3779B97F4A7C15u ^ k.low); }
   };
   static key of(const proto::ip_address& a) noexcept {
     key k;
@@ -109,8 +87,70 @@ class address_count {
     if (!a.is_v4()) k.low = 0;
     return k;
   }
-  std::unordered_map<key, std::size_t, hash> counts_;
-  std::unordered_map<std::uint32_t, key> whose_;
+  /// One more, unless there are `most` already.
+  bool add(const key& k, std::size_t most) {
+    part& p = part_of(k);
+    std::lock_guard lock(p.mutex);
+    std::size_t& n = p.counts[k];
+    if (n >= most) return false;
+    ++n;
+    return true;
+  }
+  void remove(const key& k) {
+    part& p = part_of(k);
+    std::lock_guard lock(p.mutex);
+    auto at = p.counts.find(k);
+    if (--at->second == 0) p.counts.erase(at);
+  }
+  std::size_t addresses() const {
+    std::size_t n = 0;
+    for (const part& p : parts_) {
+      std::lock_guard lock(p.mutex);
+      n += p.counts.size();
+    }
+    return n;
+  }
+
+ private:
+  struct hash {
+    std::size_t operator()(const key& k) const noexcept { return std::hash<std::uint64_t>()(k.high * 0x9E3779B97F4A7C15u ^ k.low); }
+  };
+  struct alignas(64) part {  // a cache line of its own
+    mutable std::mutex mutex;
+    std::unordered_map<key, std::size_t, hash> counts;
+  };
+  part& part_of(const key& k) noexcept { return parts_[(hash()(k) >> 7) % parts_.size()]; }
+  std::array<part, 16> parts_;
+};
+
+/// Counts what belongs to an address, each thing under a number of its own.
+class address_count {
+ public:
+  /// One more of `peer`'s, under a number that is not in use; false, and nothing is counted, when it has `most` already. Peers without
+  /// an address are not counted.
+  bool add(std::uint32_t number, std::string_view peer, std::size_t most) {
+    auto e = proto::endpoint::parse(peer);
+    if (!e) return true;
+    if (!table_) table_ = std::make_shared<address_table>();
+    auto k = address_table::of(*e->address);
+    if (!table_->add(k, most)) return false;
+    whose_[number] = k;
+    return true;
+  }
+  void remove(std::uint32_t number) {
+    if (whose_.empty()) return;
+    auto who = whose_.find(number);
+    if (who == whose_.end()) return;
+    table_->remove(who->second);
+    whose_.erase(who);
+  }
+  std::size_t addresses() const { return table_ ? table_->addresses() : 0; }
+  /// Counts together with others. Before anything is counted.
+  void share(std::shared_ptr<address_table> t) noexcept { table_ = std::move(t); }
+
+ private:
+  std::shared_ptr<address_table> table_;
+  std::unordered_map<std::uint32_t, address_table::key> whose_;
 };
 
 }  // namespace hailwire::detail
