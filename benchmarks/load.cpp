@@ -113,7 +113,7 @@ class scenario : public events {
  protected:
   address where(const std::string& url) const {
     auto a = parse_url(url);
-    if (!a) std::fprintf(stderr, "load: not a URL with an IPv4 address: %s\n", url.c_str()), std::exit(2);
+    if (!a) std::fprintf(stderr, "load: not a URL with an IPv4 address that this build can reach: %s\n", url.c_str()), std::exit(2);
     return *a;
   }
   static std::string get(const std::string& path, const address& a, const std::string& more) {
@@ -424,7 +424,7 @@ int usage() {
   std::fputs(
       "usage: load SCENARIO --url URL [options]\n"
       "scenarios: echo, fan_out, direct, requests, connect, idle\n"
-      "  --url URL            ws://A.B.C.D:PORT/path or http://…; %i becomes the connection's number\n"
+      "  --url URL            ws://A.B.C.D:PORT/path or http://…, wss or https for TLS 1.3; %i becomes the connection's number\n"
       "  --as WAY             websocket (default), sse or poll: how fan_out, connect and idle follow\n"
       "  --connections N      of fan_out: subscribers (100)\n"
       "  --size N             bytes of a payload (20)\n"

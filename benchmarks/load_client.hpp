@@ -25,11 +25,14 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include "load_tls.hpp"
 
 namespace load {
 
@@ -37,29 +40,26 @@ inline std::int64_t nanoseconds() noexcept {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-/// Where a server is: `ws://127.0.0.1:8080/live?channel=c` or `http://…`, with an IPv4 address.
+/// Where a server is: `ws://127.0.0.1:8080/live?channel=c` or `http://…`, with an IPv4 address; with TLS `wss://` or `https://`.
 struct address {
   sockaddr_in at{};
   std::string host, path = "/";
-  bool websocket = false;
+  bool websocket = false, tls = false;
 };
 
 inline std::optional<address> parse_url(std::string_view url) {
   address a;
-  if (url.starts_with("ws://")) {
-    a.websocket = true;
-    url.remove_prefix(5);
-  } else if (url.starts_with("http://")) {
-    url.remove_prefix(7);
-  } else {
-    return {};
-  }
+  auto scheme = url.substr(0, url.find("://"));
+  a.websocket = scheme == "ws" || scheme == "wss";
+  a.tls = scheme == "wss" || scheme == "https";
+  if ((!a.websocket && !a.tls && scheme != "http") || (a.tls && !has_tls)) return {};
+  url.remove_prefix(scheme.size() + 3);
   auto slash = std::min(url.find('/'), url.size());
   a.host = url.substr(0, slash);
   if (slash < url.size()) a.path = url.substr(slash);
   auto colon = a.host.find(':');
   a.at.sin_family = AF_INET;
-  a.at.sin_port = htons(static_cast<std::uint16_t>(colon == a.host.npos ? 80 : std::atoi(a.host.c_str() + colon + 1)));
+  a.at.sin_port = htons(static_cast<std::uint16_t>(colon == a.host.npos ? (a.tls ? 443 : 80) : std::atoi(a.host.c_str() + colon + 1)));
   if (inet_pton(AF_INET, a.host.substr(0, colon).c_str(), &a.at.sin_addr) != 1) return {};
   return a;
 }
@@ -131,6 +131,7 @@ enum class kind : std::uint8_t {
 struct client {
   enum class stage : std::uint8_t { unused, connecting, head, open, body, closed };
   int fd = -1;
+  std::unique_ptr<tls_end> tls;
   std::uint32_t index = 0;
   kind how = kind::websocket;
   stage at = stage::unused;
@@ -205,6 +206,7 @@ class pool {
     linger hard{1, 0};
     ::setsockopt(c.fd, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
     if (receive_buffer) ::setsockopt(c.fd, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
+    if (where.tls) c.tls = std::make_unique<tls_end>(c.fd);
     c.out = std::move(request);
     c.at = client::stage::connecting;
     c.wants_write = true;
@@ -214,6 +216,7 @@ class pool {
     if (::epoll_ctl(epoll_, EPOLL_CTL_ADD, c.fd, &e) < 0) fail(c, "epoll_ctl");
   }
   void close(client& c) {
+    c.tls.reset();
     if (c.fd >= 0) ::close(c.fd);
     c.fd = -1;
     c.at = client::stage::closed;
@@ -269,6 +272,11 @@ class pool {
     socklen_t size = sizeof code;
     ::getsockopt(c.fd, SOL_SOCKET, SO_ERROR, &code, &size);
     if (code) return fail(c, std::string("connect: ") + std::strerror(code));
+    if (c.tls && c.tls->shake() != 1) {
+      if (errno != EAGAIN) return fail(c, std::string("TLS: ") + std::strerror(errno));
+      c.wants_write = false;  // what it has to say has gone out; now it waits
+      return watch(c);
+    }
     c.at = c.how == kind::polls ? client::stage::open : client::stage::head;
     if (c.how == kind::polls) to->ready(c);
     write(c);
@@ -276,7 +284,7 @@ class pool {
   void write(client& c) {
     std::size_t done = 0;
     while (done < c.out.size()) {
-      auto n = ::send(c.fd, c.out.data() + done, c.out.size() - done, MSG_NOSIGNAL);
+      auto n = c.tls ? c.tls->send(c.out.data() + done, c.out.size() - done) : ::send(c.fd, c.out.data() + done, c.out.size() - done, MSG_NOSIGNAL);
       if (n < 0 && errno == EINTR) continue;
       if (n < 0 && errno == EAGAIN) break;
       if (n < 0) return fail(c, std::string("send: ") + std::strerror(errno));
@@ -289,7 +297,11 @@ class pool {
     }
   }
   void read(client& c) {
-    auto n = ::recv(c.fd, buffer_.data(), buffer_.size(), 0);
+    if (!c.tls) return take(c, ::recv(c.fd, buffer_.data(), buffer_.size(), 0));
+    // TLS may hold more than one record, of which the socket tells no more.
+    for (ssize_t n = 1; n > 0 && c.tls && error.empty();) take(c, n = c.tls->recv(buffer_.data(), buffer_.size()));
+  }
+  void take(client& c, ssize_t n) {
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (n < 0) return fail(c, std::string("recv: ") + std::strerror(errno));
     if (n == 0) return fail(c, c.text.empty() ? "the server closed it" : "the server closed it after: " + c.text.substr(0, 300));

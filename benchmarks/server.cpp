@@ -15,6 +15,9 @@
 
 #include "hailwire/hailwire.hpp"
 #include "hailwire/threads.hpp"
+#ifdef HAILWIRE_SERVER_TLS
+#include "hailwire/tls.hpp"
+#endif
 
 namespace {
 
@@ -29,7 +32,9 @@ int usage() {
       "  --driver NAME   own (default): a thread of the hub's own; embedded: one epoll descriptor in an Asio context;\n"
       "                  portable: Asio waits for each socket\n"
       "  --drivers       prints the drivers that are built in, and ends\n"
-      "  --heartbeat S   in place of the library's default\n",
+      "  --heartbeat S   in place of the library's default\n"
+      "  --tls-cert FILE --tls-key FILE\n"
+      "                  TLS in place of plain text, in a build that has it\n",
       stderr);
   return 2;
 }
@@ -47,11 +52,19 @@ void set_up(live_server& live) {
   }});
 }
 
+std::uint16_t listen(hailwire::basic_server& live, std::uint16_t port, [[maybe_unused]] const std::string& chain, [[maybe_unused]] const std::string& key) {
+#ifdef HAILWIRE_SERVER_TLS
+  if (!chain.empty()) return hailwire::listen_tls(live, hailwire::tls_context({.certificates = {hailwire::tls_certificate::from_files(chain, key)}}), "127.0.0.1", port);
+#endif
+  return live.listen("127.0.0.1", port);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   int port = -1, threads = 1;
   std::string_view driver = "own";
+  std::string chain, key;
   hailwire::options settings;
   settings.max_sessions = 100'000;
   for (int i = 1; i < argc; ++i) {
@@ -67,20 +80,26 @@ int main(int argc, char** argv) {
       driver = value;
     } else if (name == "--heartbeat") {
       settings.heartbeat = std::chrono::seconds(std::atoi(value.data()));
+#ifdef HAILWIRE_SERVER_TLS
+    } else if (name == "--tls-cert") {
+      chain = value;
+    } else if (name == "--tls-key") {
+      key = value;
+#endif
     } else {
       return usage();
     }
   }
-  if (port < 0 || port > 65535 || threads < 1 || threads > 64 || (threads > 1 && driver != "own")) return usage();
-  auto listening = [](auto& live, int at) {
-    auto bound = live.listen("127.0.0.1", static_cast<std::uint16_t>(at));
-    std::printf("listening on http://127.0.0.1:%u/\n", static_cast<unsigned>(bound));
+  if (port < 0 || port > 65535 || threads < 1 || threads > 64 || (threads > 1 && driver != "own") || chain.empty() != key.empty()) return usage();
+  auto listening = [&](hailwire::basic_server& live, int at) {
+    auto bound = listen(live, static_cast<std::uint16_t>(at), chain, key);
+    std::printf("listening on %s://127.0.0.1:%u/\n", chain.empty() ? "http" : "https", static_cast<unsigned>(bound));
     std::fflush(stdout);
   };
   if (threads > 1) {
     threaded_server live(static_cast<unsigned>(threads), settings);
     live.each(set_up);
-    listening(live, port);
+    listening(live.front(), port);
     live.run();
     return 0;
   }

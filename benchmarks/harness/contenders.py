@@ -19,6 +19,16 @@ PACKAGES = WORK / "peers"  # Debian packages, unpacked: nothing on the machine i
 SERVER_CORE, LOAD_CORE = 0, 1
 
 
+def certificate():
+    """Of 127.0.0.1, made once; what a server's command line takes. None without the openssl program."""
+    chain, key = WORK / "tls" / "chain.pem", WORK / "tls" / "key.pem"
+    if not (chain.exists() and key.exists()):
+        chain.parent.mkdir(parents=True, exist_ok=True)
+        output("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "3650",
+               "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(chain))
+    return (chain, key) if chain.exists() and key.exists() else None
+
+
 class Contender:
     """One server. Every kind of work that it can do is a method that returns arguments for `load`; the others are absent."""
 
@@ -36,6 +46,9 @@ class Contender:
 
     def environment(self):
         return None
+
+    def with_tls(self, chain, key):
+        return (chain, key)
 
     def start(self, options=(), cores=(SERVER_CORE,)):
         port = free_port()
@@ -118,11 +131,23 @@ class Hailwire(Contender):
     def command(self, port, options):
         return [BUILT / "server", "--port", port, "--driver", self.driver, *options]
 
+    def with_tls(self, chain, key):
+        return ("--tls-cert", chain, "--tls-key", key)
+
     def echo(self, at):
         return ["echo", "--url", f"ws://{at}/echo"]
 
+    def echo_tls(self, at):
+        return ["echo", "--url", f"wss://{at}/echo"]
+
     def fan_out(self, at):
         return ["fan_out", "--url", f"ws://{at}/live?channel=c", "--subprotocol", "hailwire.v1.raw"]
+
+    def fan_out_tls(self, at):
+        return ["fan_out", "--url", f"wss://{at}/live?channel=c", "--subprotocol", "hailwire.v1.raw"]
+
+    def idle_tls(self, at):
+        return ["idle", "--url", f"wss://{at}/live?channel=c", "--enveloped"]
 
     def fan_out_enveloped(self, at):
         return ["fan_out", "--url", f"ws://{at}/live?channel=c", "--enveloped", "--publish", f"ws://{at}/live",
@@ -200,13 +225,22 @@ class Bun(Contender):
         return output(self.program, "--version")
 
     def command(self, port, options):
-        return [self.program, BENCHMARKS / "peers" / "bun.js", port]
+        return [self.program, BENCHMARKS / "peers" / "bun.js", port, *options]
 
     def echo(self, at):
         return ["echo", "--url", f"ws://{at}/echo"]
 
+    def echo_tls(self, at):
+        return ["echo", "--url", f"wss://{at}/echo"]
+
     def fan_out(self, at):
         return ["fan_out", "--url", f"ws://{at}/live?channel=c"]
+
+    def fan_out_tls(self, at):
+        return ["fan_out", "--url", f"wss://{at}/live?channel=c"]
+
+    def idle_tls(self, at):
+        return ["idle", "--url", f"wss://{at}/live?channel=c"]
 
     def direct(self, at):
         return ["direct", "--url", f"ws://{at}/direct?id=%i", "--text", "%t %p"]

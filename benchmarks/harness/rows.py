@@ -21,8 +21,12 @@ class Row:
     extra: dict = field(default_factory=dict)     # entry -> (contender, work, arguments): more in the same run
     settle: float = 0.2
     options: tuple = ()                           # for the server
+    tls: bool = False                             # the server gets a certificate
     cores: tuple = (0,)
     kind: str = "throughput"                      # throughput, latency, memory, compile
+
+
+TLS = dict(tls=True, only=(OWN, EMBEDDED, PORTABLE, "Bun"))  # TLS 1.3, the same cipher suite for all
 
 
 def load(connections, size, window=1):
@@ -59,9 +63,14 @@ ROWS = [
     Row("echo_two_threads", "echo, 1,000 × 20 B, two threads on two cores", "echo", load(1000, 20),
         both([("one thread (own)", 0.9)]), only=(OWN,), options=("--threads", 2), cores=(0, 1),
         extra={"one thread (own)": (OWN, "echo", load(1000, 20))}),
+    Row("echo_20_tls", "echo over TLS, 1,000 connections, 20 B", "echo_tls", load(1000, 20), both([("peer", 1.0)]), settle=0.5, **TLS),
+    Row("echo_1k_tls", "echo over TLS, 1,000 connections, 1 KiB", "echo_tls", load(1000, 1024), both([("peer", 1.0)]), settle=0.5, **TLS),
+    Row("fan_out_1_tls", "fan-out over TLS 1,000 × 128 B, 1 in flight", "fan_out_tls", load(1000, 128), both([("peer", 1.0)]), settle=0.5, **TLS),
+    Row("fan_out_16_tls", "fan-out over TLS 1,000 × 128 B, 16 in flight", "fan_out_tls", load(1000, 128, 16), both([("peer", 1.0)]), settle=0.5, **TLS),
     Row("latency_echo", "echo, 1,000 connections, 20 B, 10,000 a second", "echo", [*load(1000, 20), "--rate", 10000], kind="latency"),
     Row("latency_fan_out", "fan-out 1,000 × 128 B, 20 publishes a second", "fan_out", [*load(1000, 128), "--rate", 20], kind="latency"),
     Row("bytes_websocket", "anonymous WebSocket on one shared channel", "idle", kind="memory", targets=both([("figure", 160)])),
+    Row("bytes_websocket_tls", "the same over TLS 1.3", "idle_tls", kind="memory", targets=both([("figure", 12288)], [("figure", 12288)]), **TLS),
     Row("bytes_sse", "anonymous SSE on one shared channel", "idle_sse", kind="memory", targets=both([("figure", 160)])),
     Row("bytes_user", "a distinct user, own inbox and one shared channel", "idle_user", kind="memory", targets=both([("figure", 448)])),
     Row("bytes_channel", "a further channel of its own, never published to", "idle_channel", kind="memory", targets=both([("further", 150)])),

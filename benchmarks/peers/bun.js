@@ -5,6 +5,7 @@ const server = Bun.serve({
   hostname: "127.0.0.1",
   port: Number(process.argv[2] ?? 0),
   idleTimeout: 0,
+  ...(process.argv[3] && { tls: { cert: Bun.file(process.argv[3]), key: Bun.file(process.argv[4]) } }),
   fetch(request, server) {
     const url = new URL(request.url);
     if (request.headers.get("upgrade") === "websocket") {
@@ -36,4 +37,4 @@ const server = Bun.serve({
     },
   },
 });
-console.log(`listening on http://127.0.0.1:${server.port}/`);
+console.log(`listening on ${process.argv[3] ? "https" : "http"}://127.0.0.1:${server.port}/`);
