@@ -156,7 +156,7 @@ namespace detail {
 /// A storage with its type erased. Handlers are called exactly once, from any thread, possibly before the call returns.
 struct any_storage {
   virtual ~any_storage() = default;
-  virtual void append(std::string_view channel, draft d, append_handler done) = 0;
+  virtual void append(std::string_view channel, draft&& d, append_handler done) = 0;
   virtual void read(std::string_view channel, std::uint64_t since, read_limit limit, read_handler done) = 0;
   virtual bool keeps_keys() const noexcept = 0;
 };
@@ -183,7 +183,7 @@ class erased_storage final : public any_storage {
  public:
   explicit erased_storage(Holder&& s) : holder_(std::forward<Holder>(s)) {}
 
-  void append(std::string_view channel, draft d, append_handler done) override {
+  void append(std::string_view channel, draft&& d, append_handler done) override {
     if constexpr (asynchronous_storage<type>) {
       storage().async_append(channel, std::move(d), std::move(done));
     } else {

@@ -135,6 +135,8 @@ inline failure storage_failure(const std::error_code& ec) {
 template <class T>
 class result {
  public:
+  /// A value that is made here, for those who fill it bit by bit.
+  explicit result(std::in_place_t) : has_(true) { ::new (static_cast<void*>(&value_)) T(); }
   result(T value) : has_(true) { ::new (static_cast<void*>(&value_)) T(std::move(value)); }
   result(failure why) noexcept : has_(false) { ::new (static_cast<void*>(&why_)) failure(std::move(why)); }
   result(errc code, std::string text = {}) : result(failure(code, std::move(text))) {}

@@ -40,6 +40,8 @@ struct publish_options {
 
 /// Told once, on the hub's executor, what became of a publish. Without an error the position is where the message stands.
 using publish_handler = detail::function<void(std::error_code, position)>;
+/// The same for a client's publish: where it stands, or what the client is told.
+using client_publish_handler = detail::function<void(result<position>)>;
 
 /// A stretch of history, oldest first.
 struct history_result {
@@ -171,10 +173,10 @@ class hub final : public detail::log_source {
   std::size_t expiring_count() const noexcept { return expiries_.size(); }
 
   /// A client's publish: authorized and offered to hooks by the caller. `checked`: the payload is known to be what it says.
-  void publish_for(session& s, std::string channel, payload p, publish_options o, bool checked, publish_handler done) {
+  void publish_for(session& s, std::string&& channel, payload p, publish_options&& o, bool checked, client_publish_handler done) {
     if (pending_.fetch_add(1) >= options_.max_pending) {
       pending_.fetch_sub(1);
-      return done(errc::overloaded, {});
+      return done(storage_failure(errc::overloaded));
     }
     const shared_grant& g = s.permissions();
     std::string scope;
@@ -237,17 +239,20 @@ class hub final : public detail::log_source {
   };
   struct publish_op final : operation {
     publish_op(hub& h, std::string c, publish_handler d) : operation(h), channel(std::move(c)), done(std::move(d)) {}
+    publish_op(hub& h, std::string c, client_publish_handler d) : operation(h), channel(std::move(c)), told(std::move(d)) {}
     void finish(std::error_code ec, position p) {
       if (std::exchange(over, true)) return;
       owner->pending_.fetch_sub(1);
       if (auto f = std::exchange(done, nullptr)) f(ec, std::move(p));
+      if (auto f = std::exchange(told, nullptr)) ec ? f(storage_failure(ec)) : f(std::move(p));
     }
     void abort() override { finish(operation_aborted(), {}); }
     std::string channel;
     std::uint64_t hash = 0;    // of the channel
     kept_key* key = nullptr;   // set when the hub keeps it, and this is the first that comes with it
     message content;
-    publish_handler done;
+    publish_handler done;         // the host's, or
+    client_publish_handler told;  // a client's
     bool over = false;
   };
   struct history_op final : operation {
@@ -354,8 +359,8 @@ class hub final : public detail::log_source {
     op.index = SIZE_MAX;
   }
 
-  void start(std::shared_ptr<publish_op> op, payload p, publish_options o, std::string from, std::string scope, bool checked);
-  void stored(publish_op& op, append_result r);
+  void start(std::shared_ptr<publish_op> op, payload p, publish_options&& o, std::string&& from, std::string&& scope, bool checked);
+  void stored(publish_op& op, append_result&& r);
   void settle_key(kept_key& k, std::error_code ec, const position& p);
   void read_history(std::shared_ptr<history_op> op);
   void history_read(const std::shared_ptr<history_op>& op, read_result r);

@@ -187,13 +187,15 @@ class gateway {
 
   /// Carries out a command that has been read. `done` is called at most once, maybe before this returns, maybe after the
   /// session is gone. A hook that throws ends the session.
-  void run(session& s, const proto::command& c, command_done done);
+  void run(session& s, proto::command&& c, command_done done);
 
   /// A client brings a new token for the connection that it is on.
   void renew(session& s, std::string_view token, command_done done);
 
   /// A client's publish, from a command or a plain POST: may it, what does the host say, then the hub.
-  void publish(session& s, std::string channel, payload p, publish_options o, bool checked, function<void(result<position>)> done);
+  void publish(session& s, std::string&& channel, payload p, publish_options&& o, bool checked, client_publish_handler done);
+  /// The same for a publish command.
+  void publish(session& s, proto::command&& c, client_publish_handler done);
 
  private:
   std::vector<std::unique_ptr<unsent_bytes>> spares_;
@@ -205,8 +207,8 @@ class gateway {
 /// Ends a session because of a hook's exception.
 inline void hook_failed(session& s) { s.close(1011, "internal error"); }
 
-inline void gateway::publish(session& s, std::string channel, payload p, publish_options o, bool checked,
-                             function<void(result<position>)> done) {
+inline void gateway::publish(session& s, std::string&& channel, payload p, publish_options&& o, bool checked,
+                             client_publish_handler done) {
   if (messages.left(s.permissions()) <= 0) return done({errc::unauthenticated, "the permission has expired"});
   if (auto why = refusal(s, &session::may_publish, channel)) {
     done(*why);
@@ -222,14 +224,17 @@ inline void gateway::publish(session& s, std::string channel, payload p, publish
     if (auto* why = v.refusal()) return done(*why);
     if (auto* other = v.replacement()) p = *other, checked = false;
   }
-  messages.publish_for(s, std::move(channel), std::move(p), std::move(o), checked,
-                       [done = std::move(done)](std::error_code ec, position at) mutable {
-                         if (!ec) return done(std::move(at));
-                         done(storage_failure(ec));
-                       });
+  messages.publish_for(s, std::move(channel), std::move(p), std::move(o), checked, std::move(done));
 }
 
-inline void gateway::run(session& s, const proto::command& c, command_done done) {
+inline void gateway::publish(session& s, proto::command&& c, client_publish_handler done) {
+  if (messages.left(s.permissions()) <= 0) return done({errc::unauthenticated, "the permission has expired"});
+  if (c.ephemeral) return done({errc::not_implemented, "ephemeral messages are not offered by this server"});
+  payload p = c.has_bytes ? payload::binary(std::move(c.bytes)) : payload::json(std::string(c.data));
+  publish(s, std::move(c.channel), std::move(p), {std::move(c.type), std::move(c.key)}, true, std::move(done));
+}
+
+inline void gateway::run(session& s, proto::command&& c, command_done done) {
   using verb = proto::command::verb;
   bool streams = s.transport() == "websocket";
   // True when it has answered that the session may not follow the channel.
@@ -243,16 +248,13 @@ inline void gateway::run(session& s, const proto::command& c, command_done done)
   switch (c.what) {
     case verb::ping: return done(std::string("{}"));
 
-    case verb::publish: {
-      if (c.ephemeral) return done({errc::not_implemented, "ephemeral messages are not offered by this server"});
-      payload p = c.has_bytes ? payload::binary(c.bytes) : payload::json(std::string(c.data));
-      return publish(s, c.channel, std::move(p), {c.type, c.key}, true, [done = std::move(done)](result<position> at) mutable {
+    case verb::publish:
+      return publish(s, std::move(c), [done = std::move(done)](result<position> at) mutable {
         if (!at) return done(at.error());
         std::string ok = "{\"epoch\":\"" + at->epoch + "\",\"offset\":";
         proto::append_decimal(ok, at->offset);
         done(ok + '}');
       });
-    }
     case verb::subscribe: {
       if (!streams) return done({errc::bad_request, "subscribe needs a WebSocket; elsewhere reconnect with another URL"});
       auto from = parse_cursor(c.since && !c.since->empty() ? *c.since : "latest", 1);

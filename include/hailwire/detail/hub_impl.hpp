@@ -44,7 +44,7 @@ inline bool hub::mailbox::put(detail::function<void()> f, detail::function<void(
 
 template <class F>
 auto hub::on_loop(F f) {
-  return [box = mailbox_, f = std::move(f)](auto r) mutable {
+  return [box = mailbox_, f = std::move(f)](auto&& r) mutable {
     if (box->here()) return f(*box->owner, std::move(r));
     box->put([box, f = std::move(f), r = std::move(r)]() mutable { f(*box->owner, std::move(r)); }, [] {});
   };
@@ -342,7 +342,7 @@ inline std::error_code hub::check(const std::string& channel, payload& p, const 
   return {};
 }
 
-inline void hub::start(std::shared_ptr<publish_op> op, payload p, publish_options o, std::string from, std::string scope, bool checked) {
+inline void hub::start(std::shared_ptr<publish_op> op, payload p, publish_options&& o, std::string&& from, std::string&& scope, bool checked) {
   if (stopped_) return op->abort();
   if (auto ec = check(op->channel, p, o, checked)) return op->finish(ec, {});
 
@@ -372,14 +372,17 @@ inline void hub::start(std::shared_ptr<publish_op> op, payload p, publish_option
       keys_.insert(*op->key, name.low);
     }
   }
-  op->content = {0, d.at, d.from, d.type, d.data};
+  op->content.at = d.at;
+  op->content.from = d.from;
+  op->content.type = d.type;
+  op->content.data = d.data;
   op->hash = hash_of(op->channel);
   enroll(op);
   std::string_view channel = op->channel;
-  storage_->append(channel, std::move(d), on_loop([op](hub& h, append_result r) { h.stored(*op, std::move(r)); }));
+  storage_->append(channel, std::move(d), on_loop([op](hub& h, append_result&& r) { h.stored(*op, std::move(r)); }));
 }
 
-inline void hub::stored(publish_op& op, append_result r) {
+inline void hub::stored(publish_op& op, append_result&& r) {
   if (op.over) return;  // aborted by stop()
   auto self = op.shared_from_this();
   dismiss(op);

@@ -380,7 +380,7 @@ inline void connection::begin_post(shared_grant g) {
   } else {
     p = payload::binary(std::move(e.body), std::string(type));
   }
-  gate_->publish(*session_, e.channels[0], std::move(p), std::move(o), true,
+  gate_->publish(*session_, std::string(e.channels[0]), std::move(p), std::move(o), true,
                  [this, g2 = gate_, key = session_->key()](result<position> r) {
                    if (!g2->messages.find(key) || answered_) return;
                    if (!r) return refuse(r.error());
@@ -437,7 +437,7 @@ inline void connection::next_command() {
     }
     bool inside = true;
     auto here = std::make_shared<bool*>(&inside);
-    gate_->run(*session_, *c, [this, g = gate_, key = session_->key(), id = std::string(c->id), finish, here](result<std::string> r) {
+    gate_->run(*session_, std::move(*c), [this, g = gate_, key = session_->key(), id = std::string(c->id), finish, here](result<std::string> r) {
       if (!g->messages.find(key) || answered_) return;
       finish(id, r);
       if (*here || answered_) return;

@@ -148,7 +148,15 @@ inline void connection::command(std::string_view text) {
   auto c = proto::read_command(text);
   if (!c) return answer_command(proto::command_id(text), c.error());
   command_under_way_ = true;
-  gate_->run(*session_, *c, [this, g = gate_, key = session_->key(), id = std::string(c->id)](result<std::string> r) {
+  if (c->what == proto::command::verb::publish && c->id.empty()) {
+    // Without an id only errors are answered, so no answer is made.
+    return gate_->publish(*session_, std::move(*c), [this, g = gate_, key = session_->key()](result<position> r) {
+      if (!g->messages.find(key)) return;
+      command_over();
+      if (!r) answer_command({}, r.error());
+    });
+  }
+  gate_->run(*session_, std::move(*c), [this, g = gate_, key = session_->key(), id = std::string(c->id)](result<std::string> r) {
     if (!g->messages.find(key)) return;
     command_over();
     answer_command(id, r);

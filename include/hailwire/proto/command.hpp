@@ -117,10 +117,9 @@ class arguments {
     found = v != nullptr;
     if (!v) return true;
     if (v->type != json::kind::string) return fail(name, "must be a string");
-    auto decoded = json::unescape(v->text);
-    if (!decoded) return fail(name, "holds half of a surrogate pair");
-    out = std::move(*decoded);
-    return true;
+    std::string_view inner = v->text.substr(1, v->text.size() - 2);
+    out.clear();
+    return json::detail::append_unescaped(out, inner) || fail(name, "holds half of a surrogate pair");
   }
 
   bool flag(std::string_view name, bool& out) {
@@ -220,6 +219,63 @@ inline bool read_renew(arguments& in, command& out) {
   return found || in.fail("token", "is missing");
 }
 
+inline std::optional<failure> read_into(command& out, std::string_view json_text) {
+  std::vector<json::member> members;
+  members.reserve(8);
+  if (auto bad = json::read_object(json_text, members, command_limits)) return unreadable(bad, 0);
+
+  const json::member* known = nullptr;
+  const json::member* unknown = nullptr;
+  std::size_t unknowns = 0;
+  for (const json::member& m : members) {
+    if (json::name_is(m, "id")) {
+      if (!valid_command_id(m.content)) return failure(errc::bad_request, "\"id\" must be a string, number, true, false or null of at most 64 bytes");
+      out.id = m.content.text;
+      continue;
+    }
+    const verb_entry* entry = nullptr;
+    for (const auto& e : verbs)
+      if (json::name_is(m, e.name)) entry = &e;
+    if (!entry) {
+      unknown = &m;
+      ++unknowns;
+      continue;
+    }
+    if (known) return failure(errc::bad_request, "\"" + std::string(out.name) + "\" and \"" + std::string(entry->name) + "\" are two commands in one object");
+    known = &m;
+    out.what = entry->what;
+    out.name = entry->name;
+  }
+  if (!known) {
+    if (unknowns != 1) return failure(errc::bad_request, unknowns ? "none of the object's members is a command" : "the object holds no command");
+    out.name = unknown->name;
+    out.body = unknown->content.text;
+    return {};
+  }
+  if (known->content.type != json::kind::object) return failure(errc::bad_request, "\"" + std::string(out.name) + "\" must be an object");
+  out.body = known->content.text;
+
+  if (auto bad = json::read_object(out.body, members, command_limits))
+    return unreadable(bad, static_cast<std::size_t>(out.body.data() - json_text.data()));
+  arguments in(std::move(members));
+  bool good = true;
+  switch (out.what) {
+    case command::verb::publish: good = read_publish(in, out); break;
+    case command::verb::subscribe: good = read_subscribe(in, out); break;
+    case command::verb::unsubscribe: good = in.channel(out.channel); break;
+    case command::verb::history: good = read_history(in, out); break;
+    case command::verb::presence: good = in.channel(out.channel) && in.flag("count", out.count); break;
+    case command::verb::received:
+    case command::verb::read: good = read_watermark(in, out); break;
+    case command::verb::renew: good = read_renew(in, out); break;
+    case command::verb::device:
+    case command::verb::ping:
+    case command::verb::other: break;
+  }
+  if (!good) return std::move(in.why);
+  return {};
+}
+
 /// The reason phrase of an error's status (RFC 9110, section 15; RFC 6585): the title of a problem whose type is
 /// `about:blank` (RFC 9457, section 4.2.1).
 inline std::string_view status_title(int status) noexcept {
@@ -258,60 +314,8 @@ inline void append_reason(std::string& out, const failure& why) {
 ///
 /// The value of `device` is only known to be an object: what stands in it depends on the push service it names.
 inline result<command> read_command(std::string_view json_text) {
-  std::vector<json::member> members;
-  members.reserve(8);
-  if (auto bad = json::read_object(json_text, members, detail::command_limits)) return detail::unreadable(bad, 0);
-
-  command out;
-  const json::member* known = nullptr;
-  const json::member* unknown = nullptr;
-  std::size_t unknowns = 0;
-  for (const json::member& m : members) {
-    if (json::name_is(m, "id")) {
-      if (!detail::valid_command_id(m.content)) return failure(errc::bad_request, "\"id\" must be a string, number, true, false or null of at most 64 bytes");
-      out.id = m.content.text;
-      continue;
-    }
-    const detail::verb_entry* entry = nullptr;
-    for (const auto& e : detail::verbs)
-      if (json::name_is(m, e.name)) entry = &e;
-    if (!entry) {
-      unknown = &m;
-      ++unknowns;
-      continue;
-    }
-    if (known) return failure(errc::bad_request, "\"" + std::string(out.name) + "\" and \"" + std::string(entry->name) + "\" are two commands in one object");
-    known = &m;
-    out.what = entry->what;
-    out.name = entry->name;
-  }
-  if (!known) {
-    if (unknowns != 1) return failure(errc::bad_request, unknowns ? "none of the object's members is a command" : "the object holds no command");
-    out.name = unknown->name;
-    out.body = unknown->content.text;
-    return out;
-  }
-  if (known->content.type != json::kind::object) return failure(errc::bad_request, "\"" + std::string(out.name) + "\" must be an object");
-  out.body = known->content.text;
-
-  if (auto bad = json::read_object(out.body, members, detail::command_limits))
-    return detail::unreadable(bad, static_cast<std::size_t>(out.body.data() - json_text.data()));
-  detail::arguments in(std::move(members));
-  bool good = true;
-  switch (out.what) {
-    case command::verb::publish: good = detail::read_publish(in, out); break;
-    case command::verb::subscribe: good = detail::read_subscribe(in, out); break;
-    case command::verb::unsubscribe: good = in.channel(out.channel); break;
-    case command::verb::history: good = detail::read_history(in, out); break;
-    case command::verb::presence: good = in.channel(out.channel) && in.flag("count", out.count); break;
-    case command::verb::received:
-    case command::verb::read: good = detail::read_watermark(in, out); break;
-    case command::verb::renew: good = detail::read_renew(in, out); break;
-    case command::verb::device:
-    case command::verb::ping:
-    case command::verb::other: break;
-  }
-  if (!good) return std::move(in.why);
+  result<command> out(std::in_place);  // filled where it is returned: a command is half a kilobyte
+  if (auto why = detail::read_into(*out, json_text)) out = std::move(*why);
   return out;
 }
 

@@ -4,6 +4,7 @@
 // The letters that every codec shares: UTF-8, numbers, hexadecimal, base64, form data. Nothing here allocates more than
 // its output, and every function takes any bytes.
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cstdint>
@@ -156,17 +157,14 @@ inline constexpr std::string_view base64url_letters = "ABCDEFGHIJKLMNOPQRSTUVWXY
 /// Base64 (RFC 4648, section 4), padded; with `base64url_letters` section 5 without padding.
 inline void append_base64(std::string& out, std::string_view bytes, std::string_view letters = base64_letters) {
   bool pad = letters[62] == '+';
-  out.reserve(out.size() + (bytes.size() + 2) / 3 * 4);
+  std::size_t rest = bytes.size() % 3, before = out.size();
+  out.resize(before + bytes.size() / 3 * 4 + (rest == 0 ? 0 : pad ? 4 : rest + 1), '=');
+  char* to = out.data() + before;
+  auto at = [&](std::size_t i) { return i < bytes.size() ? static_cast<unsigned char>(bytes[i]) : 0u; };
   for (std::size_t i = 0; i < bytes.size(); i += 3) {
-    auto at = [&](std::size_t k) { return i + k < bytes.size() ? static_cast<unsigned char>(bytes[i + k]) : 0u; };
-    unsigned v = at(0) << 16 | at(1) << 8 | at(2);
-    std::size_t n = bytes.size() - i;
-    out += letters[v >> 18];
-    out += letters[v >> 12 & 63];
-    if (n > 1) out += letters[v >> 6 & 63];
-    else if (pad) out += '=';
-    if (n > 2) out += letters[v & 63];
-    else if (pad) out += '=';
+    unsigned v = at(i) << 16 | at(i + 1) << 8 | at(i + 2);
+    std::size_t n = std::min<std::size_t>(bytes.size() - i, 3) + 1;  // letters
+    for (std::size_t k = 0; k < n; ++k) *to++ = letters[v >> (18 - 6 * k) & 63];
   }
 }
 
