@@ -382,7 +382,8 @@ class hub final : public detail::log_source {
   inline void fill(detail::channel_log& log) override;
   inline void reopen(detail::channel_log& log) override;
   void mark_dirty(detail::channel_log& log) override {
-    if (std::exchange(log.dirty, true)) return;
+    if (log.dirty) return;
+    log.dirty = true;
     dirty_.push_back(&log);
     schedule();
   }
@@ -422,6 +423,7 @@ class hub final : public detail::log_source {
         log->shrink();
         owner->release_log(*log);
       }
+      owner->spares.clear();
     }
   };
   // A stream whose permission ends. Those whose does not, and all polls, have none.

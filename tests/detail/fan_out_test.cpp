@@ -104,7 +104,8 @@ struct reader : outlet {
 
 struct rig {
   source from;
-  channel_log log{from, "c"};
+  std::unique_ptr<channel_log> owned = channel_log::make(from, "c");
+  channel_log& log = *owned;
   explicit rig(std::uint64_t head = 0) { log.opened("e", 1, head); }
   void publish(std::uint64_t first, std::uint64_t last) {
     for (std::uint64_t i = first; i <= last; ++i) log.apply("e", made(i));
@@ -331,7 +332,7 @@ TEST_CASE("a subscriber that leaves in the middle of a frame takes the rest with
   CHECK(slow.got == "<e.[kept 1:x>]");
 }
 
-TEST_CASE("a turn's memory serves the next one, is given back when the channel cools, and a large one's at once") {
+TEST_CASE("an idle channel is one small object, whatever went through it; a turn's memory serves other channels, a large one's nobody") {
   rig r;
   struct witness final : reader {
     using reader::reader;
@@ -348,11 +349,28 @@ TEST_CASE("a turn's memory serves the next one, is given back when the channel c
   REQUIRE(one.chunks.size() == 2);
   CHECK(one.chunks[0].lock() == one.chunks[1].lock());
   CHECK_FALSE(one.chunks[1].expired());
-  r.log.shrink();
+  CHECK(r.from.spares.size() == 1);
+  auto other = channel_log::make(r.from, "another channel");
+  other->opened("an epoch of more than 12 letters", 1, 0);
+  other->apply("an epoch of more than 12 letters", made(1));  // nobody follows
+  CHECK(r.from.spares.size() == 1);
+  {
+    reader two(*other, 1);
+    two.pull();
+    other->apply("an epoch of more than 12 letters", made(2));
+    CHECK(r.from.spares.size() == 0);
+    other->flush();
+    CHECK(two.got == wire(2, 2, "an epoch of more than 12 letters"));
+  }
+  CHECK(r.from.spares.size() == 1);
+  CHECK(other->epoch() == "an epoch of more than 12 letters");
+  CHECK(other->name() == "another channel");
+  r.from.spares.clear();
   CHECK(one.chunks[1].expired());
 
   r.log.apply("e", made(5));
-  r.log.shrink();  // what is not sent yet stays
+  r.from.spares.clear();  // what is not sent yet stays
+  r.log.shrink();
   r.log.flush();
   CHECK(one.got == wire(1, 5));
 
@@ -360,6 +378,42 @@ TEST_CASE("a turn's memory serves the next one, is given back when the channel c
   r.log.flush();
   REQUIRE(one.chunks.size() == 4);
   CHECK(one.chunks[3].expired());
+}
+
+TEST_CASE("channels that publish in one turn leave no more than so many spare blocks") {
+  source from;
+  std::vector<std::unique_ptr<channel_log>> logs;
+  std::vector<std::unique_ptr<reader>> readers;
+  for (std::size_t i = 0; i < most_spares + 10; ++i) {
+    logs.push_back(channel_log::make(from, std::to_string(i)));
+    logs.back()->opened("e", 1, 0);
+    readers.push_back(std::make_unique<reader>(*logs.back(), 0));
+    readers.back()->pull();
+  }
+  from.spares.clear();
+  for (auto& log : logs) log->apply("e", made(1));
+  for (auto& log : logs) log->flush();
+  CHECK(from.spares.size() == most_spares);
+  for (auto& r : readers) CHECK(r->got == wire(1, 1));
+}
+
+TEST_CASE("subscribers in sync come and go, and each that stays is given every message once") {
+  rig r;
+  std::vector<std::unique_ptr<reader>> all;
+  std::uint64_t at = 0;
+  for (std::size_t size : {1u, 2u, 3u, 9u, 4u, 1u, 0u, 2u, 30u, 5u}) {
+    while (all.size() < size) {
+      all.push_back(std::make_unique<reader>(r.log, at));
+      all.back()->pull();
+    }
+    while (all.size() > size) all.erase(all.begin() + static_cast<std::ptrdiff_t>(all.size() * 7 % 5 % all.size()));
+    r.log.shrink();
+    for (auto& one : all) one->got.clear();
+    ++at;
+    r.publish(at, at);
+    for (auto& one : all) CHECK(one->got == wire(at, at));
+    if (size) CHECK(all[0]->at->in().live_count() == size);
+  }
 }
 
 TEST_CASE("one turn does not grow without bound") {

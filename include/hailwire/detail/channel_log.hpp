@@ -7,57 +7,72 @@
 
 namespace hailwire::detail {
 
-class channel_log : public hash_node {
+/// A further encoding in which a channel is followed.
+class side_lane final : public lane {
  public:
-  channel_log(log_source& source, std::string_view name) : source_(&source), first_(*this, nullptr, 0) { keep(name, {}); }
+  side_lane(channel_log& log, std::unique_ptr<side_lane> others) noexcept : lane(false), of(&log), next(std::move(others)) {}
+  channel_log* of;
+  std::unique_ptr<side_lane> next;
+};
+
+/// What a log is found by, and what fills the room behind that.
+struct log_node : hash_node {
+  std::uint32_t pins = 0;  ///< operations of the hub that still need the log
+};
+
+class channel_log final : public log_node, public with_tail, private lane {
+ public:
+  static std::unique_ptr<channel_log> make(log_source& source, std::string_view name) {
+    auto log = std::unique_ptr<channel_log>(new (tail{name.size()}) channel_log(source, name.size()));
+    name.copy(reinterpret_cast<char*>(log.get() + 1), name.size());
+    return log;
+  }
   channel_log(const channel_log&) = delete;
   channel_log& operator=(const channel_log&) = delete;
 
   /// Valid as long as the log.
-  std::string_view name() const noexcept { return {text_.get(), name_size_}; }
+  std::string_view name() const noexcept { return {reinterpret_cast<const char*>(this + 1), name_size_}; }
   /// Valid until a call of anything here that changes it.
-  std::string_view epoch() const noexcept { return {text_.get() + name_size_, epoch_size_}; }
+  std::string_view epoch() const noexcept {
+    return epoch_size_ <= sizeof epoch_ ? std::string_view(epoch_, epoch_size_) : std::string_view(rare_->long_epoch);
+  }
   std::uint64_t head() const noexcept { return head_; }
   /// Whether epoch and head are known.
   bool open() const noexcept { return open_; }
-  bool unused() const noexcept { return !first_.how_ && !first_.next_ && pins == 0 && !filling_ && !dirty && !warm; }
+  bool unused() const noexcept { return !how_ && !(rare_ && rare_->lanes) && pins == 0 && !filling_ && !dirty && !warm; }
   log_source& source() const noexcept { return *source_; }
-
-  /// Operations of the hub that still need this object.
-  std::uint32_t pins = 0;
-  /// In the hub's lists of those to be flushed at the end of the turn, and of those that were lately.
-  bool dirty = false, warm = false;
 
   lane& lane_for(const proto::encoding& how) {
     if (auto* there = find_lane(&how)) return *there;
-    lane* at = &first_;
-    if (first_.how_) {
-      auto added = std::make_unique<lane>(*this, nullptr, 0);
-      at = added.get();
-      added->next_ = std::exchange(first_.next_, nullptr);
-      first_.next_ = std::move(added);
+    lane* at = this;
+    if (how_) {
+      auto& all = rare().lanes;
+      all = std::make_unique<side_lane>(*this, std::move(all));
+      at = all.get();
     }
     at->how_ = &how;
-    at->flushed_ = head_;
     return *at;
   }
   lane* find_lane(const proto::encoding* how) noexcept {
-    for (lane* l = &first_; l; l = l->next_.get())
+    for (lane* l = this; l; l = after(l))
       if (l->how_ == how) return l;
     return nullptr;
   }
   /// Drops lanes that nobody follows any more.
   void sweep() noexcept {
-    for (auto* at = &first_.next_; *at;) {
-      if ((*at)->unused()) {
-        *at = std::exchange((*at)->next_, nullptr);
-      } else {
-        at = &(*at)->next_;
+    if (rare_) {
+      for (auto* at = &rare_->lanes; *at;) {
+        if ((*at)->unused()) {
+          *at = std::exchange((*at)->next, nullptr);
+        } else {
+          at = &(*at)->next;
+        }
       }
+      tidy();
     }
-    if (!first_.unused()) return;
-    first_.how_ = nullptr;
-    first_.work_.reset();
+    if (!lane::unused()) return;
+    how_ = nullptr;
+    work_.reset();
   }
   void shrink() {
     each([](lane& l) { l.shrink(); });
@@ -65,14 +80,15 @@ class channel_log : public hash_node {
 
   /// The storage has told epoch and bounds, for the first time or (after `reopen`) again.
   void opened(std::string_view epoch, std::uint64_t oldest, std::uint64_t head) {
-    if (epoch_size_ == 0) keep(name(), epoch);
+    if (epoch_size_ == 0) keep(epoch);
     if (epoch != this->epoch()) {
       restart(epoch, oldest, head);
     } else if (!open_ && head > head_) {
-      head_ = head;
-      each([&](lane& l) { l.detach(head); });
+      skip_to(head);
     }
-    if (std::exchange(open_, true) || !rare_) return;
+    bool was_open = open_;
+    open_ = true;
+    if (was_open || !rare_) return;
     // What came meanwhile and is of another epoch is of an older one, and void, or of one that began after the storage was
     // asked: then it is asked once more.
     auto held = std::exchange(rare_->held, {});
@@ -86,7 +102,7 @@ class channel_log : public hash_node {
       }
     }
     if (newer) return reopen();
-    if (!filling_) rare_.reset();
+    caught_up();
   }
 
   /// The next message of the channel, from this hub or another one; encoded at once, sent at the end of the turn. One that is
@@ -101,9 +117,8 @@ class channel_log : public hash_node {
       if (open_) reopen();
     } else if (m.offset > head_ + 1) {
       rare().wanted = std::max(rare().wanted, m.offset);
-      if (!std::exchange(filling_, true)) source_->fill(*this);
+      fill();
     } else if (m.offset == head_ + 1) {
-      head_ = m.offset;
       append(m);
     }
   }
@@ -112,14 +127,13 @@ class channel_log : public hash_node {
     filling_ = false;
     std::uint64_t before = head_;
     if (r.oldest > head_ + 1) {  // trimmed meanwhile: everybody finds out where they stand
-      head_ = r.oldest - 1;
-      each([&](lane& l) { l.detach(head_); });
+      skip_to(r.oldest - 1);
     }
     for (const auto& m : r.messages) apply(epoch(), m);
     // Without progress the next message tries again.
     bool more = rare_ && head_ < rare_->wanted;
-    if (more && head_ > before && !std::exchange(filling_, true)) return source_->fill(*this);
-    if (!more && open_ && !filling_) rare_.reset();
+    if (more && head_ > before) return fill();
+    if (!more && open_) caught_up();
   }
   /// Reading failed, so nobody can be told what comes next.
   void failed(std::error_code why) {
@@ -129,7 +143,7 @@ class channel_log : public hash_node {
 
   /// Whether so much waits for the end of the turn that the hub should not wait for it.
   bool flush_early() const noexcept {
-    for (const lane* l = &first_; l; l = l->next_.get())
+    for (const lane* l = this; l; l = after(l))
       if (l->built() >= early_flush) return true;
     return false;
   }
@@ -138,31 +152,61 @@ class channel_log : public hash_node {
   }
 
  private:
+  friend class lane;
   struct early {
     std::string epoch;
     message content;
     bool checked;
   };
+  // What few logs have, most of them for a moment.
   struct rarely {
     std::vector<early> held;   // came while the storage was being asked
     std::uint64_t wanted = 0;  // the newest of which it is known that it is there
+    std::unique_ptr<side_lane> lanes;  // of those who follow in other encodings
+    std::string long_epoch;    // one that does not fit into `epoch_`
   };
+
+  // The name is at most 255 bytes, the epoch at most 32.
+  channel_log(log_source& source, std::size_t name_size) noexcept : lane(true), name_size_(static_cast<std::uint8_t>(name_size)), source_(&source) {}
+
   rarely& rare() {
     if (!rare_) rare_ = std::make_unique<rarely>();
     return *rare_;
   }
+  void fill() {
+    if (filling_) return;
+    filling_ = true;
+    source_->fill(*this);
+  }
+  void caught_up() noexcept {
+    if (rare_ && !filling_) rare_->wanted = 0;
+    tidy();
+  }
+  void tidy() noexcept {
+    if (rare_ && rare_->held.empty() && rare_->wanted == 0 && !rare_->lanes && rare_->long_epoch.empty()) rare_.reset();
+  }
+  lane* after(const lane* l) const noexcept {
+    return l->first_ ? rare_ ? rare_->lanes.get() : nullptr : static_cast<const side_lane*>(l)->next.get();
+  }
   template <class F>
   void each(F f) {
-    for (lane* l = &first_; l; l = l->next_.get())
+    for (lane* l = this; l; l = after(l))
       if (l->how_) f(*l);
   }
-  void keep(std::string_view name, std::string_view epoch) {
-    std::unique_ptr<char[]> both(new char[name.size() + epoch.size()]);
-    name.copy(both.get(), name.size());
-    epoch.copy(both.get() + name.size(), epoch.size());
-    name_size_ = static_cast<std::uint16_t>(name.size());
-    epoch_size_ = static_cast<std::uint16_t>(epoch.size());
-    text_ = std::move(both);
+  void keep(std::string_view epoch) {
+    if (epoch.size() > sizeof epoch_) {
+      rare().long_epoch = epoch;
+    } else {
+      epoch.copy(epoch_, sizeof epoch_);
+      if (rare_) rare_->long_epoch.clear();
+    }
+    epoch_size_ = static_cast<std::uint8_t>(epoch.size());
+  }
+  // Who has work keeps its own mark of what is flushed; of the others the head is the mark, so it changes in between.
+  void skip_to(std::uint64_t head) {
+    each([&](lane& l) { l.detach(head); });
+    head_ = head;
+    each([](lane& l) { l.wake_behind(); });
   }
   void append(const message& m) {
     static thread_local std::string json;  // one scratch buffer a thread: its content never outlives this call
@@ -173,6 +217,7 @@ class channel_log : public hash_node {
       l.append({name(), epoch(), m, json});
       anybody = true;
     });
+    head_ = m.offset;
     if (json.capacity() > spare_limit) std::string().swap(json);
     if (anybody) source_->mark_dirty(*this);
   }
@@ -182,20 +227,41 @@ class channel_log : public hash_node {
   }
   void restart(std::string_view epoch, std::uint64_t oldest, std::uint64_t head) {
     each([](lane& l) { l.flush(); });  // under the old epoch's name
-    keep(name(), epoch);
+    keep(epoch);
     head_ = head;
     if (rare_) rare_->wanted = 0;
     each([&](lane& l) { l.restart(oldest - 1, head, {true, oldest}); });
   }
 
+  // Laid out behind `lane::first_`, without a hole. Behind all of it stands the name.
+ public:
+  /// In the hub's lists of those to be flushed at the end of the turn, and of those that were lately.
+  bool dirty : 1 = false, warm : 1 = false;
+
+ private:
+  bool open_ : 1 = false, filling_ : 1 = false;
+  std::uint8_t name_size_, epoch_size_ = 0;
+  char epoch_[12];  // as long as an epoch that is made of a hash
   log_source* source_;
-  std::unique_ptr<char[]> text_;  // name and epoch
   std::uint64_t head_ = 0;
   std::unique_ptr<rarely> rare_;
-  lane first_;  // most channels are followed in one encoding; the lanes of others hang on it
-  std::uint16_t name_size_ = 0, epoch_size_ = 0;
-  bool open_ = false, filling_ = false;
 };
+static_assert(sizeof(void*) != 8 || sizeof(channel_log) == 80);
+
+inline channel_log& lane::log() const noexcept {
+  // Its own first lane is a log, which is never const.
+  if (first_) return const_cast<channel_log&>(static_cast<const channel_log&>(*this));
+  return *static_cast<const side_lane*>(this)->of;
+}
+
+inline std::uint64_t lane::flushed() const noexcept { return work_ ? work_->flushed : log().head(); }
+
+inline void lane::begin_work() {
+  work_ = log().source().spares.take();
+  work_->flushed = log().head();
+}
+
+inline void lane::end_work() noexcept { log().source().spares.give(std::move(work_)); }
 
 inline std::span<const char> lane::pending(subscription& s) {
   while (s.started_) {
@@ -206,12 +272,12 @@ inline std::span<const char> lane::pending(subscription& s) {
       p.let_go(p.offset);
     }
     if (s.loading_) break;
-    if (p.offset == flushed_) {
+    if (p.offset == work_->flushed) {
       leave(s);
       join_live(s);
       continue;
     }
-    if (p.offset > flushed_) {
+    if (p.offset > work_->flushed) {
       work_->ahead = true;
       break;
     }
@@ -229,7 +295,7 @@ inline std::span<const char> lane::pending(subscription& s) {
     }
     work_->loads.push_back({before, {&s}});
     work_->resolving = &s;
-    log_->source().load(*log_, *this, before);
+    log().source().load(log(), *this, before);
     work_->resolving = nullptr;
     if (!s.loading_ && !at(s).in && at(s).offset == before) break;  // it failed at once; asking again is for another wake
   }
@@ -241,8 +307,8 @@ inline std::shared_ptr<const chunk> lane::encode(const std::vector<message>& mes
   std::string json;
   for (const auto& m : messages) {
     json.clear();
-    if (how_->wants_json) proto::append_message(json, log_->name(), m);
-    how_->append(c->bytes, {log_->name(), log_->epoch(), m, json});
+    if (how_->wants_json) proto::append_message(json, log().name(), m);
+    how_->append(c->bytes, {log().name(), log().epoch(), m, json});
     c->marks.push_back({m.offset, static_cast<std::uint32_t>(c->bytes.size())});
   }
   work_->recent[work_->next_recent++ % work_->recent.size()] = c;
@@ -262,7 +328,7 @@ inline void lane::loaded(std::uint64_t since, const read_result& r) {
     return rest();
   }
   std::shared_ptr<const chunk> c;
-  std::uint64_t next = r.messages.empty() ? std::max(r.oldest, flushed_ + 1) : r.messages.front().offset;
+  std::uint64_t next = r.messages.empty() ? std::max(r.oldest, work_->flushed + 1) : r.messages.front().offset;
   if (!r.messages.empty()) c = encode(r.messages);
   for (subscription* s : waiting) {
     if (next > since + 1) {

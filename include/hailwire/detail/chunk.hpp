@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -46,7 +47,8 @@ struct chunk {
   }
 };
 
-/// The subscribers of a channel who are in sync: most channels have one, and then the list takes no memory of its own.
+/// The subscribers of a channel who are in sync. Most channels have one: then the list takes no memory of its own, and a list
+/// is no more than a pointer.
 template <class T>
 class pointer_list {
  public:
@@ -54,36 +56,54 @@ class pointer_list {
   pointer_list(const pointer_list&) = delete;
   pointer_list& operator=(const pointer_list&) = delete;
   ~pointer_list() {
-    if (room_ > 1) delete[] many_;
+    if (spilled()) ::operator delete(many());
   }
 
-  std::uint32_t size() const noexcept { return size_; }
-  bool empty() const noexcept { return size_ == 0; }
-  T*& operator[](std::size_t i) noexcept { return room_ > 1 ? many_[i] : one_; }
-  T* back() noexcept { return (*this)[size_ - 1]; }
-  void push_back(T* p) {
-    if (size_ == room_) resize(room_ == 1 ? 4 : room_ + room_ / 2);
-    (*this)[size_++] = p;
+  std::uint32_t size() const noexcept { return spilled() ? many()->size : at_ != 0; }
+  bool empty() const noexcept { return size() == 0; }
+  T* operator[](std::size_t i) const noexcept { return spilled() ? many()->first()[i] : reinterpret_cast<T*>(at_); }
+  T* back() const noexcept { return (*this)[size() - 1]; }
+  void set(std::size_t i, T* p) noexcept {
+    if (spilled()) {
+      many()->first()[i] = p;
+    } else {
+      at_ = reinterpret_cast<std::uintptr_t>(p);
+    }
   }
-  void pop_back() noexcept { --size_; }
+  void push_back(T* p) {
+    if (at_ == 0) return set(0, p);
+    if (!spilled() || many()->size == many()->room) resize(!spilled() ? 4 : many()->room + many()->room / 2);
+    many()->first()[many()->size++] = p;
+  }
+  void pop_back() noexcept {
+    if (spilled()) {
+      --many()->size;
+    } else {
+      at_ = 0;
+    }
+  }
   /// Gives back what is more than twice what is used.
   void shrink() {
-    if (room_ > 8 && size_ < room_ / 2) resize(size_ + 4);
+    if (spilled() && many()->room > 8 && many()->size < many()->room / 2) resize(many()->size + 4);
   }
 
  private:
-  void resize(std::uint32_t room) {
-    T** more = new T*[room];
-    for (std::uint32_t i = 0; i < size_; ++i) more[i] = (*this)[i];
-    if (room_ > 1) delete[] many_;
-    many_ = more;
-    room_ = room;
-  }
-  union {
-    T* one_ = nullptr;
-    T** many_;
+  struct block {
+    std::uint32_t size, room;
+    T** first() noexcept { return reinterpret_cast<T**>(this + 1); }
   };
-  std::uint32_t size_ = 0, room_ = 1;
+  static_assert(alignof(T) > 1 && sizeof(block) % alignof(T*) == 0);
+  bool spilled() const noexcept { return at_ & 1; }
+  block* many() const noexcept { return reinterpret_cast<block*>(at_ - 1); }
+  void resize(std::uint32_t room) {
+    std::uint32_t n = size();
+    auto* more = ::new (::operator new(sizeof(block) + room * sizeof(T*))) block{n, room};
+    for (std::uint32_t i = 0; i < n; ++i) more->first()[i] = (*this)[i];
+    if (spilled()) ::operator delete(many());
+    at_ = reinterpret_cast<std::uintptr_t>(more) + 1;
+  }
+
+  std::uintptr_t at_ = 0;  // null; the only one; or a block, with the lowest bit set
 };
 
 }  // namespace hailwire::detail

@@ -5,10 +5,15 @@
 //
 //   channel_log        one followed channel on this hub: its epoch and its head (channel_log.hpp)
 //     └─ lane          the channel in one encoding; exists while somebody follows the channel in it
-//          ├─ building   the chunk that this loop turn's publishes are encoded into, once for everybody
 //          ├─ live       subscribers in sync: they have had everything up to `flushed`, and carry no cursor of their own
-//          ├─ behind     the others: each has an offset and, in the middle of a chunk, that chunk and a byte index
-//          └─ tail       recent chunks, kept only while somebody is behind, and bounded
+//          └─ work       what only a lane has through which something goes, or somebody of which is behind
+//               ├─ building   the chunk that this loop turn's publishes are encoded into, once for everybody
+//               ├─ behind     the other subscribers: each has an offset and, in the middle of a chunk, that chunk and a byte index
+//               └─ tail       recent chunks, kept only while somebody is behind, and bounded
+//
+// A million channels that each have one subscriber and nothing to do are the case to be small for: such a channel is one
+// object of 80 bytes with its name behind it. It is its own first lane, and its work goes back to a pool at the end of
+// each turn.
 //
 // A chunk is a run of consecutive messages as contiguous bytes, immutable once it is complete. At the end of a loop turn
 // `flush` wakes each live subscriber, which pulls the chunk in one write. One whose socket takes only a part falls behind,
@@ -36,6 +41,7 @@
 #include "hailwire/concepts.hpp"
 #include "hailwire/detail/chunk.hpp"
 #include "hailwire/detail/hash_index.hpp"
+#include "hailwire/detail/shared.hpp"
 #include "hailwire/detail/timer_wheel.hpp"
 #include "hailwire/message.hpp"
 #include "hailwire/proto/envelope.hpp"
@@ -49,6 +55,8 @@ inline constexpr std::size_t tail_limit = 1 << 20;
 inline constexpr std::size_t early_flush = tail_limit / 2;
 /// A chunk's memory is reused for the next turn up to this capacity.
 inline constexpr std::size_t spare_limit = 64 * 1024;
+/// In how many channels something may go in one turn before the memory for it is asked of the allocator.
+inline constexpr std::size_t most_spares = 64;
 
 /// How many messages are held while the storage is asked about a channel; more are read from it afterwards.
 inline constexpr std::size_t most_early = 256;
@@ -84,10 +92,73 @@ class outlet : public timer {
   virtual void unreadable(subscription& s, std::error_code why) = 0;
 };
 
+/// What only a lane has through which something goes, or somebody of which is behind. An idle one has none.
+struct lane_work {
+  // Where one who is behind stands.
+  struct place {
+    subscription* who;
+    std::shared_ptr<const chunk> in;
+    std::uint64_t offset;  // the last message wholly pulled
+    std::uint32_t done;    // bytes of `in`
+    std::size_t half_sent() const noexcept { return in && done && done < in->bytes.size() && in->frame_begin(done) != done ? in->frame_end(done) - done : 0; }
+    void let_go(std::uint64_t pulled) noexcept { in.reset(), done = 0, offset = pulled; }
+  };
+  struct load {
+    std::uint64_t since;
+    std::vector<subscription*> waiting;
+  };
+  std::uint64_t flushed = 0;  // what was sent up to here; without work that is the log's head
+  std::shared_ptr<chunk> building, flushing;
+  std::vector<place> behind;
+  std::vector<std::shared_ptr<const chunk>> tail;  // from `tail_begin` on
+  std::size_t tail_begin = 0, tail_bytes = 0;
+  std::array<std::weak_ptr<const chunk>, 4> recent;  // chunks read from the storage, shared by those who catch up together
+  std::size_t next_recent = 0;
+  std::vector<load> loads;
+  subscription* resolving = nullptr;
+  bool ahead = false;  // somebody behind has already read past `flushed` and waits for the flush
+
+  bool built() const noexcept { return building && !building->bytes.empty(); }
+  bool idle() const noexcept { return behind.empty() && loads.empty() && !flushing && !built(); }
+  /// Makes idle work new again, but for the memory of `building`. Most has had no more than that.
+  void renew() noexcept {
+    tail_begin = tail_bytes = 0;
+    resolving = nullptr;
+    ahead = false;
+    if (tail.capacity()) tail = std::vector<std::shared_ptr<const chunk>>();
+    if (behind.capacity()) behind = std::vector<place>();
+    if (loads.capacity()) loads = std::vector<load>();
+    if (std::exchange(next_recent, 0)) recent = {};
+  }
+};
+
+/// Work that lanes have finished with, and its memory, for those that begin next.
+class spare_work {
+ public:
+  std::unique_ptr<lane_work> take() {
+    return size_ ? std::move(spares_[--size_]) : std::make_unique<lane_work>();
+  }
+  /// Precondition: it is idle.
+  void give(std::unique_ptr<lane_work> work) noexcept {
+    if (size_ == spares_.size()) return;
+    work->renew();
+    spares_[size_++] = std::move(work);
+  }
+  void clear() noexcept {
+    while (size_) spares_[--size_].reset();
+  }
+  std::size_t size() const noexcept { return size_; }
+
+ private:
+  std::array<std::unique_ptr<lane_work>, most_spares> spares_;
+  std::size_t size_ = 0;
+};
+
 /// What a log asks of the hub.
 class log_source {
  public:
   virtual ~log_source() = default;
+  spare_work spares;
   /// Reads on after `since`, for `lane::loaded`; may complete before it returns.
   virtual void load(channel_log& log, lane& l, std::uint64_t since) = 0;
   /// Reads what is missing after the head, for `channel_log::filled`.
@@ -155,13 +226,11 @@ class subscription {
 
 class lane {
  public:
-  /// `how` null: it is not in use yet.
-  lane(channel_log& log, const proto::encoding* how, std::uint64_t head) : log_(&log), how_(how), flushed_(head) {}
   lane(const lane&) = delete;
   lane& operator=(const lane&) = delete;
 
   const proto::encoding& how() const noexcept { return *how_; }
-  channel_log& log() const noexcept { return *log_; }
+  channel_log& log() const noexcept;
   bool unused() const noexcept { return live_.empty() && behind_count() == 0; }
   std::size_t live_count() const noexcept { return live_.size(); }
   std::size_t behind_count() const noexcept { return work_ ? work_->behind.size() : 0; }
@@ -183,15 +252,13 @@ class lane {
     c->marks.push_back({e.content.offset, static_cast<std::uint32_t>(c->bytes.size())});
   }
   std::size_t built() const noexcept { return work_ && work_->building ? work_->building->bytes.size() : 0; }
+  /// Up to where everything has been handed out.
+  std::uint64_t flushed() const noexcept;
 
   /// Hands this turn's chunk to everybody.
   void flush();
-  /// Lets go of what an idle lane does not need.
-  void shrink() {
-    if (work_ && !built()) work_->building.reset();
-    rest();
-    live_.shrink();
-  }
+  /// Lets go of what a lane does not need that has cooled.
+  void shrink() { live_.shrink(); }
 
   /// Gives a subscriber that is about to begin the messages that were read to find out where it stands.
   void prime(subscription& s, const std::vector<message>& messages) {
@@ -206,60 +273,43 @@ class lane {
 
   /// Everybody starts over at `offset`, having lost what was before: the channel has a new epoch.
   void restart(std::uint64_t offset, std::uint64_t head, const gap& g);
-  /// Everybody is behind from now on, and `head` is the newest message: what lies between is read from the storage.
+  /// Everybody is behind from now on, and `head` will be the newest message: what lies between is read from the storage, by
+  /// whoever is woken once it is.
   void detach(std::uint64_t head) {
     flush();
     while (!live_.empty()) fall_behind(*live_.back(), nullptr, 0);
-    flushed_ = head;
-    wake_behind();
+    if (work_) work_->flushed = head;
   }
   void failed(std::error_code why) {
     for (std::size_t i = 0; i < live_.size(); ++i) live_[i]->to_->unreadable(*live_[i], why);
     for (std::size_t i = 0; i < behind_count(); ++i) work_->behind[i].who->to_->unreadable(*work_->behind[i].who, why);
   }
 
+ protected:
+  // In use as soon as it has an encoding. `first`: it is part of its log, and no `side_lane`.
+  explicit lane(bool first) noexcept : first_(first) {}
+  ~lane() = default;
+
  private:
   friend class subscription;
   friend class channel_log;
+  using place = lane_work::place;
+  using load = lane_work::load;
 
-  // Where one who is behind stands.
-  struct place {
-    subscription* who;
-    std::shared_ptr<const chunk> in;
-    std::uint64_t offset;  // the last message wholly pulled
-    std::uint32_t done;    // bytes of `in`
-    std::size_t half_sent() const noexcept { return in && done && done < in->bytes.size() && in->frame_begin(done) != done ? in->frame_end(done) - done : 0; }
-    void let_go(std::uint64_t pulled) noexcept { in.reset(), done = 0, offset = pulled; }
-  };
-  struct load {
-    std::uint64_t since;
-    std::vector<subscription*> waiting;
-  };
-  // What only a lane has through which something goes, or somebody of which is behind. An idle one holds nothing.
-  struct work {
-    std::shared_ptr<chunk> building, flushing;
-    std::vector<place> behind;
-    std::vector<std::shared_ptr<const chunk>> tail;  // from `tail_begin` on
-    std::size_t tail_begin = 0, tail_bytes = 0;
-    std::array<std::weak_ptr<const chunk>, 4> recent;  // chunks read from the storage, shared by those who catch up together
-    std::size_t next_recent = 0;
-    std::vector<load> loads;
-    subscription* resolving = nullptr;
-    bool ahead = false;  // somebody behind has already read past `flushed_` and waits for the flush
-  };
-
-  work& busy() {
-    if (!work_) work_ = std::make_unique<work>();
+  lane_work& busy() {
+    if (!work_) begin_work();
     return *work_;
   }
+  void begin_work();
   void rest() noexcept {
-    if (work_ && work_->behind.empty() && work_->loads.empty() && !work_->building && !work_->flushing) work_.reset();
+    if (work_ && work_->idle()) end_work();
   }
+  void end_work() noexcept;
   // Precondition: it is behind. Good until somebody falls behind or catches up.
   place& at(const subscription& s) const noexcept { return work_->behind[s.index_]; }
 
   void moved(const subscription& from, subscription& to) noexcept {
-    if (to.live_) live_[to.index_] = &to;
+    if (to.live_) live_.set(to.index_, &to);
     if (!work_) return;
     if (!to.live_) work_->behind[to.index_].who = &to;
     for (load& l : work_->loads) std::replace(l.waiting.begin(), l.waiting.end(), const_cast<subscription*>(&from), &to);
@@ -278,8 +328,9 @@ class lane {
   }
   void leave(subscription& s) noexcept {
     if (s.live_) {
-      live_[s.index_] = live_.back();
-      live_[s.index_]->index_ = s.index_;
+      subscription* last = live_.back();
+      last->index_ = s.index_;
+      live_.set(s.index_, last);
       return live_.pop_back();
     }
     auto& list = work_->behind;
@@ -292,7 +343,7 @@ class lane {
   }
   void fall_behind(subscription& s, std::shared_ptr<const chunk> in, std::size_t done) {
     leave(s);
-    std::uint64_t offset = in ? in->offset_at(done, flushed_) : flushed_;
+    std::uint64_t offset = in ? in->offset_at(done, flushed()) : flushed();
     join_behind(s, {&s, std::move(in), offset, static_cast<std::uint32_t>(done)});
   }
   /// Lets go of the chunk that it is in; the rest of a frame half sent is copied out.
@@ -326,12 +377,10 @@ class lane {
     return nullptr;
   }
 
-  channel_log* log_;
-  const proto::encoding* how_;
-  std::uint64_t flushed_;
+  const proto::encoding* how_ = nullptr;
   pointer_list<subscription> live_;
-  std::unique_ptr<work> work_;
-  std::unique_ptr<lane> next_;  // of the same channel
+  std::unique_ptr<lane_work> work_;
+  bool first_;  // the last member: those of the log go on right behind it
 };
 
 inline bool subscription::due() const noexcept { return live_ && lane_->built() > 0; }
@@ -345,7 +394,7 @@ inline void lane::flush() {
     s->to_->wake(s);
     if (i < live_.size() && live_[i] == s) ++i;  // else it fell behind, and another one has taken its place
   }
-  flushed_ = flushing->last();
+  work_->flushed = flushing->last();
   if (!work_->behind.empty()) {
     work_->tail_bytes += flushing->bytes.size();
     work_->tail.push_back(std::move(flushing));
@@ -353,22 +402,25 @@ inline void lane::flush() {
     if (std::exchange(work_->ahead, false)) wake_behind();
     return rest();
   }
-  work_->tail.clear();
-  work_->tail_begin = work_->tail_bytes = 0;
-  // Nobody else holds it: its memory serves the next turn.
+  if (!work_->tail.empty()) {
+    work_->tail.clear();
+    work_->tail_begin = work_->tail_bytes = 0;
+  }
+  // Nobody else holds it: its memory serves another turn.
   if (flushing.use_count() == 1 && flushing->bytes.capacity() <= spare_limit) {
     flushing->bytes.clear();
     flushing->marks.clear();
     work_->building = std::move(flushing);
   }
   flushing.reset();
+  rest();
 }
 
 inline void lane::restart(std::uint64_t offset, std::uint64_t head, const gap& g) {
   flush();
   while (!live_.empty()) fall_behind(*live_.back(), nullptr, 0);
-  flushed_ = head;
   if (!work_) return;
+  work_->flushed = head;
   work_->tail.clear();
   work_->tail_begin = work_->tail_bytes = 0;
   work_->recent = {};
@@ -421,7 +473,7 @@ inline void subscription::begin(std::uint64_t offset) noexcept {
   started_ = true;
 }
 
-inline std::uint64_t subscription::offset() const noexcept { return live_ ? lane_->flushed_ : lane_->at(*this).offset; }
+inline std::uint64_t subscription::offset() const noexcept { return live_ ? lane_->flushed() : lane_->at(*this).offset; }
 
 inline std::size_t subscription::half_sent() const noexcept { return live_ ? 0 : lane_->at(*this).half_sent(); }
 

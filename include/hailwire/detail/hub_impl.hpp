@@ -62,8 +62,11 @@ inline void hub::turn() {
       cooling_.owner = this;
       arm(cooling_, loop_->now() + 1000);
     }
-    for (auto* log : logs)
-      if (!std::exchange(log->warm, true)) warm_.push_back(log);
+    for (auto* log : logs) {
+      if (log->warm) continue;
+      log->warm = true;
+      warm_.push_back(log);
+    }
     logs.clear();
     if (dirty_.empty()) dirty_ = std::move(logs);  // keeps its memory
   }
@@ -169,7 +172,7 @@ inline detail::subscription* hub::find(session& s, std::string_view channel) con
 inline detail::channel_log& hub::obtain_log(std::string_view channel) {
   std::uint64_t hash = hash_of(channel);
   if (auto* there = find_log(channel, hash)) return *there;
-  auto* log = new detail::channel_log(*this, channel);
+  auto* log = detail::channel_log::make(*this, channel).release();
   logs_.insert(*log, hash);
   if (broker_) broker_->subscribe(broker_id_, channel);
   return *log;
