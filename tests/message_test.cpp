@@ -164,3 +164,22 @@ TEST_CASE("payloads are equal when kind, bytes and media type are") {
   CHECK(payload::binary("1") == payload::binary("1", "application/octet-stream"));
   CHECK(payload() == payload::json("null"));
 }
+
+TEST_CASE("a payload keeps what it was made of, whatever becomes of that, and its copies share it") {
+  std::string bytes(100'000, 'x'), media = "text/x-long; charset=utf-8";
+  bytes[7] = '\0';
+  const std::string as_made = bytes;
+  payload p = payload::text(bytes, media), q = p;
+  bytes.assign(bytes.size(), 'y');
+  media.clear();
+  CHECK(p.bytes() == as_made);
+  CHECK(p.content_type() == "text/x-long; charset=utf-8");
+  CHECK(p.bytes().data() == q.bytes().data());
+  payload r = std::move(p);
+  CHECK(r == q);
+  CHECK(r != payload::binary(as_made, "text/x-long; charset=utf-8"));
+  CHECK(payload::text(as_made) != q);
+  CHECK(payload::text("ab", "c") != payload::text("a", "bc"));
+  CHECK(payload::json("1") == payload::json("1"));
+  CHECK(payload().bytes() == "null");
+}

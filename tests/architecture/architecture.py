@@ -17,12 +17,12 @@ import sys
 # besides their own, and the foreign headers that are theirs alone.
 FLOORS = [
     # The ground: what everything else speaks in.
-    ("words", ["error.hpp", "fwd.hpp", "version.hpp"], "", []),
+    ("words", ["error.hpp", "fwd.hpp", "version.hpp", "detail/shared.hpp"], "", []),
     ("message", ["message.hpp"], "words proto", []),
     ("deflate codec", ["proto/deflate.hpp"], "words proto", ["zlib.h"]),
     ("proto", ["proto/*.hpp"], "words message", []),
     ("options", ["options.hpp"], "words proto", []),
-    ("parts", ["detail/function.hpp", "detail/timer_wheel.hpp", "detail/loop.hpp", "detail/keyed_hash.hpp", "detail/hash_index.hpp", "detail/shared.hpp", "detail/channel_order.hpp"],
+    ("parts", ["detail/function.hpp", "detail/timer_wheel.hpp", "detail/loop.hpp", "detail/keyed_hash.hpp", "detail/hash_index.hpp", "detail/channel_order.hpp"],
      "words proto", []),
     ("concepts", ["concepts.hpp"], "words message parts", []),
 

@@ -107,9 +107,7 @@ class connection : public client_link {
       work_->half = nullptr;
     }
   }
-  void moved(const subscription& from, subscription& to) noexcept override {
-    if (half() == &from) work_->half = &to;
-  }
+  void moved(const subscription& from, subscription& to) noexcept override { if (half() == &from) work_->half = &to; }
   std::uint64_t floor(const subscription& s) const noexcept override { return session_ ? session_->permissions().floor_of(s.in().log().name()) : 1; }
   void unreadable(subscription&, std::error_code ec) override {
     failure why = storage_failure(ec);

@@ -230,7 +230,7 @@ inline void gateway::publish(session& s, std::string&& channel, payload p, publi
 inline void gateway::publish(session& s, proto::command&& c, client_publish_handler done) {
   if (messages.left(s.permissions()) <= 0) return done({errc::unauthenticated, "the permission has expired"});
   if (c.ephemeral) return done({errc::not_implemented, "ephemeral messages are not offered by this server"});
-  payload p = c.has_bytes ? payload::binary(std::move(c.bytes)) : payload::json(std::string(c.data));
+  payload p = c.has_bytes ? payload::binary(c.bytes) : payload::json(c.data);
   publish(s, std::move(c.channel), std::move(p), {std::move(c.type), std::move(c.key)}, true, std::move(done));
 }
 

@@ -337,7 +337,7 @@ inline std::error_code hub::check(const std::string& channel, payload& p, const 
     if (p.bytes().find('\n') != std::string_view::npos || p.bytes().find('\r') != std::string_view::npos) {
       std::string one_line(p.bytes());
       proto::json::spaces_for_line_breaks(one_line);
-      p = payload::json(std::move(one_line));
+      p = payload::json(one_line);
     }
   } else if (p.type() == payload::kind::text && !checked && !proto::valid_utf8(p.bytes())) {
     return errc::unsupported_media;

@@ -373,12 +373,12 @@ inline void connection::begin_post(shared_grant g) {
   bool text = plain.size() > 5 && proto::iequals(plain.substr(0, 5), "text/");
   if (proto::iequals(plain, "application/json")) {
     if (auto wrong = proto::json::validate(e.body)) return refuse({errc::bad_request, wrong.what});
-    p = payload::json(std::move(e.body));
+    p = payload::json(e.body);
   } else if (text) {
     if (!proto::valid_utf8(e.body)) return refuse({errc::unsupported_media, "the text is not UTF-8"});
-    p = payload::text(std::move(e.body), std::string(type));
+    p = payload::text(e.body, type);
   } else {
-    p = payload::binary(std::move(e.body), std::string(type));
+    p = payload::binary(e.body, type);
   }
   gate_->publish(*session_, std::string(e.channels[0]), std::move(p), std::move(o), true,
                  [this, g2 = gate_, key = session_->key()](result<position> r) {

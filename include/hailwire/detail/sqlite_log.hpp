@@ -341,17 +341,17 @@ class sqlite_reader {
       std::string bytes;
       bytes.reserve(data.size() + tail.size());
       bytes.append(data).append(tail);
-      m.data = made(kind & ~has_tail, std::move(bytes), std::string(range_.bytes(5)));
+      m.data = made(kind & ~has_tail, bytes, range_.bytes(5));
     }
     range_.reset();
     tail_.reset();
   }
 
-  static payload made(std::int64_t kind, std::string bytes, std::string media) {
+  static payload made(std::int64_t kind, std::string_view bytes, std::string_view media) {
     switch (static_cast<payload::kind>(kind)) {
-      case payload::kind::json: return payload::json(std::move(bytes));
-      case payload::kind::text: return payload::text(std::move(bytes), std::move(media));
-      case payload::kind::binary: return payload::binary(std::move(bytes), std::move(media));
+      case payload::kind::json: return payload::json(bytes);
+      case payload::kind::text: return payload::text(bytes, media);
+      case payload::kind::binary: return payload::binary(bytes, media);
     }
     throw sqlite_failure{SQLITE_CORRUPT};
   }

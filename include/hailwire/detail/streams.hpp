@@ -132,7 +132,7 @@ inline void connection::feed(std::span<char> in) {
 // A raw client's frame, for the one channel that it follows.
 inline void connection::publish_raw(std::string_view bytes, bool binary) {
   if (session_->follows_.empty()) return end(errc::forbidden, 4403, "the channel is not followed any more");
-  payload p = binary ? payload::binary(std::string(bytes)) : payload::text(std::string(bytes));
+  payload p = binary ? payload::binary(bytes) : payload::text(bytes);
   command_under_way_ = true;
   gate_->publish(*session_, std::string(session_->follows_[0].in().log().name()), std::move(p), {}, true, [this, g = gate_, key = session_->key()](result<position> r) {
     if (!g->messages.find(key)) return;
