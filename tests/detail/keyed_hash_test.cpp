@@ -39,6 +39,20 @@ TEST_CASE("the hash for tables is SipHash-1-3: what CPython 3.11 says") {
   std::string rising;
   while (rising.size() < 31) rising += static_cast<char>(rising.size());
   CHECK(detail::table_hash(seed_42, "a") == 0xfe4a47335692551eu);
+  for (std::size_t n = 0; n < 40; ++n) {  // every length: each byte counts, and so does the length
+    std::string text(n, '\0'), longer(n + 1, '\0');
+    const auto hash = detail::table_hash(seed_42, text);
+    CHECK(hash != detail::table_hash(seed_42, longer));
+    for (char& c : text) {
+      c = '\x80';
+      CHECK(hash != detail::table_hash(seed_42, text));
+      c = '\0';
+    }
+  }
+  CHECK(detail::table_hash(seed_42, "ab") == 0x85652f29192e603au);
+  CHECK(detail::table_hash(seed_42, "abc") == 0x35b382d0c5d675e9u);
+  CHECK(detail::table_hash(seed_42, "abcd") == 0xbeeac10495cfd7b8u);
+  CHECK(detail::table_hash(seed_42, "abcde") == 0xf3cc0962ae662ac2u);
   CHECK(detail::table_hash(seed_42, "abcdefg") == 0x13162120b6bf06edu);
   CHECK(detail::table_hash(seed_42, "abcdefgh") == 0xb441be6d79f21056u);
   CHECK(detail::table_hash(seed_42, "room-1234567890") == 0x25f65000eda5ee63u);

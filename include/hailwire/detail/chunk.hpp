@@ -71,9 +71,11 @@ class pointer_list {
     }
   }
   void push_back(T* p) {
-    if (at_ == 0) return set(0, p);
-    if (!spilled() || many()->size == many()->room) resize(!spilled() ? 4 : many()->room + many()->room / 2);
-    many()->first()[many()->size++] = p;
+    if (at_ == 0) {
+      at_ = reinterpret_cast<std::uintptr_t>(p);
+    } else {
+      spill(p);
+    }
   }
   void pop_back() noexcept {
     if (spilled()) {
@@ -95,6 +97,10 @@ class pointer_list {
   static_assert(alignof(T) > 1 && sizeof(block) % alignof(T*) == 0);
   bool spilled() const noexcept { return at_ & 1; }
   block* many() const noexcept { return reinterpret_cast<block*>(at_ - 1); }
+  void spill(T* p) {
+    if (!spilled() || many()->size == many()->room) resize(!spilled() ? 4 : many()->room + many()->room / 2);
+    many()->first()[many()->size++] = p;
+  }
   void resize(std::uint32_t room) {
     std::uint32_t n = size();
     auto* more = ::new (::operator new(sizeof(block) + room * sizeof(T*))) block{n, room};

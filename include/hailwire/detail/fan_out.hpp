@@ -240,7 +240,7 @@ class lane {
   /// Adds one that begins at `offset`: in sync, if that is where those are who are in sync.
   void add(subscription& s, std::uint64_t offset) {
     s.started_ = true;
-    if (offset == flushed_) return join_live(s);
+    if (offset == flushed()) return join_live(s);
     join_behind(s, {&s, nullptr, offset, 0});
   }
 
