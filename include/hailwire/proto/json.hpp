@@ -367,15 +367,23 @@ inline bool has_duplicates(const std::vector<member>& members) {
 
 }  // namespace detail
 
+namespace detail {
+// A name of at least that size, which begins like it or with an escape.
+inline bool name_reads(std::string_view name, std::string_view decoded) {
+  if (name.size() / 6 > decoded.size()) return false;
+  bool escapes = name.find('\\') != name.npos;
+  if (!escapes || name.size() == decoded.size()) return !escapes && name == decoded;
+  std::string resolved;
+  return append_unescaped(resolved, name) && resolved == decoded;
+}
+}  // namespace detail
+
 /// Whether the member's name, escapes resolved, is `decoded`. A name with a lone surrogate is equal to nothing.
 inline bool name_is(const member& m, std::string_view decoded) {
   // An escape is longer than its character, up to six times: only a name of the same size can be equal without one.
-  if (m.name.size() < decoded.size() || m.name.size() / 6 > decoded.size()) return false;
+  if (m.name.size() < decoded.size()) return false;
   if (!decoded.empty() && m.name[0] != decoded[0] && m.name[0] != '\\') return false;  // nearly every name that is another
-  bool escapes = m.name.find('\\') != m.name.npos;
-  if (!escapes || m.name.size() == decoded.size()) return !escapes && m.name == decoded;
-  std::string name;
-  return detail::append_unescaped(name, m.name) && name == decoded;
+  return detail::name_reads(m.name, decoded);
 }
 
 /// Reads a text that is exactly one value; white space around it is allowed. The whole of it is validated.
