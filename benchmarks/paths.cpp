@@ -160,7 +160,7 @@ struct house {
   }
   ~house() {
     gate.messages.stop();
-    while (!gate.connections.empty()) gate.connections.back()->destroy();
+    gate.destroy_all();
     clients.clear();
   }
   static hw::options settings() {

@@ -40,26 +40,30 @@ std::string text(const history_result& r) {
 }
 
 /// A client that takes everything at once, unless `shut`. What it is told stands in `got`.
-struct client final : detail::client_link {
-  explicit client(hub& h, grant g = {}, std::string_view transport = "websocket") : at(&h) {
-    mine = h.open(*this, std::move(g), "phone", transport, &short_form);
-    if (mine) key = mine->key();
+struct client final : session {
+  explicit client(hub& h, grant g = {}, std::string_view transport = "websocket") : there(&h), how(transport) {
+    h.enter(*this);
+    open(std::move(g));
   }
   ~client() override {
     leave();
-    at->forget(*this);
+    there->forget(*this);
+    there->leave(*this);
+  }
+  void open(grant g = {}) {
+    if (there->open(*this, std::move(g), "phone", how != "post")) mine = this, key = session::key();
   }
   void leave() {
-    if (mine) at->close(*std::exchange(mine, nullptr));
+    if (mine) there->close(*std::exchange(mine, nullptr));
   }
   /// How following began, as text; empty while it is not known.
   const std::string& follow(const std::string& channel, start from = start::latest()) {
     began[channel].clear();
-    at->follow(*mine, channel, from, true, [this, channel](result<follow_start> r) {
+    there->follow(*mine, channel, from, true, [this, channel](result<follow_start> r) {
       CHECK(began[channel].empty());
       began[channel] = text(r);
-      if (r && !r->recovered) at->find(*mine, channel)->tell_lost(r->lost);
-      if (r) at->request_wake(*this);
+      if (r && !r->recovered) there->find(*mine, channel)->tell_lost(r->lost);
+      if (r) there->request_wake(*this);
     });
     return began[channel];
   }
@@ -77,7 +81,7 @@ struct client final : detail::client_link {
   }
   void wake(detail::subscription* live) override {
     if (live) return pull(*live);
-    for (const auto& c : mine->channels()) pull(*at->find(*mine, c));
+    for (const auto& c : mine->channels()) pull(*there->find(*mine, c));
   }
   void settle() override { ++settled; }
   void lost(detail::subscription&, const detail::gap& g) override {
@@ -96,8 +100,13 @@ struct client final : detail::client_link {
   bool adjustable() const noexcept override { return streams; }
   std::uint64_t floor(const detail::subscription& s) const noexcept override { return mine->permissions().floor_of(s.in().log().name()); }
 
-  hub* at;
-  session* mine = nullptr;
+  hub& at() const noexcept override { return *there; }
+  std::string_view transport() const noexcept override { return how; }
+  const proto::encoding& encoding() const noexcept override { return short_form; }
+
+  hub* there;
+  std::string_view how;
+  session* mine = nullptr;  // null while it has none
   detail::session_key key;
   std::map<std::string, std::string> began;
   std::string got;
@@ -715,13 +724,21 @@ TEST_CASE("sessions are found by user and by key; a key means one session for ev
   CHECK(r.h.find(b.key) == b.mine);
   CHECK(b.mine->device() == "phone");
   CHECK(b.mine->transport() == "sse");
+  auto first = b.key;
   b.leave();
-  CHECK(r.h.find(b.key) == nullptr);
+  CHECK(r.h.find(first) == nullptr);
   CHECK(r.h.find("ada") == std::vector<session*>{a.mine});
-  client d(r.h);  // takes the place of the one that left, not its key
-  CHECK(d.key.slot == b.key.slot);
-  CHECK(r.h.find(b.key) == nullptr);
+  b.open();  // again on the same connection, with the same slot and another key
+  CHECK(b.key.slot == first.slot);
+  CHECK(r.h.find(first) == nullptr);
+  CHECK(r.h.find(b.key) == b.mine);
+  auto gone = client(r.h).key;
+  CHECK(r.h.find(gone) == nullptr);
+  client d(r.h);  // takes the place of the one that has gone, not its key
+  CHECK(d.key.slot == gone.slot);
+  CHECK(r.h.find(gone) == nullptr);
   CHECK(r.h.find(d.key) == d.mine);
+  CHECK(r.h.entered() == std::vector<session*>{&a, &b, &c, &d});
 }
 
 TEST_CASE("each of many users is found, with all sessions, while others come and go") {
@@ -754,11 +771,10 @@ TEST_CASE("a session that only brings commands is not listed and takes no place 
   rig r(o);
   client a(r.h, {.user = "ada"});
   CHECK(client(r.h).mine == nullptr);
-  session* commands = r.h.open(a, grant{.user = "ada"}, {}, "post", nullptr);
-  REQUIRE(commands);
+  client commands(r.h, {.user = "ada"}, "post");
+  REQUIRE(commands.mine);
   CHECK(r.h.session_count() == 1);
   CHECK(r.h.find("ada") == std::vector<session*>{a.mine});
-  r.h.close(*commands);
   a.leave();
   CHECK(client(r.h).mine != nullptr);
 }

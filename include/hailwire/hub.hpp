@@ -83,7 +83,8 @@ class hub final : public detail::log_source {
     stop();
     if (broker_) broker_->detach(broker_id_);
     mailbox_->owner = nullptr;
-    slots_.clear();  // sessions point into logs
+    for (std::uint32_t i = 0; i < slots_.size(); ++i)
+      if (session* s = slots_[i].taken(); s && s->open_) close(*s);  // they point into logs
     logs_.delete_all();
   }
   hub(const hub&) = delete;
@@ -122,16 +123,16 @@ class hub final : public detail::log_source {
   /// Every session, streams and waiting polls. On the hub's executor; the pointers are good until it runs something else.
   std::vector<session*> sessions() const {
     std::vector<session*> out;
-    for (const auto& at : slots_)
-      if (at.live && at.listed) out.push_back(at.live.get());
+    for (const slot& at : slots_)
+      if (session* s = at.taken(); s && s->listed_) out.push_back(s);
     return out;
   }
   /// The sessions of one user, on all devices and transports.
   std::vector<session*> find(std::string_view user) const {
     std::vector<session*> out;
     if (users_.empty()) return out;
-    for (std::uint32_t i = users_[user_bucket(user)]; i != no_slot; i = slots_[i].next)
-      if (slots_[i].live->user() == user) out.push_back(slots_[i].live.get());
+    for (std::uint32_t i = users_[user_bucket(user)]; i != no_slot; i = slots_[i].taken()->next_)
+      if (slots_[i].taken()->user() == user) out.push_back(slots_[i].taken());
     return out;
   }
   std::size_t session_count() const noexcept { return listed_; }
@@ -151,13 +152,23 @@ class hub final : public detail::log_source {
   /// Joins other hubs. Before anything is followed.
   void join(std::unique_ptr<detail::any_broker> b);
 
-  /// Opens a session; null when there are `max_sessions`. `encoding` null: it brings commands only and is not listed.
-  session* open(detail::client_link& link, shared_grant g, std::string device, std::string_view transport,
-                const proto::encoding* how);
+  /// Gives whoever serves clients a slot, which it has until it leaves.
+  void enter(session& s);
+  void leave(session& s) noexcept;
+  /// All who have entered, with a session or without.
+  std::vector<session*> entered() const {
+    std::vector<session*> out;
+    for (const slot& at : slots_)
+      if (session* s = at.taken()) out.push_back(s);
+    return out;
+  }
+  /// Opens a session; false when there are `max_sessions`. One that is not `listed` brings commands only.
+  bool open(session& s, shared_grant g, std::string device, bool listed);
   void close(session& s);
   /// The session of that key, while it lives.
   session* find(detail::session_key k) const noexcept {
-    return k.slot < slots_.size() && slots_[k.slot].generation == k.generation ? slots_[k.slot].live.get() : nullptr;
+    session* s = k.slot < slots_.size() ? slots_[k.slot].taken() : nullptr;
+    return s && s->open_ && s->generation_ == k.generation ? s : nullptr;
   }
 
   /// Has the session follow a channel. The handler may be called before this returns, with `forbidden` when the
@@ -191,12 +202,12 @@ class hub final : public detail::log_source {
   }
 
   /// Has `outlet::wake(nullptr)` called at the end of this turn.
-  void request_wake(detail::client_link& o) { wakes_.push_back(&o), schedule(); }
+  void request_wake(session& o) { wakes_.push_back(&o), schedule(); }
   /// Has `outlet::settle` called at the end of this turn, after all flushing.
-  void request_settle(detail::client_link& o) { settles_.push_back(&o), schedule(); }
+  void request_settle(session& o) { settles_.push_back(&o), schedule(); }
   /// Forgets requests of an outlet that goes away.
-  void forget(detail::client_link& o) noexcept {
-    for (auto* list : {&wakes_, &settles_, &waking_, &settling_}) std::replace(list->begin(), list->end(), &o, static_cast<detail::client_link*>(nullptr));
+  void forget(session& o) noexcept {
+    for (auto* list : {&wakes_, &settles_, &waking_, &settling_}) std::replace(list->begin(), list->end(), &o, static_cast<session*>(nullptr));
     rest();
   }
 
@@ -334,12 +345,21 @@ class hub final : public detail::log_source {
     std::atomic<letter*> newest_ = nullptr;
   };
 
-  struct slot {
-    std::unique_ptr<session> live;
-    std::uint32_t next = no_slot;  // of those in the same bucket of `users_`; of those that are free
-    std::uint32_t generation : 31 = 0, listed : 1 = 0;
+  // Who has entered there; or, told by the lowest bit, what a free slot is to know: the next free one and how many sessions it has
+  // had.
+  class slot {
+   public:
+    session* taken() const noexcept { return is_free() ? nullptr : reinterpret_cast<session*>(static_cast<std::uintptr_t>(word_)); }
+    std::uint32_t next_free() const noexcept { return static_cast<std::uint32_t>(word_) >> 1; }
+    std::uint32_t generation() const noexcept { return static_cast<std::uint32_t>(word_ >> 32); }
+    void take(session& s) noexcept { word_ = reinterpret_cast<std::uintptr_t>(&s); }
+    void free(std::uint32_t next, std::uint32_t generation) noexcept { word_ = std::uint64_t{generation} << 32 | std::uint64_t{next} << 1 | 1; }
+
+   private:
+    bool is_free() const noexcept { return word_ & 1; }
+    std::uint64_t word_ = 1;
   };
-  static constexpr std::uint32_t no_slot = UINT32_MAX;
+  static constexpr std::uint32_t no_slot = INT32_MAX;
 
   template <class F>
   auto on_loop(F f);  // a storage's handler: runs f(hub, result) on the loop, or never once the hub has stopped
@@ -450,14 +470,12 @@ class hub final : public detail::log_source {
   std::string own_epoch(std::string_view channel) const { return detail::epoch_of(detail::keyed_hash(secret_).add(channel).finish()); }
 
   std::size_t user_bucket(std::string_view user) const noexcept { return hash_of(user) & (users_.size() - 1); }
-  void enter_user(std::uint32_t index) {
-    slots_[index].next = std::exchange(users_[user_bucket(slots_[index].live->user())], index);
-  }
-  void add_user(std::uint32_t index);
-  void remove_user(std::uint32_t index) noexcept {
-    std::uint32_t* at = &users_[user_bucket(slots_[index].live->user())];
-    while (*at != index) at = &slots_[*at].next;
-    *at = slots_[index].next;
+  void enter_user(session& s) { s.next_ = std::exchange(users_[user_bucket(s.user())], s.slot_); }
+  void add_user(session& s);
+  void remove_user(session& s) noexcept {
+    std::uint32_t* at = &users_[user_bucket(s.user())];
+    while (*at != s.slot_) at = &slots_[*at].taken()->next_;
+    *at = s.next_;
     --named_;
   }
 
@@ -480,7 +498,7 @@ class hub final : public detail::log_source {
 
   std::vector<slot> slots_;
   std::uint32_t free_slot_ = no_slot;
-  // Listed sessions by user: a hash table that is chained through the slots, so that it costs a session about eight bytes.
+  // Listed sessions by user: a hash table that is chained through them, so that it costs a session about eight bytes.
   std::vector<std::uint32_t> users_;  // a power of two buckets, or none
   std::size_t named_ = 0, listed_ = 0;
   std::uint32_t follow_serial_ = 0;
@@ -489,7 +507,7 @@ class hub final : public detail::log_source {
   detail::hash_index<kept_key> keys_;
   kept_key *oldest_key_ = nullptr, *youngest_key_ = nullptr;  // of those whose publish is stored
 
-  std::vector<detail::client_link*> wakes_, settles_, waking_, settling_;
+  std::vector<session*> wakes_, settles_, waking_, settling_;
   bool scheduled_ = false, stopped_ = false;
 };
 

@@ -51,7 +51,7 @@ class basic_server {
   /// Closes everything, as `stop` does, at once; pending handlers get `operation_aborted` before this returns.
   ~basic_server() {
     stop();
-    while (!gate_.connections.empty()) gate_.connections.back()->destroy();
+    gate_.destroy_all();
     driver_->retire();
   }
 
@@ -165,8 +165,7 @@ class basic_server {
     if (std::exchange(gate_.stopping, true)) return;
     driver_->stop_listening();
     gate_.messages.stop();
-    auto all = gate_.connections;
-    for (auto* c : all) c->shut_down();
+    for (auto* c : gate_.connections()) c->shut_down();
   }
 
   // ---- hooks: set them before the first connection ---------------------------------------------------------------

@@ -140,19 +140,7 @@ class shared_grant {
 
 namespace detail {
 
-/// The hub's and the host's way to whoever serves a client.
-class client_link : public outlet {
- public:
-  /// A notice of the session's own: `{"name":json}`. False when it cannot be taken: too much is unsent, or this kind of
-  /// client has no notices.
-  virtual bool notice(std::string_view name, std::string_view json) = 0;
-  /// Ends the session.
-  virtual void end(errc why, std::uint16_t close_code, std::string_view reason) = 0;
-  /// Whether the session outlives one answer and its client can be told what it follows.
-  virtual bool adjustable() const noexcept = 0;
-};
-
-/// Names a session while it lives and never again: a slot of the hub's table and how often that slot was used.
+/// Names a session while it lives and never again: a slot of the hub's table and how many sessions that slot has had.
 struct session_key {
   std::uint32_t slot = 0, generation = 0;
   friend bool operator==(const session_key&, const session_key&) = default;
@@ -204,8 +192,8 @@ class follow_list {
     subscription first_;
   };
   subscription* more_ = nullptr;
-  std::uint32_t further_ = 0;
-  bool inside_ = false;
+  std::uint32_t further_ : 31 = 0;
+  bool inside_ : 1 = false;
 };
 
 }  // namespace detail
@@ -214,13 +202,16 @@ class follow_list {
 /// for one request, on a stream for one connection.
 ///
 /// Every member is for the hub's executor (hooks run there). A reference is valid until `on_close` for it has returned.
-class session {
+///
+/// It is a part of the connection that it is on, so that a client who only listens costs one piece of memory. A connection is
+/// entered at the hub for as long as it lives; on it sessions are opened and closed, one at a time.
+class session : protected detail::outlet {
  public:
   session(const session&) = delete;
   session& operator=(const session&) = delete;
 
   /// Finds this session again, or finds it gone, with `hub::find`.
-  detail::session_key key() const noexcept { return key_; }
+  detail::session_key key() const noexcept { return {slot_, generation_}; }
   /// 11 letters, unique while the server runs, not guessable.
   std::string id() const;
   /// Empty when anonymous.
@@ -228,7 +219,7 @@ class session {
   /// Which of the user's devices; empty when not said.
   std::string_view device() const noexcept { return rare_ ? std::string_view(rare_->device) : std::string_view(); }
   /// The transport's name: `websocket`, `sse`, `long_poll`, `short_poll`, or `post` for one that only brings commands.
-  std::string_view transport() const noexcept { return transport_; }
+  virtual std::string_view transport() const noexcept = 0;
   /// What the authorizer allowed; see also `revoke`.
   const shared_grant& permissions() const noexcept { return grant_; }
   /// Whether it may now: what was granted and has not been revoked. Throw what a predicate of the grant throws.
@@ -268,9 +259,30 @@ class session {
     return dynamic_cast<box<T>&>(*held).value;
   }
 
+ protected:
+  session() = default;
+  ~session() override = default;
+  /// Whether there is a session now.
+  bool is_open() const noexcept { return open_; }
+
  private:
   friend class hub;
   friend class detail::connection;
+
+  // ---- what whoever serves the client does for it ----------------------------------------------------------------
+
+  /// The hub at which it is entered.
+  virtual hub& at() const noexcept = 0;
+  /// How messages are encoded for channels that are followed from now on.
+  virtual const proto::encoding& encoding() const noexcept = 0;
+  /// A notice of the session's own: `{"name":json}`. False when it cannot be taken: too much is unsent, or this kind of
+  /// client has no notices.
+  virtual bool notice(std::string_view name, std::string_view json) = 0;
+  /// Ends the session.
+  virtual void end(errc why, std::uint16_t close_code, std::string_view reason) = 0;
+  /// Whether the session outlives one answer and its client can be told what it follows.
+  virtual bool adjustable() const noexcept = 0;
+
   struct any_box {
     virtual ~any_box() = default;
   };
@@ -301,16 +313,15 @@ class session {
 
   // The client cannot be told what it follows from now on, so it has to come back.
   void cannot_tell();
-  session(hub& h, detail::client_link& link, shared_grant g) : hub_(&h), link_(&link), grant_(std::move(g)) {}
 
-  hub* hub_;
-  detail::client_link* link_;
+  // In this order there are no gaps.
+  std::uint32_t slot_ = 0;
   shared_grant grant_;
-  const proto::encoding* encoding_ = nullptr;
-  const char* transport_ = "";  // transports' names are literals
-  detail::session_key key_;
-  detail::follow_list follows_;
   std::unique_ptr<rare> rare_;
+  [[no_unique_address]] detail::follow_list follows_;
+  std::uint32_t generation_ = 0;
+  std::uint32_t next_ = 0;  // the slot of the next one in the hub's table of users
+  bool open_ : 1 = false, listed_ : 1 = false;
 };
 
 }  // namespace hailwire

@@ -164,7 +164,7 @@ TEST_CASE("sessions are counted by address, and IPv6 by its /64") {
   CHECK(a.has("event: bye\ndata: {\"bye\":{\"code\":\"rate_limited\""));
   CHECK(h.gate.from_address.addresses() == 4);
   all.clear();
-  while (!h.gate.connections.empty()) h.gate.connections.back()->destroy();
+  h.gate.destroy_all();
   CHECK(h.gate.from_address.addresses() == 0);
 }
 

@@ -49,7 +49,7 @@ struct house {
   }
   ~house() {
     gate.messages.stop();
-    while (!gate.connections.empty()) gate.connections.back()->destroy();
+    gate.destroy_all();
   }
 
   testing::manual_loop loop;

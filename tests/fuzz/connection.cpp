@@ -182,7 +182,7 @@ struct stage {
   }
   ~stage() {
     gate.messages.stop();
-    while (!gate.connections.empty()) gate.connections.back()->destroy();
+    gate.destroy_all();
     loop.run();
   }
   std::shared_ptr<testing::memory_connection> open(std::string_view sent = {}) {
@@ -249,7 +249,7 @@ outcome run(way w, std::string_view bytes, const std::vector<std::size_t>& cuts,
   require(c->closed, "a connection that ends");
   for (auto& f : followers) f->reset();
   s.loop.run();
-  require(s.gate.messages.sessions().empty() && s.gate.connections.empty(), "nobody left behind");
+  require(s.gate.messages.sessions().empty() && s.gate.connections().empty(), "nobody left behind");
   return out;
 }
 

@@ -58,7 +58,7 @@ class simulation {
   }
   ~simulation() {
     clients_.clear();
-    while (!gate_->connections.empty()) gate_->connections.back()->destroy();
+    gate_->destroy_all();
     gate_->messages.stop();
     loop_.run();
   }

@@ -18,6 +18,7 @@ template <std::size_t Weight>
 class weighty : public stream {
  public:
   explicit weighty(int n) : shown_(std::make_unique<int>(n)) {}
+  std::string_view name() const noexcept override { return "weighty"; }
   const proto::encoding& messages() const noexcept override {
     static constexpr proto::encoding none{"none", false, [](std::string&, const proto::envelope&) {}};
     return none;

@@ -74,7 +74,8 @@ class asio_driver final : public asio_loop {
   class asio_connection final : public descriptor_connection, public std::enable_shared_from_this<asio_connection> {
    public:
     asio_connection(asio_driver& d, gateway& g, int descriptor, std::unique_ptr<stream_layer> layer)
-        : descriptor_connection(g, descriptor, std::move(layer)),
+        : descriptor_connection(g, descriptor, layer != nullptr),
+          layer_(std::move(layer)),
           loop_(std::static_pointer_cast<asio_driver>(d.shared_from_this())),
           wait_(d.executor(), descriptor) {}
     // The descriptor is closed by the base, not by its waiter.
@@ -116,6 +117,9 @@ class asio_driver final : public asio_loop {
         if (!me->closed()) me->arm();
       });
     }
+    stream_layer* layer() const noexcept override { return layer_.get(); }
+
+    std::unique_ptr<stream_layer> layer_;
     std::shared_ptr<asio_driver> loop_;  // holds the buffer that reads go to
     waiting_descriptor wait_;
     std::shared_ptr<asio_connection> self_;

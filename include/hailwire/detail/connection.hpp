@@ -41,11 +41,11 @@
 
 namespace hailwire::detail {
 
-class connection : public client_link {
+class connection : public session {
  public:
   static const poll_table polling;
 
-  explicit connection(gateway& g) : gate_(&g), place_(static_cast<std::uint32_t>(g.connections.size())) { g.connections.push_back(this); }
+  explicit connection(gateway& g) : gate_(&g) { g.messages.enter(*this); }
   ~connection() override { detach(); }
 
   // ---- what a driver tells ---------------------------------------------------------------------------------------
@@ -82,6 +82,7 @@ class connection : public client_link {
   }
   /// Ends it now: the session's `on_close` runs before this returns. For the server's own end, outside any flush.
   void destroy() {
+    if (detached_) return;
     die(false);
     settle();
   }
@@ -93,7 +94,7 @@ class connection : public client_link {
     if (!copy.empty()) receive(copy);
   }
 
-  // ---- client_link -----------------------------------------------------------------------------------------------
+  // ---- what the hub tells, and what it asks ----------------------------------------------------------------------
 
   void wake(subscription* live) override {
     wake_asked_ = wake_asked_ && live;
@@ -108,7 +109,7 @@ class connection : public client_link {
     }
   }
   void moved(const subscription& from, subscription& to) noexcept override { if (half() == &from) work_->half = &to; }
-  std::uint64_t floor(const subscription& s) const noexcept override { return session_ ? session_->permissions().floor_of(s.in().log().name()) : 1; }
+  std::uint64_t floor(const subscription& s) const noexcept override { return is_open() ? permissions().floor_of(s.in().log().name()) : 1; }
   void unreadable(subscription&, std::error_code ec) override {
     failure why = storage_failure(ec);
     end(why.code, close_code(why.code), why.text());
@@ -116,6 +117,11 @@ class connection : public client_link {
   inline bool notice(std::string_view name, std::string_view json) override;
   inline void end(errc why, std::uint16_t code, std::string_view reason) override;
   bool adjustable() const noexcept override { return phase_ == phase::stream && stream_->speaks(); }
+  hub& at() const noexcept override { return gate_->messages; }
+  std::string_view transport() const noexcept override { return stream_ ? stream_->name() : asked() ? asked()->shown.transport() : std::string_view(); }
+  const proto::encoding& encoding() const noexcept override {
+    return !stream_ ? *gate_->polls->messages : phase_ == phase::asked ? stream_->messages() : stream_->others();
+  }
 
  protected:
   // ---- what a driver does ----------------------------------------------------------------------------------------
@@ -151,7 +157,7 @@ class connection : public client_link {
   enum class phase : std::uint8_t { head, body, asked, stream, held, closing, lingering, dead };
 
   /// What a stream of the host's own frames is to the host.
-  struct frames final : frame_socket {
+  struct frames final : frame_socket, any_box {
     frames(connection& c, frame_route& r) : of(&c), route(&r) {}
     std::error_code send_text(std::string_view utf8) override { return of->send_frame(utf8, false); }
     std::error_code send_binary(std::string_view bytes) override { return of->send_frame(bytes, true); }
@@ -182,9 +188,9 @@ class connection : public client_link {
   void serve_live();
   void serve_elsewhere();
   void serve_frames(frame_route& route);
-  void follow();
+  void serve_follow();
   void authorize();
-  void allowed(shared_grant g) { ex_->serving ? begin_following(std::move(g)) : begin_post(std::move(g)); }
+  void allowed(shared_grant g) { asked()->serving ? begin_following(std::move(g)) : begin_post(std::move(g)); }
   void begin_following(shared_grant g);
   void follow_next(std::size_t i);
   void began();
@@ -196,8 +202,8 @@ class connection : public client_link {
   void look_at_origin();
   std::string_view allow() const noexcept;
   std::weak_ptr<connection*> here() {
-    if (!ex().here) ex_->here = std::make_shared<connection*>(this);
-    return ex_->here;
+    if (!ex().here) asked()->here = std::make_shared<connection*>(this);
+    return asked()->here;
   }
   bool read_channels();
 
@@ -225,12 +231,12 @@ class connection : public client_link {
   std::string& out() { return busy().out; }
   subscription* half() const noexcept { return work_ ? work_->half : nullptr; }
   bool holds_input() const noexcept { return work_ && !work_->held.empty(); }
-  unsent_bytes& busy() {
+  unfinished& busy() {
     if (!work_) work_ = gate_->take_spare();
     return *work_;
   }
   void rest() noexcept {
-    if (work_ && work_->idle()) gate_->give_spare(std::move(work_));
+    if (work_ && work_->out.empty()) work_->none() ? gate_->give_spare(std::move(work_)) : gate_->trim(*work_);
   }
   void give_reason(close_reason why) {
     if (!busy().reason) work_->reason = std::make_unique<close_reason>(std::move(why));
@@ -258,26 +264,29 @@ class connection : public client_link {
   }
   void die(bool by_peer, errc why = errc::internal);
   void end_session();
+  exchange* asked() const noexcept { return work_ ? work_->request.get() : nullptr; }
   exchange& ex() {
-    if (!ex_) ex_ = std::make_unique<exchange>(gate_->settings);
-    return *ex_;
+    if (!busy().request) work_->request = std::make_unique<exchange>(gate_->settings);
+    return *work_->request;
   }
+  void forget_request() noexcept {
+    if (work_) work_->request.reset();
+  }
+  /// A connection that carries the host's own frames has no session, so they lie where a session has the host's object.
+  frames* own_frames() const noexcept { return framed_ ? static_cast<frames*>(rare_->data.get()) : nullptr; }
 
-  gateway* gate_;
-  session* session_ = nullptr;
-  transport::stream_box stream_;
-  std::unique_ptr<exchange> ex_;
-  std::unique_ptr<unsent_bytes> work_;
-  std::unique_ptr<frames> frames_;
-  moment last_read_, last_write_;
-  moment since_;              // when the phase began, or its first byte came; on a stream when life was asked for
-  std::uint32_t serial_ = 0;  // of the request; answers to earlier ones are ignored
-  std::uint32_t place_;       // in gateway::connections
+  // In this order there are no gaps.
   phase phase_ : 4 = phase::head;
   bool blocked_ : 1 = false, peer_ended_ : 1 = false, wake_asked_ : 1 = false, settle_asked_ : 1 = false, command_under_way_ : 1 = false,
        keep_ : 1 = true, processing_ : 1 = false, opened_ : 1 = false, answered_ : 1 = false, served_ : 1 = false, reading_ : 1 = false,
        feeding_ : 1 = false, detached_ : 1 = false,
-       tags_ : 1 = false;  // the open stream's batches carry its own cursor
+       tags_ : 1 = false,    // the open stream's batches carry its own cursor
+       framed_ : 1 = false;  // it carries the host's own frames
+  gateway* gate_;
+  transport::stream_box stream_;
+  std::unique_ptr<unfinished> work_;
+  moment last_read_, last_write_;
+  moment since_;  // when the phase began, or its first byte came; on a stream when life was asked for
 };
 
 // ---- reading ---------------------------------------------------------------------------------------------------------
@@ -291,7 +300,7 @@ inline bool connection::wants_input() const noexcept {
     case phase::head:
     case phase::body: return unsent() < gate_->settings.max_unsent;
     case phase::asked:
-    case phase::held: return !ex_ || ex_->rest.size() < pipelined_limit;  // to learn that the peer is gone
+    case phase::held: return !asked() || asked()->rest.size() < pipelined_limit;  // to learn that the peer is gone
     case phase::stream: return may_read() && !holds_input();
     case phase::closing: return stream_ && stream_->awaits_end();
     case phase::lingering: return true;
@@ -313,7 +322,7 @@ inline void connection::receive(std::span<char> bytes) {
   last_read_ = moment(gate_->now());
   switch (phase_) {
     case phase::head:
-      if (!ex_ || ex_->in.empty()) since_ = last_read_;
+      if (!asked() || asked()->in.empty()) since_ = last_read_;
       ex().in.append(bytes.data(), bytes.size());
       process();
       schedule();
@@ -343,8 +352,8 @@ inline void connection::ended() {
     // It may still be reading, and is told what was wrong (RFC 9112, section 8).
     case phase::body: refuse({errc::bad_request, "the request ended within its body"}); break;
     case phase::head:
-      if (unsent() == 0 && ex_ && !ex_->in.empty()) {
-        ex_->head.clear();  // what was read of it looks into a buffer that may have moved
+      if (unsent() == 0 && asked() && !asked()->in.empty()) {
+        asked()->head.clear();  // what was read of it looks into a buffer that may have moved
         refuse({errc::bad_request, "the request ended within its head"});
         break;
       }
@@ -377,14 +386,14 @@ inline void connection::schedule() {
   std::int64_t due = INT64_MAX;
   switch (phase_) {
     case phase::head:
-      if (!unsent() || gate_->stopping) due = since + milliseconds_of(served_ && (!ex_ || ex_->in.empty()) ? o.idle_time : o.head_time);
+      if (!unsent() || gate_->stopping) due = since + milliseconds_of(served_ && (!asked() || asked()->in.empty()) ? o.idle_time : o.head_time);
       break;
     case phase::body: due = since + milliseconds_of(o.body_time); break;
     case phase::asked:
       if (!blocked_) return;  // a deadline from before does no harm, and mostly the next one is later
       break;
     case phase::held:
-      if (!ex_->at_once) due = ex_->until;
+      if (!asked()->at_once) due = asked()->until;
       break;
     case phase::stream: due = blocked_ ? INT64_MAX : next_beat(now); break;
     case phase::closing:
@@ -414,8 +423,8 @@ inline void connection::expire(std::int64_t now) {
   switch (phase_) {
     case phase::head:
       if (unsent() && !gate_->stopping) break;
-      if (!ex_ || ex_->in.empty()) return die(false, errc::timeout);
-      ex_->head.clear();  // what was read of it looks into a buffer that may have moved
+      if (!asked() || asked()->in.empty()) return die(false, errc::timeout);
+      asked()->head.clear();  // what was read of it looks into a buffer that may have moved
       refuse({errc::timeout, "the request head took too long"});
       break;
     case phase::body: refuse({errc::timeout, "the request body took too long"}); break;
@@ -452,7 +461,7 @@ inline void connection::end(errc why, std::uint16_t code, std::string_view reaso
       break;
     case phase::held:
     case phase::asked:
-      if (answered_ || !ex_) return;
+      if (answered_ || !asked()) return;
       give_reason({why, code, std::string(reason), false});
       // A poll that its host ends gets what there is. One whose storage fails must not look again: it would fail again.
       if (code == 1011) why = errc::internal;
@@ -475,20 +484,20 @@ inline void connection::die(bool by_peer, errc why) {
 }
 
 inline void connection::end_session() {
-  ++serial_;
+  if (asked()) ++asked()->serial;
   command_under_way_ = false;
   static const close_reason in_order{errc::internal, 1000, {}, false};
   const close_reason& why = work_ && work_->reason ? *work_->reason : in_order;
   const bool told = opened_;
   opened_ = false;
-  if (frames_) {
-    auto& to = frames_->route->handlers;
-    if (told && to.on_close) gate_->guarded("on_close", [&] { to.on_close(*frames_, why); });
-    frames_->data.reset();
+  if (frames* own = own_frames()) {
+    auto& to = own->route->handlers;
+    if (told && to.on_close) gate_->guarded("on_close", [&] { to.on_close(*own, why); });
+    own->data.reset();
   }
-  if (session_) {
-    if (told && gate_->host.on_close) gate_->guarded("on_close", [&] { gate_->host.on_close(*session_, why); });
-    gate_->close(*std::exchange(session_, nullptr));
+  if (is_open()) {
+    if (told && gate_->host.on_close) gate_->guarded("on_close", [&] { gate_->host.on_close(*this, why); });
+    gate_->close(*this);
   }
   if (!work_) return;
   work_->half = nullptr;
@@ -504,7 +513,7 @@ inline void connection::settle() {
       detach();
       return shut();
     case phase::closing:
-      if (session_ || opened_) end_session();
+      if (is_open() || opened_) end_session();
       if (holds_input() && stream_) {  // the peer's own close may be among what was not read
         std::string in = std::exchange(work_->held, {});
         feed(in);
@@ -515,7 +524,7 @@ inline void connection::settle() {
         // last bytes with it (RFC 9112, section 9.6).
         shut_write();
         stream_.reset();
-        ex_.reset();
+        forget_request();
         if (peer_ended_ && still() == leaving::nothing) return die(false);
         enter(phase::lingering);
       }
@@ -547,7 +556,7 @@ inline void connection::leave() {
     case phase::body:
     case phase::asked:
       if (answered_) break;
-      if (ex_->array && session_) {
+      if (asked()->array && is_open()) {
         leave_commands();
       } else {
         // What a host has begun may be done or not.
@@ -563,12 +572,20 @@ inline void connection::detach() noexcept {
   detached_ = true;
   phase_ = phase::dead;
   gate_->messages.wheel().disarm(*this);
-  if (session_) gate_->close(*std::exchange(session_, nullptr));
+  if (is_open()) gate_->close(*this);
   gate_->messages.forget(*this);
-  auto& all = gate_->connections;
-  all[place_] = all.back();
-  all[place_]->place_ = place_;
-  all.pop_back();
+  gate_->messages.leave(*this);
+}
+
+inline std::vector<connection*> gateway::connections() const {
+  std::vector<connection*> out;
+  for (session* s : messages.entered()) out.push_back(static_cast<connection*>(s));
+  return out;
+}
+
+inline void gateway::destroy_all() {
+  for (auto all = connections(); !all.empty(); all = connections())
+    for (connection* c : all) c->destroy();
 }
 
 }  // namespace hailwire::detail

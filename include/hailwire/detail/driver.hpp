@@ -171,8 +171,8 @@ class driver : public loop {
 /// A connection over a descriptor. A driver tells it of readiness and arms what it wants.
 class descriptor_connection : public connection {
  public:
-  descriptor_connection(gateway& g, int descriptor, std::unique_ptr<stream_layer> layer)
-      : connection(g), descriptor_(descriptor), layer_(std::move(layer)) {}
+  /// `layered`: there is a `layer`.
+  descriptor_connection(gateway& g, int descriptor, bool layered) : connection(g), descriptor_(descriptor), layered_(layered) {}
   ~descriptor_connection() override {
     if (descriptor_ >= 0) ::close(descriptor_);
   }
@@ -184,7 +184,7 @@ class descriptor_connection : public connection {
       if (closed()) return true;
       if (!wants_read_) return false;
       auto buffer = by().buffer();
-      io_result r = layer_ ? layer_->read(descriptor_, buffer) : read_descriptor(descriptor_, buffer);
+      io_result r = layered_ ? layer()->read(descriptor_, buffer) : read_descriptor(descriptor_, buffer);
       switch (r.what) {
         case io_result::status::again: return layer_wants(), true;
         case io_result::status::later: return false;
@@ -217,10 +217,12 @@ class descriptor_connection : public connection {
   virtual void arm() = 0;
   /// The descriptor is about to be closed.
   virtual void closing() = 0;
+  /// What stands before the descriptor; asked only where there is something.
+  virtual stream_layer* layer() const noexcept { return nullptr; }
 
   std::size_t write(std::span<const std::span<const char>> pieces) final {
     if (closed()) return 0;
-    io_result r = layer_ ? layer_->write(descriptor_, pieces) : write_descriptor(descriptor_, pieces);
+    io_result r = layered_ ? layer()->write(descriptor_, pieces) : write_descriptor(descriptor_, pieces);
     if (r.what == io_result::status::failed) failed(r.error);
     return r.bytes;
   }
@@ -230,7 +232,7 @@ class descriptor_connection : public connection {
     if (!closed()) arm();
   }
   void shut_write() final {
-    if (layer_) layer_->shut_write(descriptor_);
+    if (layered_) layer()->shut_write(descriptor_);
     ::shutdown(descriptor_, SHUT_WR);
   }
   void shut() final {
@@ -238,27 +240,26 @@ class descriptor_connection : public connection {
     closing();
     ::close(std::exchange(descriptor_, -1));
   }
-  std::shared_ptr<const tls_peer> tls() const final { return layer_ ? layer_->peer() : nullptr; }
+  std::shared_ptr<const tls_peer> tls() const final { return layered_ ? layer()->peer() : nullptr; }
   bool input_waits() const noexcept final {
     int waiting = 0;
     return !closed() && ::ioctl(descriptor_, FIONREAD, &waiting) == 0 && waiting > 0;
   }
   std::string peer() const final {
-    if (layer_)
-      if (auto known = layer_->source(); !known.empty()) return std::string(known);
+    if (layered_)
+      if (auto known = layer()->source(); !known.empty()) return std::string(known);
     return closed() ? "unknown" : peer_of(descriptor_);
   }
 
  private:
   void layer_wants() {
-    if (!layer_ || !layer_->wants_write()) return;
+    if (!layered_ || !layer()->wants_write()) return;
     layer_waits_ = true;
     arm();
   }
 
   int descriptor_;
-  bool wants_read_ : 1 = false, wants_write_ : 1 = false, layer_waits_ : 1 = false;
-  std::unique_ptr<stream_layer> layer_;
+  bool wants_read_ : 1 = false, wants_write_ : 1 = false, layer_waits_ : 1 = false, layered_ : 1;
 };
 
 /// Accepts from one listening descriptor. A driver calls `accept` when it is readable and waits again unless it is `paused`.

@@ -63,9 +63,9 @@ class epoll_driver : public driver {
     listeners_.back()->resume();
   }
   void serve(gateway& g, int descriptor, std::unique_ptr<stream_layer> layer, std::string_view already_read) override {
-    auto c = std::make_unique<epoll_connection>(g, descriptor, std::move(layer));
+    epoll_connection* c = layer ? new layered_connection(g, descriptor, std::move(layer)) : new epoll_connection(g, descriptor);
     ++connections_;
-    c.release()->begin(already_read);  // it owns itself until it is closed
+    c->begin(already_read);  // it owns itself until it is closed
   }
   void stop_listening() override {
     for (auto& l : listeners_) {
@@ -158,9 +158,9 @@ class epoll_driver : public driver {
     }
     epoll_driver& owner;
   };
-  class epoll_connection final : public descriptor_connection {
+  class epoll_connection : public descriptor_connection {
    public:
-    using descriptor_connection::descriptor_connection;
+    explicit epoll_connection(gateway& g, int descriptor, bool layered = false) : descriptor_connection(g, descriptor, layered) {}
 
     void begin(std::string_view already_read) {
       set().add(descriptor(), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, reinterpret_cast<std::uintptr_t>(this) | connection_bit);
@@ -203,6 +203,14 @@ class epoll_driver : public driver {
     }
     epoll_driver& set() const noexcept { return static_cast<epoll_driver&>(by()); }
     bool readable_ : 1 = false, queued_ : 1 = false, ended_ : 1 = false;
+  };
+  class layered_connection final : public epoll_connection {
+   public:
+    layered_connection(gateway& g, int descriptor, std::unique_ptr<stream_layer> layer) : epoll_connection(g, descriptor, true), layer_(std::move(layer)) {}
+
+   private:
+    stream_layer* layer() const noexcept override { return layer_.get(); }
+    std::unique_ptr<stream_layer> layer_;
   };
   class listener final : public listening, public entry {
    public:

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-// What a connection holds while it serves HTTP requests.
+// What a connection has only while something is unfinished on it, or while it serves HTTP requests. A stream on which nobody says
+// anything has none of this.
 
 #include <algorithm>
 #include <cstdint>
@@ -45,6 +46,7 @@ struct serving_one {
 /// polls again, and memory asked for anew was a third of what a poll took.
 struct exchange : serving_one {
   explicit exchange(const options& o) : parser(o.head) {}
+  std::uint32_t serial = 0;  // of the request; answers to earlier ones are ignored
   std::string in;  // the head, whole once it is parsed; never touched while `head` is in use
   proto::http1::head_parser parser;
   proto::http1::head head;
@@ -64,5 +66,15 @@ struct exchange : serving_one {
   }
 };
 static_assert(sizeof(exchange) <= 1000, "an allocation over 1,000 bytes is a slow one in glibc");
+
+/// Bytes that wait, a request, an end that is near.
+struct unfinished {
+  std::string out, held;         // own bytes that are to be sent; input that waits
+  std::size_t sent = 0;          // of `out`
+  subscription* half = nullptr;  // whose frame is half sent
+  std::unique_ptr<exchange> request;
+  std::unique_ptr<close_reason> reason;
+  bool none() const noexcept { return out.empty() && held.empty() && !half && !request && !reason; }
+};
 
 }  // namespace hailwire::detail

@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "hailwire/detail/exchange.hpp"
 #include "hailwire/detail/proxies.hpp"
 #include "hailwire/hooks.hpp"
 #include "hailwire/hub.hpp"
@@ -60,15 +61,6 @@ class moment {
   std::uint32_t low_ = 0;
 };
 
-/// What a connection has only while bytes wait in it or it is about to end; an idle one has none.
-struct unsent_bytes {
-  std::string out, held;         // own bytes that are to be sent; input that waits
-  std::size_t sent = 0;          // of `out`
-  subscription* half = nullptr;  // whose frame is half sent
-  std::unique_ptr<close_reason> reason;
-  bool idle() const noexcept { return out.empty() && held.empty() && !half && !reason; }
-};
-
 /// What a flush brings to thousands of polls that wait on one channel is the same answer for each. The newest one is kept here.
 struct poll_answers {
   /// A longer one is not copied but gathered from shared bytes.
@@ -101,27 +93,35 @@ class gateway {
   poll_answers alike;
   hooks host;
   std::vector<std::unique_ptr<frame_route>> frame_routes;
-  std::vector<connection*> connections;  // each knows its place
   bool stopping = false;
   hub messages;
 
   std::int64_t now() const noexcept { return messages.loop().now(); }
+  /// All there are; the pointers are good until one of them is destroyed.
+  std::vector<connection*> connections() const;
+  /// Ends all of them now, for the server's own end.
+  void destroy_all();
   void close(session& s) {
     from_address.remove(s.key().slot);
     messages.close(s);
   }
 
   /// Connections that are busy in turns share some blocks of memory, so that a message costs no allocation.
-  std::unique_ptr<unsent_bytes> take_spare() {
-    if (spares_.empty()) return std::make_unique<unsent_bytes>();
+  std::unique_ptr<unfinished> take_spare() {
+    if (spares_.empty()) return std::make_unique<unfinished>();
     auto block = std::move(spares_.back());
     spares_.pop_back();
     return block;
   }
-  void give_spare(std::unique_ptr<unsent_bytes> block) noexcept {
-    if (spares_.size() == spares_.capacity() || block->out.capacity() > 4096) return;
-    if (block->held.capacity() > 64) std::string().swap(block->held);
+  void give_spare(std::unique_ptr<unfinished> block) noexcept {
+    if (spares_.size() == spares_.capacity()) return;
+    trim(*block);
     spares_.push_back(std::move(block));
+  }
+  /// Gives back memory that is more than worth keeping, of a block without own bytes.
+  void trim(unfinished& block) const noexcept {
+    if (block.out.capacity() > 4096) std::string().swap(block.out);
+    if (block.held.empty() && block.held.capacity() > 64) std::string().swap(block.held);
   }
 
   void log(log_level level, std::string_view text) const noexcept {
@@ -198,7 +198,7 @@ class gateway {
   void publish(session& s, proto::command&& c, client_publish_handler done);
 
  private:
-  std::vector<std::unique_ptr<unsent_bytes>> spares_;
+  std::vector<std::unique_ptr<unfinished>> spares_;
   const std::shared_ptr<const void> alive_ = std::make_shared<char>();  // a host may keep a reply for longer than us
   std::int64_t date_second_ = -1;
   std::string date_line_;

@@ -114,37 +114,38 @@ inline std::string hub::printed(detail::session_key k) const {
 
 // ---- sessions --------------------------------------------------------------------------------------------------------
 
-inline session* hub::open(detail::client_link& link, shared_grant g, std::string device,
-                          std::string_view transport, const proto::encoding* how) {
-  bool listed = how != nullptr;
-  if (stopped_ || (listed && listed_ >= options_.max_sessions)) return nullptr;
-  std::uint32_t index = free_slot_;
-  if (index == no_slot) {
-    index = static_cast<std::uint32_t>(slots_.size());
+inline void hub::enter(session& s) {
+  if (free_slot_ == no_slot) {
+    s.slot_ = static_cast<std::uint32_t>(slots_.size());
     slots_.emplace_back();
   } else {
-    free_slot_ = slots_[index].next;
+    slot& at = slots_[s.slot_ = free_slot_];
+    free_slot_ = at.next_free();
+    s.generation_ = at.generation();
   }
-  slot& at = slots_[index];
-  at.live.reset(new session(*this, link, std::move(g)));
-  at.listed = listed ? 1 : 0;
-  session& s = *at.live;
-  s.key_ = {index, ++at.generation};
-  if (!device.empty()) s.rarely().device = std::move(device);
-  s.transport_ = transport.data();
-  s.encoding_ = how;
-  if (listed) {
-    ++listed_;
-    if (!s.user().empty()) add_user(index);
-  }
-  return &s;
+  slots_[s.slot_].take(s);
 }
 
-inline void hub::add_user(std::uint32_t index) {
-  if (++named_ <= users_.size()) return enter_user(index);
+inline void hub::leave(session& s) noexcept { slots_[s.slot_].free(std::exchange(free_slot_, s.slot_), s.generation_); }
+
+inline bool hub::open(session& s, shared_grant g, std::string device, bool listed) {
+  if (stopped_ || (listed && listed_ >= options_.max_sessions)) return false;
+  ++s.generation_;
+  s.open_ = true;
+  s.listed_ = listed;
+  s.grant_ = std::move(g);
+  if (!device.empty()) s.rarely().device = std::move(device);
+  if (!listed) return true;
+  ++listed_;
+  if (!s.user().empty()) add_user(s);
+  return true;
+}
+
+inline void hub::add_user(session& s) {
+  if (++named_ <= users_.size()) return enter_user(s);
   users_.assign(std::max<std::size_t>(8, 2 * users_.size()), no_slot);
-  for (std::uint32_t i = 0; i < slots_.size(); ++i)
-    if (slots_[i].live && slots_[i].listed && !slots_[i].live->user().empty()) enter_user(i);
+  for (const slot& at : slots_)
+    if (session* one = at.taken(); one && one->listed_ && !one->user().empty()) enter_user(*one);
 }
 
 inline void hub::close(session& s) {
@@ -153,14 +154,14 @@ inline void hub::close(session& s) {
     s.follows_.erase(s.follows_.size() - 1);
     release_log(log);
   }
-  if (!expiries_.empty()) expiries_.erase(s.key_.slot);
-  slot& at = slots_[s.key_.slot];
-  if (at.listed) {
+  if (!expiries_.empty()) expiries_.erase(s.slot_);
+  if (s.listed_) {
     --listed_;
-    if (!s.user().empty()) remove_user(s.key_.slot);
+    if (!s.user().empty()) remove_user(s);
   }
-  at.next = std::exchange(free_slot_, s.key_.slot);
-  auto dying = std::move(at.live);  // the host's data may look at the hub from its destructor
+  s.open_ = s.listed_ = false;
+  s.grant_ = {};
+  auto dying = std::move(s.rare_);  // the host's data may look at the hub from its destructor
 }
 
 inline detail::subscription* hub::find(session& s, std::string_view channel) const noexcept {
@@ -211,8 +212,8 @@ inline void hub::follow(session& s, std::string_view channel, const hailwire::st
   if (s.follows_.size() >= options_.max_channels) return done({errc::bad_request, "too many channels"});
 
   auto& log = obtain_log(channel);
-  auto& lane = log.lane_for(*s.encoding_);
-  auto& sub = s.follows_.add(*s.link_, lane, follow_serial_ = (follow_serial_ + 1) % detail::subscription::serials, named);
+  auto& lane = log.lane_for(s.encoding());
+  auto& sub = s.follows_.add(s, lane, follow_serial_ = (follow_serial_ + 1) % detail::subscription::serials, named);
   using word = hailwire::start::word;
   std::uint64_t floor = s.permissions().floor_of(channel);
   // Who begins at the head has nothing to read, and polls nearly always do.
@@ -227,7 +228,7 @@ inline void hub::follow(session& s, std::string_view channel, const hailwire::st
   read_limit limit = from.from == word::latest ? read_limit{0, 0} : read_limit{};
   ++log.pins;
   storage_->read(channel, since, limit,
-                 on_loop([key = s.key_, serial = follow_serial_, name = std::string(channel), from, floor, done = std::move(done)](hub& h, read_result r) mutable {
+                 on_loop([key = s.key(), serial = follow_serial_, name = std::string(channel), from, floor, done = std::move(done)](hub& h, read_result r) mutable {
                    auto& read = *h.find_log(name);
                    if (session* asked = h.find(key)) {
                      auto& all = asked->follows_;
@@ -496,7 +497,7 @@ inline void hub::history_read(const std::shared_ptr<history_op>& op, read_result
 
 // ---- session ---------------------------------------------------------------------------------------------------------
 
-inline std::string session::id() const { return hub_->printed(key_); }
+inline std::string session::id() const { return at().printed(key()); }
 
 inline std::vector<std::string> session::channels() const {
   std::vector<std::string> out;
@@ -514,11 +515,11 @@ inline void append_entry(std::string& out, const follow_start& f) {
 }
 
 inline std::error_code session::follow(std::string_view channel, start from) {
-  if (!link_->adjustable() || !valid_channel(channel) || hub_->find(*this, channel)) return errc::bad_request;
-  if (follows_.size() >= hub_->settings().max_channels) return errc::bad_request;
-  auto key = key_;
-  hub_->follow(*this, channel, from, false, [h = hub_, key, name = std::string(channel)](result<follow_start> r) {
-    session* self = h->find(key);
+  hub& h = at();
+  if (!adjustable() || !valid_channel(channel) || h.find(*this, channel)) return errc::bad_request;
+  if (follows_.size() >= h.settings().max_channels) return errc::bad_request;
+  h.follow(*this, channel, from, false, [&h, key = key(), name = std::string(channel)](result<follow_start> r) {
+    session* self = h.find(key);
     if (!self) return;
     std::string json = "{";
     proto::json::append_quoted(json, name);
@@ -526,9 +527,9 @@ inline std::error_code session::follow(std::string_view channel, start from) {
     if (r) {
       append_entry(json, *r);
       json += '}';
-      if (!self->link_->notice("followed", json)) return self->cannot_tell();
-      if (auto* sub = r->recovered ? nullptr : h->find(*self, name)) sub->tell_lost(r->lost);
-      h->request_wake(*self->link_);
+      if (!self->notice("followed", json)) return self->cannot_tell();
+      if (auto* sub = r->recovered ? nullptr : h.find(*self, name)) sub->tell_lost(r->lost);
+      h.request_wake(*self);
     } else if (r.error().code != errc::forbidden) {  // else the host has changed its mind
       self->close(close_code(r.error().code), "a channel could not be followed");
     }
@@ -553,14 +554,14 @@ inline std::error_code session::unfollow(std::string_view channel) {
     }
     place += follows_[i].named();
   }
-  if (!hub_->unfollow(*this, channel)) return errc::not_found;
-  if (!link_->notice("closed", json)) cannot_tell();
+  if (!at().unfollow(*this, channel)) return errc::not_found;
+  if (!notice("closed", json)) cannot_tell();
   return {};
 }
 
 inline void session::cannot_tell() {
-  if (link_->adjustable()) return link_->end(errc::overloaded, close_code(errc::overloaded), "too much is unsent");
-  link_->end(errc::forbidden, close_code(errc::forbidden), "the channel may not be followed any more");
+  if (adjustable()) return end(errc::overloaded, close_code(errc::overloaded), "too much is unsent");
+  end(errc::forbidden, close_code(errc::forbidden), "the channel may not be followed any more");
 }
 
 inline std::error_code session::send(std::string_view name, std::string_view json) {
@@ -571,11 +572,11 @@ inline std::error_code session::send(std::string_view name, std::string_view jso
   for (char c : name)
     if (!proto::is_token_letter(c)) return errc::bad_request;
   if (std::find(std::begin(reserved), std::end(reserved), name) != std::end(reserved)) return errc::bad_request;
-  if (json.size() > hub_->settings().max_unsent) return errc::too_large;
+  if (json.size() > at().settings().max_unsent) return errc::too_large;
   if (proto::json::validate(json)) return errc::bad_request;
-  return link_->notice(name, json) ? std::error_code() : make_error_code(errc::overloaded);
+  return notice(name, json) ? std::error_code() : make_error_code(errc::overloaded);
 }
 
-inline void session::close(std::uint16_t code, std::string_view reason) { link_->end(errc::forbidden, code, reason); }
+inline void session::close(std::uint16_t code, std::string_view reason) { end(errc::forbidden, code, reason); }
 
 }  // namespace hailwire

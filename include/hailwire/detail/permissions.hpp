@@ -23,10 +23,10 @@ inline std::int64_t hub::left(const shared_grant& g) const noexcept {
 
 inline void hub::watch_expiry(session& s) {
   if (left(s.grant_) == INT64_MAX) {
-    if (!expiries_.empty()) expiries_.erase(s.key_.slot);
+    if (!expiries_.empty()) expiries_.erase(s.slot_);
     return;
   }
-  expiry& e = expiries_.try_emplace(s.key_.slot, *this, s.key_).first->second;
+  expiry& e = expiries_.try_emplace(s.slot_, *this, s.key()).first->second;
   e.told = false;
   // Not at once: who renews in time has the answer before the next notice.
   arm(e, loop_->now());
@@ -36,12 +36,12 @@ inline void hub::look_at_expiry(expiry& e) {
   session* s = find(e.of);
   if (!s) return;
   std::int64_t rest = left(s->grant_), notice = std::chrono::milliseconds(options_.expiry_notice).count();
-  if (rest <= 0) return s->link_->end(errc::unauthenticated, close_code(errc::unauthenticated), "the permission has expired");
+  if (rest <= 0) return s->end(errc::unauthenticated, close_code(errc::unauthenticated), "the permission has expired");
   if (!e.told && rest <= notice) {
     e.told = true;
     std::string json = "{\"seconds\":";
     proto::append_decimal(json, static_cast<std::uint64_t>((rest + 999) / 1000));
-    s->link_->notice("expiring", json + '}');
+    s->notice("expiring", json + '}');
   }
   arm(e, loop_->now() + std::min(e.told ? rest : rest - notice, clocks_agree_ms));
 }
@@ -66,9 +66,9 @@ inline void session::revoke(std::string_view channel) {
 }
 
 inline std::error_code session::permit(shared_grant g) {
-  bool stream = transport() == "websocket" || link_->adjustable();
+  bool stream = transport() == "websocket" || adjustable();
   if (!g || g.user() != user() || !stream) return errc::bad_request;
-  if (hub_->left(g) <= 0) return errc::unauthenticated;
+  if (at().left(g) <= 0) return errc::unauthenticated;
   std::vector<std::string> lost;  // a predicate may throw: it is asked before anything changes
   for (std::size_t i = 0; i < follows_.size(); ++i) {
     const auto& f = follows_[i];
@@ -78,8 +78,8 @@ inline std::error_code session::permit(shared_grant g) {
   grant_ = std::move(g);
   for (const std::string& name : lost) unfollow(name);
   for (std::size_t i = 0; i < follows_.size(); ++i) follows_[i].raise(grant_.floor_of(follows_[i].in().log().name()));
-  hub_->watch_expiry(*this);
-  hub_->request_wake(*link_);
+  at().watch_expiry(*this);
+  at().request_wake(*this);
   return {};
 }
 

@@ -15,12 +15,12 @@ namespace hailwire::detail {
 inline bool connection::answer_held(bool at_end) { return gate_->polls->answer(*this, at_end); }
 
 inline void connection::begin_poll() {
-  exchange& e = *ex_;
+  exchange& e = *asked();
   opened_ = true;
   tell_losses(e);
-  if (gate_->host.on_open && !gate_->guarded("on_open", [&] { gate_->host.on_open(*session_); })) end(errc::internal, 1011, "internal error");
+  if (gate_->host.on_open && !gate_->guarded("on_open", [&] { gate_->host.on_open(*this); })) end(errc::internal, 1011, "internal error");
   if (answered_) return;
-  e.until = gate_->now() + std::min(e.once->wait, gate_->messages.left(session_->permissions()));
+  e.until = gate_->now() + std::min(e.once->wait, gate_->messages.left(permissions()));
   enter(phase::held);
   answer_poll(e.at_once || e.once->wait == 0);
 }
@@ -28,9 +28,9 @@ inline void connection::begin_poll() {
 // The answer of a poll that follows one channel and is told one flush's messages: made for the first that waits, the others
 // send the same bytes. False when it is another case.
 inline bool connection::answer_alike() {
-  exchange& e = *ex_;
-  if (session_->follows_.size() != 1 || session_->rare_ || !e.notices.empty() || !e.extra.empty() || e.head.method != "GET") return false;
-  subscription& s = session_->follows_[0];
+  exchange& e = *asked();
+  if (follows_.size() != 1 || rare_ || !e.notices.empty() || !e.extra.empty() || e.head.method != "GET") return false;
+  subscription& s = follows_[0];
   if (!s.live() || !s.named()) return false;
   auto messages = s.pending();
   if (messages.empty() || messages.size() > poll_answers::most || blocked_ || unsent()) return false;
@@ -80,7 +80,7 @@ inline void connection::write_answer(std::span<const std::span<const char>> piec
 // May run inside a flush.
 inline bool connection::answer_poll(bool at_end) {
   if (answer_alike()) return true;
-  exchange& e = *ex_;
+  exchange& e = *asked();
   at_end = at_end || e.at_once;
   const options& o = gate_->settings;
   struct part {
@@ -91,8 +91,8 @@ inline bool connection::answer_poll(bool at_end) {
   std::size_t bytes = 0, count = 0;
   bool more = false, loading = false;
   std::vector<std::uint64_t> reached;  // a subscription that is live during a flush does not know it yet
-  for (std::size_t i = 0; i < session_->follows_.size(); ++i) {
-    subscription& s = session_->follows_[i];
+  for (std::size_t i = 0; i < follows_.size(); ++i) {
+    subscription& s = follows_[i];
     std::uint64_t offset = s.offset();
     bool full = false, begun = false, lost = false;
     while (!full) {

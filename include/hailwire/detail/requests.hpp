@@ -31,8 +31,8 @@ inline void connection::process() {
     if (answered_) {
       finish_exchange();
       going = phase_ == phase::head;
-    } else if (phase_ == phase::head && ex_ && !ex_->in.empty() && unsent() < gate_->settings.max_unsent) {
-      exchange& e = *ex_;
+    } else if (phase_ == phase::head && asked() && !asked()->in.empty() && unsent() < gate_->settings.max_unsent) {
+      exchange& e = *asked();
       switch (e.parser.parse(e.in, e.head)) {
         case proto::http1::progress::need_more: break;
         case proto::http1::progress::failed:
@@ -60,7 +60,7 @@ inline void connection::process() {
 inline std::size_t body_limit(const options& o) noexcept { return o.max_payload / 3 * 4 + 64 * 1024; }
 
 inline void connection::begin_request() {
-  exchange& e = *ex_;
+  exchange& e = *asked();
   const options& o = gate_->settings;
   keep_ = e.head.keep_alive && !peer_ended_;
   served_ = true;
@@ -89,7 +89,7 @@ inline void connection::begin_request() {
 }
 
 inline void connection::read_body() {
-  exchange& e = *ex_;
+  exchange& e = *asked();
   if (e.head.chunked) {
     std::string_view in = e.rest;
     auto progress = e.chunks.decode(in, e.body, body_limit(gate_->settings));
@@ -110,7 +110,7 @@ inline void connection::read_body() {
 }
 
 inline void connection::dispatch() {
-  exchange& e = *ex_;
+  exchange& e = *asked();
   // Of the server as a whole (RFC 9110, section 9.3.7): the host's to answer, where it answers requests.
   if (e.head.path == "*" && !gate_->host.on_http) return respond(204, {}, {}, allow());
   if (e.shown.path_ == gate_->settings.path) return serve_live();
@@ -120,7 +120,7 @@ inline void connection::dispatch() {
 // ---- what no transport claims ----------------------------------------------------------------------------------------
 
 inline void connection::serve_elsewhere() {
-  exchange& e = *ex_;
+  exchange& e = *asked();
   // Other protocols, and any in HTTP/1.0, may be ignored (RFC 9110, section 7.8).
   if (e.head.minor >= 1 && e.head.has_token("Upgrade", "websocket")) {
     for (auto& route : gate_->frame_routes)
@@ -128,10 +128,10 @@ inline void connection::serve_elsewhere() {
   }
   e.shown.body_ = e.body;
   if (!gate_->host.on_http) return refuse(errc::not_found);
-  auto reply = reply_to<result<response>>([here = here(), serial = serial_](result<response> r) {
+  auto reply = reply_to<result<response>>([here = here(), serial = asked()->serial](result<response> r) {
     auto at = here.lock();
     connection* self = at ? *at : nullptr;
-    if (!self || self->serial_ != serial || self->phase_ != phase::asked || self->answered_) return;
+    if (!self || !self->asked() || self->asked()->serial != serial || self->phase_ != phase::asked || self->answered_) return;
     if (!r) return self->refuse(r.error());
     if (r->status < 200 || r->status > 599) return self->refuse(errc::internal);
     std::string extra;
@@ -150,7 +150,7 @@ inline void connection::serve_elsewhere() {
 
 // Whose page is it that asks? One of a listed origin is told so in every answer (Fetch standard, CORS protocol).
 inline void connection::look_at_origin() {
-  exchange& e = *ex_;
+  exchange& e = *asked();
   const auto& listed = gate_->settings.allowed_origins;
   auto origin = e.head.find("Origin");
   e.own_page = !origin.data() || proto::http1::same_origin(origin, e.shown.host());
@@ -172,8 +172,8 @@ inline std::string_view connection::allow() const noexcept {
 }
 
 inline void connection::serve_live() {
-  exchange& e = *ex_;
-  if (e.head.method == "GET" || e.head.method == "HEAD") return follow();
+  exchange& e = *asked();
+  if (e.head.method == "GET" || e.head.method == "HEAD") return serve_follow();
   if (e.head.method == "POST") {
     if (!e.own_page && !e.listed_page) return refuse({errc::forbidden, "this origin is not listed"});
     return post();
@@ -193,7 +193,7 @@ inline void connection::serve_live() {
 
 // Reads the channels and the device that the query names; false when it has refused them.
 inline bool connection::read_channels() {
-  exchange& e = *ex_;
+  exchange& e = *asked();
   auto no = [&](std::string why) { return refuse({errc::bad_request, std::move(why)}), false; };
   for (const auto& [name, value] : e.query) {
     if (name == "channel") {
@@ -208,8 +208,8 @@ inline bool connection::read_channels() {
   return true;
 }
 
-inline void connection::follow() {
-  exchange& e = *ex_;
+inline void connection::serve_follow() {
+  exchange& e = *asked();
   const options& o = gate_->settings;
   transport::arrival a{e.head, e.query, o};
 
@@ -263,10 +263,10 @@ inline void connection::authorize() {
     static const shared_grant nothing{grant()};
     return allowed(nothing);
   }
-  auto reply = authorize_reply([here = here(), serial = serial_](decision d) {
+  auto reply = authorize_reply([here = here(), serial = asked()->serial](decision d) {
     auto at = here.lock();
     connection* self = at ? *at : nullptr;
-    if (!self || self->serial_ != serial || self->phase_ != phase::asked || self->answered_ || self->session_) return;
+    if (!self || !self->asked() || self->asked()->serial != serial || self->phase_ != phase::asked || self->answered_ || self->is_open()) return;
     auto* granted = d.allowed();
     if (!granted) {
       // Whatever an authorizer says no with, it is one of the protocol's codes.
@@ -280,36 +280,34 @@ inline void connection::authorize() {
     }
     self->update_watch();
   });
-  gate_->guarded("authorizer", [&] { gate_->host.authorize(ex_->shown, std::move(reply)); });
+  gate_->guarded("authorizer", [&] { gate_->host.authorize(asked()->shown, std::move(reply)); });
 }
 
 inline void connection::begin_following(shared_grant g) {
-  exchange& e = *ex_;
+  exchange& e = *asked();
   for (const std::string& c : e.channels)
     if (auto why = gate_->refusal(g, &shared_grant::may_follow, c)) return refuse(*why);
-  const proto::encoding& how = stream_ ? stream_->messages() : *gate_->polls->messages;
-  session_ = gate_->messages.open(*this, std::move(g), e.device, e.serving->name, &how);
-  if (!session_) return refuse_stream({errc::overloaded, {}, 5});
-  if (std::size_t most = gate_->settings.max_sessions_per_address; most && !gate_->from_address.add(session_->key().slot, e.shown.address(), most))
+  if (!gate_->messages.open(*this, std::move(g), e.device, true)) return refuse_stream({errc::overloaded, {}, 5});
+  if (std::size_t most = gate_->settings.max_sessions_per_address; most && !gate_->from_address.add(key().slot, e.shown.address(), most))
     return refuse_stream({errc::rate_limited, "too many sessions from this address", 5});
   e.starts.resize(e.channels.size());
   e.following = e.channels.size();
   e.at_once = std::any_of(e.from.begin(), e.from.end(), [](const hailwire::start& s) { return s.from == hailwire::start::word::latest; });
   if (e.channels.empty()) return began();
-  std::uint32_t serial = serial_;
+  const session_key mine = key();
   for (std::size_t i = 0; i < e.channels.size(); ++i) {
     follow_next(i);
-    if (serial_ != serial || answered_ || !ex_) return;  // one of them was refused, or all are answered
+    if (key() != mine || !is_open() || answered_ || !asked()) return;  // one of them was refused, or all are answered
   }
 }
 
 inline void connection::follow_next(std::size_t i) {
-  exchange& e = *ex_;
-  gate_->messages.follow(*session_, e.channels[i], e.from[i], true, [this, i](result<follow_start> r) {
+  exchange& e = *asked();
+  gate_->messages.follow(*this, e.channels[i], e.from[i], true, [this, i](result<follow_start> r) {
     if (answered_) return;  // another channel, or the host, has settled it
     if (!r) return refuse_stream(r.error());
-    ex_->starts[i] = std::move(*r);
-    if (--ex_->following == 0) began();
+    asked()->starts[i] = std::move(*r);
+    if (--asked()->following == 0) began();
   });
 }
 
@@ -317,12 +315,12 @@ inline void connection::follow_next(std::size_t i) {
 inline void connection::tell_losses(const exchange& e) {
   for (std::size_t i = 0; i < e.starts.size() && phase_ != phase::closing; ++i) {
     if (e.starts[i].recovered) continue;
-    if (auto* s = gate_->messages.find(*session_, e.channels[i])) s->tell_lost(e.starts[i].lost);
+    if (auto* s = gate_->messages.find(*this, e.channels[i])) s->tell_lost(e.starts[i].lost);
   }
 }
 
 inline void connection::began() {
-  if (gate_->messages.left(session_->permissions()) <= 0) return refuse({errc::unauthenticated, "the permission has expired"});  // while the storage was asked
+  if (gate_->messages.left(permissions()) <= 0) return refuse({errc::unauthenticated, "the permission has expired"});  // while the storage was asked
   if (stream_) return open_stream();
   gate_->polls->begin(*this);
 }
@@ -330,7 +328,7 @@ inline void connection::began() {
 // ---- POST ------------------------------------------------------------------------------------------------------------
 
 inline void connection::post() {
-  exchange& e = *ex_;
+  exchange& e = *asked();
   e.shown.transport_ = "post";
   // What followers would get is not what its type says (RFC 9110, sections 8.4 and 15.5.16).
   if (auto coding = e.head.find("Content-Encoding"); !coding.empty() && !proto::iequals(coding, "identity"))
@@ -355,12 +353,11 @@ inline void connection::post() {
 }
 
 inline void connection::begin_post(shared_grant g) {
-  exchange& e = *ex_;
-  session_ = gate_->messages.open(*this, std::move(g), e.device, "post", nullptr);
-  if (!session_) return refuse({errc::overloaded, {}, 5});
+  exchange& e = *asked();
+  if (!gate_->messages.open(*this, std::move(g), e.device, false)) return refuse({errc::overloaded, {}, 5});
   if (e.channels.empty()) return next_command();
   // Before a look at what it says.
-  if (auto why = gate_->refusal(session_->permissions(), &shared_grant::may_publish, e.channels[0])) return refuse(*why);
+  if (auto why = gate_->refusal(permissions(), &shared_grant::may_publish, e.channels[0])) return refuse(*why);
 
   std::string_view type = e.head.find("Content-Type"), plain = proto::trim(type.substr(0, type.find(';')));
   publish_options o;
@@ -380,12 +377,12 @@ inline void connection::begin_post(shared_grant g) {
   } else {
     p = payload::binary(e.body, type);
   }
-  gate_->publish(*session_, std::string(e.channels[0]), std::move(p), std::move(o), true,
-                 [this, g2 = gate_, key = session_->key()](result<position> r) {
+  gate_->publish(*this, std::string(e.channels[0]), std::move(p), std::move(o), true,
+                 [this, g2 = gate_, key = key()](result<position> r) {
                    if (!g2->messages.find(key) || answered_) return;
                    if (!r) return refuse(r.error());
                    std::string body = "{\"channel\":";
-                   proto::json::append_quoted(body, ex_->channels[0]);
+                   proto::json::append_quoted(body, asked()->channels[0]);
                    body += ",\"epoch\":\"" + r->epoch + "\",\"offset\":";
                    proto::append_decimal(body, r->offset);
                    respond(201, "application/json", body + '}', "Cache-Control: no-store\r\n");
@@ -400,8 +397,8 @@ inline constexpr std::size_t replies_per_array = 8;
 inline void connection::next_command() {
   if (command_under_way_) return;
   command_under_way_ = true;
-  while (ex_ && !answered_ && session_) {
-    exchange& e = *ex_;
+  while (asked() && !answered_ && is_open()) {
+    exchange& e = *asked();
     if (e.done == e.commands.size()) {
       command_under_way_ = false;
       return respond(200, "application/json", '[' + e.replies + ']', "Cache-Control: no-store\r\n");
@@ -409,7 +406,7 @@ inline void connection::next_command() {
     std::size_t turn = e.done;
     std::string_view text = e.commands[turn];
     auto finish = [this](std::string_view id, const result<std::string>& r) {
-      exchange& x = *ex_;
+      exchange& x = *asked();
       ++x.done;
       if (!x.array) {
         command_under_way_ = false;
@@ -437,7 +434,7 @@ inline void connection::next_command() {
     }
     bool inside = true;
     auto here = std::make_shared<bool*>(&inside);
-    gate_->run(*session_, std::move(*c), [this, g = gate_, key = session_->key(), id = std::string(c->id), finish, here](result<std::string> r) {
+    gate_->run(*this, std::move(*c), [this, g = gate_, key = key(), id = std::string(c->id), finish, here](result<std::string> r) {
       if (!g->messages.find(key) || answered_) return;
       finish(id, r);
       if (*here || answered_) return;
@@ -445,15 +442,15 @@ inline void connection::next_command() {
       next_command();
     });
     *here = nullptr;
-    if (!ex_ || answered_) break;
-    if (ex_->done == turn) return;  // to be answered later
+    if (!asked() || answered_) break;
+    if (asked()->done == turn) return;  // to be answered later
   }
   command_under_way_ = false;
 }
 
 // The server stops in the middle of an array: what was done has been, what is with the host may be, and the rest will not.
 inline void connection::leave_commands() {
-  exchange& e = *ex_;
+  exchange& e = *asked();
   bool begun = command_under_way_;
   for (; e.done < e.commands.size(); ++e.done) {
     if (!e.replies.empty()) e.replies += ',';
@@ -466,7 +463,7 @@ inline void connection::leave_commands() {
 // ---- answers ---------------------------------------------------------------------------------------------------------
 
 inline void connection::respond(int status, std::string_view type, std::string_view body, std::string_view extra) {
-  exchange& e = *ex_;
+  exchange& e = *asked();
   bool keep = keep_ && !gate_->stopping;
   std::string headers(gate_->date());
   headers.append(e.extra).append(extra);
@@ -481,7 +478,7 @@ inline void connection::refuse(const failure& why) {
   std::string extra = "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n", body;
   switch (why.code) {
     case errc::unauthenticated: extra += "WWW-Authenticate: Bearer\r\n"; break;  // one must be there: RFC 9110, section 15.5.2
-    case errc::method_not_allowed: extra += ex_->shown.path_ == gate_->settings.path ? allow() : "Allow: GET, HEAD\r\n"; break;
+    case errc::method_not_allowed: extra += asked()->shown.path_ == gate_->settings.path ? allow() : "Allow: GET, HEAD\r\n"; break;
     case errc::upgrade_required: extra += "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"; break;
     case errc::rate_limited:
     case errc::draining:
@@ -497,7 +494,7 @@ inline void connection::refuse(const failure& why) {
 // EventSource gives up for good on any status but 200, so what will pass is said as an event.
 inline void connection::refuse_stream(const failure& why) {
   bool passing = why.code == errc::draining || why.code == errc::overloaded || why.code == errc::rate_limited;
-  exchange& e = *ex_;
+  exchange& e = *asked();
   if (!passing || !e.serving || e.serving->name != "sse") return refuse(why);
   std::uint64_t wait = static_cast<std::uint64_t>(std::max(1, why.retry_after)) * 1000;
   std::string least, most;
@@ -518,8 +515,8 @@ inline void connection::answered(bool keep) {
 inline void connection::finish_exchange() {
   answered_ = false;
   end_session();
-  std::string rest = ex_ ? std::move(ex_->rest) : std::string();
-  if (ex_ && !ex_->renew()) ex_.reset();
+  std::string rest = asked() ? std::move(asked()->rest) : std::string();
+  if (asked() && !asked()->renew()) forget_request();
   stream_.reset();  // one that was refused
   if (!keep_ || peer_ended_) {
     enter(phase::closing);

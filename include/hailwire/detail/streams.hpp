@@ -18,15 +18,14 @@ namespace hailwire::detail {
 // ---- opening --------------------------------------------------------------------------------------------------------
 
 inline void connection::open_stream() {
-  auto e = std::move(ex_);
-  session_->encoding_ = &stream_->others();
+  auto e = std::move(work_->request);
   tags_ = stream_->tags();
   e->open(out(), std::string(gate_->date()) + e->extra);
   enter(phase::stream);
   opened_ = true;
 
-  std::string json = "{\"open\":{\"session\":\"" + session_->id() + "\",\"user\":";
-  proto::json::append_quoted(json, session_->user());
+  std::string json = "{\"open\":{\"session\":\"" + id() + "\",\"user\":";
+  proto::json::append_quoted(json, user());
   json += ",\"heartbeat\":";
   proto::append_decimal(json, static_cast<std::uint64_t>(gate_->settings.heartbeat.count()));
   json += ",\"channels\":{";
@@ -39,36 +38,40 @@ inline void connection::open_stream() {
   json += "}}}";
   stream_->notice(out(), "open", json, position_text());
   tell_losses(*e);
-  if (phase_ == phase::stream && gate_->host.on_open && !gate_->guarded("on_open", [&] { gate_->host.on_open(*session_); }))
+  if (phase_ == phase::stream && gate_->host.on_open && !gate_->guarded("on_open", [&] { gate_->host.on_open(*this); }))
     end(errc::internal, 1011, "internal error");
-  if (phase_ == phase::stream) gate_->messages.watch_expiry(*session_);
+  if (phase_ == phase::stream) gate_->messages.watch_expiry(*this);
   take_rest(std::move(e->rest));
 }
 
 inline void connection::serve_frames(frame_route& route) {
-  exchange& e = *ex_;
+  exchange& e = *asked();
   if (!e.own_page && !e.listed_page) return refuse({errc::forbidden, "this origin is not listed"});
   auto b = route.begin({e.head, e.query, gate_->settings}, route.handlers.subprotocols, route.handlers.max_message);
   if (!b) return refuse(b.error());
   stream_ = std::move(b->live);
-  frames_ = std::make_unique<frames>(*this, route);
+  auto fresh = std::make_unique<frames>(*this, route);
+  frames& own = *fresh;
+  rarely().data = std::move(fresh);
+  framed_ = true;
   enter(phase::stream);
   std::size_t before = out().size();
   b->open(out(), e.extra);
   bool welcome = true;
   bool fine = gate_->guarded("on_open", [&] {
-    if (route.handlers.on_open) welcome = route.handlers.on_open(*frames_, e.shown);
+    if (route.handlers.on_open) welcome = route.handlers.on_open(own, e.shown);
   });
   if (!fine || !welcome) {
     if (phase_ == phase::stream) phase_ = phase::asked;
     out().resize(before);  // nothing is written before the turn ends
     stream_.reset();
-    frames_.reset();
+    framed_ = false;
+    rare_.reset();
     return refuse(fine ? errc::forbidden : errc::internal);
   }
   opened_ = true;
   auto rest = std::move(e.rest);
-  ex_.reset();
+  forget_request();
   take_rest(std::move(rest));
 }
 
@@ -103,13 +106,13 @@ inline void connection::feed(std::span<char> in) {
       case kind::command: command(event.data); break;
       case kind::text:
       case kind::binary:
-        if (frames_) {
-          auto& to = frames_->route->handlers;
+        if (frames* own = own_frames()) {
+          auto& to = own->route->handlers;
           bool fine = gate_->guarded("on_message", [&] {
-            if (to.on_message) to.on_message(*frames_, event.data, event.what == kind::binary);
+            if (to.on_message) to.on_message(*own, event.data, event.what == kind::binary);
           });
           if (!fine) end(errc::internal, 1011, "internal error");
-        } else if (session_) {
+        } else if (is_open()) {
           publish_raw(event.data, event.what == kind::binary);
         }
         break;
@@ -131,10 +134,10 @@ inline void connection::feed(std::span<char> in) {
 
 // A raw client's frame, for the one channel that it follows.
 inline void connection::publish_raw(std::string_view bytes, bool binary) {
-  if (session_->follows_.empty()) return end(errc::forbidden, 4403, "the channel is not followed any more");
+  if (follows_.empty()) return end(errc::forbidden, 4403, "the channel is not followed any more");
   payload p = binary ? payload::binary(bytes) : payload::text(bytes);
   command_under_way_ = true;
-  gate_->publish(*session_, std::string(session_->follows_[0].in().log().name()), std::move(p), {}, true, [this, g = gate_, key = session_->key()](result<position> r) {
+  gate_->publish(*this, std::string(follows_[0].in().log().name()), std::move(p), {}, true, [this, g = gate_, key = key()](result<position> r) {
     if (!g->messages.find(key)) return;
     command_over();
     if (r) return;
@@ -150,13 +153,13 @@ inline void connection::command(std::string_view text) {
   command_under_way_ = true;
   if (c->what == proto::command::verb::publish && c->id.empty()) {
     // Without an id only errors are answered, so no answer is made.
-    return gate_->publish(*session_, std::move(*c), [this, g = gate_, key = session_->key()](result<position> r) {
+    return gate_->publish(*this, std::move(*c), [this, g = gate_, key = key()](result<position> r) {
       if (!g->messages.find(key)) return;
       command_over();
       if (!r) answer_command({}, r.error());
     });
   }
-  gate_->run(*session_, std::move(*c), [this, g = gate_, key = session_->key(), id = std::string(c->id)](result<std::string> r) {
+  gate_->run(*this, std::move(*c), [this, g = gate_, key = key(), id = std::string(c->id)](result<std::string> r) {
     if (!g->messages.find(key)) return;
     command_over();
     answer_command(id, r);
@@ -211,9 +214,9 @@ inline void connection::gather(batch& b, subscription* live) {
   bool tags = phase_ == phase::stream && tags_;
   // All are pulled first. What comes to light by that (a gap, a storage that fails) is told in own bytes, which go out
   // before the batch; so cursors in the batch stand behind it, and behind a stream's end comes nothing.
-  if (phase_ == phase::stream && session_ && opened_) {
-    for (std::size_t k = 0; k < session_->follows_.size() && n < (tags ? 10 : all.size()); ++k) {
-      subscription& s = session_->follows_[k];
+  if (phase_ == phase::stream && is_open() && opened_) {
+    for (std::size_t k = 0; k < follows_.size() && n < (tags ? 10 : all.size()); ++k) {
+      subscription& s = follows_[k];
       if (live && &s != live) continue;
       if (auto pending = s.pending(); !pending.empty()) all[n++] = {k, pending.size(), pending.data()};
     }
@@ -224,12 +227,12 @@ inline void connection::gather(batch& b, subscription* live) {
 
   std::vector<std::uint64_t> reached;  // where the batch takes each channel
   if (tags) {
-    std::size_t channels = session_->follows_.size();
+    std::size_t channels = follows_.size();
     reached.resize(channels);
     b.tags.reserve(n * (channels * 50 + 8));  // 50: an epoch, a point, an offset, a comma. The pieces stay where they point
   }
   for (auto& p : std::span(all).first(n)) {
-    subscription& s = session_->follows_[p.index];
+    subscription& s = follows_[p.index];
     std::span<const char> bytes(p.bytes, p.size);
     std::size_t last = 0;
     if (tags) {
@@ -302,7 +305,7 @@ inline void connection::block() {
 // told. True when it was one of these; then it is done.
 inline bool connection::pump_one(subscription* live) {
   if (half()) return false;
-  bool follows = phase_ == phase::stream && session_ && opened_;
+  bool follows = phase_ == phase::stream && is_open() && opened_;
   if (live ? !follows || unsent() || tags_ : follows) return false;
   std::span<const char> bytes = live ? live->pending() : own_bytes();
   if (bytes.empty()) return true;
@@ -339,7 +342,7 @@ inline void connection::pump(subscription* live) {
 }
 
 inline void connection::flushed() {
-  if (phase_ == phase::closing || holds_input() || (phase_ == phase::head && ex_ && !ex_->in.empty())) ask_settle();
+  if (phase_ == phase::closing || holds_input() || (phase_ == phase::head && asked() && !asked()->in.empty())) ask_settle();
   if (phase_ == phase::head) {
     since_ = moment(gate_->now());  // waiting for a request begins when the last answer is out
     schedule();
@@ -367,20 +370,20 @@ inline bool connection::notice(std::string_view name, std::string_view json) {
     ask_wake();
     return true;
   }
-  if (!ex_ || !ex_->once || answered_) return false;
-  if (ex_->notices.size() + object.size() > gate_->settings.max_unsent) return false;
-  if (!ex_->notices.empty()) ex_->notices += ',';
-  ex_->notices += object;
+  if (!asked() || !asked()->once || answered_) return false;
+  if (asked()->notices.size() + object.size() > gate_->settings.max_unsent) return false;
+  if (!asked()->notices.empty()) asked()->notices += ',';
+  asked()->notices += object;
   ask_wake();
   return true;
 }
 
 inline void connection::lost(subscription& s, const gap& g) {
   const channel_log& log = s.in().log();
-  if (phase_ == phase::asked && ex_ && ex_->following) {
+  if (phase_ == phase::asked && asked() && asked()->following) {
     // While other starts are being read, this one begins anew; who named no position has lost nothing.
-    auto i = static_cast<std::size_t>(std::find(ex_->channels.begin(), ex_->channels.end(), log.name()) - ex_->channels.begin());
-    if (i < ex_->starts.size()) ex_->starts[i] = {{std::string(log.epoch()), g.next - 1}, ex_->from[i].from != hailwire::start::word::at, g};
+    auto i = static_cast<std::size_t>(std::find(asked()->channels.begin(), asked()->channels.end(), log.name()) - asked()->channels.begin());
+    if (i < asked()->starts.size()) asked()->starts[i] = {{std::string(log.epoch()), g.next - 1}, asked()->from[i].from != hailwire::start::word::at, g};
     return;
   }
   std::string json = "{\"gap\":{\"channel\":";
@@ -391,30 +394,30 @@ inline void connection::lost(subscription& s, const gap& g) {
   json += "}}";
   if (phase_ == phase::stream) {
     if (!stream_->notice(out(), "gap", json, position_text())) end(errc::not_found, 4410, "gap");
-  } else if (ex_ && ex_->once && !answered_) {
+  } else if (asked() && asked()->once && !answered_) {
     // Who polls without a position has been told none before this answer, so nothing is missing to it.
-    auto i = static_cast<std::size_t>(std::find(ex_->channels.begin(), ex_->channels.end(), log.name()) - ex_->channels.begin());
-    if (i < ex_->from.size() && ex_->from[i].from != hailwire::start::word::at) return;
-    if (!ex_->notices.empty()) ex_->notices += ',';
-    ex_->notices += json;
+    auto i = static_cast<std::size_t>(std::find(asked()->channels.begin(), asked()->channels.end(), log.name()) - asked()->channels.begin());
+    if (i < asked()->from.size() && asked()->from[i].from != hailwire::start::word::at) return;
+    if (!asked()->notices.empty()) asked()->notices += ',';
+    asked()->notices += json;
   }
 }
 
 // The cursor of the named channels. `reached`: for each followed channel how far a batch has taken it, 0 where not at all.
 inline std::string connection::position_text(std::span<const std::uint64_t> reached) const {
   std::string out;
-  if (!session_) return out;
+  if (!is_open()) return out;
   std::size_t place = 0;
   auto next = [&] {
     if (place++) out += ',';
   };
   // A channel that the host took away keeps its place: the client's URL still names it.
-  auto gone = session_->rare_ ? std::span<const session::gone>(session_->rare_->gone_channels) : std::span<const session::gone>();
+  auto away = rare_ ? std::span<const session::gone>(rare_->gone_channels) : std::span<const session::gone>();
   auto pass_gone = [&] {
-    for (; !gone.empty() && gone.front().place == place; gone = gone.subspan(1)) next(), out += gone.front().element;
+    for (; !away.empty() && away.front().place == place; away = away.subspan(1)) next(), out += away.front().element;
   };
-  for (std::size_t i = 0; i < session_->follows_.size(); ++i) {
-    const auto& f = session_->follows_[i];
+  for (std::size_t i = 0; i < follows_.size(); ++i) {
+    const auto& f = follows_[i];
     if (!f.named()) continue;
     pass_gone();
     next();

@@ -64,6 +64,8 @@ struct inbound {
 class stream {
  public:
   virtual ~stream() = default;
+  /// Its transport's name.
+  virtual std::string_view name() const noexcept = 0;
   /// How messages are encoded for this client.
   virtual const proto::encoding& messages() const noexcept = 0;
   /// The same for channels that the host added, which have no place in the client's cursor.

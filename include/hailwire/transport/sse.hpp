@@ -35,6 +35,7 @@ class sse_stream : public stream {
  public:
   explicit sse_stream(bool several) noexcept : several_(several) {}
 
+  std::string_view name() const noexcept override { return "sse"; }
   const proto::encoding& messages() const noexcept override { return several_ ? sse_plain : sse_with_id; }
   const proto::encoding& others() const noexcept override { return sse_plain; }
   inbound receive(std::span<char>& in, std::string&) override {

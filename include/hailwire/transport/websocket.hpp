@@ -39,6 +39,7 @@ class websocket_stream : public stream {
   websocket_stream(mode m, std::size_t max_message) noexcept
       : in_(proto::ws_role::server, {.message = max_message}), mode_(m), ended_(false) {}
 
+  std::string_view name() const noexcept override { return "websocket"; }
   const proto::encoding& messages() const noexcept override { return mode_ == mode::object ? websocket_object : websocket_payload; }
 
   inbound receive(std::span<char>& in, std::string& out) override { return read(in, out, nullptr); }
