@@ -160,8 +160,8 @@ class scenario : public events {
     substitute(text_, set.text, c.index, target, payload_);
     clients->send_frame(c, text_);
   }
-  /// How many things should have been sent by now at the fixed rate.
-  std::uint64_t due() const { return static_cast<std::uint64_t>(static_cast<double>(nanoseconds() - began_) * set.rate / 1e9); }
+  /// How many things should have been sent by now at the fixed rate: the first one at once.
+  std::uint64_t due() const { return 1 + static_cast<std::uint64_t>(static_cast<double>(nanoseconds() - began_) * set.rate / 1e9); }
   /// Records how long after its time the `k`th thing came.
   void record(std::uint64_t k) {
     if (measuring) latencies.add(nanoseconds() - began_ - static_cast<std::int64_t>(static_cast<double>(k) * 1e9 / set.rate));
