@@ -43,6 +43,27 @@ TEST_CASE("a publish reaches the hubs that follow the channel, and not the one i
   CHECK(third.heard.empty());
 }
 
+TEST_CASE("of many channels, each hub hears those that it follows, also when another one leaves them all at once") {
+  in_process_broker b;
+  ear mine, theirs;
+  auto source = b.attach([](std::string_view, std::string_view, const message&) {});
+  auto one = b.attach(mine.receiver()), two = b.attach(theirs.receiver());
+  auto name = [](int i) { return "channel number " + std::to_string(i); };
+  for (int i = 0; i < 3000; ++i) {
+    if (i % 2) b.subscribe(one, name(i));
+    if (i % 3) b.subscribe(two, name(i));
+    if (i % 5 == 0) b.unsubscribe(one, name(i));
+  }
+  b.detach(two);
+  std::vector<std::string> expected;
+  for (int i = 0; i < 3000; ++i) {
+    b.publish(source, name(i), "e", numbered(1));
+    if (i % 2 && i % 5) expected.push_back(name(i) + " e 1");
+  }
+  CHECK(mine.heard == expected);
+  CHECK(theirs.heard.empty());
+}
+
 TEST_CASE("nothing is heard after unsubscribe, nor after detach") {
   in_process_broker b;
   ear first, second;

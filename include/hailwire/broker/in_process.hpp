@@ -4,17 +4,16 @@
 #include <array>
 #include <bit>
 #include <cstdint>
-#include <functional>
-#include <iterator>
 #include <mutex>
 #include <stdexcept>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
 
 #include "hailwire/concepts.hpp"
 #include "hailwire/detail/hash_index.hpp"
+#include "hailwire/detail/keyed_hash.hpp"
+#include "hailwire/detail/shared.hpp"
 
 namespace hailwire {
 
@@ -24,7 +23,7 @@ namespace hailwire {
 /// It drops nothing. Two hubs that publish to one channel at the same moment may be heard in either order, which a hub sees
 /// in the offsets and mends.
 ///
-/// Costs about 100 bytes for each channel that is followed, besides its name. A publish takes one lock of 64 that all channels
+/// Costs about 50 bytes for each channel that is followed, besides its name. A publish takes one lock of 64 that all channels
 /// share, and one for each hub that has followers.
 ///
 /// Threads: safe to call from any. It must outlive the hubs.
@@ -49,7 +48,12 @@ class in_process_broker {
   void detach(std::uint64_t hub) {
     for (auto& s : shards_) {
       std::lock_guard lock(s.mutex);
-      for (auto at = s.followers.begin(); at != s.followers.end();) at = (at->second &= ~bit(hub)) ? std::next(at) : s.followers.erase(at);
+      for (std::size_t i = 0; i < s.channels.buckets(); ++i) {
+        for (auto* n = s.channels.bucket(i); n;) {
+          auto& c = static_cast<followed&>(*std::exchange(n, n->next_in_bucket));
+          s.leave(c, hub);
+        }
+      }
     }
     std::lock_guard lock(seats_[hub].mutex);
     seats_[hub].receiver = nullptr;
@@ -57,28 +61,31 @@ class in_process_broker {
   }
 
   void subscribe(std::uint64_t hub, std::string_view channel) {
-    shard& s = shard_of(channel);
+    std::uint64_t hash = hash_of(channel);
+    shard& s = shard_of(hash);
     std::lock_guard lock(s.mutex);
-    if (auto at = s.followers.find(channel); at != s.followers.end()) {
-      at->second |= bit(hub);
-    } else {
-      s.followers.emplace(std::string(channel), bit(hub));
+    followed* c = s.find(channel, hash);
+    if (!c) {
+      c = new (detail::with_tail::tail{channel.size()}) followed(channel);
+      s.channels.insert(*c, hash);
     }
+    c->hubs |= bit(hub);
   }
   void unsubscribe(std::uint64_t hub, std::string_view channel) {
-    shard& s = shard_of(channel);
+    std::uint64_t hash = hash_of(channel);
+    shard& s = shard_of(hash);
     std::lock_guard lock(s.mutex);
-    auto at = s.followers.find(channel);
-    if (at != s.followers.end() && (at->second &= ~bit(hub)) == 0) s.followers.erase(at);
+    if (followed* c = s.find(channel, hash)) s.leave(*c, hub);
   }
 
   /// To every subscribed hub but `hub`.
   void publish(std::uint64_t hub, std::string_view channel, std::string_view epoch, const message& m) {
     std::uint64_t others = 0;
     {
-      shard& s = shard_of(channel);
+      std::uint64_t hash = hash_of(channel);
+      shard& s = shard_of(hash);
       std::lock_guard lock(s.mutex);
-      if (auto at = s.followers.find(channel); at != s.followers.end()) others = at->second & ~bit(hub);
+      if (followed* c = s.find(channel, hash)) others = c->hubs & ~bit(hub);
     }
     for (; others; others &= others - 1) {
       seat& to = seats_[static_cast<std::size_t>(std::countr_zero(others))];
@@ -90,18 +97,38 @@ class in_process_broker {
  private:
   static std::uint64_t bit(std::uint64_t hub) noexcept { return std::uint64_t{1} << hub; }
 
+  // A channel that somebody follows; its name stands behind it.
+  struct followed : detail::hash_node, detail::with_tail {
+    explicit followed(std::string_view channel) noexcept : name_size(static_cast<std::uint32_t>(channel.size())) {
+      channel.copy(reinterpret_cast<char*>(this + 1), channel.size());
+    }
+    std::string_view name() const noexcept { return {reinterpret_cast<const char*>(this + 1), name_size}; }
+    std::uint32_t name_size;
+    std::uint64_t hubs = 0;  // one bit each
+  };
   struct alignas(64) shard {
+    ~shard() { channels.delete_all(); }
+    followed* find(std::string_view channel, std::uint64_t hash) const noexcept {
+      return channels.find(hash, [&](const followed& c) { return c.name() == channel; });
+    }
+    void leave(followed& c, std::uint64_t hub) noexcept {
+      if ((c.hubs &= ~bit(hub)) != 0) return;
+      channels.remove(c);
+      delete &c;
+    }
     std::mutex mutex;
-    std::unordered_map<std::string, std::uint64_t, detail::text_hash, std::equal_to<>> followers;  // one bit a hub
+    detail::hash_index<followed> channels;  // owned
   };
   struct alignas(64) seat {
     std::mutex mutex;
     bool taken = false;
     broker_receiver receiver;
   };
-  // By the upper bits, as the maps take the lower ones for their buckets.
-  shard& shard_of(std::string_view channel) noexcept { return shards_[std::uint64_t{detail::text_hash()(channel)} >> 58]; }
+  std::uint64_t hash_of(std::string_view channel) const noexcept { return detail::table_hash(secret_, channel); }
+  // By the upper bits, as the tables take the lower ones for their buckets.
+  shard& shard_of(std::uint64_t hash) noexcept { return shards_[hash >> 58]; }
 
+  const detail::bits128 secret_ = detail::random_bits();
   std::array<shard, 64> shards_;
   std::array<seat, 64> seats_;
 };

@@ -5,16 +5,9 @@
 #include <cstdint>
 #include <memory>
 #include <new>
-#include <string_view>
 #include <utility>
 
 namespace hailwire::detail {
-
-/// Has a table of the standard library's whose keys are strings be searched for a view.
-struct text_hash {
-  using is_transparent = void;
-  std::size_t operator()(std::string_view s) const noexcept { return std::hash<std::string_view>()(s); }
-};
 
 /// What an object derives from to be found in a `hash_index`. It leaves the index before it goes.
 struct hash_node {

@@ -85,6 +85,12 @@ inline std::uint64_t table_hash(const bits128& key, std::string_view text) noexc
   return s.v0 ^ s.v1 ^ s.v2 ^ s.v3;
 }
 
+/// For a table of the standard library whose keys are names that strangers choose.
+struct text_hash {
+  std::size_t operator()(std::string_view s) const noexcept { return static_cast<std::size_t>(table_hash(key, s)); }
+  bits128 key = random_bits();
+};
+
 /// SipHash-2-4 with 128 bits of output. Who does not know the key can neither predict a hash nor choose inputs that collide,
 /// so it may stand for the input where strangers choose that: as a channel's epoch, in place of a key or a payload. Pieces are
 /// hashed as if they were one; whoever needs borders between them adds lengths.

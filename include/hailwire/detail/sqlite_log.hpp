@@ -265,7 +265,7 @@ class sqlite_writer {
   sqlite_statement key_, keep_key_, forget_keys_, sweep_;
   bits128 epoch_secret_, key_secret_;
   sqlite_limits limits_;
-  std::unordered_map<std::string, log> logs_;
+  std::unordered_map<std::string, log, text_hash> logs_;
   std::int64_t channels_ = 0;
   std::uint64_t keys_ = 0;
   std::deque<std::string> due_;

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "hailwire/concepts.hpp"
+#include "hailwire/detail/keyed_hash.hpp"
 
 namespace hailwire::detail {
 
@@ -124,7 +125,7 @@ class storage_order {
     storage_job::kind what = storage_job::kind::append;
     storage_jobs waiting;
   };
-  std::unordered_map<std::string, lane> lanes_;
+  std::unordered_map<std::string, lane, text_hash> lanes_;
   std::size_t most_, most_bytes_;
   std::size_t pending_ = 0, bytes_ = 0;
 };

@@ -6,9 +6,9 @@
 // - A channel's name is hashed once, with a key that is this storage's secret. Of the 128 bits, the upper 72 are the
 //   channel's epoch, so it needs no room anywhere and is known before the first message; the lower bits choose the
 //   shard and the bucket. Strangers who choose names can therefore not choose collisions.
-// - A channel's log is 56 bytes with the name behind them, and a ring that doubles up to its limit. An entry is 24 bytes: the
-//   shared payload, the time, and one allocation for `from` and `type`, which most messages do not have. Its offset follows
-//   from its place.
+// - A channel's log is 72 bytes with the name behind them. An entry is 24 bytes: the shared payload, the time, and one
+//   allocation for `from` and `type`, which most messages do not have. Its offset follows from its place. A single entry lies
+//   in the log, more of them in a ring that doubles up to its limit.
 // - Keys live per shard, first in, first out: what has lived its time is dropped by whichever keyed append comes next
 //   there, so a channel that falls silent holds none for ever. Of a key and its payload only hashes are kept.
 
@@ -178,26 +178,28 @@ class memory_storage {
     log(const log&) = delete;
     log& operator=(const log&) = delete;
     ~log() {
-      while (size > 0) drop();
-      ::operator delete(ring);
+      clear();
     }
     std::string_view channel() const noexcept { return {reinterpret_cast<const char*>(this + 1), name_size}; }
 
     std::uint64_t head = 0;
     std::uint64_t bytes = 0;
-    entry* ring = nullptr;  // room for `capacity`, of which `size` from `first` on are there
-    std::uint32_t capacity = 0, first = 0, size = 0;
+    union {
+      entry only;   // when `capacity` is 1
+      entry* ring;  // else
+    };
+    std::uint32_t capacity = 1, first = 0, size = 0;  // room for so many, of which `size` from `first` on are there
     std::uint32_t name_size;
 
     std::uint64_t oldest() const noexcept { return head - size + 1; }
-    entry& slot(std::uint64_t place) noexcept { return ring[(first + place) % capacity]; }
+    entry& slot(std::uint64_t place) noexcept { return capacity == 1 ? only : ring[(first + place) % capacity]; }
     /// Precondition: `oldest() <= offset <= head`.
     entry& operator[](std::uint64_t offset) noexcept { return slot(offset - oldest()); }
 
     /// Afterwards `push` cannot fail.
     void make_room(std::size_t most) {
       if (size < capacity || size >= most) return;
-      resize(static_cast<std::uint32_t>(std::min<std::size_t>(most, capacity ? std::size_t{capacity} * 2 : 1)));
+      resize(static_cast<std::uint32_t>(std::min<std::size_t>(most, std::size_t{capacity} * 2)));
     }
     void push(entry e, std::size_t most, std::size_t most_bytes) noexcept {
       bytes += e.data.bytes().size();
@@ -211,11 +213,16 @@ class memory_storage {
       first = (first + 1) % capacity;
       --size;
     }
+    void clear() noexcept {
+      while (size > 0) drop();
+      if (capacity > 1) ::operator delete(ring);
+      capacity = 1;
+      first = 0;
+    }
     void drop_before(std::int64_t time) {
       while (size > 0 && slot(0).at < time) drop();
       if (size == 0) {
-        ::operator delete(std::exchange(ring, nullptr));
-        capacity = first = 0;
+        clear();
       } else if (size < capacity / 4) {
         resize(capacity / 2);
       }
@@ -226,7 +233,8 @@ class memory_storage {
         ::new (static_cast<void*>(moved + i)) entry(std::move(slot(i)));
         slot(i).~entry();
       }
-      ::operator delete(std::exchange(ring, moved));
+      if (capacity > 1) ::operator delete(ring);
+      ring = moved;
       capacity = room;
       first = 0;
     }
