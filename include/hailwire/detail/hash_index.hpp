@@ -19,13 +19,14 @@ struct hash_node {
 /// allocate nothing and nobody ever moves. Nothing here is a template, and each kind of object adds one small function: a
 /// `std::unordered_map` would add some two hundred to whoever compiles it.
 ///
-/// The table has a power of two buckets, doubles when there are more objects than buckets and does not shrink. Of a hash the
-/// low 32 bits count. Where strangers choose the input, it has to be a keyed one.
+/// The table has a power of two buckets, doubles when there are more than two objects to a bucket and does not shrink: it
+/// takes four to eight bytes an object, and about two of those are looked at to find one. Of a hash the low 32 bits count. Where
+/// strangers choose the input, it has to be a keyed one.
 class hash_table {
  public:
   /// Never fails: where there is no memory for more buckets, chains grow longer.
   void insert(hash_node& n, std::uint64_t hash) noexcept {
-    if (size_ >= buckets()) grow();
+    if (size_ >= 2 * buckets()) grow();
     n.hash = static_cast<std::uint32_t>(hash);
     link(n);
     ++size_;
