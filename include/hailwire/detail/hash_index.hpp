@@ -26,7 +26,7 @@ class hash_table {
  public:
   /// Never fails: where there is no memory for more buckets, chains grow longer.
   void insert(hash_node& n, std::uint64_t hash) noexcept {
-    if (size_ >= 2 * buckets()) grow();
+    if (size_ >= 2 * buckets()) [[unlikely]] grow();
     n.hash = static_cast<std::uint32_t>(hash);
     link(n);
     ++size_;
