@@ -130,6 +130,15 @@ TEST_CASE("a raw client, which cannot be told, is closed when its time has come"
   CHECK(c.hear() == lines{expired_close});
 }
 
+TEST_CASE("a raw client that publishes when its time has come is closed with 4401 too, whatever the timer does") {
+  guarded_house h(10'000);
+  client c(h);
+  c.join("?channel=chat&user=ada", "Sec-WebSocket-Protocol: hailwire.v1.raw\r\n");
+  h.loop.set_unix_time(h.loop.unix_time() + 10'001);
+  c.send(frame("x", proto::ws_opcode::text));
+  CHECK(c.hear() == lines{expired_close});
+}
+
 TEST_CASE("a poll is not held for longer than its permission") {
   guarded_house h(3000);
   h.publish("chat", "1");
@@ -164,6 +173,27 @@ TEST_CASE("a permission that ends while the storage is read opens nothing") {
     CHECK(c.take().empty());
     h.answer();
     CHECK(read_answer(c.take()).status == 401);
+  }
+}
+
+TEST_CASE("what a poll was still reading when its permission ended is not told") {
+  guarded_house h(3000);
+  h.publish("chat", "1");
+  for (const char* wait : {"", "&wait=30"}) {
+    h.store.holding = true;
+    client c(h);
+    c.send(get(std::string("/live?channel=chat&user=ada&since=chat-1.9") + wait));
+    h.store.answer(1);  // where the channel stands: behind a gap, its message is asked for next
+    h.run();
+    h.advance(3500);
+    h.answer();
+    auto a = read_answer(c.take());
+    CHECK(a.status == 200);
+    CHECK(a.body.find("\"data\"") == std::string::npos);
+    h.allowed = true;
+    auto next = a.body.substr(a.body.find("cursor\":\"") + 9);
+    h.store.holding = false;
+    CHECK(c.ask(get("/live?channel=chat&user=ada&since=" + next.substr(0, next.find('"')))).body.find("\"data\":1") != std::string::npos);
   }
 }
 

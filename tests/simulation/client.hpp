@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -58,6 +59,10 @@ class client {
   /// Does only what leads to the head.
   void catch_up();
   void disconnect(const char* why);
+  /// Looks whether what the connection was allowed is over: what is written to it from then on holds no more messages.
+  void look_at_permission();
+  /// Has the host take away one of the channels that it follows by an open stream. False when there is none.
+  bool lose_channel();
 
   /// Whether everything that it published or commanded is answered.
   bool settled() const { return outbox_.empty() && !posting_ && busy_.empty(); }
@@ -88,12 +93,14 @@ class client {
     bool from_word = false;  // it stands somewhere before a gap, and was never told where
     bool earliest = false;  // how it asked when it knew no place
     place least = {};       // what was acknowledged when it asked
+    bool gone = false;      // the host has taken it away: it comes back by a new connection
   };
   struct command {
-    enum { publish, subscribe, unsubscribe, history, ping } what;
+    enum { publish, subscribe, unsubscribe, history, renew, ping } what;
     std::uint64_t number = 0;  // of the message
     std::string channel;
     bool first_try = false;
+    std::int64_t until = 0;  // of a renewal
   };
   struct letter {
     std::uint64_t number;
@@ -137,6 +144,11 @@ class client {
     connection_->send(out);
   }
 
+  // Permission
+  std::int64_t now() const { return world_.gate.messages.loop().unix_time(); }
+  std::string token(std::int64_t& until);
+  bool permitted(std::int64_t until) const { return !world_.rec.permits || now() < until; }
+
   // Publishing
   void write_letter();
   void send_letter();
@@ -158,6 +170,14 @@ class client {
   std::string polled_;                   // the tag of the last answer
   std::uint64_t next_command_ = 1;
   std::map<std::uint64_t, command> busy_;
+
+  // When the permission of the connection ends, by what is known and by what may have been renewed already; how much of `in_` was
+  // written before that, or before a channel was taken away.
+  std::int64_t until_ = 0, perhaps_until_ = 0, post_until_ = 0;
+  bool ended_token_ = false, ended_post_token_ = false;
+  std::optional<std::size_t> timely_;
+  std::map<std::string, std::size_t> taken_away_;
+  std::string session_;
 
   std::vector<letter> outbox_;           // not acknowledged, and not under way
   std::shared_ptr<hailwire::testing::memory_connection> poster_;
@@ -183,7 +203,7 @@ inline std::string client::cursor_text() const {
 
 inline void client::begin_follow(follow& f) {
   f.asked = true;
-  f.gap_due = false;
+  f.gap_due = f.gone = false;
   if (!f.at.known) f.earliest = chance(50);
   f.least = world_.rec.acknowledged_head(f.channel);
 }
@@ -208,12 +228,18 @@ inline void client::connect(way w) {
   opened_ = head_read_ = asked_ = ended_ = false;
   polled_.clear();
   in_.clear();
+  session_.clear();
+  taken_away_.clear();
+  timely_.reset();
   if (w != way::long_poll && w != way::short_poll) ask();
 }
 
 inline void client::ask(std::string more) {
   for (auto& f : follows_) begin_follow(f);
-  std::string target = "/live?user=" + name_;
+  std::string target = "/live?user=" + name_ + token(until_);
+  perhaps_until_ = until_;
+  ended_token_ = !permitted(until_);
+  timely_.reset();
   for (const auto& f : follows_) target += "&channel=" + escaped(f.channel);
   std::string fields = "Host: sim\r\n", cursor = cursor_text();
   bool plain = std::none_of(follows_.begin(), follows_.end(), [](const follow& f) { return f.at.known || f.earliest; });
@@ -348,6 +374,8 @@ inline void client::gap(std::string_view text) {
 inline void client::message(std::string_view text) {
   auto m = members(text, world_.rec.wrong);
   std::string channel = string_of(simulation::find(m, "channel"));
+  if (timely_ && *timely_ == 0) return complain("a message of " + channel + " after its permission had ended");
+  if (auto taken = taken_away_.find(channel); taken != taken_away_.end() && taken->second == 0) return complain("a message of " + channel + ", which had been taken away");
   std::uint64_t offset = number_of(simulation::find(m, "offset"));
   follow* f = find_follow(channel);
   if (!f || !f->asked) return complain("a message of " + channel + ", which it does not follow");
@@ -382,7 +410,9 @@ inline void client::notice(std::string_view name, std::string_view content) {
     gap(content);
   } else if (name == "open") {
     if (std::exchange(opened_, true)) return complain("open came twice");
+    if (ended_token_) return complain("a permission that had ended opened a stream");
     auto m = members(content, world_.rec.wrong);
+    session_ = string_of(simulation::find(m, "session"));
     auto channels = members(simulation::find(m, "channels"), world_.rec.wrong);
     if (channels.size() != follows_.size()) return complain("open names other channels");
     for (auto& f : follows_) {
@@ -392,7 +422,15 @@ inline void client::notice(std::string_view name, std::string_view content) {
       if (entry.empty()) return complain("open does not name " + f.channel);
       began(f, entry);
     }
-  } else if (name != "ping") {
+  } else if (name == "expiring" && world_.rec.permits) {
+    trace("is told that its permission ends");
+    if (way_ == way::websocket && chance(70)) send_command({command::renew, 0, {}});
+  } else if (name == "closed" && world_.rec.permits) {
+    std::string channel = string_of(simulation::find(members(content, world_.rec.wrong), "channel"));
+    follow* f = find_follow(channel);
+    if (!f || !taken_away_.count(channel)) return complain("told that " + channel + " was taken away, which it was not");
+    f->gone = true;
+  } else if (name != "ping" && !(name == "bye" && world_.rec.failures)) {
     complain("an unexpected notice: " + std::string(name));
   }
 }
@@ -413,6 +451,7 @@ inline void client::poll_answer(const http_answer& a) {
     check_cursor(polled_, "the cursor of the 304");
     return;
   }
+  if (ended_token_) return complain("a permission that had ended was answered");
   auto m = members(a.body, world_.rec.wrong);
   std::string cursor = string_of(simulation::find(m, "cursor"));
   trace("is answered with cursor " + cursor);
@@ -460,6 +499,7 @@ inline void client::poll_answer(const http_answer& a) {
 // A raw client knows where it began and counts; which message it read is settled with everybody else.
 inline void client::raw_message(bool binary, std::string_view bytes) {
   follow& f = follows_[0];
+  if (timely_ && *timely_ == 0) return complain("a raw message after its permission had ended");
   ++f.at.offset;
   std::uint64_t number = 0;
   if (bytes.starts_with("{\"n\":")) {
@@ -480,7 +520,9 @@ inline void client::raw_message(bool binary, std::string_view bytes) {
 inline void client::closed_frame(std::string_view payload) {
   unsigned code = payload.size() < 2 ? 1005 : static_cast<unsigned>(static_cast<unsigned char>(payload[0])) << 8 | static_cast<unsigned char>(payload[1]);
   trace("is closed with " + std::to_string(code));
-  bool expected = code == 1000 || code == 1005 || code == 4408 || ((code == 1011 || code == 1008) && world_.rec.failures);
+  bool expected = code == 1000 || code == 1005 || code == 4408 || ((code == 1011 || code == 1008 || code == 1013) && world_.rec.failures) ||
+                  (code == 4401 && !permitted(until_)) || (code == 1013 && !taken_away_.empty());  // could not be told of it
+  if (code == 4401) ++world_.rec.count.expiries;
   if (code == 4410 && way_ == way::raw) {
     const follow& f = follows_[0];
     expected = world_.rec.restarts || world_.rec.may_be_trimmed(f.channel, f.at.epoch, f.at.offset + 1);
@@ -492,7 +534,8 @@ inline void client::closed_frame(std::string_view payload) {
 
 inline void client::refused(const http_answer& a) {
   trace("is refused with " + std::to_string(a.status));
-  bool expected = (a.status == 500 && world_.rec.failures) || a.status == 408;
+  bool expected = ((a.status == 500 || a.status == 503) && world_.rec.failures) || a.status == 408 || (a.status == 401 && !permitted(until_));
+  if (a.status == 401) ++world_.rec.count.expiries;
   if (!expected) complain("refused with " + std::to_string(a.status) + ": " + a.body);
   ended_ = true;
 }
@@ -504,7 +547,14 @@ inline void client::read() {
   std::string& broken = world_.rec.wrong;
   in_ += connection_->take();
   bool over = connection_->ended_by_server || connection_->closed;
-  while (!ended_ && broken.empty()) {
+  std::size_t left = in_.size();
+  auto passed = [&] {  // so much of what was timely has been read
+    std::size_t n = left - in_.size();
+    left = in_.size();
+    if (timely_) *timely_ -= std::min(n, *timely_);
+    for (auto& [channel, rest] : taken_away_) rest -= std::min(n, rest);
+  };
+  for (; !ended_ && broken.empty(); passed()) {
     if (way_ == way::long_poll || way_ == way::short_poll) {
       http_answer a;
       if (!asked_ || !a.take(in_, false, broken)) break;
@@ -596,6 +646,12 @@ inline void client::send_command(command c) {
       break;
     case command::unsubscribe: text += ",\"unsubscribe\":{\"channel\":" + channel + "}}"; break;
     case command::history: text += ",\"history\":{\"channel\":" + channel + ",\"limit\":" + std::to_string(1 + below(20)) + "}}"; break;
+    case command::renew: {
+      std::string fresh = token(c.until);
+      if (permitted(c.until)) perhaps_until_ = std::max(perhaps_until_, c.until);
+      text += ",\"renew\":{\"token\":\"" + fresh + "\"}}";
+      break;
+    }
     case command::ping: text += ",\"ping\":{}}"; break;
   }
   trace("commands " + text.substr(0, 100));
@@ -613,7 +669,9 @@ inline void client::reply(std::string_view id, std::string_view ok, std::string_
   auto m = members(ok.empty() ? error : ok, world_.rec.wrong);
   if (ok.empty()) {
     std::string code = string_of(simulation::find(m, "code"));
-    if (code != "internal" || !world_.rec.failures) return complain("a command failed with " + code);
+    bool late = code == "unauthenticated" && (!permitted(until_) || (c.what == command::renew && !permitted(c.until)));
+    bool gone = code == "forbidden" && taken_away_.count(c.channel);
+    if (!late && !gone && !((code == "internal" || code == "overloaded") && world_.rec.failures)) return complain("a command failed with " + code);
     if (c.what == command::publish) outbox_.push_back({c.number, false, true});
     if (c.what == command::subscribe) std::erase_if(follows_, [&](const follow& f) { return f.channel == c.channel; });
     return;
@@ -639,8 +697,52 @@ inline void client::reply(std::string_view id, std::string_view ok, std::string_
       }
       break;
     }
+    case command::renew: {
+      ++world_.rec.count.renewals;
+      until_ = c.until;
+      perhaps_until_ = std::max(until_, perhaps_until_);
+      std::int64_t most = 3'600'000;
+      if (static_cast<std::int64_t>(number_of(simulation::find(m, "expires"))) * 1000 > most) complain("a renewal for longer than was asked");
+      break;
+    }
     case command::ping: break;
   }
+}
+
+// ---- permission ------------------------------------------------------------------------------------------------------
+
+// What whoever gives tokens gives it: the query, and the token, that say until when. Now and then it uses one that has ended.
+inline std::string client::token(std::int64_t& until) {
+  until = std::numeric_limits<std::int64_t>::max();
+  if (!world_.rec.permits) return {};
+  until = now() + (world_.calm ? 3'000'000 : chance(8) ? -1 - static_cast<std::int64_t>(below(5000)) : 300 + static_cast<std::int64_t>(below(chance(50) ? 3000 : 15'000)));
+  return "&until=" + std::to_string(until);
+}
+
+inline void client::look_at_permission() {
+  constexpr std::int64_t precision = 200;  // two steps of the hub's wheel
+  if (!world_.rec.permits || !connection_ || timely_ || now() < std::max(until_, perhaps_until_) + precision) return;
+  // A poll's answer is one piece: with a narrow window nobody can see from here whether it was made in time.
+  if ((way_ == way::long_poll || way_ == way::short_poll) && connection_->room < 1'000'000'000) return;
+  trace("its permission has ended");
+  in_ += connection_->take();
+  timely_ = in_.size();
+}
+
+inline bool client::lose_channel() {
+  if (!connection_ || !opened_ || way_ == way::raw || !busy_.empty() || session_.empty()) return false;
+  for (auto* s : world_.gate.messages.find(name_)) {
+    if (s->id() != session_) continue;
+    auto& f = follows_[below(follows_.size())];
+    if (!f.asked || f.gone) return false;
+    trace("loses " + f.channel);
+    ++world_.rec.count.revocations;
+    in_ += connection_->take();
+    taken_away_[f.channel] = in_.size();
+    s->revoke(f.channel);
+    return true;
+  }
+  return false;
 }
 
 // ---- publishing ------------------------------------------------------------------------------------------------------
@@ -694,7 +796,8 @@ inline void client::post() {
   posted_.clear();
   const auto& first = world_.rec.message(outbox_[0].number);
   batch_ = first.type.size() || (first.data.type() == hailwire::payload::kind::json && chance(50));
-  std::string body, request, fields;
+  std::string body, request, fields, allowed = token(post_until_);
+  ended_post_token_ = !permitted(post_until_);
   if (batch_) {
     body = "[";
     for (auto& l : outbox_) {
@@ -709,13 +812,13 @@ inline void client::post() {
       posted_.push_back(l.number);
     }
     body += ']';
-    request = "POST /live?user=" + name_;
+    request = "POST /live?user=" + name_ + allowed;
     fields = "Content-Type: application/json\r\n";
   } else {
     static constexpr const char* types[] = {"application/json", "text/plain", "application/octet-stream"};
     posted_.push_back(outbox_[0].number);
     body = first.data.bytes();
-    request = "POST /live?user=" + name_ + "&channel=" + escaped(first.channel);
+    request = "POST /live?user=" + name_ + allowed + "&channel=" + escaped(first.channel);
     fields = "Content-Type: " + std::string(types[static_cast<int>(first.data.type())]) + "\r\nIdempotency-Key: \"k" + std::to_string(posted_[0]) + "\"\r\n";
   }
   for (auto& l : outbox_) l.tried = l.tried || std::find(posted_.begin(), posted_.end(), l.number) != posted_.end();
@@ -737,6 +840,7 @@ inline void client::read_post() {
       return;
     }
     auto done = [&](std::uint64_t number, std::string_view ok) {
+      if (ended_post_token_) complain("a permission that had ended published");
       auto m = members(ok, world_.rec.wrong);
       world_.rec.acknowledged(number, string_of(simulation::find(m, "epoch")), number_of(simulation::find(m, "offset")));
       std::erase_if(outbox_, [&](const letter& l) { return l.number == number; });
@@ -751,11 +855,11 @@ inline void client::read_post() {
         if (number_of(simulation::find(m, "reply")) != posted_[i]) return complain("a batch out of order");
         if (auto ok = simulation::find(m, "ok"); !ok.empty()) {
           done(posted_[i], ok);
-        } else if (!world_.rec.failures) {
+        } else if (!world_.rec.failures && permitted(post_until_)) {
           complain("a publish failed: " + std::string(replies[i].text));
         }
       }
-    } else if (!(a.status == 500 && world_.rec.failures)) {
+    } else if (!((a.status == 500 || a.status == 503) && world_.rec.failures) && !(a.status == 401 && !permitted(post_until_))) {
       complain("a POST was answered " + std::to_string(a.status) + ": " + a.body);
     }
   }
@@ -816,7 +920,7 @@ inline void client::act() {
         follows_.push_back({c, {}, {}});
         return send_command({command::subscribe, 0, c});
       case 3:
-        if (follows_.size() < 2 || !find_follow(c) || !busy_.empty()) return;
+        if (follows_.size() < 2 || !find_follow(c) || find_follow(c)->gone || taken_away_.count(c) || !busy_.empty()) return;
         return send_command({command::unsubscribe, 0, c});
       default: break;
     }
@@ -834,6 +938,7 @@ inline void client::act() {
 inline void client::catch_up() {
   if (connection_) connection_->open_window(std::numeric_limits<std::size_t>::max());
   read();
+  if (std::any_of(follows_.begin(), follows_.end(), [](const follow& f) { return f.gone; })) disconnect("comes back for what was taken away");
   if (!connection_) connect(static_cast<way>(1 + below(5)));
   if ((way_ == way::long_poll || way_ == way::short_poll) && !asked_) ask();
   send_letter();

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 
-FAN_OUT, CHANNEL_LOG, HUB = "detail/fan_out.hpp", "detail/channel_log.hpp", "detail/hub_impl.hpp"
+FAN_OUT, CHANNEL_LOG, HUB, PERMISSIONS = "detail/fan_out.hpp", "detail/channel_log.hpp", "detail/hub_impl.hpp", "detail/permissions.hpp"
 POLLS, STREAMS = "detail/polls.hpp", "detail/streams.hpp"
 
 FAULTS = [
@@ -79,6 +79,16 @@ FAULTS = [
     ("a poll forgets what did not fit into the answer", POLLS,
      "      s.advance(end - at);\n",
      "      s.advance(chunk->bytes.size() - at);\n"),
+    ("a permission ends later than it says", PERMISSIONS,
+     "  if (rest <= 0) return s->link_->end(",
+     "  if (rest <= -1000) return s->link_->end("),
+    ("a renewal does not put off the end", PERMISSIONS,
+     "  grant_ = std::move(g);\n", "  if (g.follow().contains(\"\")) return {};\n  grant_ = std::move(g);\n"),
+    ("a poll tells what was read after its permission", POLLS,
+     "    while (!full && !over) {\n", "    while (!full) {\n"),
+    ("a channel that is taken away goes on", PERMISSIONS,
+     "rarely().revoked.emplace_back(channel);\n  unfollow(channel);\n",
+     "rarely().revoked.emplace_back(channel);\n"),
     ("the id of a batch names old places", STREAMS,
      "stream_->tag(b.tags, position_text(reached));",
      "stream_->tag(b.tags, position_text());"),

@@ -46,7 +46,7 @@ struct place {
 };
 
 struct totals {
-  std::uint64_t seeds = 0, published = 0, received = 0, connections = 0, reconnects = 0, lost_answers = 0, gaps = 0, repeats = 0, restarts = 0;
+  std::uint64_t seeds = 0, published = 0, received = 0, connections = 0, reconnects = 0, lost_answers = 0, gaps = 0, repeats = 0, restarts = 0, renewals = 0, expiries = 0, revocations = 0;
 };
 
 class record {
@@ -63,6 +63,8 @@ class record {
   totals count;
   /// Whether epochs may change, and whether reads may fail, in this seed.
   bool restarts = false, failures = false;
+  /// Whether permissions end in this seed, are renewed, or are taken away.
+  bool permits = false;
 
   struct sent {
     std::string channel, from, type;

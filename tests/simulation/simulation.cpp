@@ -43,14 +43,17 @@ class simulation {
     large_ = random_.chance(8);
     rec_.restarts = kind_ == 3;
     rec_.failures = kind_ != 0 && random_.chance(25);
+    rec_.permits = random_.chance(30);
     options o;
     if (random_.chance(50)) o.poll_messages = random_.between(1, 20);
     if (random_.chance(30)) o.poll_bytes = random_.between(1, 2000);
     if (random_.chance(20)) o.max_unsent = 2048;
+    o.expiry_notice = std::chrono::seconds(random_.between(0, 3));
     gate_ = std::make_unique<detail::gateway>(loop_, make_storage(), o, transports);
     gate_->host.authorize = [](const request& r, authorize_reply reply) {
-      reply(grant{.user = std::string(r.param("user")), .follow = channel_set::all(), .publish = channel_set::all()});
+      reply(permission(std::string(r.param("user")), r.param("until")));
     };
+    gate_->host.on_renew = [](session& s, std::string_view token, authorize_reply reply) { reply(permission(std::string(s.user()), token.substr(token.find('=') + 1))); };
     static const std::vector<std::string> names = {"chat", "news,\xCF\x80 \"1\"", "a/b?c&d=e%", "deals"};
     std::vector<std::string> channels(names.begin(), names.begin() + static_cast<std::ptrdiff_t>(random_.between(1, names.size())));
     world_ = std::make_unique<world>(world{*gate_, random_, rec_, std::move(channels), large_});
@@ -67,6 +70,7 @@ class simulation {
     std::size_t steps = large_ ? 800 : 2500;
     for (std::size_t i = 0; i < steps && rec_.wrong.empty(); ++i) {
       step();
+      for (auto& c : clients_) c->look_at_permission();
       if (i == steps / 2 && random_.chance(50)) settle_down();
     }
     settle_down();
@@ -75,6 +79,11 @@ class simulation {
   record& result() noexcept { return rec_; }
 
  private:
+  static decision permission(std::string user, std::string_view until) {
+    grant g{.user = std::move(user), .follow = channel_set::all(), .publish = channel_set::all()};
+    if (!until.empty()) g.expires = std::chrono::system_clock::time_point(std::chrono::milliseconds(number_of(until)));
+    return g;
+  }
   static constexpr auto& transports = detail::linked<transport::websocket, transport::sse, transport::long_poll, transport::short_poll>;
 
   std::unique_ptr<detail::any_storage> make_storage() {
@@ -161,6 +170,7 @@ class simulation {
           delayed_->restart(channel);
         }
         std::erase_if(world_->broken, [](const auto& c) { return c->closed; });
+        if (rec_.permits && random_.chance(30)) clients_[random_.below(clients_.size())]->lose_channel();
         break;
       default: clients_[random_.below(clients_.size())]->act();
     }
@@ -197,6 +207,7 @@ class simulation {
         settled = settled && c->settled();
         all = all && c->settled() && c->caught_up(heads);
       }
+      for (auto& c : clients_) c->look_at_permission();
       // Too short for a heartbeat to wake who should have been woken by a message.
       loop_.advance(10);
       if (settled && !last) {
@@ -236,11 +247,14 @@ class simulation {
 void add(totals& to, const totals& t) {
   to.seeds += t.seeds, to.published += t.published, to.received += t.received, to.connections += t.connections;
   to.reconnects += t.reconnects, to.lost_answers += t.lost_answers, to.gaps += t.gaps, to.repeats += t.repeats, to.restarts += t.restarts;
+  to.renewals += t.renewals, to.expiries += t.expiries, to.revocations += t.revocations;
 }
 void print(const char* title, const totals& t) {
   auto n = [](std::uint64_t v) { return static_cast<unsigned long long>(v); };
-  std::printf("%s: %llu seeds, %llu messages published, %llu read, %llu reconnects, %llu lost answers, %llu gaps, %llu repeats dropped, %llu restarts\n",
-              title, n(t.seeds), n(t.published), n(t.received), n(t.reconnects), n(t.lost_answers), n(t.gaps), n(t.repeats), n(t.restarts));
+  std::printf("%s: %llu seeds, %llu messages published, %llu read, %llu reconnects, %llu lost answers, %llu gaps, %llu repeats dropped, %llu restarts, %llu renewals, %llu expiries, "
+              "%llu revocations\n",
+              title, n(t.seeds), n(t.published), n(t.received), n(t.reconnects), n(t.lost_answers), n(t.gaps), n(t.repeats), n(t.restarts),
+              n(t.renewals), n(t.expiries), n(t.revocations));
 }
 
 }  // namespace simulation

@@ -81,7 +81,7 @@ class delayed_storage {
     channel_of(channel).waiting.push_back([this, d = std::move(d), done = std::move(done), r = hailwire::append_result()](channel_state& c, bool answer) mutable {
       if (answer) return done(std::move(r));
       if (dice_.chance(failing)) {
-        r.error = hailwire::errc::internal;
+        r.error = failure();
       } else {
         r = hailwire::position{c.epoch, c.log.append(d, retention_)};
       }
@@ -91,7 +91,7 @@ class delayed_storage {
     channel_of(channel).waiting.push_back([this, since, limit, done = std::move(done), r = hailwire::read_result()](channel_state& c, bool answer) mutable {
       if (answer) return done(std::move(r));
       if (dice_.chance(failing)) {
-        r.error = hailwire::errc::internal;
+        r.error = failure();
       } else {
         r = c.log.read(since, limit);
         r.epoch = c.epoch;
@@ -130,6 +130,7 @@ class delayed_storage {
     std::deque<hailwire::detail::function<void(channel_state&, bool)>> waiting;
     std::size_t effective = 0;  // of `waiting`, how many have taken effect
   };
+  hailwire::errc failure() { return dice_.chance(50) ? hailwire::errc::internal : hailwire::errc::overloaded; }
   std::string fresh_epoch() { return "E" + std::to_string(++epochs_); }
   channel_state& channel_of(std::string_view name) {
     auto& c = channels_[std::string(name)];

@@ -79,9 +79,11 @@ inline void connection::write_answer(std::span<const std::span<const char>> piec
 
 // May run inside a flush.
 inline bool connection::answer_poll(bool at_end) {
-  if (answer_alike()) return true;
+  // What was still being read when the permission ended is not told any more: the next request brings another one, or is refused.
+  const bool over = gate_->messages.left(session_->permissions()) <= 0;
+  if (!over && answer_alike()) return true;
   exchange& e = *asked();
-  at_end = at_end || e.at_once;
+  at_end = at_end || e.at_once || over;
   const options& o = gate_->settings;
   struct part {
     std::shared_ptr<const chunk> keep;
@@ -95,7 +97,7 @@ inline bool connection::answer_poll(bool at_end) {
     subscription& s = follows_[i];
     std::uint64_t offset = s.offset();
     bool full = false, begun = false, lost = false;
-    while (!full) {
+    while (!full && !over) {
       const std::size_t told = e.notices.size();
       auto pending = s.pending();
       if (begun && s.offset() > offset) {

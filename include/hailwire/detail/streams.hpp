@@ -142,7 +142,8 @@ inline void connection::publish_raw(std::string_view bytes, bool binary) {
     command_over();
     if (r) return;
     errc code = r.error().code;
-    bool own = code == errc::too_large || code == errc::rate_limited || code == errc::draining || code == errc::overloaded || code == errc::internal;
+    // An end of its permission is that, whether the timer or a message has come first: the client is to bring another.
+    bool own = code == errc::unauthenticated || code == errc::too_large || code == errc::rate_limited || code == errc::draining || code == errc::overloaded || code == errc::internal;
     end(code, own ? close_code(code) : std::uint16_t{1008}, r.error().text());
   });
 }
