@@ -249,6 +249,15 @@ TEST_CASE("users with odd names are those users, or nobody") {
   auto sub = [](const std::string& json) { return who(hs(claims("\"sub\":" + json))); };
   for (std::string name : {"ada@example.org", "@ada", "*", "a,b", "Ada Lovelace", "\xC3\xA9\xE2\x98\x83", "..", "%41", "-"}) CHECK(sub('"' + name + '"') == name);
   CHECK(sub(R"("a\u0064a")") == "ada");
+  // What looks like another is not: letters of another script, composed otherwise, wide, of another case, with what cannot be seen.
+  for (std::string like : {"\xD0\xB0" "da", "a\xCC\x81" "da", "\xC3\xA1" "da", "\xEF\xBD\x81" "da", "ADA", "ada ", " ada", "ada\xE2\x80\x8B", "\xEF\xBB\xBF" "ada", "\xE2\x80\xAE" "ada"}) {
+    CHECK(sub('"' + like + '"') == like);
+    CHECK(like != "ada");
+  }
+  for (std::string raw : {"\"ada\xC0\x80\"", "\"\xC1\xA1" "da\"", "\"ada\xED\xA0\x80\"", "\"ada\xFF\"", "\"ada\x7F\"", "\"ada\xC2\x85\"", "\"\\u0000ada\"", "\"ada\\u0085\"", "\"ada\\u007f\"", "\"ada\\ud83d\""})
+    CHECK(sub(raw) == refused);
+  CHECK(who(hs(claims(R"("sub":"ada","sub":"bob")"))) == refused);
+  CHECK(who(hs(claims(R"("sub":"ada","s\u0075b":"bob")"))) == refused);
   CHECK(sub(R"("\"quoted\\\"")") == "\"quoted\\\"");
   CHECK(sub('"' + std::string(254, 'x') + '"') == std::string(254, 'x'));
   for (std::string bad : {R"("")", R"("ada\u0000")", R"("ada\n")", R"("\u2028")", R"("\ud800")", "1", "null", R"(["ada"])", R"({"name":"ada"})"}) CHECK(sub(bad) == refused);
@@ -354,6 +363,24 @@ TEST_CASE("a token comes in the Authorization header, beside the subprotocol or 
   CHECK(a.status == 101);
   CHECK(a["sec-websocket-protocol"] == "hailwire.v1");
   CHECK(status(upgrade("?channel=chat", "Sec-WebSocket-Protocol: bearer." + t + "\r\n")) == 400);  // never alone
+
+  auto bob = h.token_of("bob", 3600);
+  CHECK(status(get("/live?channel=chat", "Authorization: Bearer " + t + "\r\nAuthorization: Bearer " + bob + "\r\n")) == 400);
+  CHECK(status(get("/live?channel=chat", "Authorization: Bearer " + t + "\r\nauthorization: bearer " + t + "\r\n")) == 400);
+  CHECK(status(get("/live?channel=chat&token=x", "Authorization: Bearer " + t + "\r\n")) == 400);
+  CHECK(status(get("/live?channel=chat&%74oken=" + bob, "Authorization: Bearer " + t + "\r\n")) == 400);
+  CHECK(status(upgrade("?channel=chat&token=" + bob, "Sec-WebSocket-Protocol: hailwire.v1, bearer." + t + "\r\n")) == 400);
+  CHECK(status(upgrade("?channel=chat", "Sec-WebSocket-Protocol: hailwire.v1, bearer." + t + ", bearer." + bob + "\r\n")) == 400);
+  CHECK(status(upgrade("?channel=chat", "Sec-WebSocket-Protocol: hailwire.v1, bearer." + t + "\r\nSec-WebSocket-Protocol: bearer." + bob + "\r\n")) == 400);
+  CHECK(status(upgrade("?channel=chat", "Authorization: Bearer " + bob + "\r\nSec-WebSocket-Protocol: hailwire.v1, bearer." + t + "\r\n")) == 400);
+  // One that is nearly it, or two in one.
+  for (std::string odd : {t + "," + bob, t + ", Bearer " + bob, t + " " + bob, "Bearer " + t, '"' + t + '"', t + ";", t + ".", t + ".x", "." + t, t + "%00", "\t" + t + " x"}) {
+    INFO(odd);
+    CHECK(status(get("/live?channel=chat", "Authorization: Bearer " + odd + "\r\n")) == 401);
+  }
+  CHECK(status(get("/live?channel=chat&Token=" + t)) == 401);
+  CHECK(status(get("/live?channel=chat", "Cookie: token=" + t + "\r\nProxy-Authorization: Bearer " + t + "\r\nX-Authorization: Bearer " + t + "\r\n")) == 401);
+  CHECK(status(get("/live?channel=chat#&token=" + t)) >= 400);
 
   CHECK(status(get("/live?channel=chat")) == 401);
   CHECK(status(get("/live?channel=chat&token=")) == 401);

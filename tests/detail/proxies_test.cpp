@@ -81,11 +81,24 @@ TEST_CASE("a client cannot push its own hop past a proxy that appends") {
   CHECK(h.ask("10.0.0.1:9", "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 198.51.100.1\r\n") == "198.51.100.1 198.51.100.1 http h");
   CHECK(h.ask("10.0.0.1:9", "X-Forwarded-For: 6.6.6.6, 198.51.100.1, 10.0.0.2\r\n") == "198.51.100.1 198.51.100.1 http h");
   CHECK(h.ask("[::ffff:10.0.0.1]:9", "X-Forwarded-For: 198.51.100.1\r\n") == "198.51.100.1 198.51.100.1 http h");
+  // Nor by an address of ours in other clothes, which is ours and no more, nor by so many hops that nobody counts them.
+  for (std::string ours : {"::ffff:10.0.0.7", "[::ffff:10.0.0.7]:80", "10.0.0.7:80", "::ffff:a00:7"})
+    CHECK(h.ask("10.0.0.1:9", "X-Forwarded-For: 6.6.6.6, 198.51.100.1, " + ours + "\r\n") == "198.51.100.1 198.51.100.1 http h");
+  for (std::string more : {"::ffff:6.6.6.6", "::10.0.0.7", "64:ff9b::10.0.0.7", "2002:a00:7::"})  // none of these is 10.0.0.7
+    CHECK(h.ask("10.0.0.1:9", "X-Forwarded-For: 198.51.100.1, " + more + "\r\n").find("198.51.100.1") == std::string::npos);
+  std::string many = "6.6.6.6";
+  for (int i = 0; i < 30; ++i) many += ", 6.6.6.6";
+  CHECK(h.ask("10.0.0.1:9", "X-Forwarded-For: " + many + ", 198.51.100.1\r\n") == "198.51.100.1 198.51.100.1 http h");
+  CHECK(h.ask("10.0.0.1:9", "X-Forwarded-For: " + many + ", " + many + ", 198.51.100.1\r\n") == "400");
+  CHECK(h.ask("11.0.0.1:9", "X-Forwarded-For: " + many + ", " + many + "\r\n") == "11.0.0.1:9 11.0.0.1 http h");
 }
 
 TEST_CASE("what a trusted proxy sends and cannot be read is 400, for no client may pass for its proxy") {
   gatehouse h(trusting({"10.0.0.0/8"}));
-  for (std::string lines_of_head : {"X-Forwarded-For: garbage\r\n", "X-Forwarded-For: 1.2.3.4, <script>\r\n", "X-Forwarded-Proto: gopher\r\n", "X-Forwarded-Host: a b\r\n"})
+  for (std::string lines_of_head : {"X-Forwarded-For: garbage\r\n", "X-Forwarded-For: 1.2.3.4, <script>\r\n", "X-Forwarded-Proto: gopher\r\n", "X-Forwarded-Host: a b\r\n",
+                                    "X-Forwarded-For: 0x7f.1\r\n", "X-Forwarded-For: 010.0.0.1\r\n", "X-Forwarded-For: 1.2.3\r\n", "X-Forwarded-For: 1.2.3.4:99999\r\n", "X-Forwarded-For: 1.2.3.4:x\r\n",
+                                    "X-Forwarded-For: [::1\r\n", "X-Forwarded-For: fe80::1%eth0\r\n", "X-Forwarded-For: 1.2.3.4 5.6.7.8\r\n", "X-Forwarded-For: unix\r\n", "X-Forwarded-For: localhost\r\n",
+                                    "X-Forwarded-Proto: https http\r\n", "X-Forwarded-Host: user@evil\r\n", "X-Forwarded-Host: evil/path\r\n"})
     CHECK(h.ask("10.0.0.1:9", lines_of_head) == "400");
   gatehouse f(trusting({"10.0.0.0/8"}, options::forwarding_header::forwarded));
   CHECK(f.ask("10.0.0.1:9", "Forwarded: for=2001:db8::1\r\n") == "400");

@@ -185,6 +185,80 @@ TEST_CASE("one forbidden channel refuses the whole URL, before any log is looked
   CHECK(h.store.asked() == 1);
 }
 
+TEST_CASE("an inbox is its user's alone, however its name is written and by whatever way it is asked for") {
+  house h;
+  h.gate.host.authorize = [](const request& r, authorize_reply reply) {  // as careless as a host may be
+    reply(grant{.user = std::string(r.param("user")), .follow = channel_set::all(), .publish = {"chat"}});
+  };
+  client ada(h);
+  for (std::string mine : {"@ada", "%40ada", "%40%61da"}) CHECK(ada.ask(get("/live?user=ada&channel=" + mine)).status == 200);
+  for (std::string user : {"", "&user=bob", "&user=ADA", "&user=Ada", "&user=ada%20", "&user=%20ada", "&user=ad", "&user=ada.", "&user=%40ada",
+                           "&user=@", "&user=*", "&user=@*", "&user=%D0%B0da", "&user=a%CC%81da"}) {
+    INFO(user);
+    for (std::string name : {"@ada", "%40ada", "%40%61%64%61"}) {
+      client c(h);
+      check_problem(c.ask(get("/live?channel=" + name + user)), errc::forbidden);
+      check_problem(c.ask(get("/live?channel=chat&channel=" + name + user + "&since=earliest&wait=5")), errc::forbidden);
+      CHECK(c.ask(event_stream("?channel=" + name + user)).status == 403);
+      CHECK(c.ask(post("?channel=" + name + user, "1")).status == 403);
+      CHECK(client(h).ask(upgrade("?channel=" + name + user)).status == 403);
+      c.send("HEAD /live?channel=" + name + user + " HTTP/1.1\r\nHost: h\r\n\r\n");
+      CHECK(c.take().starts_with("HTTP/1.1 403 "));
+    }
+    client c(h);
+    for (std::string what : {"history", "presence", "received", "read", "subscribe"}) {
+      auto a = c.ask(post("?x=1" + user, "{\"id\":1,\"" + what + R"(":{"channel":"\u0040ada","offset":1}})"));
+      INFO(what);
+      CHECK(a.status != 200);
+      CHECK_FALSE(a.has("\"ok\""));
+    }
+    CHECK(c.ask(post("?x=1" + user, R"({"id":1,"history":{"channel":"@ada"}})")).status == 403);
+    CHECK(c.ask(post("?x=1" + user, R"({"id":1,"publish":{"channel":"@ada","data":1}})")).status == 403);
+    client socket(h);
+    socket.join("?channel=chat" + user);
+    socket.send(frame(R"({"id":1,"subscribe":{"channel":"@ada"}})"));
+    auto heard = socket.hear();
+    REQUIRE(heard.size() == 1);
+    CHECK(heard[0].find("\"forbidden\"") != heard[0].npos);
+  }
+  // Of nobody: the inbox of who has no name.
+  check_problem(ada.ask(get("/live?channel=@")), errc::forbidden);
+  check_problem(ada.ask(get("/live?channel=@&user=ada")), errc::forbidden);
+  // Not its name, but another's: UTF-8 in too many bytes, escapes within escapes, a zero, letters that look like it.
+  for (std::string none : {"%C1%80ada", "%E0%81%80ada", "@ada%00", "%00@ada", "@ad%ZZ", "@ada%"}) CHECK(ada.ask(get("/live?user=bob&channel=" + none)).status == 400);
+  h.publish("@ada", "\"for ada\"");
+  for (std::string other : {"%2540ada", "%EF%BC%A0ada", "%20@ada", "+@ada", "%E2%80%8B@ada"}) {
+    auto a = ada.ask(get("/live?user=bob&since=earliest&channel=" + other));
+    CHECK(a.status == 200);
+    CHECK_FALSE(a.has("for ada"));
+  }
+}
+
+TEST_CASE("another's cursor, key or session gives nobody what is the other's") {
+  house h;
+  h.publish("secret plans", "\"plan\"");
+  h.publish("chat", "1");
+  client bob(h);
+  // Positions of a channel that he may not read, in one that he may, and the other way round.
+  check_problem(bob.ask(get("/live?channel=secret+plans&user=bob&since=secret_plans-1.0")), errc::forbidden);
+  auto a = bob.ask(get("/live?channel=chat&user=bob&since=secret_plans-1.0"));
+  CHECK(a.has(R"("reason":"epoch","epoch":"chat-1")"));
+  CHECK_FALSE(a.has("plan\""));
+  check_problem(bob.ask(post("?user=bob", R"({"history":{"channel":"secret plans","epoch":"secret_plans-1"}})")), errc::forbidden);
+  // A key with a name in it is no other's key, wherever the name might be thought to end.
+  auto keyed = [&](const std::string& user, const std::string& key) {
+    return bob.ask(post("?channel=chat&user=" + user, "\"" + user + key + "\"", "application/json", "Idempotency-Key: " + key + "\r\n"));
+  };
+  CHECK(keyed("ada", "k").has("\"offset\":2"));
+  CHECK(keyed("adak", "k").has("\"offset\":3"));
+  CHECK(keyed("ad", "ak").has("\"offset\":4"));
+  CHECK(keyed("a", "dak").has("\"offset\":5"));
+  CHECK(keyed("@ada", "k").has("\"offset\":6"));
+  CHECK(keyed("ada%20k", "k").has("\"offset\":7"));
+  CHECK(keyed("ada", "@ada").has("\"offset\":8"));
+  CHECK(keyed("ada", "k").has("\"offset\":2"));
+}
+
 TEST_CASE("without an authorizer clients follow and publish nothing") {
   house h;
   h.gate.host.authorize = nullptr;
@@ -359,6 +433,32 @@ TEST_CASE("a POST or handshake of a page that is neither this host's nor listed 
     CHECK(c.ask(post("?channel=chat", "1", "application/json", "Origin: " + origin + "\r\n")).status == 201);
     CHECK(c.ask(upgrade("?channel=chat", "Origin: " + origin + "\r\n")).status == 101);
   }
+}
+
+TEST_CASE("an origin is this host's or a listed one to the letter, not by what it begins, ends or could be read as") {
+  house h(listing({"https://app.example", "http://[2001:db8::1]:8080"}));
+  auto from = [&](const std::string& lines_of_head) {
+    client c(h);
+    auto a = c.ask(post("?channel=chat", "1", "application/json", lines_of_head));
+    CHECK((a.status == 201) == (client(h).ask(upgrade("?channel=chat", lines_of_head)).status == 101));
+    if (a.status != 201) CHECK(a["access-control-allow-origin"].empty());
+    return a.status;
+  };
+  for (std::string origin : {"null", "Null", "NULL", "file://", "https://", "https", "h", "//h", "://h", "http:h", "http:/h", "http:///h", "ftp://h", "ws://h", "javascript://h",
+                             "chrome-extension://h", "http://hh", "http://h.h", "http://h.", "http://.h", "http://xh", "http://h:8080", "http://h:x", "http://h:80x",
+                             "http://h/", "http://h/x", "http://h?x", "http://h#x", "http://evil@h", "http://h@evil", "http://evil:80@h", "http://h:80@evil", "http://h\\evil",
+                             "http://evil#h", "http://evil?h", "http://evil/h", "http://h,http://evil", "http://evil http://h", "http://h http://evil", "http://%68", "http://[h]",
+                             "https://app.example.", "https://app.example:443", "https://app.example/", "https://app.example.evil", "https://evilapp.example", "https://evil.app.example",
+                             "https://app_example", "https://app.example@evil", "https://evil#https://app.example", "https://app.example https://evil", "HTTPS://APP.EXAMPLE",
+                             "http://[2001:db8::1]", "http://[2001:db8::1]:80800", "http://[2001:0db8::1]:8080", "http://2001:db8::1:8080", "*", "https://*"}) {
+    INFO(origin);
+    CHECK(from("Origin: " + origin + "\r\n") == 403);
+  }
+  CHECK(from("Origin: http://[2001:db8::1]:8080\r\n") == 201);
+  // Two of them: none is believed for being the first or the last.
+  CHECK(from("Origin: http://h\r\nOrigin: https://evil\r\n") != 201);
+  CHECK(from("Origin: https://evil\r\nOrigin: http://h\r\n") != 201);
+  CHECK(from("Origin: https://app.example\r\nOrigin: https://evil\r\n") != 201);
 }
 
 TEST_CASE("a listed origin is echoed, with credentials and never with a star, on answers, errors and preflights") {

@@ -179,6 +179,54 @@ TEST_CASE("tickets resume, unless there are none or the certificates were reload
   }
 }
 
+TEST_CASE("a ticket is no certificate: none of before is good once one is demanded, or another authority's") {
+  auto ada = issue("ada", {}, &authority());
+  static const identity elsewhere = issue("another authority", {}, nullptr, true);
+  for (int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
+    wire before(made(with()), {.version = version});
+    before.settle();
+    REQUIRE_FALSE(before.peer.tickets.empty());
+    auto o = with();
+    o.clients = tls_clients::must_show;
+    o.client_ca = pem(authority().certificate.get());
+    auto demanding = made(o);
+    wire late(demanding, {.version = version, .resume = before.peer.tickets.back().get()});
+    late.settle();
+    CHECK(late.last.what == status::failed);
+    CHECK_FALSE(late.layer->peer());
+
+    wire known(demanding, {.version = version, .own = &ada});
+    known.settle();
+    REQUIRE(known.layer->peer());
+    REQUIRE_FALSE(known.peer.tickets.empty());
+    o.client_ca = pem(elsewhere.certificate.get());
+    wire stranger(made(o), {.version = version, .own = &ada, .resume = known.peer.tickets.back().get()});
+    stranger.settle();
+    CHECK(stranger.last.what == status::failed);
+    CHECK_FALSE(stranger.layer->peer());
+  }
+}
+
+TEST_CASE("a ticket of one name used under another is still the same client's, and nobody else's") {
+  auto o = with({plain(), pem(issue("one", "DNS:one.example", &authority()))});
+  auto ada = issue("ada", {}, &authority());
+  o.clients = tls_clients::may_show;
+  o.client_ca = pem(authority().certificate.get());
+  auto c = made(o);
+  for (int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
+    wire first(c, {.version = version, .name = "one.example", .own = &ada});
+    first.settle();
+    REQUIRE_FALSE(first.peer.tickets.empty());
+    wire other(c, {.version = version, .name = "localhost", .resume = first.peer.tickets.back().get()});
+    other.settle();
+    // Resumed or not, a host is told of no name that this client has not asked for, and of nobody else. (In TLS 1.2 a session keeps
+    // the name that it was begun with.)
+    if (!other.layer->peer()) continue;
+    CHECK(other.layer->peer()->server_name == (version == TLS1_2_VERSION && ::SSL_session_reused(other.peer.ssl.get()) ? "one.example" : "localhost"));
+    CHECK((other.layer->peer()->subject.empty() || other.layer->peer()->fingerprint == first.layer->peer()->fingerprint));
+  }
+}
+
 TEST_CASE("a peer that asks for small records gets them") {
   for (int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
     wire w(made(with()), {.version = version, .fragment = TLSEXT_max_fragment_length_512});

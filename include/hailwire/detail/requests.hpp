@@ -157,6 +157,9 @@ inline void connection::look_at_origin() {
   // What is known to be https is not the same origin as http; that it came here without TLS says nothing.
   if (origin.data() && e.shown.scheme() == "https" && !proto::iequals(origin.substr(0, 6), "https:")) e.own_page = false;
   e.listed_page = !e.own_page && std::find(listed.begin(), listed.end(), origin) != listed.end();
+  // No browser sends two (RFC 6454, section 7.3), and which of them somebody in between has looked at is not known.
+  if (origin.data() && std::count_if(e.head.headers.begin(), e.head.headers.end(), [](const auto& h) { return proto::iequals(h.name, "Origin"); }) > 1)
+    e.own_page = e.listed_page = false;
   if (e.shown.path_ != gate_->settings.path) return;
   if (!listed.empty()) e.extra += "Vary: Origin\r\n";
   if (!e.listed_page) return;
