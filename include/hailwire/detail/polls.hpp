@@ -80,7 +80,7 @@ inline void connection::write_answer(std::span<const std::span<const char>> piec
 // May run inside a flush.
 inline bool connection::answer_poll(bool at_end) {
   // What was still being read when the permission ended is not told any more: the next request brings another one, or is refused.
-  const bool over = gate_->messages.left(session_->permissions()) <= 0;
+  const bool over = gate_->messages.left(permissions()) <= 0;
   if (!over && answer_alike()) return true;
   exchange& e = *asked();
   at_end = at_end || e.at_once || over;
