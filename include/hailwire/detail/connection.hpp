@@ -149,6 +149,10 @@ class connection : public session {
   /// Null when there is no TLS.
   virtual std::shared_ptr<const tls_peer> tls() const { return nullptr; }
 
+  /// What `watch` was told last.
+  bool wants_read() const noexcept { return reading_; }
+  bool waits_to_write() const noexcept { return blocked_; }
+
   /// Leaves the gateway; what is still open ends without hooks.
   void detach() noexcept;
   gateway& gate() const noexcept { return *gate_; }
@@ -282,6 +286,12 @@ class connection : public session {
        feeding_ : 1 = false, detached_ : 1 = false,
        tags_ : 1 = false,    // the open stream's batches carry its own cursor
        framed_ : 1 = false;  // it carries the host's own frames
+
+ protected:
+  // A driver's notes, in bits that are left over here; driver.hpp and epoll_driver.hpp say what they mean.
+  bool layered_ : 1 = false, layer_waits_ : 1 = false, readable_ : 1 = false, queued_ : 1 = false, ended_ : 1 = false;
+
+ private:
   gateway* gate_;
   transport::stream_box stream_;
   std::unique_ptr<unfinished> work_;

@@ -172,7 +172,7 @@ class driver : public loop {
 class descriptor_connection : public connection {
  public:
   /// `layered`: there is a `layer`.
-  descriptor_connection(gateway& g, int descriptor, bool layered) : connection(g), descriptor_(descriptor), layered_(layered) {}
+  descriptor_connection(gateway& g, int descriptor, bool layered) : connection(g), descriptor_(descriptor) { layered_ = layered; }
   ~descriptor_connection() override {
     if (descriptor_ >= 0) ::close(descriptor_);
   }
@@ -182,7 +182,7 @@ class descriptor_connection : public connection {
   bool read_some(bool to_end = false) {
     for (int round = 0; round < 2; ++round) {
       if (closed()) return true;
-      if (!wants_read_) return false;
+      if (!wants_read()) return false;
       auto buffer = by().buffer();
       io_result r = layered_ ? layer()->read(descriptor_, buffer) : read_descriptor(descriptor_, buffer);
       switch (r.what) {
@@ -201,7 +201,7 @@ class descriptor_connection : public connection {
     if (closed()) return false;
     bool again = layer_waits_;
     layer_waits_ = false;
-    if (wants_write_) writable();
+    if (waits_to_write()) writable();
     return again && !closed();
   }
 
@@ -210,8 +210,7 @@ class descriptor_connection : public connection {
   int descriptor() const noexcept { return descriptor_; }
   /// Its driver, which is the loop that its hub runs on.
   driver& by() const noexcept { return static_cast<driver&>(gate().messages.loop()); }
-  bool wants_read() const noexcept { return wants_read_; }
-  bool wants_write() const noexcept { return wants_write_ || layer_waits_; }
+  bool wants_write() const noexcept { return waits_to_write() || layer_waits_; }
 
   /// Something is wanted that was not, or no more.
   virtual void arm() = 0;
@@ -226,9 +225,7 @@ class descriptor_connection : public connection {
     if (r.what == io_result::status::failed) failed(r.error);
     return r.bytes;
   }
-  void watch(bool readable, bool writable) final {
-    wants_read_ = readable;
-    wants_write_ = writable;
+  void watch(bool, bool) final {
     if (!closed()) arm();
   }
   void shut_write() final {
@@ -258,8 +255,7 @@ class descriptor_connection : public connection {
     arm();
   }
 
-  int descriptor_;
-  bool wants_read_ : 1 = false, wants_write_ : 1 = false, layer_waits_ : 1 = false, layered_ : 1;
+  int descriptor_;  // `layered_`: something stands before it; `layer_waits_`: that wants to write before it can read
 };
 
 /// Accepts from one listening descriptor. A driver calls `accept` when it is readable and waits again unless it is `paused`.

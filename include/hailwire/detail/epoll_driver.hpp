@@ -201,9 +201,11 @@ class epoll_driver : public driver {
       --set().connections_;
       if (!set().in_turn_) set().wake();
     }
+    // `readable_`: an edge that nobody has used up yet; `queued_`: it stands in `again_`; `ended_`: the peer's end is among what is
+    // to be read.
     epoll_driver& set() const noexcept { return static_cast<epoll_driver&>(by()); }
-    bool readable_ : 1 = false, queued_ : 1 = false, ended_ : 1 = false;
   };
+  static_assert(sizeof(void*) != 8 || sizeof(epoll_connection) <= 152, "what an idle client costs: nothing may be added without thought");
   class layered_connection final : public epoll_connection {
    public:
     layered_connection(gateway& g, int descriptor, std::unique_ptr<stream_layer> layer) : epoll_connection(g, descriptor, true), layer_(std::move(layer)) {}
