@@ -22,6 +22,7 @@ struct log_node : hash_node {
 
 class channel_log final : public log_node, public with_tail, private lane {
  public:
+  using lane::comes;
   static std::unique_ptr<channel_log> make(log_source& source, std::string_view name) {
     auto log = std::unique_ptr<channel_log>(new (tail{name.size()}) channel_log(source, name.size()));
     name.copy(reinterpret_cast<char*>(log.get() + 1), name.size());

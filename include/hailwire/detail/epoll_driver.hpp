@@ -91,7 +91,10 @@ class epoll_driver : public driver {
       bool more = !again_.empty() || have_posted();
       int n = ::epoll_wait(epoll_, events, std::size(events), round || more ? 0 : wait_ms);
       now_ = driver::now();
-      for (int i = 0; i < n; ++i) ready(events[i]);
+      for (int i = 0; i < n; ++i) {
+        if (i + 2 < n) fetch(events[i + 2].data.ptr);
+        ready(events[i]);
+      }
       auto again = std::exchange(again_, {});
       for (auto* c : again)
         if (c) c->go_on();

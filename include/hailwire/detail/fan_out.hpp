@@ -255,6 +255,10 @@ class lane {
   /// Up to where everything has been handed out.
   std::uint64_t flushed() const noexcept;
 
+  /// Its turn to be flushed comes soon, or next.
+  void comes(bool next) noexcept {
+    if (!live_.empty()) next ? fetch(live_[0]->to_) : fetch(live_[0], 1);
+  }
   /// Hands this turn's chunk to everybody.
   void flush();
   /// Lets go of what a lane does not need that has cooled.

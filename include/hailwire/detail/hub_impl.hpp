@@ -53,7 +53,10 @@ auto hub::on_loop(F f) {
 inline void hub::turn() {
   scheduled_ = false;
   auto logs = std::exchange(dirty_, {});
-  for (auto* log : logs) {
+  for (std::size_t i = 0; i < logs.size(); ++i) {
+    if (i + 4 < logs.size()) logs[i + 4]->comes(false);
+    if (i + 2 < logs.size()) logs[i + 2]->comes(true);
+    auto* log = logs[i];
     log->dirty = false;
     log->flush();
   }
@@ -350,6 +353,7 @@ inline void hub::start(std::shared_ptr<publish_op> op, payload p, publish_option
   if (stopped_) return op->abort();
   if (auto ec = check(op->channel, p, o, checked)) return op->finish(ec, {});
 
+  op->hash = hash_of(op->channel);
   draft d;
   d.at = loop_->unix_time();
   d.from = std::move(from);
@@ -380,7 +384,7 @@ inline void hub::start(std::shared_ptr<publish_op> op, payload p, publish_option
   op->content.from = d.from;
   op->content.type = d.type;
   op->content.data = d.data;
-  op->hash = hash_of(op->channel);
+  if (auto* near = logs_.bucket(op->hash & (logs_.buckets() - 1))) detail::fetch(near, 2);  // while the storage is at work
   enroll(op);
   std::string_view channel = op->channel;
   storage_->append(channel, std::move(d), on_loop([op](hub& h, append_result&& r) { h.stored(*op, std::move(r)); }));
