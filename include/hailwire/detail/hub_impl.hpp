@@ -11,7 +11,7 @@ namespace hailwire {
 
 /// How long an idempotency key is kept: the protocol promises five minutes.
 inline constexpr std::int64_t key_lifetime_ms = 5 * 60 * 1000;
-/// How many keys a hub keeps for a storage that keeps none, about 200 bytes each; past it a keyed publish is `overloaded`.
+/// How many keys a hub keeps for a storage that keeps none, about 150 bytes each; past it a keyed publish is `overloaded`.
 inline constexpr std::size_t max_kept_keys = 1'000'000;
 /// How many bytes of messages one history answer holds, as a poll answer does.
 inline constexpr std::size_t max_history_bytes = 1 << 20;
