@@ -2,7 +2,7 @@
 #pragma once
 
 // One connection, from its first byte to its last, without a socket: bytes and time come in through `receive`, `writable`,
-// `ended` and `expire`; bytes and wishes go out through five virtual functions that a driver (or a test) implements.
+// `ended` and `expire`; bytes and wishes go out through a few virtual functions that a driver (or a test) implements.
 //
 //   head ─→ body ─→ asked ─→ stream                          (SSE, WebSocket: until the connection ends)
 //    ↑               │  └──→ held ──┐                         (polls)
@@ -416,16 +416,6 @@ inline void connection::schedule() {
   if (blocked_) due = std::min(due, last_write_.at(now) + milliseconds_of(o.stall_time));
   if (due == INT64_MAX || phase_ == phase::dead) return gate_->messages.wheel().disarm(*this);
   gate_->messages.arm(*this, due);
-}
-
-// When a stream is next looked at: to show life where nothing was written for a heartbeat, and, where the peer owes a sign
-// of life, to ask for one after a heartbeat without and to end after two.
-inline std::int64_t connection::next_beat(std::int64_t now) const noexcept {
-  std::int64_t beat = milliseconds_of(gate_->settings.heartbeat);
-  std::int64_t write = last_write_.at(now) + beat, read = last_read_.at(now);
-  if (!stream_->expects_life()) return write;
-  std::int64_t asked = std::max(read, since_.at(now)) + beat;
-  return std::min({write, asked, reading_ ? read + 2 * beat : asked});
 }
 
 inline void connection::expire(std::int64_t now) {

@@ -351,6 +351,16 @@ inline void connection::flushed() {
   update_watch();
 }
 
+// When a stream is next looked at: to show life where nothing was written for a heartbeat, and, where the peer owes a sign
+// of life, to ask for one after a heartbeat without and to end after two.
+inline std::int64_t connection::next_beat(std::int64_t now) const noexcept {
+  std::int64_t beat = milliseconds_of(gate_->settings.heartbeat);
+  std::int64_t write = last_write_.at(now) + beat, read = last_read_.at(now);
+  if (!stream_->expects_life()) return write;
+  std::int64_t asked = std::max(read, since_.at(now)) + beat;
+  return std::min({write, asked, reading_ ? read + 2 * beat : asked});
+}
+
 // ---- telling --------------------------------------------------------------------------------------------------------
 
 inline std::error_code connection::send_frame(std::string_view bytes, bool binary) {
