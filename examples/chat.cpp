@@ -12,6 +12,7 @@
 
 #include <asio/io_context.hpp>
 #include <asio/signal_set.hpp>
+#include <asio/steady_timer.hpp>
 
 #include <charconv>
 #include <cstdio>
@@ -21,6 +22,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <thread>
 
 #include "web.hpp"  // web/index.html and web/hailwire.js as text, made by the build
 
@@ -30,15 +32,17 @@ using chat_server = hailwire::server<hailwire::websocket, hailwire::sse, hailwir
 constexpr char usage[] =
     "usage: chat [--host 127.0.0.1] [--port 8080] [--path /live] [--history 1000]\n"
     "            [--storage memory|sqlite:FILE] [--tls-cert chain.pem --tls-key key.pem]\n"
+    "            [--driver embedded|own|portable]\n"
     "  --host     IPv4 or IPv6 address to listen on\n"
     "  --port     0 has the system pick one\n"
     "  --path     where clients connect: letters, digits and /-_.~\n"
     "  --history  messages kept for each room\n"
     "  --storage  where they are kept: memory, or a file that survives the chat and the machine's power\n"
-    "  --tls-cert, --tls-key  PEM files: https and wss in place of http and ws\n";
+    "  --tls-cert, --tls-key  PEM files: https and wss in place of http and ws\n"
+    "  --driver   who waits for the sockets: the context with one descriptor for all, a thread of its own, or Asio for each\n";
 
 struct settings {
-  std::string host = "127.0.0.1", path = "/live", storage = "memory", tls_cert, tls_key;
+  std::string host = "127.0.0.1", path = "/live", storage = "memory", tls_cert, tls_key, driver = "embedded";
   std::uint16_t port = 8080;
   std::size_t history = 1000;
 };
@@ -68,6 +72,7 @@ bool read_options(int count, char** words, settings& s) {
                 : name == "--storage" ? (s.storage = value, value == "memory" || (value.starts_with("sqlite:") && value.size() > 7))
                 : name == "--tls-cert" ? (s.tls_cert = value, true)
                 : name == "--tls-key" ? (s.tls_key = value, true)
+                : name == "--driver"  ? (s.driver = value, value == "embedded" || value == "own" || value == "portable")
                                       : false;
     if (!fine) return false;
   }
@@ -117,19 +122,26 @@ hailwire::result<hailwire::response> serve_page(const hailwire::request& r, cons
   return page;
 }
 
-chat_server make_server(asio::io_context& io, const settings& s) {
+template <class Storage>
+chat_server make_server(asio::io_context& io, const settings& s, Storage kept) {
   const hailwire::options options{.path = s.path};
+  if (s.driver == "own") return chat_server(hailwire::own_thread, std::move(kept), options);
+  if (s.driver == "portable") return chat_server(hailwire::portable, io, std::move(kept), options);
+  return chat_server(io, std::move(kept), options);
+}
+
+chat_server make_server(asio::io_context& io, const settings& s) {
   if (s.storage == "memory") {
     hailwire::memory_options keep{.messages = s.history};
     keep.bytes = std::max(keep.bytes, s.history * 4096);
-    return chat_server(io, std::make_unique<hailwire::memory_storage>(keep), options);
+    return make_server(io, s, std::make_unique<hailwire::memory_storage>(keep));
   }
 #ifdef CHAT_WITH_SQLITE
   hailwire::sqlite_options keep;
   keep.messages = s.history;
   auto file = hailwire::sqlite_storage::open(s.storage.substr(7), keep);
   if (!file) throw std::runtime_error(std::string(file.error().text()));
-  return chat_server(io, std::move(*file), options);
+  return make_server(io, s, std::move(*file));
 #else
   throw std::runtime_error("built without SQLite: --storage can only be memory");
 #endif
@@ -151,11 +163,16 @@ void run(const settings& s) {
   const char* scheme = s.tls_cert.empty() ? "http" : "https";
   std::printf(v6 ? "listening on %s://[%s]:%u/\n" : "listening on %s://%s:%u/\n", scheme, s.host.c_str(), unsigned{port});
   std::fflush(stdout);
+  std::thread serving;
+  if (s.driver == "own") serving = std::thread([&live] { live.run(); });
   io.run();
 
-  live.stop();  // says goodbye to everybody; what is left of the run lets those words leave
+  live.post([&live] { live.stop(); });  // says goodbye to everybody; what is left of the run lets those words leave
   io.restart();
+  if (serving.joinable()) asio::steady_timer(io, 500ms).wait();
   io.run_for(500ms);
+  live.quit();
+  if (serving.joinable()) serving.join();
 }
 
 int main(int count, char** words) {
