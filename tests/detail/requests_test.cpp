@@ -581,6 +581,21 @@ TEST_CASE("a poll at latest is answered at once, wait or not, and the next begin
   CHECK(a.body == R"({"messages":[],"notices":[],"cursor":"chat-1.2,other-1.0"})");
 }
 
+TEST_CASE("polls on two channels that look alike in all but the name have each its own messages") {
+  house h;
+  h.store.one_epoch = true;
+  client a(h), b(h);
+  for (int i = 1; i <= 50; ++i) {
+    a.send(get("/live?channel=aa&wait=30&since=one." + std::to_string(i - 1)));
+    b.send(get("/live?channel=bb&wait=30&since=one." + std::to_string(i - 1)));
+    std::string n = std::to_string(i);
+    h.publish("aa", "1");  // in two turns of one millisecond: the second's bytes may lie where the first's have been
+    h.publish("bb", "2");
+    CHECK(read_answer(a.take()).body == "{\"messages\":[" + published("aa", i, "1") + "],\"notices\":[],\"cursor\":\"one." + n + "\"}");
+    CHECK(read_answer(b.take()).body == "{\"messages\":[" + published("bb", i, "2") + "],\"notices\":[],\"cursor\":\"one." + n + "\"}");
+  }
+}
+
 TEST_CASE("a long poll waits for the first thing, gathers a turn's messages, and is capped by the server") {
   options o;
   o.longest_wait = std::chrono::seconds(10);

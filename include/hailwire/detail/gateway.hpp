@@ -70,7 +70,7 @@ struct poll_answers {
   std::size_t size = 0;
   std::int64_t now = 0;
   std::uint64_t head = 0;
-  std::string epoch;
+  std::string channel, epoch;  // a host's storage may have one epoch for all channels
   int minor = 1;
   bool keep = true;
   std::string whole;

@@ -37,15 +37,16 @@ inline bool connection::answer_alike() {
   const channel_log& log = s.in().log();
   const bool keep = keep_ && !gate_->stopping;
   const std::int64_t now = gate_->now();
-  // The same bytes at the same head: this flush's. A later one could have been given the same memory.
+  // The same bytes at the same head of the same channel: this flush's. A later one could have been given the same memory.
   poll_answers& a = gate_->alike;
-  if (a.messages != messages.data() || a.size != messages.size() || a.now != now || a.head != log.head() || a.epoch != log.epoch() || a.minor != e.head.minor || a.keep != keep) {
+  if (a.messages != messages.data() || a.size != messages.size() || a.now != now || a.head != log.head() || a.channel != log.name() || a.epoch != log.epoch() ||
+      a.minor != e.head.minor || a.keep != keep) {
     auto chunk = s.holding();
     if (chunk->marks.size() > gate_->settings.poll_messages || messages.size() > gate_->settings.poll_bytes) return false;
     std::string cursor;
     append_position(cursor, log.epoch(), chunk->last());
     auto frame = transport::make_poll_answer(messages.size() - 1, {}, cursor, false, keep, e.head.minor, gate_->date(), false);
-    a = {messages.data(), messages.size(), now, log.head(), std::string(log.epoch()), e.head.minor, keep, std::move(frame.head)};
+    a = {messages.data(), messages.size(), now, log.head(), std::string(log.name()), std::string(log.epoch()), e.head.minor, keep, std::move(frame.head)};
     a.whole.append(messages.data() + 1, messages.size() - 1).append(frame.tail);
   }
   std::span<const char> whole(a.whole);
