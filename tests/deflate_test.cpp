@@ -64,7 +64,7 @@ TEST_CASE("a message is compressed once, for everybody who agreed on it, and oth
   }
   // Encodings are told apart by their address, and a channel is encoded once for each.
   using stream = transport::websocket_deflate_stream<deflate_options{}>;
-  auto first = transport::stream_box::of<stream>(stream::mode::object, 1, proto::deflate_params()), second = transport::stream_box::of<stream>(stream::mode::object, 1, proto::deflate_params());
+  auto first = transport::stream_box::of<stream>(stream::mode::object, 1u, proto::deflate_params()), second = transport::stream_box::of<stream>(stream::mode::object, 1u, proto::deflate_params());
   CHECK(&first->messages() == &second->messages());
 }
 

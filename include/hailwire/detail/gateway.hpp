@@ -62,7 +62,7 @@ class moment {
 };
 
 /// What a flush brings to thousands of polls that wait on one channel is the same answer for each. The newest one is kept here.
-struct poll_answers {
+struct shared_answer {
   /// A longer one is not copied but gathered from shared bytes.
   static constexpr std::size_t most = 16 * 1024;
 
@@ -90,7 +90,7 @@ class gateway {
   const poll_table* const polls;
   const proxies behind;
   address_count from_address;  // sessions, by their slot, when there is a limit
-  poll_answers alike;
+  shared_answer alike;
   hooks host;
   std::vector<std::unique_ptr<frame_route>> frame_routes;
   bool stopping = false;

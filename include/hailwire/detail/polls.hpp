@@ -33,12 +33,12 @@ inline bool connection::answer_alike() {
   subscription& s = follows_[0];
   if (!s.live() || !s.named()) return false;
   auto messages = s.pending();
-  if (messages.empty() || messages.size() > poll_answers::most || blocked_ || unsent()) return false;
+  if (messages.empty() || messages.size() > shared_answer::most || blocked_ || unsent()) return false;
   const channel_log& log = s.in().log();
   const bool keep = keep_ && !gate_->stopping;
   const std::int64_t now = gate_->now();
   // The same bytes at the same head of the same channel: this flush's. A later one could have been given the same memory.
-  poll_answers& a = gate_->alike;
+  shared_answer& a = gate_->alike;
   if (a.messages != messages.data() || a.size != messages.size() || a.now != now || a.head != log.head() || a.channel != log.name() || a.epoch != log.epoch() ||
       a.minor != e.head.minor || a.keep != keep) {
     auto chunk = s.holding();
