@@ -19,8 +19,9 @@
 //
 // Tokens (`renew`) are asked for before the first link, when the server says that the permission is `expiring`, and when it
 // has refused one (401, 4401). They ride where no log sees them: beside the WebSocket's subprotocol, in the header of a
-// request; an EventSource has neither and takes `?token=`. A WebSocket is renewed by command and lives on, an EventSource is
-// replaced by one with the new URL, and the next poll simply brings the new token.
+// request; an EventSource has neither and takes `?token=`, and so does a WebSocket where the token is no RFC 9110 token
+// (padded base64: a `/`, a `=`, a space). A WebSocket is renewed by command and lives on, an EventSource is replaced by one
+// with the new URL, and the next poll simply brings the new token.
 
 /** The names of the transports, best first; also the order in which `connect` tries them. */
 export const transports = Object.freeze(['websocket', 'sse', 'long_poll', 'short_poll']);
@@ -44,6 +45,7 @@ const passing = new Set(['internal', 'timeout', 'draining', 'overloaded']);  // 
 const not_served = new Set([404, 405, 406, 426, 501]);                       // not this way; perhaps another
 
 const is_token = /^[!#$%&'*+.^_`|~\w-]+$/;  // what a subprotocol may be made of: RFC 9110, section 5.6.2
+const is_line = /^[\x20-\x7e]+$/;            // what a request's header can carry; an error page, say, is none
 
 const encoder = new TextEncoder();
 const size = (text) => encoder.encode(text).length;
@@ -86,8 +88,10 @@ export class HailwireError extends Error {
  * @param {object | (() => object)} [options.params] more of the URL's query, such as `{ user: 'ada' }`; a function is asked
  *   anew for every request
  * @param {() => (string | null | Promise<string | null>)} [options.renew] gives a token: for the first link, and another one
- *   whenever permission ends. One that fails, or takes over ten seconds, is asked again after a while; `null` means that
- *   there will be no more, and the client stops, `unauthenticated`
+ *   whenever permission ends. One that fails, takes over ten seconds, or gives anything but a line of printable ASCII (white
+ *   space around it is cut off) is asked again after a while; `null` means that there will be no more, and the client stops,
+ *   `unauthenticated`. The token rides where no log sees it, but in the URL (`?token=`) of an EventSource and, where it is no
+ *   RFC 9110 token (it has a `/`, a `=`, a space), of a WebSocket
  * @param {number} [options.interval] milliseconds between two short polls; 2000 unless said
  * @param {boolean} [options.credentials] send cookies to another origin too
  * @param {object} [options.runtime] replaces parts of the browser, for tests
@@ -104,6 +108,7 @@ export class Connection {
   #listeners = { message: new Set(), notice: new Set(), state: new Set() };
   #queue = []; #sent = new Map(); #next_id = 1; #quiet_until = 0;
   #token; #stale = true; #asking; #refusals = 0;  // `#stale`: another token is wanted before anything else is asked
+  #questions = 0; #answered = 0;                   // how often a token was asked for, and which of them gave `#token`
   #status = { state: 'connecting' }; #detour; #ticket; #proven = new Set(); #hooks = new AbortController();
 
   /** What each transport cost so far: requests (handshakes, polls, posts), bytes both ways, and the messages it brought.
@@ -250,10 +255,14 @@ export class Connection {
   #fresh() {
     const { setTimeout, clearTimeout } = this.#runtime;
     return this.#asking ??= new Promise((resolve) => {
+      const question = ++this.#questions;
       const timer = setTimeout(() => resolve(false), patience);
       const got = (token) => {
         clearTimeout(timer);
-        if (typeof token !== 'string' || !token) return resolve(null);
+        if (question < this.#answered) return;  // nobody waits for it any more, and a later question has given a newer one
+        if (typeof token !== 'string') return resolve(null);
+        if (!is_line.test(token = token.trim())) return resolve(false);
+        this.#answered = question;
         this.#token = token;
         this.#stale = false;
         resolve(true);
@@ -272,24 +281,38 @@ export class Connection {
 
   /** The server refused the token, or has ended what it permitted. False when that is the end. */
   #expired(link) {
-    if (link.open && this.#runtime.now() - link.since >= steady) this.#refusals = 0;
-    if (!this.#options.renew || this.#refusals++ >= most_refusals) return false;
+    const held = link.open && this.#runtime.now() - link.since >= steady;  // then it has ended, and was not refused
+    this.#refusals = held ? 0 : this.#refusals + 1;
+    if (!this.#options.renew || this.#refusals >= most_refusals) return false;
     this.#stale = true;
     this.#lose(link, 'unauthenticated');
     return true;
   }
 
-  /** The server has said that the permission ends soon. */
+  /** The server has said that the permission ends soon. A token that itself ends within the server's notice is `expiring` as
+   *  soon as it is taken, so one link is not renewed more often than every `steady`; should it end before, it is lost, and
+   *  the next one asks. */
   async #extend(link) {
+    const { now, setTimeout, clearTimeout } = this.#runtime;
+    const rest = link.renewed + steady - now();
+    if (rest > 0) {
+      clearTimeout(link.pause);
+      link.pause = setTimeout(() => this.#extend(link), rest);
+      return;
+    }
     const got = await this.#fresh();
     if (!got || this.#link !== link || !link.open) return;  // the link lives until it ends, and then there is another try
     if (link.send) {
-      try { return void await this.command('renew', { token: this.#token }); } catch (fault) {
+      try {
+        await this.command('renew', { token: this.#token });
+        link.renewed = now();
+        return;
+      } catch (fault) {
         if (fault.code === 'disconnected' || fault.code === 'closed') return;
       }
     }
     if (this.#link !== link || !(link.send || link.transport === 'sse')) return;
-    if (this.#runtime.now() - link.since >= steady) this.#renew();
+    if (now() - link.since >= steady) this.#renew();
     else this.#lose(link, 'renew');  // what is expiring as soon as it is open must not spin
   }
 
@@ -311,6 +334,7 @@ export class Connection {
     this.#link = null;
     if (!link) return;
     this.#runtime.clearTimeout(link.timer);
+    this.#runtime.clearTimeout(link.pause);
     for (const abort of link.aborts) abort.abort();
     if (cut && link.send) this.#dead = link; else link.close();
     this.#requeue([...this.#sent.values()]);
@@ -367,13 +391,13 @@ export class Connection {
     this.#open();
   }
 
-  /** A browser does not say why a handshake was refused: one short poll, and its status decides. */
+  /** A browser does not say why a handshake was refused: one short poll, or, from who follows nothing, one POST of no commands,
+   *  and its status decides. */
   async #refused(link) {
     if (this.#link !== link) return;
     this.#runtime.clearTimeout(link.timer);
     link.close();
-    if (!this.#channels.size) return this.#lose(link, 'refused');
-    if (await this.#ask(link)) this.#fall(link, 'refused');
+    if (await (this.#channels.size ? this.#ask(link) : this.#knock(link))) this.#fall(link, 'refused');
   }
 
   // ---- the transports -----------------------------------------------------------------------------------------------
@@ -468,12 +492,28 @@ export class Connection {
     if (this.#link !== link) return undefined;
     if (status === 304) return {};
     if (status === 200 && typeof body?.cursor === 'string') return this.#take_in(link, names, body) ? body : undefined;
+    return this.#turned_away(link, status, after, body);
+  }
+
+  /** What a publisher would do over HTTP, without anything to publish. True: it may; else the link did not survive it. */
+  async #knock(link) {
+    const { status, after, body } = await this.#send(link, '[]');
+    if (this.#link !== link) return undefined;
+    return status === 200 && Array.isArray(body) || this.#turned_away(link, status, after, body);
+  }
+
+  /** The status of a request that brought nothing decides what becomes of the link. */
+  #turned_away(link, status, after, body) {
     const code = body?.code ?? (status ? `http_${status}` : 'unreachable');
-    if (status === 401 && this.#expired(link)) return undefined;
+    if (status === 401 && this.#expired(link)) return;
     if (status === 401 || status === 403) this.#stop(code);
     else if (not_served.has(status)) this.#fall(link, code);
     else this.#lose(link, code, after);
-    return undefined;
+  }
+
+  #send(link, commands) {
+    const headers = { 'Content-Type': 'application/json' };
+    return this.#request(link, this.#endpoint(false), { method: 'POST', headers, body: commands });
   }
 
   async #request(link, url, init, limit = patience) {
@@ -641,9 +681,7 @@ export class Connection {
     const entries = this.#take(batch.count);
     if (!entries.length) return;
     link.posting = true;
-    const { status, after, body } = await this.#request(link, this.#endpoint(false), {
-      method: 'POST', headers: { 'Content-Type': 'application/json' }, body: `[${entries.map((entry) => entry.text)}]`,
-    });
+    const { status, after, body } = await this.#send(link, `[${entries.map((entry) => entry.text)}]`);
     if (this.#link !== link) return;  // `#drop` has taken them back
     link.posting = false;
     if (status === 401 && this.#expired(link)) return;
@@ -654,6 +692,7 @@ export class Connection {
     } else {
       for (const { id } of left) this.#answer({ reply: id, error: { code: body?.code ?? `http_${status}`, message: body?.detail } }, true);
     }
+    if (status === 401 && this.#options.renew) return this.#stop(body?.code ?? 'http_401');
     this.#flush();
   }
 

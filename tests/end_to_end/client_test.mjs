@@ -460,6 +460,53 @@ test('what is expiring as soon as it opens does not spin', async () => {
   assert.ok(asked < 15, `${asked} tokens in 50 seconds`);
 });
 
+test('a WebSocket whose every token is expiring as soon as it is taken does not spin either', async () => {
+  const world = new World();
+  let asked = 0;
+  const live = await world.connect({ renew: () => `t${asked++}` });
+  await world.socket.receive(open({ chat: ['e1', 0] }));
+  await world.socket.receive({ expiring: { seconds: 20 } });
+  // As the server does: a renewal is answered, and 100 ms later its permission is within the notice.
+  let answered = 0;
+  for (let i = 0; i < 500; i++) {
+    const sent = named(world.socket, 'renew');
+    if (sent.length > answered) {
+      await world.socket.receive({ reply: sent[answered++].id, ok: { expires: 20 } });
+      await world.pass(100);
+      await world.socket.receive({ expiring: { seconds: 20 } });
+    } else {
+      await world.pass(100);
+    }
+  }
+  assert.ok(asked >= 10 && asked <= 12, `${asked} tokens in 50 seconds: one every five`);
+  assert.deepEqual([live.status.state, world.sockets.length], ['open', 1]);
+
+  // What is told in the meantime asks no sooner, and no more often.
+  await world.pass(5_000);
+  await world.socket.receive({ reply: named(world.socket, 'renew').at(-1).id, ok: { expires: 20 } });
+  const before = asked;
+  for (let i = 0; i < 4; i++) {
+    await world.socket.receive({ expiring: { seconds: 20 } });
+    await world.pass(1_000);
+  }
+  assert.equal(asked, before);
+  await world.pass(1_001);
+  assert.equal(asked, before + 1);
+
+  // A permission that ends in the meantime is not missed.
+  await world.socket.receive({ reply: named(world.socket, 'renew').at(-1).id, ok: { expires: 2 } });
+  await world.socket.receive({ expiring: { seconds: 2 } });
+  await world.pass(2_000);
+  await world.socket.end(4401);
+  assert.deepEqual([live.status.state, live.status.reason, asked], ['waiting', 'unauthenticated', before + 1]);
+  await world.pass(1_000);
+  assert.deepEqual([world.sockets.length, world.socket.protocols[1], asked], [2, `bearer.t${before + 1}`, before + 2]);
+  await world.pass(3_000);
+  assert.equal(asked, before + 2, 'the old link\'s wait ended with it');
+  live.close();
+  assert.equal(world.timers.length, 0);
+});
+
 test('an EventSource is replaced by one with the new token, at the cursor', async () => {
   const world = new World();
   const { asked, renew } = tokens();
@@ -540,6 +587,58 @@ test('tokens that are refused one after the other are the end; one that held beg
   assert.deepEqual([asked, live.status.state, live.status.reason], [6, 'stopped', 'unauthenticated']);
   await world.pass(1e6);
   assert.equal(asked, 6);
+});
+
+test('the third token that is refused is the last, on every transport', async () => {
+  for (const name of [...transports, 'post', 'handshake']) {
+    const world = new World();
+    let asked = 0;
+    const one = { post: 'sse', handshake: 'websocket' }[name] ?? name;
+    const live = await world.connect({ transports: [one], channels: name === one ? ['chat'] : [], renew: () => `t${asked++}` });
+    const done = name === 'post' && quiet(live.publish('chat', 'hello'));
+    for (let i = 1; i <= 3; i++) {
+      assert.deepEqual([asked, live.status.state === 'stopped'], [i, false], name);
+      await settle();
+      if (one === 'websocket') await world.socket.end(1006);
+      else if (name === 'sse') await world.source.fault(2);
+      await world.call.answer(401, { code: 'unauthenticated' });
+      await world.pass(2_000);
+    }
+    assert.deepEqual([asked, live.status.state, live.status.reason], [3, 'stopped', 'unauthenticated'], name);
+    if (done) await assert.rejects(done, { code: 'unauthenticated' });
+    await world.pass(1e6);
+    assert.equal(asked, 3, name);
+  }
+});
+
+test('what cannot be shown as a token is none for now: an error page, nothing; white space around one is not its own', async () => {
+  for (const page of ['<html>\n502</html>\n', '', ' \n', 'caf\u00e9', 'a\0b']) {
+    const world = new World();
+    const { asked, renew } = tokens();
+    const live = await world.connect({ renew });
+    await asked[0].give(page);
+    assert.deepEqual([live.status.state, live.status.reason, world.sockets.length], ['waiting', 'renew', 0], JSON.stringify(page));
+    await world.pass(500);
+    await asked[1].give(' one\r\n');
+    assert.deepEqual(world.socket.protocols, ['hailwire.v1', 'bearer.one']);
+  }
+});
+
+test('a late answer does not replace the token of a later question', async () => {
+  const world = new World();
+  const { asked, renew } = tokens();
+  await world.connect({ transports: ['short_poll'], renew });
+  await world.pass(12_000);
+  assert.equal(asked.length, 2);
+  await asked[1].give('new');
+  await world.call.answer(200, poll('e1.0'));
+  await asked[0].give('old');
+  await world.pass(2_000);
+  assert.equal(token_of(world.call), 'Bearer new');
+  // Nor is it taken for another one, when the newer has been refused.
+  await world.call.answer(401, { code: 'unauthenticated' });
+  await world.pass(1_000);
+  assert.equal(asked.length, 3);
 });
 
 test('a host that cannot give a token now is asked again after a while, one that has none is the end', async () => {
@@ -631,6 +730,51 @@ test('does not fall when the server is not there at all', async () => {
   assert.deepEqual([live.status.state, live.status.transport], ['waiting', 'websocket']);
   await world.pass(250);
   assert.equal(world.sockets.length, 2);
+});
+
+test('who follows nothing asks why by an empty POST, and renews, stops, waits or falls by its status', async () => {
+  const refused = async (options) => {
+    const world = new World();
+    const live = await world.connect({ channels: [], ...options });
+    await world.socket.end(1006);
+    assert.deepEqual([world.calls.length, world.call.method, world.call.commands, world.call.url.href], [1, 'POST', [], 'http://host.test/live']);
+    return { world, live };
+  };
+  {
+    let asked = 0;
+    const { world, live } = await refused({ renew: () => `t${asked++}` });
+    assert.equal(token_of(world.call), 'Bearer t0');
+    await world.call.answer(401, { code: 'unauthenticated' });
+    assert.deepEqual([live.status.state, live.status.reason], ['waiting', 'unauthenticated']);
+    await world.pass(1_000);
+    assert.deepEqual(world.socket.protocols, ['hailwire.v1', 'bearer.t1']);
+    await world.socket.receive(open({}));
+    assert.equal(live.status.state, 'open');
+  }
+  for (const [status, code] of [[401, 'unauthenticated'], [403, 'forbidden']]) {
+    const { world, live } = await refused();
+    await world.call.answer(status, { code });
+    assert.deepEqual([live.status.state, live.status.reason], ['stopped', code]);
+  }
+  {
+    const { world, live } = await refused();
+    await world.call.fail();
+    assert.deepEqual([live.status.state, live.status.reason, live.status.transport], ['waiting', 'unreachable', 'websocket']);
+    await world.pass(250);
+    await world.socket.end(1006);
+    await world.call.answer(503, { code: 'overloaded' }, { 'Retry-After': '7' });
+    assert.deepEqual([live.status.reason, live.status.retryIn, live.status.transport], ['overloaded', 7500, 'websocket']);
+  }
+  {
+    const { world, live } = await refused();
+    const done = live.publish('chat', 'hello');
+    await world.call.answer(200, []);
+    assert.deepEqual([live.status.state, live.status.transport], ['open', 'sse']);
+    const [{ id }] = world.call.commands;
+    await world.call.answer(200, [{ reply: id, ok: { epoch: 'e1', offset: 1 } }]);
+    assert.deepEqual(await done, { epoch: 'e1', offset: 1 });
+    assert.deepEqual([world.sources.length, world.calls.length], [0, 2]);
+  }
 });
 
 test('a transport that worked before is tried again before it is given up', async () => {
