@@ -269,6 +269,53 @@ TEST_CASE("a context has no more work from a server that has stopped, once its l
   io.run();
 }
 
+TEMPLATE_TEST_CASE("what a posted function throws leaves the run, what a publish handler throws is logged, and the server goes on", "", embedded,
+                   portable_asio) {
+  asio::io_context io;
+  auto live = std::is_same_v<TestType, embedded> ? std::make_unique<everything>(io) : std::make_unique<everything>(portable, io);
+  std::vector<std::string> logged;
+  live->on_log([&](log_level, std::string_view text) { logged.emplace_back(text); });
+  bool ran = false, published = false;
+  live->post([] { throw std::runtime_error("posted"); });
+  live->post([&] { ran = true; });
+  CHECK_THROWS_AS(io.run_for(limit), std::runtime_error);
+  live->post([&] { live->publish("chat", payload::json("1"), [](std::error_code, position) { throw std::runtime_error("told"); }); });
+  live->post([&] {
+    live->publish("chat", payload::json("1"), [&](std::error_code, position) {
+      published = true;
+      io.stop();
+    });
+  });
+  io.run_for(limit);
+  CHECK(ran);
+  CHECK(published);
+  CHECK(logged == std::vector<std::string>{"a handler threw: told"});
+}
+
+TEST_CASE("nothing comes from a connection that is closed, also while somebody else still holds its socket") {
+  asio::io_context io;
+  everything live(io);
+  int ends[2];
+  REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
+  int held = ::dup(ends[1]);
+  live.adopt_descriptor(ends[1]);
+  auto some_turns = [&] {
+    for (int i = 0; i < 5; ++i) {
+      bool turned = false;
+      live.post([&] { turned = true; });
+      while (!turned) io.run_one_for(limit);
+    }
+  };
+  REQUIRE(::send(ends[0], "BAD\r\n\r\n", 7, 0) == 7);
+  for (char bytes[4096]; ::recv(ends[0], bytes, sizeof bytes, MSG_DONTWAIT) != 0;) some_turns();  // the refusal and its end
+  ::shutdown(ends[0], SHUT_WR);  // the connection is over
+  some_turns();
+  CHECK(live.sessions().empty());
+  ::close(ends[0]);  // an event of the socket that is still held
+  some_turns();
+  ::close(held);
+}
+
 TEMPLATE_TEST_CASE("listening says what is wrong", "", embedded, portable_asio, own) {
   running<TestType> r;
   auto port = r.s->listen("127.0.0.1", 0);

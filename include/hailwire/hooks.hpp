@@ -34,7 +34,8 @@ struct tls_peer {
   bool operator==(const tls_peer&) const = default;
 };
 
-/// An HTTP request as the host sees it. A reference is valid until it has been answered; views into it as long.
+/// An HTTP request as the host sees it. It and views into it are valid during the call that it is given to: who answers later
+/// copies what that takes, because the client may be gone by then and the request with it.
 class request {
  public:
   /// As sent, case kept: `GET`.
@@ -54,16 +55,16 @@ class request {
   const proto::query_pairs& query() const noexcept { return *query_; }
   /// The body, as sent but for its chunked framing; empty for requests to the live resource.
   std::string_view body() const noexcept { return body_; }
-  /// Who asks: `address:port`, `[address]:port`, `unix`, or `unknown` when the connection has broken already; who is connected, or, when that is a trusted proxy
+  /// Who asks: `address:port`, `[address]:port`, `unix`, or `unknown` when the connection has broken already or an adopted stream cannot say; who is connected, or, when that is a trusted proxy
   /// (`options::trusted_proxies`), the client that it names, often without a port.
   const std::string& peer() const;
   /// The address alone, without brackets and port; `unix` or `unknown` where there is none.
   std::string_view address() const;
-  /// `https` over this server's own TLS, or when a trusted proxy says that the client asked it so; else `http`.
+  /// `https` over this server's own TLS or that of an adopted stream, or when a trusted proxy says that the client asked it so; else `http`.
   std::string_view scheme() const noexcept { return !scheme_.empty() ? std::string_view(scheme_) : tls_ ? "https" : "http"; }
   /// The host that the client asked for, with its port if it is not the scheme's: from a trusted proxy, or the request's own.
   std::string_view host() const noexcept { return host_.empty() ? head_->host : std::string_view(host_); }
-  /// Whether it came over this server's own TLS. A proxy in front that speaks TLS does not count.
+  /// Whether it came over this server's own TLS or that of an adopted stream. A proxy in front that speaks TLS does not count.
   bool secure() const noexcept { return tls_ != nullptr; }
   /// What TLS knows of the client; null without TLS.
   const std::shared_ptr<const tls_peer>& tls() const noexcept { return tls_; }

@@ -12,6 +12,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -98,7 +99,7 @@ class hub final : public detail::log_source {
   /// In these two cases nothing was stored and `done` is never called. Otherwise `done` is called exactly once, on the
   /// hub's executor, possibly before this returns when called there: with `bad_request` (channel name, type, key, JSON),
   /// `unsupported_media` (a text that is not UTF-8), `too_large`, `conflict` (key used with another payload), the
-  /// storage's error, or `operation_aborted` when the hub stopped first and the outcome is unknown.
+  /// storage's error, or `operation_aborted` when the hub stopped first and the outcome is unknown. What it throws is logged.
   std::error_code publish(std::string channel, payload p, publish_options o = {}, publish_handler done = {}) {
     if (mailbox_->closed()) return operation_aborted();
     if (pending_.fetch_add(1) >= options_.max_pending) {
@@ -225,6 +226,8 @@ class hub final : public detail::log_source {
     rest();
   }
   bool stopped() const noexcept { return stopped_; }
+  /// Who hears of what a publish or history handler throws. It goes no further: the rest of a turn must not be lost by it.
+  void on_fault(detail::function<void(std::exception_ptr)> f) { fault_ = std::move(f); }
 
   std::string printed(detail::session_key k) const;
 
@@ -254,7 +257,7 @@ class hub final : public detail::log_source {
     void finish(std::error_code ec, position p) {
       if (std::exchange(over, true)) return;
       owner->pending_.fetch_sub(1);
-      if (auto f = std::exchange(done, nullptr)) f(ec, std::move(p));
+      if (auto f = std::exchange(done, nullptr)) owner->guarded([&] { f(ec, std::move(p)); });
       if (auto f = std::exchange(told, nullptr)) ec ? f(storage_failure(ec)) : f(std::move(p));
     }
     void abort() override { finish(operation_aborted(), {}); }
@@ -270,7 +273,7 @@ class hub final : public detail::log_source {
     using operation::operation;
     void finish(history_result r) {
       owner->pending_.fetch_sub(1);
-      done(std::move(r));
+      owner->guarded([&] { done(std::move(r)); });
     }
     void abort() override {
       history_result r;
@@ -360,6 +363,15 @@ class hub final : public detail::log_source {
     std::uint64_t word_ = 1;
   };
   static constexpr std::uint32_t no_slot = INT32_MAX;
+
+  template <class F>
+  void guarded(F f) {
+    try {
+      f();
+    } catch (...) {
+      if (fault_) fault_(std::current_exception());
+    }
+  }
 
   template <class F>
   auto on_loop(F f);  // a storage's handler: runs f(hub, result) on the loop, or never once the hub has stopped
@@ -508,6 +520,7 @@ class hub final : public detail::log_source {
   kept_key *oldest_key_ = nullptr, *youngest_key_ = nullptr;  // of those whose publish is stored
 
   std::vector<session*> wakes_, settles_, waking_, settling_;
+  detail::function<void(std::exception_ptr)> fault_;
   bool scheduled_ = false, stopped_ = false;
 };
 

@@ -443,6 +443,25 @@ TEST_CASE("bad commands are answered, the connection goes on") {
   CHECK(c.hear() == lines{ok("null", "{}")});
 }
 
+TEST_CASE("who subscribes without asking for a reply is served like everybody") {
+  for (bool later : {false, true}) {
+    CAPTURE(later);
+    house h;
+    h.publish("old", "1");
+    client c(h);
+    c.join("");
+    h.store.holding = later;
+    c.say(R"({"subscribe":{"channel":"fresh"}})").say(R"({"subscribe":{"channel":"old","since":"earliest"}})");
+    h.answer();
+    c.c->deliver();  // a command waits for the one before it
+    h.store.holding = false;
+    h.answer();
+    CHECK(c.hear() == lines{"text " + published("old", 1, "1")});
+    h.publish("fresh", "2");
+    CHECK(c.hear() == lines{"text " + published("fresh", 1, "2")});
+  }
+}
+
 TEST_CASE("subscribe is answered before its first message; after unsubscribe's answer none comes") {
   house h;
   h.publish("chat", "1");
@@ -857,6 +876,31 @@ TEST_CASE("a WebSocket is asked for life after one heartbeat and closed with 440
   CHECK(c.c->closed);
 }
 
+TEST_CASE("a connection is not idle while the end of its answer has yet to reach a peer who takes it slowly") {
+  options o;
+  o.idle_time = std::chrono::seconds(5);
+  o.stall_time = std::chrono::seconds(20);
+  house h(o);
+  client c(h);
+  c.c->holds = true;
+  c.ask(get("/live?channel=chat"));
+  for (int i = 0; i < 5; ++i) {
+    h.advance(15'000);
+    REQUIRE_FALSE(c.c->closed);
+    c.c->move();
+  }
+  SECTION("then it is") {
+    c.c->holds = false;
+    c.c->move();
+    h.advance(25'000);
+    CHECK(c.c->closed);
+  }
+  SECTION("nor for ever where the peer takes nothing") {
+    h.advance(20'200);
+    CHECK(c.c->closed);
+  }
+}
+
 TEST_CASE("a sign of life counts that has come while the loop was held up and is not read yet") {
   house h;
   client c(h);
@@ -1045,6 +1089,36 @@ TEST_CASE("on_open and on_close come in pairs, with the reason") {
     h.advance(51'000);
     CHECK(std::exchange(heard, {}) == lines{"open websocket", "close websocket 4408 no sign of life"});
   }
+}
+
+TEST_CASE("a host that closes its user's sessions when one closes has no poll answered twice") {
+  house h;
+  h.gate.host.on_close = [&](session& s, const close_reason&) {
+    for (session* other : h.gate.messages.find(s.user())) other->close(4000, "one at a time");
+  };
+  client c(h);
+  for (std::string wait : {"", "&wait=9"}) {
+    CAPTURE(wait);
+    c.send(get("/live?channel=chat&user=ada&since=earliest" + wait));
+    h.advance(10'000);
+    auto a = read_answer(c.take());
+    CHECK(a.status == 200);
+    CHECK(a.rest.empty());
+  }
+}
+
+TEST_CASE("a raw client that has lost something is closed before on_open, and so without on_close") {
+  house h;
+  lines heard;
+  h.gate.host.on_open = [&](session&) { heard.push_back("open"); };
+  h.gate.host.on_close = [&](session&, const close_reason&) { heard.push_back("close"); };
+  for (int i = 0; i < 3; ++i) h.publish("chat", "1");
+  h.store.trim("chat", 1);
+  client c(h);
+  CHECK(c.join("?channel=chat&since=chat-1.0", "Sec-WebSocket-Protocol: hailwire.v1.raw\r\n") == lines{"close 4410 gap"});
+  c.c->reset();
+  h.run();
+  CHECK(heard.empty());
 }
 
 TEST_CASE("hooks that throw close their session with 1011, are logged, and nobody else notices") {

@@ -1045,6 +1045,7 @@ TEST_CASE("a plain publish that cannot be") {
   check_problem(c.ask(post("?channel=chat", "\xff", "text/plain")), errc::unsupported_media);
   for (auto query : {"?channel=chat", ""}) check_problem(c.ask(post(query, "\x1f\x8b", "application/json", "Content-Encoding: gzip\r\n")), errc::unsupported_media);
   check_problem(c.ask(post("?channel=chat", "\x1f\x8b", "image/png", "Content-Encoding: gzip\r\n")), errc::unsupported_media);
+  check_problem(c.ask(post("?channel=chat", "1", "image/png", "Content-Encoding: identity\r\nContent-Encoding: gzip\r\n")), errc::unsupported_media);
   CHECK(c.ask(post("?channel=chat", "1", "application/json", "Content-Encoding: Identity\r\n")).status == 201);
   check_problem(c.ask(post("?channel=chat", std::string(101, '1'))), errc::too_large);
   CHECK(c.ask(post("?channel=chat", std::string(100, '1'))).status == 201);

@@ -84,15 +84,16 @@ class pointer_list {
     }
   }
   void pop_back() noexcept {
-    if (spilled()) {
-      --many()->size;
+    if (spilled() && --many()->size > 0) {
+      if (many()->room > 64 && many()->size < many()->room / 4) resize(many()->room / 2, std::nothrow);
     } else {
+      if (spilled()) ::operator delete(many());
       at_ = 0;
     }
   }
-  /// Gives back what is more than twice what is used.
-  void shrink() {
-    if (spilled() && many()->room > 8 && many()->size < many()->room / 2) resize(many()->size + 4);
+  /// Gives back what is more than twice what is used, if there is memory to move to.
+  void shrink() noexcept {
+    if (spilled() && many()->room > 8 && many()->size < many()->room / 2) resize(many()->size + 4, std::nothrow);
   }
 
  private:
@@ -107,9 +108,12 @@ class pointer_list {
     if (!spilled() || many()->size == many()->room) resize(!spilled() ? 4 : many()->room + many()->room / 2);
     many()->first()[many()->size++] = p;
   }
-  void resize(std::uint32_t room) {
-    std::uint32_t n = size();
-    auto* more = ::new (::operator new(sizeof(block) + room * sizeof(T*))) block{n, room};
+  template <class... Nothrow>
+  void resize(std::uint32_t room, const Nothrow&... nothrow) noexcept(sizeof...(Nothrow) > 0) {
+    void* memory = ::operator new(sizeof(block) + room * sizeof(T*), nothrow...);
+    if (!memory) return;
+    auto n = static_cast<std::uint32_t>(size());
+    auto* more = ::new (memory) block{n, room};
     for (std::uint32_t i = 0; i < n; ++i) more->first()[i] = (*this)[i];
     if (spilled()) ::operator delete(many());
     at_ = reinterpret_cast<std::uintptr_t>(more) + 1;

@@ -144,7 +144,7 @@ class connection : public session {
   enum class leaving : std::uint8_t { nothing, farewell, bytes };
   virtual leaving still() const noexcept { return leaving::nothing; }
   void moved() {
-    if (phase_ == phase::lingering && !gate_->stopping) enter(phase::lingering);
+    if (gives()) enter(phase_);
   }
   /// Null when there is no TLS.
   virtual std::shared_ptr<const tls_peer> tls() const { return nullptr; }
@@ -256,6 +256,11 @@ class connection : public session {
   std::error_code send_frame(std::string_view bytes, bool binary);
 
   // State
+  /// Whether the peer is still to take the end of what it was given, and has nothing else to do.
+  bool gives() const noexcept {
+    bool waits = phase_ == phase::lingering || (phase_ == phase::head && (!asked() || asked()->in.empty()));
+    return waits && !gate_->stopping && still() == leaving::bytes;
+  }
   void schedule();
   std::int64_t next_beat(std::int64_t now) const noexcept;
   void update_watch();
@@ -396,7 +401,8 @@ inline void connection::schedule() {
   std::int64_t due = INT64_MAX;
   switch (phase_) {
     case phase::head:
-      if (!unsent() || gate_->stopping) due = since + milliseconds_of(served_ && (!asked() || asked()->in.empty()) ? o.idle_time : o.head_time);
+      if (unsent() && !gate_->stopping) break;
+      due = since + milliseconds_of(gives() ? o.stall_time : served_ && (!asked() || asked()->in.empty()) ? o.idle_time : o.head_time);
       break;
     case phase::body: due = since + milliseconds_of(o.body_time); break;
     case phase::asked:
@@ -410,7 +416,7 @@ inline void connection::schedule() {
       // An answer may take as long as its peer takes some of it; a stream that was ended has nothing left to give.
       if (stream_ || !unsent() || gate_->stopping) due = since + milliseconds_of(o.close_time);
       break;
-    case phase::lingering: due = since + milliseconds_of(still() == leaving::bytes && !gate_->stopping ? o.stall_time : o.close_time); break;
+    case phase::lingering: due = since + milliseconds_of(gives() ? o.stall_time : o.close_time); break;
     case phase::dead: break;
   }
   if (blocked_) due = std::min(due, last_write_.at(now) + milliseconds_of(o.stall_time));
@@ -423,6 +429,7 @@ inline void connection::expire(std::int64_t now) {
   switch (phase_) {
     case phase::head:
       if (unsent() && !gate_->stopping) break;
+      if (gives() && now < since_.at(now) + milliseconds_of(gate_->settings.stall_time)) break;
       if (!asked() || asked()->in.empty()) return die(false, errc::timeout);
       asked()->head.clear();  // what was read of it looks into a buffer that may have moved
       refuse({errc::timeout, "the request head took too long"});

@@ -14,6 +14,7 @@
 #include <sys/timerfd.h>
 
 #include <atomic>
+#include <iterator>
 #include <memory>
 #include <mutex>
 #include <system_error>
@@ -84,8 +85,18 @@ class epoll_driver : public driver {
 
  protected:
   /// Serves what is ready, waiting for it at most `wait_ms` (-1: for ever).
+  ///
+  /// What a function of the host's throws that was posted leaves the turn; the next one goes on behind it.
   void turn(int wait_ms) {
     in_turn_ = true;
+    const struct end_of_turn {
+      epoll_driver& of;
+      ~end_of_turn() {
+        of.now_ = 0;
+        of.in_turn_ = false;
+        if (!of.again_.empty() || of.have_posted()) of.wake();
+      }
+    } at_end{*this};
     epoll_event events[256];
     for (int round = 0; round < rounds_per_turn; ++round) {
       bool more = !again_.empty() || have_posted();
@@ -98,19 +109,11 @@ class epoll_driver : public driver {
       auto again = std::exchange(again_, {});
       for (auto* c : again)
         if (c) c->go_on();
-      std::vector<function<void()>> posted;
-      {
-        std::lock_guard lock(mutex_);
-        posted.swap(posted_);
-      }
-      for (auto& f : posted) f();
+      run_posted();
       graveyard_.clear();
       stopped_listeners_.clear();
       if (n < static_cast<int>(std::size(events)) && again_.empty() && !have_posted()) break;
     }
-    now_ = 0;
-    in_turn_ = false;
-    if (!again_.empty() || have_posted()) wake();
   }
   int descriptor() const noexcept { return epoll_; }
   /// Has a turn come soon. Safe from any thread.
@@ -199,6 +202,8 @@ class epoll_driver : public driver {
       if (!set().in_turn_) set().wake();
     }
     void closing() override {
+      // Closing alone would not do: a child that is being started may hold the socket for a moment longer.
+      ::epoll_ctl(set().epoll_, EPOLL_CTL_DEL, descriptor(), nullptr);
       if (queued_) std::replace(set().again_.begin(), set().again_.end(), this, static_cast<epoll_connection*>(nullptr));
       set().graveyard_.emplace_back(this);  // events of this turn may still name it
       --set().connections_;
@@ -251,6 +256,25 @@ class epoll_driver : public driver {
     event.data.ptr = reinterpret_cast<void*>(named);
     ::epoll_ctl(epoll_, EPOLL_CTL_ADD, descriptor, &event);
   }
+  void run_posted() {
+    struct rest {
+      epoll_driver& of;
+      std::vector<function<void()>> all;
+      std::size_t next = 0;
+      ~rest() {
+        if (next == all.size()) return;
+        std::lock_guard lock(of.mutex_);
+        all.erase(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(next));
+        all.insert(all.end(), std::make_move_iterator(of.posted_.begin()), std::make_move_iterator(of.posted_.end()));
+        of.posted_ = std::move(all);
+      }
+    } posted{*this, {}};
+    {
+      std::lock_guard lock(mutex_);
+      posted.all.swap(posted_);
+    }
+    while (posted.next < posted.all.size()) posted.all[posted.next++]();
+  }
   bool have_posted() {
     std::lock_guard lock(mutex_);
     return !posted_.empty();
@@ -300,7 +324,12 @@ class embedded_driver final : public epoll_driver, public std::enable_shared_fro
   }
   void go_on() {
     if (retired_) return;
-    turn(0);
+    try {
+      turn(0);
+    } catch (...) {
+      if (!retired_) wait();
+      throw;
+    }
     if (retired_) return;
     // Once the server has stopped and its last connection is gone, the context has nothing to wait for here and may run out of
     // work. What is posted afterwards comes by way of the strand.

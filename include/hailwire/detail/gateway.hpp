@@ -81,6 +81,7 @@ class gateway {
   gateway(loop& l, std::unique_ptr<any_storage> store, const options& o, const linkage& linked)
       : settings(o), transports(linked.transports), polls(linked.polls), behind(o), messages(l, std::move(store), settings) {
     spares_.reserve(64);
+    messages.on_fault([this](std::exception_ptr e) { guarded("a handler", [&] { std::rethrow_exception(std::move(e)); }); });
   }
   gateway(const gateway&) = delete;
   gateway& operator=(const gateway&) = delete;
@@ -267,6 +268,7 @@ inline void gateway::run(session& s, proto::command&& c, command_done done) {
                                append_entry(ok, *r);
                                done(std::move(ok));
                                if (auto* sub = r->recovered ? nullptr : messages.find(s, channel)) sub->tell_lost(r->lost);
+                               messages.request_wake(s);  // also who asked for no reply is served now
                              });
     }
     case verb::unsubscribe:

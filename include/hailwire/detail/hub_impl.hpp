@@ -176,10 +176,10 @@ inline detail::subscription* hub::find(session& s, std::string_view channel) con
 inline detail::channel_log& hub::obtain_log(std::string_view channel) {
   std::uint64_t hash = hash_of(channel);
   if (auto* there = find_log(channel, hash)) return *there;
-  auto* log = detail::channel_log::make(*this, channel).release();
+  auto log = detail::channel_log::make(*this, channel);
+  if (broker_) broker_->subscribe(broker_id_, channel);  // may throw; nothing is entered then
   logs_.insert(*log, hash);
-  if (broker_) broker_->subscribe(broker_id_, channel);
-  return *log;
+  return *log.release();
 }
 
 inline void hub::release_log(detail::channel_log& log) {

@@ -334,7 +334,7 @@ inline void connection::post() {
   exchange& e = *asked();
   e.shown.transport_ = "post";
   // What followers would get is not what its type says (RFC 9110, sections 8.4 and 15.5.16).
-  if (auto coding = e.head.find("Content-Encoding"); !coding.empty() && !proto::iequals(coding, "identity"))
+  if (e.head.any_element("Content-Encoding", [](std::string_view coding) { return !proto::iequals(coding, "identity"); }))
     return refuse({errc::unsupported_media, "a body with a Content-Encoding is not understood"});
   if (!read_channels()) return;
   if (e.channels.size() > 1) return refuse({errc::bad_request, "a publish names exactly one channel"});
@@ -516,8 +516,8 @@ inline void connection::answered(bool keep) {
 }
 
 inline void connection::finish_exchange() {
+  end_session();  // answered until then: what its hook does to the session cannot answer once more
   answered_ = false;
-  end_session();
   std::string rest = asked() ? std::move(asked()->rest) : std::string();
   if (asked() && !asked()->renew()) forget_request();
   stream_.reset();  // one that was refused

@@ -38,7 +38,8 @@ inline void connection::open_stream() {
   json += "}}}";
   stream_->notice(out(), "open", json, position_text());
   tell_losses(*e);
-  if (phase_ == phase::stream && gate_->host.on_open && !gate_->guarded("on_open", [&] { gate_->host.on_open(*this); }))
+  opened_ = phase_ == phase::stream;  // else a loss has ended it, before anybody heard of it
+  if (opened_ && gate_->host.on_open && !gate_->guarded("on_open", [&] { gate_->host.on_open(*this); }))
     end(errc::internal, 1011, "internal error");
   if (phase_ == phase::stream) gate_->messages.watch_expiry(*this);
   take_rest(std::move(e->rest));

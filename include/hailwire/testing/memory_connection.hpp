@@ -79,6 +79,12 @@ class memory_connection final : public detail::connection {
   void shut() override { closed = ended_by_server = true; }
   std::string peer() const override { return from; }
   bool input_waits() const noexcept override { return !unread.empty(); }
+  leaving still() const noexcept override { return holds ? leaving::bytes : leaving::nothing; }
+
+ public:
+  bool holds = false;  ///< whether some of what was received has not reached the client yet
+  /// The client is given some of it.
+  void move() { moved(); }
 };
 
 }  // namespace hailwire::testing
