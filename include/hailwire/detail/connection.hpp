@@ -143,9 +143,7 @@ class connection : public session {
   /// some has, and, once `shut_write` is done, `ended` if the peer has ended too.
   enum class leaving : std::uint8_t { nothing, farewell, bytes };
   virtual leaving still() const noexcept { return leaving::nothing; }
-  void moved() {
-    if (gives()) enter(phase_);
-  }
+  void moved() { if (gives()) enter(phase_); }
   /// Null when there is no TLS.
   virtual std::shared_ptr<const tls_peer> tls() const { return nullptr; }
 
