@@ -32,14 +32,7 @@ using tls_stream = asio::ssl::stream<tcp::socket>;
 /// A blocking client.
 class visitor {
  public:
-  explicit visitor(std::uint16_t port, const tls_wire::client_options& o = {}) : d_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)), peer_(o) {
-    timeval patience{20, 0};
-    ::setsockopt(d_, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    sockaddr_in at{};
-    at.sin_family = AF_INET;
-    at.sin_port = htons(port);
-    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    REQUIRE(::connect(d_, reinterpret_cast<sockaddr*>(&at), sizeof at) == 0);
+  explicit visitor(std::uint16_t port, const tls_wire::client_options& o = {}) : d_(tls_wire::connect_to(port)), peer_(o) {
     peer_.give({});
     flush();
     while (!::SSL_is_init_finished(peer_.ssl.get())) REQUIRE(more());

@@ -62,18 +62,7 @@ using tls_server = hailwire::server<hailwire::sse, hailwire::short_poll>;
 /// A blocking client over a real socket.
 class visitor {
  public:
-  explicit visitor(std::uint16_t port, int receive_buffer = 0) : peer_({}) {
-    d_ = ::socket(AF_INET, SOCK_STREAM, 0);
-    if (receive_buffer) ::setsockopt(d_, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
-    timeval patience{20, 0};
-    ::setsockopt(d_, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    sockaddr_in at{};
-    at.sin_family = AF_INET;
-    at.sin_port = htons(port);
-    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    REQUIRE(::connect(d_, reinterpret_cast<sockaddr*>(&at), sizeof at) == 0);
-    peer_.give({});
-  }
+  explicit visitor(std::uint16_t port, int receive_buffer = 0) : peer_({}), d_(tls_wire::connect_to(port, receive_buffer)) { peer_.give({}); }
   ~visitor() { ::close(d_); }
 
   /// Bytes beside TLS.

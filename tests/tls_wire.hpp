@@ -4,7 +4,10 @@
 
 #include "hailwire/tls.hpp"
 
+#include <netinet/in.h>
 #include <openssl/pem.h>
+#include <sys/socket.h>
+#include <sys/time.h>
 
 #include <algorithm>
 #include <cstring>
@@ -34,6 +37,20 @@ using hailwire::detail::tls_shared;
 using hailwire::detail::tls_suite;
 using hailwire::detail::x509_pointer;
 using status = io_result::status;
+
+/// A blocking socket, connected to a server on this machine. It waits 20 s, which only a failure reaches.
+inline int connect_to(std::uint16_t port, int receive_buffer = 0) {
+  int d = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (receive_buffer) ::setsockopt(d, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
+  timeval patience{20, 0};
+  ::setsockopt(d, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  sockaddr_in at{};
+  at.sin_family = AF_INET;
+  at.sin_port = htons(port);
+  at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  REQUIRE(::connect(d, reinterpret_cast<sockaddr*>(&at), sizeof at) == 0);
+  return d;
+}
 
 // ---- certificates ----------------------------------------------------------------------------------------------------
 
