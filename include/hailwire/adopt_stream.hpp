@@ -37,11 +37,12 @@ namespace hailwire {
 
 namespace detail {
 
-// What a completion token is tried with when a stream is asked what it can do.
+/// What a completion token is tried with when a stream is asked what it can do.
 struct io_probe {
   void operator()(std::error_code, std::size_t = 0) const {}
 };
 
+/// A connection over such a stream; it owns itself until it is closed.
 template <class Stream>
 class adopted_connection final : public connection, public std::enable_shared_from_this<adopted_connection<Stream>> {
  public:
@@ -237,6 +238,7 @@ class adopted_connection final : public connection, public std::enable_shared_fr
   std::array<char, most_read> in_;
 };
 
+/// The way into a server for `adopt_stream`.
 class adopting {
  public:
   template <class Stream>

@@ -81,10 +81,10 @@ class payload {
   struct content : detail::counted, detail::with_tail {
     content(kind k, std::string_view bytes, std::string_view media)
         : media_size(static_cast<std::uint32_t>(media.size())), size(bytes.size() & (~std::uint64_t{0} >> 8)), type(static_cast<std::uint8_t>(k)) {
-      auto* to = reinterpret_cast<char*>(this + 1);
+      auto* to = behind(this);
       media.copy(to + bytes.copy(to, bytes.size()), media.size());
     }
-    const char* text() const noexcept { return reinterpret_cast<const char*>(this + 1); }
+    const char* text() const noexcept { return behind(this); }
     std::uint32_t media_size;
     std::uint64_t size : 56, type : 8;
   };

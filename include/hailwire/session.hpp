@@ -89,7 +89,7 @@ class shared_grant {
   shared_grant() = default;
   shared_grant(grant g) {
     auto fresh = std::unique_ptr<content>(new (detail::with_tail::tail{g.user.size()}) content);
-    g.user.copy(fresh->name(), g.user.size());
+    g.user.copy(content::behind(fresh.get()), g.user.size());
     fresh->name_size = static_cast<std::uint32_t>(g.user.size());
     fresh->follow = std::move(g.follow);
     fresh->publish = std::move(g.publish);
@@ -101,7 +101,7 @@ class shared_grant {
   }
   explicit operator bool() const noexcept { return bool(at_); }
 
-  std::string_view user() const noexcept { return {at_->name(), at_->name_size}; }
+  std::string_view user() const noexcept { return {content::behind(&*at_), at_->name_size}; }
   const channel_set& follow() const noexcept { return at_->follow; }
   const channel_set& publish() const noexcept { return at_->publish; }
   std::string_view key_scope() const noexcept { return at_->more ? std::string_view(at_->more->key_scope) : std::string_view(); }
@@ -132,8 +132,6 @@ class shared_grant {
     channel_set follow, publish;
     std::chrono::system_clock::time_point expires;
     std::unique_ptr<const rare> more;
-    char* name() noexcept { return reinterpret_cast<char*>(this + 1); }
-    const char* name() const noexcept { return reinterpret_cast<const char*>(this + 1); }
   };
   detail::shared<content> at_;
 };

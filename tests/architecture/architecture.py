@@ -23,7 +23,7 @@ FLOORS = [
     ("proto", ["proto/*.hpp"], "words message", []),
     ("options", ["options.hpp"], "words proto", []),
     ("parts", ["detail/function.hpp", "detail/timer_wheel.hpp", "detail/loop.hpp", "detail/keyed_hash.hpp", "detail/hash_index.hpp", "detail/channel_order.hpp"],
-     "words proto", []),
+     "words message proto", []),
     ("concepts", ["concepts.hpp"], "words message parts", []),
 
     # Side by side: neither of these knows the others.

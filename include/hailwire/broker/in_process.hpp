@@ -100,9 +100,9 @@ class in_process_broker {
   // A channel that somebody follows; its name stands behind it.
   struct followed : detail::hash_node, detail::with_tail {
     explicit followed(std::string_view channel) noexcept : name_size(static_cast<std::uint32_t>(channel.size())) {
-      channel.copy(reinterpret_cast<char*>(this + 1), channel.size());
+      channel.copy(behind(this), channel.size());
     }
-    std::string_view name() const noexcept { return {reinterpret_cast<const char*>(this + 1), name_size}; }
+    std::string_view name() const noexcept { return {behind(this), name_size}; }
     std::uint32_t name_size;
     std::uint64_t hubs = 0;  // one bit each
   };

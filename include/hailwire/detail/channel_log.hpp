@@ -25,14 +25,14 @@ class channel_log final : public log_node, public with_tail, private lane {
   using lane::comes;
   static std::unique_ptr<channel_log> make(log_source& source, std::string_view name) {
     auto log = std::unique_ptr<channel_log>(new (tail{name.size()}) channel_log(source, name.size()));
-    name.copy(reinterpret_cast<char*>(log.get() + 1), name.size());
+    name.copy(behind(log.get()), name.size());
     return log;
   }
   channel_log(const channel_log&) = delete;
   channel_log& operator=(const channel_log&) = delete;
 
   /// Valid as long as the log.
-  std::string_view name() const noexcept { return {reinterpret_cast<const char*>(this + 1), name_size_}; }
+  std::string_view name() const noexcept { return {behind(this), name_size_}; }
   /// Valid until a call of anything here that changes it.
   std::string_view epoch() const noexcept {
     return epoch_size_ <= sizeof epoch_ ? std::string_view(epoch_, epoch_size_) : std::string_view(rare_->long_epoch);

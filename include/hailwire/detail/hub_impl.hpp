@@ -362,10 +362,8 @@ inline void hub::start(std::shared_ptr<publish_op> op, payload p, publish_option
   if (!o.key.empty()) {
     d.key = scope + '\n' + o.key;
     if (!storage_->keeps_keys()) {
-      using detail::keyed_hash;
-      auto name = keyed_hash(secret_).add(op->channel.size()).add(op->channel).add(std::exchange(d.key, {})).finish();
-      std::string_view media = d.data.content_type();
-      auto print = keyed_hash(secret_).add(static_cast<std::uint64_t>(d.data.type())).add(media.size()).add(media).add(d.data.bytes()).finish();
+      auto name = detail::keyed_hash(secret_).add(op->channel.size()).add(op->channel).add(std::exchange(d.key, {})).finish();
+      auto print = detail::print_of(secret_, d.data);
       if (auto* known = keys_.find(name.low, [&](const kept_key& k) { return k.name == name; })) {
         if (known->print != print) return op->finish(errc::conflict, {});
         if (known->at.offset) return op->finish({}, known->at);

@@ -14,6 +14,7 @@
 #include <string_view>
 #include <system_error>
 
+#include "hailwire/message.hpp"
 #include "hailwire/proto/text.hpp"
 
 namespace hailwire::detail {
@@ -109,8 +110,7 @@ class keyed_hash {
       s_.mix(tail_, 2);
     }
     for (; left >= 8; p += 8, left -= 8) s_.mix(sip_state::load(p), 2);
-    tail_ = 0;
-    for (std::size_t i = 0; i < left; ++i) tail_ |= byte(p[i]) << (8 * i);
+    tail_ = sip_state::load_rest({p, left});
     return *this;
   }
   keyed_hash& add(std::uint64_t n) noexcept {
@@ -138,6 +138,11 @@ class keyed_hash {
   std::uint64_t tail_ = 0;
   std::size_t length_ = 0;
 };
+
+/// What stands for a payload where only sameness matters: its kind, its media type and its bytes. Stored in files.
+inline bits128 print_of(const bits128& key, const payload& p) noexcept {
+  return keyed_hash(key).add(static_cast<std::uint64_t>(p.type())).add(p.content_type().size()).add(p.content_type()).add(p.bytes()).finish();
+}
 
 /// An epoch made of the upper 72 bits of a hash: 12 letters of base64url. By the birthday bound, two of 10^9 channels
 /// share one with a chance of 1 : 10^4; short enough for every standard library to hold it without an allocation.

@@ -12,7 +12,7 @@ namespace hailwire::detail {
 /// What an object derives from to have text of its own behind it, in the same allocation:
 ///
 ///     auto* t = new (with_tail::tail{text.size()}) thing(…);
-///     text.copy(t->tail_of<char>(), text.size());
+///     text.copy(with_tail::behind(t), text.size());
 ///
 /// There are a million small objects with a name each; a string of its own would cost each of those 32 bytes more, and those
 /// whose name is longer than 15 bytes an allocation.
@@ -20,9 +20,14 @@ struct with_tail {
   struct tail {
     std::size_t bytes;
   };
-  static void* operator new(std::size_t size, tail behind) { return ::operator new(size + behind.bytes); }
+  static void* operator new(std::size_t size, tail more) { return ::operator new(size + more.bytes); }
   static void operator delete(void* p) noexcept { ::operator delete(p); }
   static void operator delete(void* p, tail) noexcept { ::operator delete(p); }
+  /// Where the text of an object begins; `T` is the whole object's type.
+  template <class T>
+  static char* behind(T* object) noexcept { return reinterpret_cast<char*>(object + 1); }
+  template <class T>
+  static const char* behind(const T* object) noexcept { return reinterpret_cast<const char*>(object + 1); }
 };
 
 /// What an object derives from for a `shared` to point to it. Counts who does, from any thread.

@@ -90,7 +90,7 @@ class sqlite_writer {
     bool kept = false;  // under this key, though its time is over
     if (!d.key.empty()) {
       hash = keyed_hash(key_secret_).add(channel.size()).add(channel).add(d.key).finish();
-      print = print_of(d.data);
+      print = print_of(key_secret_, d.data);
       if (key_(sqlite_statement::blob(hash)).step()) {
         bool same = key_.bytes(0) == sqlite_statement::blob(print).bytes;
         append_result r(position{sqlite_epoch(epoch_secret_, channel), key_.number(1)});
@@ -254,10 +254,6 @@ class sqlite_writer {
       case payload::kind::text: return "text/plain;charset=utf-8";
       default: return "application/octet-stream";
     }
-  }
-  bits128 print_of(const payload& p) const noexcept {
-    auto kind = static_cast<std::uint64_t>(p.type());
-    return keyed_hash(key_secret_).add(kind).add(p.content_type().size()).add(p.content_type()).add(p.bytes()).finish();
   }
 
   sqlite_connection* connection_ = nullptr;

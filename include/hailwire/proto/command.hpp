@@ -19,6 +19,7 @@
 
 #include "hailwire/error.hpp"
 #include "hailwire/message.hpp"
+#include "hailwire/proto/http_fields.hpp"
 #include "hailwire/proto/json.hpp"
 #include "hailwire/proto/text.hpp"
 
@@ -276,32 +277,6 @@ inline std::optional<failure> read_into(command& out, std::string_view json_text
   return {};
 }
 
-/// The reason phrase of an error's status (RFC 9110, section 15; RFC 6585): the title of a problem whose type is
-/// `about:blank` (RFC 9457, section 4.2.1).
-inline std::string_view status_title(int status) noexcept {
-  switch (status) {
-    case 400: return "Bad Request";
-    case 401: return "Unauthorized";
-    case 403: return "Forbidden";
-    case 404: return "Not Found";
-    case 405: return "Method Not Allowed";
-    case 406: return "Not Acceptable";
-    case 408: return "Request Timeout";
-    case 409: return "Conflict";
-    case 413: return "Content Too Large";
-    case 415: return "Unsupported Media Type";
-    case 416: return "Range Not Satisfiable";
-    case 417: return "Expectation Failed";
-    case 426: return "Upgrade Required";
-    case 429: return "Too Many Requests";
-    case 431: return "Request Header Fields Too Large";
-    case 501: return "Not Implemented";
-    case 503: return "Service Unavailable";
-    case 505: return "HTTP Version Not Supported";
-    default: return "Internal Server Error";
-  }
-}
-
 /// What a failure says, quoted. A host's text that is not UTF-8 must not break the object around it.
 inline void append_reason(std::string& out, const failure& why) {
   json::append_quoted(out, valid_utf8(why.text()) ? why.text() : hailwire::detail::facts(why.code).phrase);
@@ -353,7 +328,8 @@ inline void append_reply_error(std::string& out, std::string_view id, const fail
 /// Appends the problem document of `why` (RFC 9457), the body of an HTTP error: `application/problem+json`.
 inline void append_problem(std::string& out, const failure& why) {
   int status = http_status(why.code);
-  out.append("{\"type\":\"about:blank\",\"title\":\"").append(detail::status_title(status)).append("\",\"status\":");
+  // The title of a problem whose type is `about:blank` is its status's phrase (RFC 9457, section 4.2.1).
+  out.append("{\"type\":\"about:blank\",\"title\":\"").append(http1::reason_phrase(status)).append("\",\"status\":");
   append_decimal(out, static_cast<std::uint64_t>(status));
   out.append(",\"code\":\"").append(code_name(why.code)).append("\",\"detail\":");
   detail::append_reason(out, why);

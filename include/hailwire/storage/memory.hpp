@@ -78,7 +78,7 @@ class memory_storage {
     log* l = s.find(hash, channel);
     std::unique_ptr<kept_key> key;
     if (!d.key.empty()) {
-      bits128 name = detail::keyed_hash(secret_).add(hash.low).add(hash.high).add(d.key).finish(), print = print_of(d.data);
+      bits128 name = detail::keyed_hash(secret_).add(hash.low).add(hash.high).add(d.key).finish(), print = detail::print_of(secret_, d.data);
       forget_keys(s, now);
       if (auto* known = s.keys.find(name.low, [&](const kept_key& k) { return k.name == name; })) {
         if (known->print != print) return errc::conflict;
@@ -173,14 +173,14 @@ class memory_storage {
   };
   struct log final : keyed_node, detail::with_tail {
     explicit log(std::string_view channel) noexcept : name_size(static_cast<std::uint32_t>(channel.size())) {
-      channel.copy(reinterpret_cast<char*>(this + 1), channel.size());
+      channel.copy(behind(this), channel.size());
     }
     log(const log&) = delete;
     log& operator=(const log&) = delete;
     ~log() {
       clear();
     }
-    std::string_view channel() const noexcept { return {reinterpret_cast<const char*>(this + 1), name_size}; }
+    std::string_view channel() const noexcept { return {behind(this), name_size}; }
 
     std::uint64_t head = 0;
     std::uint64_t bytes = 0;
@@ -287,10 +287,6 @@ class memory_storage {
 
   bits128 hash_of(std::string_view channel) const noexcept { return detail::keyed_hash(secret_).add(channel).finish(); }
   shard& shard_of(const bits128& hash) noexcept { return shards_[hash.low >> 48 & (shard_count - 1)]; }
-  bits128 print_of(const payload& p) const noexcept {
-    auto kind = static_cast<std::uint64_t>(p.type());
-    return detail::keyed_hash(secret_).add(kind).add(p.content_type().size()).add(p.content_type()).add(p.bytes()).finish();
-  }
   std::int64_t oldest_time(std::int64_t now) const noexcept {
     return now - std::chrono::duration_cast<std::chrono::milliseconds>(options_.age).count();
   }
