@@ -43,7 +43,9 @@ struct grudging {
   template <class Handler>
   void async_shutdown(Handler&& h) {
     static const std::string farewell = "<farewell>";
-    asio::async_write(socket, asio::buffer(farewell), [h = std::forward<Handler>(h)](std::error_code ec, std::size_t) mutable { h(ec); });
+    auto where = asio::get_associated_executor(h);  // a handler runs where it was bound to, as every Asio stream promises
+    asio::async_write(socket, asio::buffer(farewell),
+                      asio::bind_executor(where, [h = std::forward<Handler>(h)](std::error_code ec, std::size_t) mutable { h(ec); }));
   }
 };
 
