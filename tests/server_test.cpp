@@ -242,7 +242,9 @@ TEMPLATE_TEST_CASE("the kernel holds little for a reader that stands still", "",
 TEST_CASE("a context has no more work from a server that has stopped, once its last connection is gone; what is posted still runs") {
   for (bool asio_waits : {false, true}) {
     asio::io_context io;
-    auto live = asio_waits ? std::make_unique<everything>(portable, io) : std::make_unique<everything>(io);
+    options o;
+    o.close_time = 1s;  // what the silent one costs
+    auto live = asio_waits ? std::make_unique<everything>(portable, io, o) : std::make_unique<everything>(io, o);
     let_everybody_in(*live);
     auto port = live->listen("127.0.0.1", 0);
     std::thread context([&] { io.run(); });
