@@ -96,7 +96,8 @@ inline failure unreadable(const json::error& why, std::size_t from) {
 /// is not what it has to be; the first that is false decides `why`.
 class arguments {
  public:
-  explicit arguments(std::vector<json::member>&& members) noexcept : members_(std::move(members)) {}
+  /// The members live longer.
+  explicit arguments(const std::vector<json::member>& members) noexcept : members_(members) {}
 
   failure why;
 
@@ -151,7 +152,60 @@ class arguments {
   }
 
  private:
-  std::vector<json::member> members_;
+  const std::vector<json::member>& members_;
+};
+
+/// Reads an object and, in the same pass, the members of the last one that stands directly in it: of a command that is nearly
+/// always the one with its arguments.
+class two_levels {
+ public:
+  two_levels(std::string_view text, std::vector<json::member>& outer, std::vector<json::member>& inner)
+      : scan_(text, command_limits), text_(text), outer_(outer), inner_(inner) {
+    outer.clear();
+    inner.clear();
+  }
+  /// As `json::read_object` for the outer one.
+  json::error read() {
+    auto add = [&] {
+      json::member m;
+      if (!scan_.name(m.name) || !(scan_.sees('{') ? gather(m.content) : scan_.any(m.content))) return false;
+      if (outer_.size() == command_limits.members) return scan_.fail(json::too_many_members);
+      return outer_.push_back(m), true;
+    };
+    if (!scan_.each(true, add) || !scan_.finish()) return scan_.why();
+    return doubles(outer_, text_);
+  }
+  /// As `json::read_object` for the value of one of its members, which is an object.
+  json::error look_into(const json::member& m) {
+    if (m.content.text.data() != gathered_.data()) return json::read_object(m.content.text, inner_, command_limits);
+    return too_many_ ? json::error{json::too_many_members, too_many_} : doubles(inner_, gathered_);
+  }
+
+ private:
+  bool gather(json::value& out) {
+    const char* from = scan_.place();
+    inner_.clear();
+    too_many_ = 0;
+    auto add = [&] {
+      json::member m;
+      if (!scan_.name(m.name) || !scan_.any(m.content)) return false;
+      if (inner_.size() < command_limits.members) return inner_.push_back(m), true;
+      if (!too_many_) too_many_ = static_cast<std::size_t>(scan_.place() - from);
+      return true;
+    };
+    if (!scan_.each(true, add)) return false;
+    out = {json::kind::object, gathered_ = {from, static_cast<std::size_t>(scan_.place() - from)}};
+    return true;
+  }
+  json::error doubles(const std::vector<json::member>& members, std::string_view all) const {
+    if (!json::detail::has_duplicates(members, scan_.names_escape())) return {};
+    return {"two members have the same name", all.size()};
+  }
+
+  json::detail::scanner scan_;
+  std::string_view text_, gathered_;
+  std::vector<json::member>&outer_, &inner_;
+  std::size_t too_many_ = 0;  // where the inner one has more than are taken
 };
 
 /// A publisher's word for a message: 1–64 bytes of UTF-8 that can be printed on one line.
@@ -221,9 +275,10 @@ inline bool read_renew(arguments& in, command& out) {
 }
 
 inline std::optional<failure> read_into(command& out, std::string_view json_text) {
-  std::vector<json::member> members;
-  members.reserve(8);
-  if (auto bad = json::read_object(json_text, members, command_limits)) return unreadable(bad, 0);
+  // In use only within this call, and never more than 64 each.
+  static thread_local std::vector<json::member> members, inner;
+  two_levels both(json_text, members, inner);
+  if (auto bad = both.read()) return unreadable(bad, 0);
 
   const json::member* known = nullptr;
   const json::member* unknown = nullptr;
@@ -236,7 +291,10 @@ inline std::optional<failure> read_into(command& out, std::string_view json_text
     }
     const verb_entry* entry = nullptr;
     for (const auto& e : verbs)
-      if (json::name_is(m, e.name)) entry = &e;
+      if (json::name_is(m, e.name)) {
+        entry = &e;
+        break;
+      }
     if (!entry) {
       unknown = &m;
       ++unknowns;
@@ -256,9 +314,8 @@ inline std::optional<failure> read_into(command& out, std::string_view json_text
   if (known->content.type != json::kind::object) return failure(errc::bad_request, "\"" + std::string(out.name) + "\" must be an object");
   out.body = known->content.text;
 
-  if (auto bad = json::read_object(out.body, members, command_limits))
-    return unreadable(bad, static_cast<std::size_t>(out.body.data() - json_text.data()));
-  arguments in(std::move(members));
+  if (auto bad = both.look_into(*known)) return unreadable(bad, static_cast<std::size_t>(out.body.data() - json_text.data()));
+  arguments in(inner);
   bool good = true;
   switch (out.what) {
     case command::verb::publish: good = read_publish(in, out); break;

@@ -161,6 +161,10 @@ class scanner {
     while (p_ != end_ && (*p_ == ' ' || *p_ == '\n' || *p_ == '\r' || *p_ == '\t')) ++p_;
   }
   bool take(char c) noexcept { return p_ != end_ && *p_ == c && (++p_, true); }
+  bool sees(char c) const noexcept { return p_ != end_ && *p_ == c; }
+  const char* place() const noexcept { return p_; }
+  /// Whether there was an escape in any name up to here.
+  bool names_escape() const noexcept { return names_escape_; }
   /// White space up to the end of the text.
   bool finish() noexcept { return space(), p_ == end_ || fail("something follows the value"); }
 
@@ -186,6 +190,7 @@ class scanner {
       if (c == '"') return ++p_, true;
       if (c < 0x20) return fail("a control character in a string is not escaped");
       if (c == '\\') {
+        escape_ = p_;
         if (!escape()) return false;
         continue;
       }
@@ -202,6 +207,7 @@ class scanner {
     const char* from = p_;
     if (!string()) return false;
     out = {from + 1, static_cast<std::size_t>(p_ - from) - 2};
+    if (escape_ > from) names_escape_ = true;
     space();
     if (!take(':')) return fail(p_ == end_ ? "it ends early" : "a colon must stand here");
     space();
@@ -244,7 +250,7 @@ class scanner {
     }
   }
 
-  /// The outermost object or array, with white space before it. `element` takes one member or element and says whether it
+  /// One object or array, the outermost or one at whose first character the place is. `element` takes one member or element and says whether it
   /// could; the place is then its first character, afterwards the one behind it.
   template <class Element>
   bool each(bool object, Element element) {
@@ -335,13 +341,14 @@ class scanner {
   const char* end_;
   const char* what_ = nullptr;
   std::size_t depth_ = 0, depth_limit_;
+  const char* escape_ = begin_;  // the last one
+  bool names_escape_ = false;
   std::array<std::uint64_t, max_depth / 64> objects_{};  // bit i: level i is an object
 };
 
-/// Whether two members have the same name, escapes resolved. n·log n in their number, so that no choice of names is slow.
-inline bool has_duplicates(const std::vector<member>& members) {
-  bool escapes = false;
-  for (const member& m : members) escapes = escapes || m.name.find('\\') != m.name.npos;
+/// Whether two members have the same name, escapes resolved; `escapes`: there may be some. n·log n in their number, so that no
+/// choice of names is slow.
+inline bool has_duplicates(const std::vector<member>& members, bool escapes) {
   // 16: below, comparing all pairs needs no memory and is the faster way.
   if (!escapes && members.size() <= 16) {
     for (std::size_t i = 1; i < members.size(); ++i)
@@ -370,9 +377,8 @@ inline bool has_duplicates(const std::vector<member>& members) {
 namespace detail {
 // A name of at least that size, which begins like it or with an escape.
 inline bool name_reads(std::string_view name, std::string_view decoded) {
-  if (name.size() / 6 > decoded.size()) return false;
-  bool escapes = name.find('\\') != name.npos;
-  if (!escapes || name.size() == decoded.size()) return !escapes && name == decoded;
+  bool escapes = std::memchr(name.data(), '\\', name.size());
+  if (!escapes || name.size() == decoded.size() || name.size() / 6 > decoded.size()) return !escapes && name == decoded;
   std::string resolved;
   return append_unescaped(resolved, name) && resolved == decoded;
 }
@@ -383,6 +389,7 @@ inline bool name_is(const member& m, std::string_view decoded) {
   // An escape is longer than its character, up to six times: only a name of the same size can be equal without one.
   if (m.name.size() < decoded.size()) return false;
   if (!decoded.empty() && m.name[0] != decoded[0] && m.name[0] != '\\') return false;  // nearly every name that is another
+  if (m.name.size() == decoded.size() && std::memcmp(m.name.data(), decoded.data(), decoded.size()) != 0) return false;
   return detail::name_reads(m.name, decoded);
 }
 
@@ -411,7 +418,7 @@ inline error read_object(std::string_view text, std::vector<member>& out, const 
     return out.push_back(m), true;
   };
   if (!scan.each(true, add) || !scan.finish()) return scan.why();
-  if (detail::has_duplicates(out)) return scan.fail("two members have the same name"), scan.why();
+  if (detail::has_duplicates(out, scan.names_escape())) return scan.fail("two members have the same name"), scan.why();
   return {};
 }
 
@@ -437,6 +444,12 @@ inline std::optional<std::string> unescape(std::string_view quoted) {
   out->reserve(quoted.size() - 2);
   if (!detail::append_unescaped(*out, quoted.substr(1, quoted.size() - 2))) out.reset();
   return out;
+}
+
+/// Whether a UTF-8 text stands in a JSON string as it is.
+inline bool is_plain(std::string_view utf8) noexcept {
+  const char* end = utf8.data() + utf8.size();
+  return detail::skip_clean<false>(utf8.data(), end) == end;
 }
 
 /// Appends `utf8` as a JSON string with its quotes. Escapes what section 7 says must be (`"`, `\`, U+0000–1F) and

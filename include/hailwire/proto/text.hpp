@@ -141,6 +141,9 @@ inline bool valid_utf8(std::string_view s) noexcept {
 
 /// UTF-8 without control characters (U+0000–1F, 7F–9F) and the line separators U+2028 and U+2029.
 inline bool printable_utf8(std::string_view s) noexcept {
+  std::size_t plain = 0;  // most texts are ASCII and short
+  while (plain < s.size() && s[plain] >= 0x20 && s[plain] < 0x7F) ++plain;
+  if (plain == s.size()) return true;
   if (!valid_utf8(s)) return false;
   for (std::size_t i = 0; i < s.size(); ++i) {
     auto c = static_cast<unsigned char>(s[i]);
@@ -160,12 +163,17 @@ inline void append_base64(std::string& out, std::string_view bytes, std::string_
   std::size_t rest = bytes.size() % 3, before = out.size();
   out.resize(before + bytes.size() / 3 * 4 + (rest == 0 ? 0 : pad ? 4 : rest + 1), '=');
   char* to = out.data() + before;
-  auto at = [&](std::size_t i) { return i < bytes.size() ? static_cast<unsigned char>(bytes[i]) : 0u; };
-  for (std::size_t i = 0; i < bytes.size(); i += 3) {
+  auto at = [&](std::size_t i) { return unsigned{static_cast<unsigned char>(bytes[i])}; };
+  std::size_t i = 0;
+  for (; i < bytes.size() - rest; i += 3) {
     unsigned v = at(i) << 16 | at(i + 1) << 8 | at(i + 2);
-    std::size_t n = std::min<std::size_t>(bytes.size() - i, 3) + 1;  // letters
-    for (std::size_t k = 0; k < n; ++k) *to++ = letters[v >> (18 - 6 * k) & 63];
+    for (int shift : {18, 12, 6, 0}) *to++ = letters[v >> shift & 63];
   }
+  if (rest == 0) return;
+  unsigned v = at(i) << 16 | (rest == 2 ? at(i + 1) << 8 : 0u);
+  *to++ = letters[v >> 18];
+  *to++ = letters[v >> 12 & 63];
+  if (rest == 2) *to = letters[v >> 6 & 63];
 }
 
 namespace detail {
