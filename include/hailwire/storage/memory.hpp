@@ -192,7 +192,12 @@ class memory_storage {
     std::uint32_t name_size;
 
     std::uint64_t oldest() const noexcept { return head - size + 1; }
-    entry& slot(std::uint64_t place) noexcept { return capacity == 1 ? only : ring[(first + place) % capacity]; }
+    /// Precondition: `place < capacity`.
+    entry& slot(std::uint64_t place) noexcept {
+      if (capacity == 1) return only;
+      std::uint64_t at = first + place;
+      return ring[at < capacity ? at : at - capacity];
+    }
     /// Precondition: `oldest() <= offset <= head`.
     entry& operator[](std::uint64_t offset) noexcept { return slot(offset - oldest()); }
 
