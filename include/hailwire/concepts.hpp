@@ -157,6 +157,8 @@ namespace detail {
 struct any_storage {
   virtual ~any_storage() = default;
   virtual void append(std::string_view channel, draft&& d, append_handler done) = 0;
+  /// Appends where that is done when it returns, with the outcome in `r`; false when it takes a handler. `d` is left as it was.
+  virtual bool append_at_once(std::string_view /*channel*/, const draft& /*d*/, append_result& /*r*/) { return false; }
   virtual void read(std::string_view channel, std::uint64_t since, read_limit limit, read_handler done) = 0;
   virtual bool keeps_keys() const noexcept = 0;
 };
@@ -188,12 +190,20 @@ class erased_storage final : public any_storage {
       storage().async_append(channel, std::move(d), std::move(done));
     } else {
       append_result r;
+      append_at_once(channel, d, r);
+      done(std::move(r));
+    }
+  }
+  bool append_at_once(std::string_view channel, const draft& d, append_result& r) override {
+    if constexpr (asynchronous_storage<type>) {
+      return any_storage::append_at_once(channel, d, r);
+    } else {
       try {
-        r = storage().append(channel, std::as_const(d));
+        r = storage().append(channel, d);
       } catch (...) {
         r.error = errc::internal;
       }
-      done(std::move(r));
+      return true;
     }
   }
   void read(std::string_view channel, std::uint64_t since, read_limit limit, read_handler done) override {

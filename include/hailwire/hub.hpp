@@ -102,17 +102,23 @@ class hub final : public detail::log_source {
   /// storage's error, or `operation_aborted` when the hub stopped first and the outcome is unknown. What it throws is logged.
   std::error_code publish(std::string channel, payload p, publish_options o = {}, publish_handler done = {}) {
     if (mailbox_->closed()) return operation_aborted();
+    publishing what{std::move(channel), std::move(done), {}};
+    if (loop_->here()) {
+      if (pending_.load() >= options_.max_pending) return errc::overloaded;
+      start(std::move(what), std::move(p), std::move(o), {}, {}, false);
+      return {};
+    }
     if (pending_.fetch_add(1) >= options_.max_pending) {
       pending_.fetch_sub(1);
       return errc::overloaded;
     }
-    auto op = std::make_shared<publish_op>(*this, std::move(channel), std::move(done));
-    if (loop_->here()) {
-      start(std::move(op), std::move(p), std::move(o), {}, {}, false);
-      return {};
-    }
+    auto op = std::make_shared<publish_op>(*this, std::move(what));
     bool taken = mailbox_->put(
-        [this, op, p = std::move(p), o = std::move(o)]() mutable { start(std::move(op), std::move(p), std::move(o), {}, {}, false); },
+        [this, op, p = std::move(p), o = std::move(o)]() mutable {
+          pending_.fetch_sub(1);
+          op->over = true;
+          start(std::move(op->what), std::move(p), std::move(o), {}, {}, false);
+        },
         [op] { op->abort(); });
     return taken ? std::error_code() : operation_aborted();
   }
@@ -186,20 +192,20 @@ class hub final : public detail::log_source {
 
   /// A client's publish: authorized and offered to hooks by the caller. `checked`: the payload is known to be what it says.
   void publish_for(session& s, std::string&& channel, payload p, publish_options&& o, bool checked, client_publish_handler done) {
-    if (pending_.fetch_add(1) >= options_.max_pending) {
-      pending_.fetch_sub(1);
-      return done(storage_failure(errc::overloaded));
-    }
+    if (pending_.load() >= options_.max_pending) return done(storage_failure(errc::overloaded));
     const shared_grant& g = s.permissions();
     std::string scope;
-    if (!g.user().empty()) {
-      scope.append(1, '@').append(g.user());
-    } else if (!g.key_scope().empty()) {
-      scope.append(1, '?').append(g.key_scope());
+    if (!o.key.empty()) {
+      if (!g.user().empty()) {
+        scope.append(1, '@').append(g.user());
+      } else if (!g.key_scope().empty()) {
+        scope.append(1, '?').append(g.key_scope());
+      } else {
+        o.key.clear();  // an anonymous client's keys mean nothing unless the host tells clients apart
+      }
     }
-    if (scope.empty()) o.key.clear();  // an anonymous client's keys mean nothing unless the host tells clients apart
-    start(std::make_shared<publish_op>(*this, std::move(channel), std::move(done)), std::move(p), std::move(o), std::string(g.user()),
-          std::move(scope), checked);
+    publishing what{std::move(channel), {}, std::move(done)};
+    start(std::move(what), std::move(p), std::move(o), std::string(g.user()), std::move(scope), checked);
   }
 
   /// Has `outlet::wake(nullptr)` called at the end of this turn.
@@ -251,22 +257,24 @@ class hub final : public detail::log_source {
     hub* owner;
     std::size_t index = SIZE_MAX;  // in `operations_`
   };
+  // A publish on its way. It becomes an operation only where it has to wait, which is seldom.
+  struct publishing {
+    std::string channel;
+    publish_handler done;         // the host's, or
+    client_publish_handler told;  // a client's
+    message content = {};
+    std::uint64_t hash = 0;    // of the channel
+    kept_key* key = nullptr;   // set when the hub keeps it, and this is the first that comes with it
+  };
   struct publish_op final : operation {
-    publish_op(hub& h, std::string c, publish_handler d) : operation(h), channel(std::move(c)), done(std::move(d)) {}
-    publish_op(hub& h, std::string c, client_publish_handler d) : operation(h), channel(std::move(c)), told(std::move(d)) {}
+    publish_op(hub& h, publishing&& p) : operation(h), what(std::move(p)) {}
     void finish(std::error_code ec, position p) {
       if (std::exchange(over, true)) return;
       owner->pending_.fetch_sub(1);
-      if (auto f = std::exchange(done, nullptr)) owner->guarded([&] { f(ec, std::move(p)); });
-      if (auto f = std::exchange(told, nullptr)) ec ? f(storage_failure(ec)) : f(std::move(p));
+      owner->finish(what, ec, std::move(p));
     }
     void abort() override { finish(operation_aborted(), {}); }
-    std::string channel;
-    std::uint64_t hash = 0;    // of the channel
-    kept_key* key = nullptr;   // set when the hub keeps it, and this is the first that comes with it
-    message content;
-    publish_handler done;         // the host's, or
-    client_publish_handler told;  // a client's
+    publishing what;
     bool over = false;
   };
   struct history_op final : operation {
@@ -391,8 +399,13 @@ class hub final : public detail::log_source {
     op.index = SIZE_MAX;
   }
 
-  void start(std::shared_ptr<publish_op> op, payload p, publish_options&& o, std::string&& from, std::string&& scope, bool checked);
-  void stored(publish_op& op, append_result&& r);
+  void start(publishing&& what, payload p, publish_options&& o, std::string&& from, std::string&& scope, bool checked);
+  std::shared_ptr<publish_op> wait(publishing&& what);
+  void stored(publishing& what, append_result&& r);
+  void finish(publishing& what, std::error_code ec, position&& p) {
+    if (auto f = std::exchange(what.done, nullptr)) guarded([&] { f(ec, std::move(p)); });
+    if (auto f = std::exchange(what.told, nullptr)) ec ? f(storage_failure(ec)) : f(std::move(p));
+  }
   void settle_key(kept_key& k, std::error_code ec, const position& p);
   void read_history(std::shared_ptr<history_op> op);
   void history_read(const std::shared_ptr<history_op>& op, read_result r);

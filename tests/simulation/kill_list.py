@@ -38,13 +38,13 @@ FAULTS = [
      "        out.lost = {false, oldest};\n",
      "        out.lost = {false, oldest = head + 1};\n"),
     ("wake before the append", HUB,
-     "  enroll(op);\n  std::string_view channel = op->channel;\n  storage_->append",
-     "  enroll(op);\n  std::string_view channel = op->channel;\n"
-     "  if (auto* log = find_log(channel); log && log->open()) {\n"
-     "    op->content.offset = log->head() + 1;\n    log->apply(log->epoch(), op->content);\n  }\n  storage_->append"),
+     "  append_result r;\n  const bool at_once",
+     "  append_result r;\n"
+     "  if (auto* log = find_log(what.channel, what.hash); log && log->open()) {\n"
+     "    message early{log->head() + 1, d.at, d.from, d.type, d.data};\n    log->apply(log->epoch(), early);\n  }\n  const bool at_once"),
     ("flush before the publisher's answer", HUB,
-     "      if (log) log->apply(p.epoch, op.content);\n",
-     "      if (log) log->apply(p.epoch, op.content), log->flush();\n"),
+     "      if (log) much = log->apply(p.epoch, what.content);\n",
+     "      if (log) much = log->apply(p.epoch, what.content), log->flush();\n"),
     ("count as sent what a blocked reader did not take", FAN_OUT,
      "  flushing = std::exchange(work_->building, nullptr);\n",
      "  flushing = std::exchange(work_->building, nullptr);\n  work_->flushed = flushing->last();\n"),

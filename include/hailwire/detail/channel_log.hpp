@@ -108,8 +108,9 @@ class channel_log final : public log_node, public with_tail, private lane {
 
   /// The next message of the channel, from this hub or another one; encoded at once, sent at the end of the turn. One that is
   /// already here is dropped; when some are missing before it, they are read from the storage first; when its epoch is
-  /// another, the storage is asked which one holds.
-  void apply(std::string_view epoch, const message& m) {
+  /// another, the storage is asked which one holds. True when so much waits for the end of the turn now that it should be flushed
+  /// before; else the log may be gone.
+  bool apply(std::string_view epoch, const message& m) {
     if (!open_ || epoch != this->epoch()) {
       // The last one is enough to tell which are missing.
       auto& held = rare().held;
@@ -121,7 +122,9 @@ class channel_log final : public log_node, public with_tail, private lane {
       fill();
     } else if (m.offset == head_ + 1) {
       append(m);
+      return flush_early();
     }
+    return false;
   }
   /// The answer to `log_source::fill`, of this epoch.
   void filled(const read_result& r) {

@@ -54,6 +54,7 @@ inline void hub::turn() {
   scheduled_ = false;
   auto logs = std::exchange(dirty_, {});
   for (std::size_t i = 0; i < logs.size(); ++i) {
+    if (i + 6 < logs.size()) detail::fetch(logs[i + 6], 2);
     if (i + 4 < logs.size()) logs[i + 4]->comes(false);
     if (i + 2 < logs.size()) logs[i + 2]->comes(true);
     auto* log = logs[i];
@@ -91,8 +92,7 @@ inline void hub::join(std::unique_ptr<detail::any_broker> b) {
           hub& h = *box->owner;
           auto* log = h.find_log(channel);
           if (!log) return;
-          log->apply(epoch, m);
-          if (log->flush_early()) log->flush();
+          if (log->apply(epoch, m)) log->flush();
         },
         [] {});
   });
@@ -349,64 +349,79 @@ inline std::error_code hub::check(const std::string& channel, payload& p, const 
   return {};
 }
 
-inline void hub::start(std::shared_ptr<publish_op> op, payload p, publish_options&& o, std::string&& from, std::string&& scope, bool checked) {
-  if (stopped_) return op->abort();
-  if (auto ec = check(op->channel, p, o, checked)) return op->finish(ec, {});
+inline void hub::start(publishing&& what, payload p, publish_options&& o, std::string&& from, std::string&& scope, bool checked) {
+  if (stopped_) return finish(what, operation_aborted(), {});
+  if (auto ec = check(what.channel, p, o, checked)) return finish(what, ec, {});
 
-  op->hash = hash_of(op->channel);
-  draft d;
-  d.at = loop_->unix_time();
-  d.from = std::move(from);
-  d.type = std::move(o.type);
-  d.data = std::move(p);
+  what.hash = hash_of(what.channel);
+  draft d{loop_->unix_time(), std::move(from), std::move(o.type), std::move(p), {}};
   if (!o.key.empty()) {
     d.key = scope + '\n' + o.key;
     if (!storage_->keeps_keys()) {
-      auto name = detail::keyed_hash(secret_).add(op->channel.size()).add(op->channel).add(std::exchange(d.key, {})).finish();
+      auto name = detail::keyed_hash(secret_).add(what.channel.size()).add(what.channel).add(std::exchange(d.key, {})).finish();
       auto print = detail::print_of(secret_, d.data);
       if (auto* known = keys_.find(name.low, [&](const kept_key& k) { return k.name == name; })) {
-        if (known->print != print) return op->finish(errc::conflict, {});
-        if (known->at.offset) return op->finish({}, known->at);
-        enroll(op);
-        known->waiting.push_back(std::move(op));
+        if (known->print != print) return finish(what, errc::conflict, {});
+        if (known->at.offset) return finish(what, {}, position(known->at));
+        known->waiting.push_back(wait(std::move(what)));
         return;
       }
-      if (keys_.size() >= max_kept_keys) return op->finish(errc::overloaded, {});
-      op->key = new kept_key;
-      op->key->name = name;
-      op->key->print = print;
-      keys_.insert(*op->key, name.low);
+      if (keys_.size() >= max_kept_keys) return finish(what, errc::overloaded, {});
+      what.key = new kept_key;
+      what.key->name = name;
+      what.key->print = print;
+      keys_.insert(*what.key, name.low);
     }
   }
-  op->content.at = d.at;
-  op->content.from = d.from;
-  op->content.type = d.type;
-  op->content.data = d.data;
-  if (auto* near = logs_.bucket(op->hash & (logs_.buckets() - 1))) detail::fetch(near, 2);  // while the storage is at work
-  enroll(op);
-  std::string_view channel = op->channel;
-  storage_->append(channel, std::move(d), on_loop([op](hub& h, append_result&& r) { h.stored(*op, std::move(r)); }));
+  if (auto* near = logs_.bucket(what.hash & (logs_.buckets() - 1))) detail::fetch(near, 2);  // while the storage is at work
+  append_result r;
+  const bool at_once = storage_->append_at_once(what.channel, d, r);
+  message& m = what.content;
+  m.at = d.at;
+  m.data = d.data;
+  if (at_once) {
+    if (!d.from.empty()) m.from.swap(d.from);
+    if (!d.type.empty()) m.type.swap(d.type);
+    return stopped_ ? finish(what, operation_aborted(), {}) : stored(what, std::move(r));
+  }
+  m.from = d.from;
+  m.type = d.type;
+  auto op = wait(std::move(what));
+  std::string_view channel = op->what.channel;
+  storage_->append(channel, std::move(d), on_loop([op](hub& h, append_result&& later) {
+                     if (op->over) return;  // aborted by stop()
+                     h.dismiss(*op);
+                     op->over = true;
+                     h.pending_.fetch_sub(1);
+                     h.stored(op->what, std::move(later));
+                   }));
 }
 
-inline void hub::stored(publish_op& op, append_result&& r) {
-  if (op.over) return;  // aborted by stop()
-  auto self = op.shared_from_this();
-  dismiss(op);
-  auto* log = find_log(op.channel, op.hash);
+inline std::shared_ptr<hub::publish_op> hub::wait(publishing&& what) {
+  pending_.fetch_add(1);
+  auto op = std::make_shared<publish_op>(*this, std::move(what));
+  enroll(op);
+  return op;
+}
+
+inline void hub::stored(publishing& what, append_result&& r) {
+  auto* log = find_log(what.channel, what.hash);
+  bool much = false;
   position p;
   if (!r.error) {
     p.offset = r.offset;
-    p.epoch = !r.epoch.empty() ? std::move(r.epoch) : log && log->open() ? std::string(log->epoch()) : own_epoch(op.channel);
+    p.epoch = !r.epoch.empty() ? std::move(r.epoch) : log && log->open() ? std::string(log->epoch()) : own_epoch(what.channel);
     if (!r.duplicate) {
-      op.content.offset = r.offset;
-      if (log) log->apply(p.epoch, op.content);
-      if (broker_) broker_->publish(broker_id_, op.channel, p.epoch, op.content);
+      what.content.offset = r.offset;
+      if (log) much = log->apply(p.epoch, what.content);
+      if (broker_) broker_->publish(broker_id_, what.channel, p.epoch, what.content);
     }
   }
-  if (op.key) settle_key(*std::exchange(op.key, nullptr), r.error, p);
-  op.finish(r.error, p);
+  if (what.key) settle_key(*std::exchange(what.key, nullptr), r.error, p);
+  finish(what, r.error, std::move(p));
   // The publisher's own answer stands before its message, so this comes last.
-  if (log = find_log(op.channel, op.hash); log && log->flush_early()) log->flush();
+  if (!much) return;
+  if (log = find_log(what.channel, what.hash); log && log->flush_early()) log->flush();
 }
 
 inline void hub::settle_key(kept_key& k, std::error_code ec, const position& p) {
