@@ -324,7 +324,7 @@ TEST_CASE("keys are a user's own; an anonymous client's count only where the hos
   rig r;
   auto publish = [&](grant g, const std::string& json) {
     client c(r.h, std::move(g));
-    r.h.publish_for(*c.mine, "a", payload::json(json), {.key = "k"}, true, [note = r.note()](result<position> at) mutable {
+    r.h.publish_for(*c.mine, "a", r.h.expect("a"), payload::json(json), {.key = "k"}, true, [note = r.note()](result<position> at) mutable {
       at ? note({}, std::move(*at)) : note(at.error().code, {});
     });
     return r.take();

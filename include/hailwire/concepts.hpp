@@ -7,6 +7,7 @@
 
 #include <concepts>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -157,8 +158,16 @@ namespace detail {
 struct any_storage {
   virtual ~any_storage() = default;
   virtual void append(std::string_view channel, draft&& d, append_handler done) = 0;
+  /// Where a storage in memory looks for a channel; only its own to understand.
+  struct place {
+    alignas(8) unsigned char bytes[16];
+  };
   /// Appends where that is done when it returns, with the outcome in `r`; false when it takes a handler. `d` is left as it was.
-  virtual bool append_at_once(std::string_view /*channel*/, const draft& /*d*/, append_result& /*r*/) { return false; }
+  /// `at` is of this channel.
+  virtual bool append_at_once(const place& /*at*/, std::string_view /*channel*/, const draft& /*d*/, append_result& /*r*/) { return false; }
+  /// Such an append comes soon: memory is asked for before it is needed.
+  virtual place expect(std::string_view /*channel*/) noexcept { return {}; }
+  virtual void approach(const place& /*at*/) noexcept {}
   virtual void read(std::string_view channel, std::uint64_t since, read_limit limit, read_handler done) = 0;
   virtual bool keeps_keys() const noexcept = 0;
 };
@@ -190,16 +199,33 @@ class erased_storage final : public any_storage {
       storage().async_append(channel, std::move(d), std::move(done));
     } else {
       append_result r;
-      append_at_once(channel, d, r);
+      append_at_once(expect(channel), channel, d, r);
       done(std::move(r));
     }
   }
-  bool append_at_once(std::string_view channel, const draft& d, append_result& r) override {
+  place expect(std::string_view channel) noexcept override {
+    place out{};
+    if constexpr (has_places) {
+      auto at = storage().place_of(channel);
+      static_assert(sizeof at == sizeof out.bytes && std::is_trivially_copyable_v<decltype(at)>);
+      std::memcpy(out.bytes, &at, sizeof at);
+      storage().approach(at, 0);
+    }
+    return out;
+  }
+  void approach(const place& at) noexcept override {
+    if constexpr (has_places) storage().approach(own(at), 1);
+  }
+  bool append_at_once(const place& at, std::string_view channel, const draft& d, append_result& r) override {
     if constexpr (asynchronous_storage<type>) {
-      return any_storage::append_at_once(channel, d, r);
+      return any_storage::append_at_once(at, channel, d, r);
     } else {
       try {
-        r = storage().append(channel, d);
+        if constexpr (has_places) {
+          r = storage().append(own(at), channel, d);
+        } else {
+          r = storage().append(channel, d);
+        }
       } catch (...) {
         r.error = errc::internal;
       }
@@ -228,6 +254,12 @@ class erased_storage final : public any_storage {
   }
 
  private:
+  static constexpr bool has_places = requires(type& s, std::string_view c) { s.approach(s.place_of(c), 0); };
+  static auto own(const place& at) noexcept {
+    decltype(std::declval<type&>().place_of(std::string_view())) out;
+    std::memcpy(&out, at.bytes, sizeof out);
+    return out;
+  }
   type& storage() noexcept {
     if constexpr (std::is_same_v<type, std::remove_cvref_t<Holder>>) {
       return holder_;

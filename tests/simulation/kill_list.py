@@ -40,7 +40,7 @@ FAULTS = [
     ("wake before the append", HUB,
      "  append_result r;\n  const bool at_once",
      "  append_result r;\n"
-     "  if (auto* log = find_log(what.channel, what.hash); log && log->open()) {\n"
+     "  if (auto* log = find_log(what.channel, what.at.hash); log && log->open()) {\n"
      "    message early{log->head() + 1, d.at, d.from, d.type, d.data};\n    log->apply(log->epoch(), early);\n  }\n  const bool at_once"),
     ("flush before the publisher's answer", HUB,
      "      if (log) much = log->apply(p.epoch, what.content);\n",

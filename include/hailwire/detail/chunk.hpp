@@ -26,6 +26,11 @@ struct chunk {
   std::string bytes;
   std::vector<mark> marks;
 
+  /// It is used soon.
+  void comes() const noexcept {
+    fetch(bytes.data(), 3);
+    fetch(marks.data(), 1);
+  }
   std::uint64_t first() const noexcept { return marks.front().offset; }
   std::uint64_t last() const noexcept { return marks.back().offset; }
   /// Where the frame that starts at or contains byte `at` ends. Precondition: `at` < size.

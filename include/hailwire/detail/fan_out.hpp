@@ -139,7 +139,12 @@ struct lane_work {
 class spare_work {
  public:
   std::unique_ptr<lane_work> take() {
-    return size_ ? std::move(spares_[--size_]) : std::make_unique<lane_work>();
+    if (!size_) return std::make_unique<lane_work>();
+    // The next ones, each step by step: what leads to a line has been asked for one call before.
+    if (size_ > 3) fetch(spares_[size_ - 4].get(), 1);
+    if (size_ > 2) fetch(spares_[size_ - 3]->building.get(), 1);
+    if (size_ > 1 && spares_[size_ - 2]->building) spares_[size_ - 2]->building->comes();
+    return std::move(spares_[--size_]);
   }
   /// Precondition: it is idle.
   void give(std::unique_ptr<lane_work> work) noexcept {
@@ -259,11 +264,17 @@ class lane {
   /// Up to where everything has been handed out.
   std::uint64_t flushed() const noexcept;
 
-  /// Its turn to be flushed comes soon, or next.
-  void comes(bool next) noexcept {
-    if (next && work_ && work_->building) fetch(work_->building->bytes.data(), 3);
-    if (!next && work_) fetch(work_.get(), 2);
-    if (!live_.empty()) next ? fetch(live_[0]->to_) : fetch(live_[0], 1);
+  /// Its turn to be flushed comes in so many steps, from 3 to 1: each asks for what the step before has led to.
+  void comes(int steps) noexcept {
+    if (steps == 3) {
+      if (work_) fetch(work_.get(), 2);
+      if (!live_.empty()) fetch(live_[0], 1);
+    } else if (steps == 2) {
+      if (work_) fetch(work_->building.get(), 1);
+      if (!live_.empty()) fetch(live_[0]->to_);
+    } else if (work_ && work_->building) {
+      work_->building->comes();
+    }
   }
   /// Hands this turn's chunk to everybody.
   void flush();

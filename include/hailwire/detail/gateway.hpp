@@ -194,11 +194,16 @@ class gateway {
   void renew(session& s, std::string_view token, command_done done);
 
   /// A client's publish, from a command or a plain POST: may it, what does the host say, then the hub.
-  void publish(session& s, std::string&& channel, payload p, publish_options&& o, bool checked, client_publish_handler done);
+  void publish(session& s, std::string&& channel, payload p, publish_options&& o, bool checked, client_publish_handler done) {
+    hub::soon at = messages.expect(channel);
+    publish(s, std::move(channel), at, std::move(p), std::move(o), checked, std::move(done));
+  }
   /// The same for a publish command.
   void publish(session& s, proto::command&& c, client_publish_handler done);
 
  private:
+  void publish(session& s, std::string&& channel, const hub::soon& at, payload p, publish_options&& o, bool checked, client_publish_handler done);
+
   std::vector<std::unique_ptr<unfinished>> spares_;
   const std::shared_ptr<const void> alive_ = std::make_shared<char>();  // a host may keep a reply for longer than us
   std::int64_t date_second_ = -1;
@@ -208,7 +213,7 @@ class gateway {
 /// Ends a session because of a hook's exception.
 inline void hook_failed(session& s) { s.close(1011, "internal error"); }
 
-inline void gateway::publish(session& s, std::string&& channel, payload p, publish_options&& o, bool checked,
+inline void gateway::publish(session& s, std::string&& channel, const hub::soon& at, payload p, publish_options&& o, bool checked,
                              client_publish_handler done) {
   if (messages.left(s.permissions()) <= 0) return done({errc::unauthenticated, "the permission has expired"});
   if (auto why = refusal(s, &session::may_publish, channel)) {
@@ -216,6 +221,7 @@ inline void gateway::publish(session& s, std::string&& channel, payload p, publi
     return *why == errc::internal ? hook_failed(s) : void();
   }
   if (p.bytes().size() > settings.max_payload) return done({errc::too_large, "the payload is over the limit"});
+  messages.approach(at);
   if (host.on_publish) {
     verdict v = verdict::accept();
     if (!guarded("on_publish", [&] { v = host.on_publish(s, channel, p); })) {
@@ -225,14 +231,15 @@ inline void gateway::publish(session& s, std::string&& channel, payload p, publi
     if (auto* why = v.refusal()) return done(*why);
     if (auto* other = v.replacement()) p = *other, checked = false;
   }
-  messages.publish_for(s, std::move(channel), std::move(p), std::move(o), checked, std::move(done));
+  messages.publish_for(s, std::move(channel), at, std::move(p), std::move(o), checked, std::move(done));
 }
 
 inline void gateway::publish(session& s, proto::command&& c, client_publish_handler done) {
-  if (messages.left(s.permissions()) <= 0) return done({errc::unauthenticated, "the permission has expired"});
-  if (c.ephemeral) return done({errc::not_implemented, "ephemeral messages are not offered by this server"});
+  hub::soon at = messages.expect(c.channel);
+  // Who may not is told that first, by the other one.
+  if (c.ephemeral && messages.left(s.permissions()) > 0) return done({errc::not_implemented, "ephemeral messages are not offered by this server"});
   payload p = c.has_bytes ? payload::binary(c.bytes) : payload::json(c.data);
-  publish(s, std::move(c.channel), std::move(p), {std::move(c.type), std::move(c.key)}, true, std::move(done));
+  publish(s, std::move(c.channel), at, std::move(p), {std::move(c.type), std::move(c.key)}, true, std::move(done));
 }
 
 inline void gateway::run(session& s, proto::command&& c, command_done done) {
@@ -245,7 +252,7 @@ inline void gateway::run(session& s, proto::command&& c, command_done done) {
     if (why == errc::internal) hook_failed(s);
     return why.has_value();
   };
-  if (c.what != verb::ping && messages.left(s.permissions()) <= 0) return done({errc::unauthenticated, "the permission has expired"});
+  if (c.what != verb::ping && c.what != verb::publish && messages.left(s.permissions()) <= 0) return done({errc::unauthenticated, "the permission has expired"});
   switch (c.what) {
     case verb::ping: return done(std::string("{}"));
 

@@ -41,6 +41,8 @@ class hash_table {
   }
   std::size_t size() const noexcept { return size_; }
   std::size_t buckets() const noexcept { return mask_ + 1; }
+  /// Where a hash would be found: not to be looked at, but asked for before it is.
+  const void* near(std::uint64_t hash) const noexcept { return table_ ? &table_[hash & mask_] : nullptr; }
   /// The first of a bucket's chain; a bucket holds what has hashes equal to its number modulo `buckets()`.
   hash_node* bucket(std::size_t number) const noexcept { return table_ ? table_[number] : only_; }
 

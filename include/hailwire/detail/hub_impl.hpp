@@ -54,9 +54,9 @@ inline void hub::turn() {
   scheduled_ = false;
   auto logs = std::exchange(dirty_, {});
   for (std::size_t i = 0; i < logs.size(); ++i) {
-    if (i + 6 < logs.size()) detail::fetch(logs[i + 6], 2);
-    if (i + 4 < logs.size()) logs[i + 4]->comes(false);
-    if (i + 2 < logs.size()) logs[i + 2]->comes(true);
+    if (i + 4 < logs.size()) detail::fetch(logs[i + 4], 2);
+    for (int step = 3; step; --step)
+      if (i + static_cast<std::size_t>(step) < logs.size()) logs[i + static_cast<std::size_t>(step)]->comes(step);
     auto* log = logs[i];
     log->dirty = false;
     log->flush();
@@ -353,7 +353,6 @@ inline void hub::start(publishing&& what, payload p, publish_options&& o, std::s
   if (stopped_) return finish(what, operation_aborted(), {});
   if (auto ec = check(what.channel, p, o, checked)) return finish(what, ec, {});
 
-  what.hash = hash_of(what.channel);
   draft d{loop_->unix_time(), std::move(from), std::move(o.type), std::move(p), {}};
   if (!o.key.empty()) {
     d.key = scope + '\n' + o.key;
@@ -373,9 +372,8 @@ inline void hub::start(publishing&& what, payload p, publish_options&& o, std::s
       keys_.insert(*what.key, name.low);
     }
   }
-  if (auto* near = logs_.bucket(what.hash & (logs_.buckets() - 1))) detail::fetch(near, 2);  // while the storage is at work
   append_result r;
-  const bool at_once = storage_->append_at_once(what.channel, d, r);
+  const bool at_once = storage_->append_at_once(what.at.stored, what.channel, d, r);
   message& m = what.content;
   m.at = d.at;
   m.data = d.data;
@@ -405,7 +403,7 @@ inline std::shared_ptr<hub::publish_op> hub::wait(publishing&& what) {
 }
 
 inline void hub::stored(publishing& what, append_result&& r) {
-  auto* log = find_log(what.channel, what.hash);
+  auto* log = find_log(what.channel, what.at.hash);
   bool much = false;
   position p;
   if (!r.error) {
@@ -421,7 +419,7 @@ inline void hub::stored(publishing& what, append_result&& r) {
   finish(what, r.error, std::move(p));
   // The publisher's own answer stands before its message, so this comes last.
   if (!much) return;
-  if (log = find_log(what.channel, what.hash); log && log->flush_early()) log->flush();
+  if (log = find_log(what.channel, what.at.hash); log && log->flush_early()) log->flush();
 }
 
 inline void hub::settle_key(kept_key& k, std::error_code ec, const position& p) {

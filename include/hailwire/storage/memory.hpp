@@ -68,23 +68,42 @@ class memory_storage {
   memory_storage(const memory_storage&) = delete;
   memory_storage& operator=(const memory_storage&) = delete;
 
-  append_result append(std::string_view channel, const draft& d) {
-    const bits128 hash = hash_of(channel);
+  append_result append(std::string_view channel, const draft& d) { return append(place_of(channel), channel, d); }
+
+  /// For hubs, which do other things before they append: where a channel is, whether or not it is there.
+  struct place {
+    detail::bits128 hash;
+  };
+  place place_of(std::string_view channel) const noexcept { return {hash_of(channel)}; }
+  /// Asks for the memory that an append at that place will look at, step by step: `step` is 0, then 1.
+  void approach(const place& at, int step) noexcept {
+    shard& s = shard_of(at.hash);
+    std::lock_guard lock(s.mutex);
+    if (step == 0) {
+      __builtin_prefetch(s.channels.near(at.hash.low));
+    } else if (const auto* node = s.channels.bucket(at.hash.low & (s.channels.buckets() - 1))) {
+      __builtin_prefetch(node);
+      __builtin_prefetch(reinterpret_cast<const char*>(node) + 64);
+    }
+  }
+  append_result append(const place& at, std::string_view channel, const draft& d) {
+    const bits128& hash = at.hash;
     const std::int64_t now = options_.age.count() > 0 || !d.key.empty() ? options_.clock() : 0;
     shard& s = shard_of(hash);
     std::lock_guard lock(s.mutex);
     if (options_.age.count() > 0) sweep(s, now);
 
     log* l = s.find(hash, channel);
+    if (l && l->capacity > 1) __builtin_prefetch(l->ring + (l->size < l->capacity ? (l->first + l->size) % l->capacity : l->first), 1);
     std::unique_ptr<kept_key> key;
     if (!d.key.empty()) {
       bits128 name = detail::keyed_hash(secret_).add(hash.low).add(hash.high).add(d.key).finish(), print = detail::print_of(secret_, d.data);
       forget_keys(s, now);
       if (auto* known = s.keys.find(name.low, [&](const kept_key& k) { return k.name == name; })) {
         if (known->print != print) return errc::conflict;
-        append_result r(position{detail::epoch_of(hash), known->offset});
-        r.duplicate = true;
-        return r;
+        append_result first(position{detail::epoch_of(hash), known->offset});
+        first.duplicate = true;
+        return first;
       }
       if (l && l->keys >= options_.keys) return errc::overloaded;
       key = std::make_unique<kept_key>();
@@ -93,6 +112,7 @@ class memory_storage {
       key->at = now;
     }
     entry e(d);
+    append_result r(position{detail::epoch_of(hash), 0});
     if (!l) {
       if (channels_.fetch_add(1, std::memory_order_relaxed) >= options_.channels) {
         channels_.fetch_sub(1, std::memory_order_relaxed);
@@ -108,7 +128,8 @@ class memory_storage {
       ++l->keys;
       s.keep(std::move(key));
     }
-    return position{detail::epoch_of(hash), l->head};
+    r.offset = l->head;
+    return r;
   }
 
   read_result read(std::string_view channel, std::uint64_t since, read_limit limit) {
