@@ -150,7 +150,7 @@ struct house {
   house() : gate(loop, hw::detail::erase_storage(std::make_unique<hw::memory_storage>()), settings(), linked) {
     hw::shared_grant everybody = hw::grant{.follow = hw::channel_set::all(), .publish = hw::channel_set::all()};
     gate.host.authorize = [everybody](const hw::request&, hw::authorize_reply reply) { reply(everybody); };
-    auto route = std::make_unique<hw::detail::frame_route>();
+    auto route = hw::detail::owned<hw::detail::frame_route>(new hw::detail::frame_route);
     route->path = "/echo";
     route->handlers.on_message = [](hw::frame_socket& s, std::string_view bytes, bool) { s.send_text(bytes); };
     route->begin = [](const hw::transport::arrival& a, const std::vector<std::string>& known, std::size_t most) {

@@ -181,7 +181,7 @@ template <deflate_options Options>
 void echo_on(house& h, const char* path) {
   frame_handlers echo;
   echo.on_message = [](frame_socket& s, std::string_view m, bool binary) { binary ? s.send_binary(m) : s.send_text(m); };
-  h.gate.frame_routes.push_back(std::make_unique<detail::frame_route>(detail::frame_route{path, echo, &transport::websocket_deflate_with<Options>::begin_plain}));
+  h.gate.frame_routes.push_back(detail::owned<detail::frame_route>(new detail::frame_route{path, echo, &transport::websocket_deflate_with<Options>::begin_plain}));
 }
 
 std::string answered(client& c, const char* path, const std::string& offer) {

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "hailwire/detail/function.hpp"
+#include "hailwire/detail/shared.hpp"
 #include "hailwire/error.hpp"
 #include "hailwire/message.hpp"
 
@@ -182,6 +183,10 @@ struct pointee<std::unique_ptr<T, D>> {
   using type = T;
 };
 template <class T>
+struct pointee<owned<T>> {
+  using type = T;
+};
+template <class T>
 struct pointee<std::shared_ptr<T>> {
   using type = T;
 };
@@ -271,9 +276,9 @@ class erased_storage final : public any_storage {
 };
 
 template <class Storage>
-std::unique_ptr<any_storage> erase_storage(Storage&& s) {
+owned<any_storage> erase_storage(Storage&& s) {
   explain_storage<typename pointee<std::remove_cvref_t<Storage>>::type>();
-  return std::make_unique<erased_storage<Storage>>(std::forward<Storage>(s));
+  return owned<erased_storage<Storage>>(new erased_storage<Storage>(std::forward<Storage>(s)));
 }
 
 /// A broker with its type erased.
@@ -303,9 +308,9 @@ class erased_broker final : public any_broker {
 };
 
 template <class Broker>
-std::unique_ptr<any_broker> erase_broker(Broker& b) {
+owned<any_broker> erase_broker(Broker& b) {
   explain_broker<Broker>();
-  return std::make_unique<erased_broker<Broker>>(b);
+  return owned<erased_broker<Broker>>(new erased_broker<Broker>(b));
 }
 
 }  // namespace detail

@@ -17,7 +17,6 @@
 #include <mutex>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -26,7 +25,9 @@
 #include "hailwire/detail/hash_index.hpp"
 #include "hailwire/detail/keyed_hash.hpp"
 #include "hailwire/detail/loop.hpp"
+#include "hailwire/detail/shared.hpp"
 #include "hailwire/detail/timer_wheel.hpp"
+#include "hailwire/detail/vector.hpp"
 #include "hailwire/options.hpp"
 #include "hailwire/proto/json.hpp"
 #include "hailwire/session.hpp"
@@ -75,7 +76,7 @@ class hub final : public detail::log_source {
  public:
   using follow_handler = detail::function<void(result<follow_start>)>;
 
-  hub(detail::loop& l, std::unique_ptr<detail::any_storage> store, const options& o)
+  hub(detail::loop& l, detail::owned<detail::any_storage> store, const options& o)
       : options_(o), loop_(&l), storage_(std::move(store)), wheel_(l.now()), mailbox_(std::make_shared<mailbox>(l)) {
     mailbox_->owner = this;
     loop_->on_alarm([this] { tick(); });
@@ -87,6 +88,7 @@ class hub final : public detail::log_source {
     for (std::uint32_t i = 0; i < slots_.size(); ++i)
       if (session* s = slots_[i].taken(); s && s->open_) close(*s);  // they point into logs
     logs_.delete_all();
+    expiries_.delete_all();
   }
   hub(const hub&) = delete;
   hub& operator=(const hub&) = delete;
@@ -113,7 +115,7 @@ class hub final : public detail::log_source {
       pending_.fetch_sub(1);
       return errc::overloaded;
     }
-    auto op = std::make_shared<publish_op>(*this, std::move(what));
+    auto op = detail::shared<publish_op>(new publish_op(*this, std::move(what)));
     bool taken = mailbox_->put(
         [this, op, p = std::move(p), o = std::move(o)]() mutable {
           pending_.fetch_sub(1);
@@ -159,7 +161,7 @@ class hub final : public detail::log_source {
   }
 
   /// Joins other hubs. Before anything is followed.
-  void join(std::unique_ptr<detail::any_broker> b);
+  void join(detail::owned<detail::any_broker> b);
 
   /// Gives whoever serves clients a slot, which it has until it leaves.
   void enter(session& s);
@@ -262,13 +264,13 @@ class hub final : public detail::log_source {
     detail::bits128 name;   // of channel, scope and key
     detail::bits128 print;  // of the payload
     position at;            // offset 0: the first publish is under way
-    std::vector<std::shared_ptr<publish_op>> waiting;
+    detail::vector<detail::shared<publish_op>> waiting;
     std::int64_t until = 0;
     kept_key* younger = nullptr;
   };
 
   // An operation that waits for the storage, or for the hub's thread. Finished or aborted once, on the hub's loop.
-  struct operation : std::enable_shared_from_this<operation> {
+  struct operation : detail::counted {
     explicit operation(hub& h) : owner(&h) {}
     virtual ~operation() = default;
     virtual void abort() = 0;
@@ -335,7 +337,7 @@ class hub final : public detail::log_source {
         while (next()) {
         }
       }
-      std::unique_ptr<letter> next() noexcept { return std::unique_ptr<letter>(first_ ? std::exchange(first_, first_->next) : nullptr); }
+      detail::owned<letter> next() noexcept { return detail::owned<letter>(first_ ? std::exchange(first_, first_->next) : nullptr); }
 
      private:
       letter* first_ = nullptr;
@@ -402,7 +404,7 @@ class hub final : public detail::log_source {
   template <class F>
   auto on_loop(F f);  // a storage's handler: runs f(hub, result) on the loop, or never once the hub has stopped
 
-  void enroll(std::shared_ptr<operation> op) {
+  void enroll(detail::shared<operation> op) {
     op->index = operations_.size();
     operations_.push_back(std::move(op));
   }
@@ -418,15 +420,15 @@ class hub final : public detail::log_source {
   }
 
   void start(publishing&& what, payload p, publish_options&& o, std::string&& from, std::string&& scope, bool checked);
-  std::shared_ptr<publish_op> wait(publishing&& what);
+  detail::shared<publish_op> wait(publishing&& what);
   void stored(publishing& what, append_result&& r);
   void finish(publishing& what, std::error_code ec, position&& p) {
     if (auto f = std::exchange(what.done, nullptr)) guarded([&] { f(ec, std::move(p)); });
     if (auto f = std::exchange(what.told, nullptr)) ec ? f(storage_failure(ec)) : f(std::move(p));
   }
   void settle_key(kept_key& k, std::error_code ec, const position& p);
-  void read_history(std::shared_ptr<history_op> op);
-  void history_read(const std::shared_ptr<history_op>& op, read_result r);
+  void read_history(detail::shared<history_op> op);
+  void history_read(const detail::shared<history_op>& op, read_result r);
   std::error_code check(const std::string& channel, payload& p, const publish_options& o, bool checked) const;
 
   detail::channel_log* find_log(std::string_view channel) const noexcept {
@@ -490,13 +492,19 @@ class hub final : public detail::log_source {
     }
   };
   // A stream whose permission ends. Those whose does not, and all polls, have none.
-  struct expiry final : detail::timer {
+  struct expiry final : detail::hash_node, detail::timer {
     expiry(hub& h, detail::session_key k) : owner(&h), of(k) {}
     void expire(std::int64_t) override { owner->look_at_expiry(*this); }
     hub* owner;
     detail::session_key of;
     bool told = false;
   };
+  expiry* expiry_of(const session& s) const noexcept {
+    return expiries_.find(s.slot_, [&](const expiry& e) { return e.of.slot == s.slot_; });
+  }
+  void forget_expiry(const session& s) noexcept {
+    if (expiry* e = expiry_of(s)) expiries_.remove(*e), delete e;
+  }
   void look_at_expiry(expiry& e);
   void expire_keys() {
     auto now = loop_->now();
@@ -524,8 +532,8 @@ class hub final : public detail::log_source {
 
   options options_;
   detail::loop* loop_;
-  std::unique_ptr<detail::any_storage> storage_;
-  std::unique_ptr<detail::any_broker> broker_;
+  detail::owned<detail::any_storage> storage_;
+  detail::owned<detail::any_broker> broker_;
   std::uint64_t broker_id_ = 0;
   detail::timer_wheel wheel_;
   std::int64_t alarm_ = -1;
@@ -535,22 +543,22 @@ class hub final : public detail::log_source {
   std::atomic<std::size_t> pending_ = 0;
 
   detail::hash_index<detail::channel_log> logs_;  // owned
-  std::vector<detail::channel_log*> dirty_, warm_;
+  detail::vector<detail::channel_log*> dirty_, warm_;
   cooling cooling_;
-  std::vector<std::shared_ptr<operation>> operations_;
+  detail::vector<detail::shared<operation>> operations_;
 
-  std::vector<slot> slots_;
+  detail::vector<slot> slots_;
   std::uint32_t free_slot_ = no_slot;
   // Listed sessions by user: a hash table that is chained through them, so that it costs a session about eight bytes.
-  std::vector<std::uint32_t> users_;  // a power of two buckets, or none
+  detail::vector<std::uint32_t> users_;  // a power of two buckets, or none
   std::size_t named_ = 0, listed_ = 0;
   std::uint32_t follow_serial_ = 0;
-  std::unordered_map<std::uint32_t, expiry> expiries_;  // by slot
+  detail::hash_index<expiry> expiries_;  // by slot; owned
 
   detail::hash_index<kept_key> keys_;
   kept_key *oldest_key_ = nullptr, *youngest_key_ = nullptr;  // of those whose publish is stored
 
-  std::vector<session*> wakes_, settles_, waking_, settling_;
+  detail::vector<session*> wakes_, settles_, waking_, settling_;
   detail::function<void(std::exception_ptr)> fault_;
   bool scheduled_ = false, stopped_ = false;
 };

@@ -35,6 +35,7 @@
 #include <utility>
 #include <vector>
 
+#include "hailwire/detail/vector.hpp"
 #include "hailwire/hooks.hpp"
 #include "hailwire/proto/json.hpp"
 
@@ -142,7 +143,7 @@ class jwt_authorizer {
   }
 
  private:
-  using members = std::vector<proto::json::member>;
+  using members = detail::vector<proto::json::member>;
   using instant = std::chrono::system_clock::time_point;
   template <auto Free>
   struct freed {
@@ -250,7 +251,7 @@ class jwt_authorizer {
     auto* v = find(all, "aud");
     if (!v) return false;
     if (v->type == proto::json::kind::string) return proto::json::unescape(v->text) == o_->audience;
-    std::vector<proto::json::value> list;
+    detail::vector<proto::json::value> list;
     if (v->type != proto::json::kind::array || proto::json::read_array(v->text, list, {.depth = 16, .members = 64})) return false;
     for (const auto& one : list)
       if (one.type == proto::json::kind::string && proto::json::unescape(one.text) == o_->audience) return true;
@@ -260,7 +261,7 @@ class jwt_authorizer {
   static std::optional<channel_set> channels_of(const members& all, std::string_view claim) {
     auto* v = find(all, claim);
     if (!v) return channel_set();
-    std::vector<proto::json::value> list;
+    detail::vector<proto::json::value> list;
     if (v->type != proto::json::kind::array || proto::json::read_array(v->text, list, {.depth = 16, .members = 1024})) return {};
     std::vector<std::string> names;
     for (const auto& one : list) {

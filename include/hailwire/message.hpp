@@ -90,7 +90,7 @@ class payload {
   };
   payload(kind k, std::string_view bytes, std::string_view media)
       : data_(new (detail::with_tail::tail{bytes.size() + media.size()}) content(k, bytes, media)) {}
-  detail::shared<content> data_;
+  detail::shared<const content> data_;
 };
 
 /// One entry of a channel's log.

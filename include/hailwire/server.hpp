@@ -19,6 +19,8 @@
 #include "hailwire/detail/asio_driver.hpp"
 #include "hailwire/detail/epoll_driver.hpp"
 #include "hailwire/detail/proxy_layer.hpp"
+#include "hailwire/detail/shared.hpp"
+#include "hailwire/detail/vector.hpp"
 #include "hailwire/fwd.hpp"
 #include "hailwire/storage/memory.hpp"
 
@@ -231,7 +233,7 @@ class basic_server {
   template <class... T>
   friend class threaded_server;
   // Called on the thread of the server that will serve the connection, with that server.
-  using make_layer = std::function<std::unique_ptr<detail::stream_layer>(basic_server&)>;
+  using make_layer = std::function<detail::owned<detail::stream_layer>(basic_server&)>;
 
   struct driving {
     std::shared_ptr<detail::driver> by;
@@ -252,7 +254,7 @@ class basic_server {
     return {d, {}, d};
   }
 
-  basic_server(driving d, std::unique_ptr<detail::any_storage> store, const options& o, const detail::linkage& linked)
+  basic_server(driving d, detail::owned<detail::any_storage> store, const options& o, const detail::linkage& linked)
       : executor_(std::move(d.executor)), own_(std::move(d.own)), driver_(std::move(d.by)), gate_(*driver_, std::move(store), o, linked) {}
 
   // std::function wants copies; host callables need not be copyable.
@@ -288,7 +290,7 @@ class basic_server {
     if (ec || ::getsockname(d, reinterpret_cast<sockaddr*>(&at), &size) != 0) return 0;
     return ntohs(at.ss_family == AF_INET ? v4.sin_port : v6.sin6_port);
   }
-  void serve(int descriptor, std::unique_ptr<detail::stream_layer> layer, std::string_view already_read) {
+  void serve(int descriptor, detail::owned<detail::stream_layer> layer, std::string_view already_read) {
     detail::tune(descriptor, gate_.settings.send_buffer);
     ::fcntl(descriptor, F_SETFL, ::fcntl(descriptor, F_GETFL) | O_NONBLOCK);
     if (gate_.stopping) {
@@ -316,7 +318,7 @@ class basic_server {
       return;
     }
     auto made = layer ? layer(*this) : nullptr;
-    if (gate_.settings.proxy_protocol && gate_.behind.trust(detail::peer_of(descriptor))) made = std::make_unique<detail::proxy_layer>(std::move(made));
+    if (gate_.settings.proxy_protocol && gate_.behind.trust(detail::peer_of(descriptor))) made = detail::owned<detail::proxy_layer>(new detail::proxy_layer(std::move(made)));
     driver_->serve(gate_, descriptor, std::move(made), {});
   }
   /// Connections that this server accepts are dealt to it and to others in turn. Before it listens.
@@ -326,7 +328,7 @@ class basic_server {
   std::shared_ptr<detail::own_thread_driver> own_;
   std::shared_ptr<detail::driver> driver_;
   std::shared_ptr<void> layers_share_;  // what all TLS connections do
-  std::vector<basic_server*> parts_;    // who serves what this one accepts; empty: itself
+  detail::vector<basic_server*> parts_;    // who serves what this one accepts; empty: itself
   std::size_t next_part_ = 0;
   detail::gateway gate_;
 };
@@ -356,7 +358,7 @@ class server : public basic_server {
 
  public:
   /// On an executor or a context, with history in memory (`memory_storage` with its defaults).
-  explicit server(const asio::any_io_executor& ex, const options& o = {}) : server(ex, std::make_unique<memory_storage>(), o) {}
+  explicit server(const asio::any_io_executor& ex, const options& o = {}) : server(ex, detail::owned<memory_storage>(new memory_storage), o) {}
   template <context Context>
   explicit server(Context& c, const options& o = {}) : server(asio::any_io_executor(c.get_executor()), o) {}
 
@@ -371,11 +373,11 @@ class server : public basic_server {
 
   /// The same, driven by `portable` or `own_thread`.
   template <context Context>
-  server(portable_t, Context& c, const options& o = {}) : server(portable, c, std::make_unique<memory_storage>(), o) {}
+  server(portable_t, Context& c, const options& o = {}) : server(portable, c, detail::owned<memory_storage>(new memory_storage), o) {}
   template <context Context, not_options Storage>
   server(portable_t, Context& c, Storage&& store, const options& o = {})
       : basic_server(drive(portable, c.get_executor()), detail::erase_storage<Storage>(std::forward<Storage>(store)), o, linked_) {}
-  explicit server(own_thread_t, const options& o = {}) : server(own_thread, std::make_unique<memory_storage>(), o) {}
+  explicit server(own_thread_t, const options& o = {}) : server(own_thread, detail::owned<memory_storage>(new memory_storage), o) {}
   template <not_options Storage>
   server(own_thread_t, Storage&& store, const options& o = {})
       : basic_server(drive(own_thread), detail::erase_storage<Storage>(std::forward<Storage>(store)), o, linked_) {}
@@ -386,8 +388,8 @@ class server : public basic_server {
   template <class WebSocket = typename transport::first_framed<Transports...>::type>
     requires transport::framed<WebSocket>
   void on_websocket(std::string path, frame_handlers handlers) {
-    gate_.frame_routes.push_back(std::make_unique<detail::frame_route>(
-        detail::frame_route{std::move(path), std::move(handlers), [](const transport::arrival& a, const std::vector<std::string>& known, std::size_t most) {
+    gate_.frame_routes.push_back(detail::owned<detail::frame_route>(
+        new detail::frame_route{std::move(path), std::move(handlers), [](const transport::arrival& a, const std::vector<std::string>& known, std::size_t most) {
                               return WebSocket::begin_plain(a, known, most);
                             }}));
   }

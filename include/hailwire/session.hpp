@@ -5,7 +5,6 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <new>
 #include <string>
 #include <string_view>
@@ -15,6 +14,7 @@
 
 #include "hailwire/detail/fan_out.hpp"
 #include "hailwire/detail/shared.hpp"
+#include "hailwire/detail/vector.hpp"
 #include "hailwire/error.hpp"
 #include "hailwire/message.hpp"
 
@@ -58,7 +58,7 @@ class channel_set {
     std::vector<std::string> names;
     std::function<bool(std::string_view)> predicate;
   };
-  detail::shared<rules> rules_;
+  detail::shared<const rules> rules_;
 };
 
 /// What an authorizer allows one client.
@@ -88,16 +88,16 @@ class shared_grant {
   /// None at all; nothing but `operator bool` may be asked of it.
   shared_grant() = default;
   shared_grant(grant g) {
-    auto fresh = std::unique_ptr<content>(new (detail::with_tail::tail{g.user.size()}) content);
+    auto fresh = detail::owned<content>(new (detail::with_tail::tail{g.user.size()}) content);
     g.user.copy(content::behind(fresh.get()), g.user.size());
     fresh->name_size = static_cast<std::uint32_t>(g.user.size());
     fresh->follow = std::move(g.follow);
     fresh->publish = std::move(g.publish);
     fresh->expires = g.expires;
     if (!g.key_scope.empty() || !g.info.empty() || !g.floors.empty()) {
-      fresh->more = std::make_unique<const rare>(rare{std::move(g.key_scope), std::move(g.info), std::move(g.floors)});
+      fresh->more = detail::owned<const rare>(new rare{std::move(g.key_scope), std::move(g.info), std::move(g.floors)});
     }
-    at_ = detail::shared<content>(fresh.release());
+    at_ = detail::shared<const content>(fresh.release());
   }
   explicit operator bool() const noexcept { return bool(at_); }
 
@@ -131,9 +131,9 @@ class shared_grant {
     std::uint32_t name_size = 0;
     channel_set follow, publish;
     std::chrono::system_clock::time_point expires;
-    std::unique_ptr<const rare> more;
+    detail::owned<const rare> more;
   };
-  detail::shared<content> at_;
+  detail::shared<const content> at_;
 };
 
 namespace detail {
@@ -253,7 +253,7 @@ class session : protected detail::outlet {
   template <class T>
   T& data() {
     auto& held = rarely().data;
-    if (!held) held = std::make_unique<box<T>>();
+    if (!held) held = detail::owned<box<T>>(new box<T>);
     return dynamic_cast<box<T>&>(*held).value;
   }
 
@@ -295,14 +295,14 @@ class session : protected detail::outlet {
   };
   // What few sessions have.
   struct rare {
-    std::vector<gone> gone_channels;  // by place
+    detail::vector<gone> gone_channels;  // by place
     std::vector<std::string> revoked;
     std::string device;
-    std::unique_ptr<any_box> data;
+    detail::owned<any_box> data;
   };
 
   rare& rarely() {
-    if (!rare_) rare_ = std::make_unique<rare>();
+    if (!rare_) rare_ = detail::owned<rare>(new rare());
     return *rare_;
   }
   bool revoked(std::string_view channel) const noexcept {
@@ -315,7 +315,7 @@ class session : protected detail::outlet {
   // In this order there are no gaps.
   std::uint32_t slot_ = 0;
   shared_grant grant_;
-  std::unique_ptr<rare> rare_;
+  detail::owned<rare> rare_;
   [[no_unique_address]] detail::follow_list follows_;
   std::uint32_t generation_ = 0;
   std::uint32_t next_ = 0;  // the slot of the next one in the hub's table of users

@@ -22,6 +22,7 @@
 
 #include "hailwire/broker/in_process.hpp"
 #include "hailwire/detail/keyed_hash.hpp"
+#include "hailwire/detail/shared.hpp"
 #include "hailwire/server.hpp"
 
 namespace hailwire {
@@ -35,7 +36,7 @@ class common_storage {
   /// How it answers: later, in an order of its own; or at once, and then what must not overlap.
   enum class guard : std::uint8_t { later, none, channel, all };
 
-  common_storage(std::unique_ptr<any_storage> s, guard g) : storage_(std::move(s)), guard_(g), secret_(random_bits()) {}
+  common_storage(owned<any_storage> s, guard g) : storage_(std::move(s)), guard_(g), secret_(random_bits()) {}
 
   void append(std::string_view channel, draft d, append_handler done) {
     ask<append_result>(channel, std::move(done), [&](append_handler h) { storage_->append(channel, std::move(d), std::move(h)); });
@@ -67,7 +68,7 @@ class common_storage {
   }
   std::string epoch_for(std::string_view channel) const { return epoch_of(keyed_hash(secret_).add(channel).finish()); }
 
-  std::unique_ptr<any_storage> storage_;
+  owned<any_storage> storage_;
   guard guard_;
   bits128 secret_;
   std::array<std::mutex, 64> guards_;
@@ -125,7 +126,7 @@ class threaded_server {
   using part = server<Transports...>;
 
   /// `threads`: 1–64; 0 means as many as the machine has cores. History is kept in memory.
-  explicit threaded_server(unsigned threads, const options& o = {}) : threaded_server(threads, std::make_unique<memory_storage>(), o) {}
+  explicit threaded_server(unsigned threads, const options& o = {}) : threaded_server(threads, detail::owned<memory_storage>(new memory_storage), o) {}
   /// With a storage of the host's choice, handed in as to `server`. Throws `std::invalid_argument` for too many threads.
   template <not_options Storage>
   threaded_server(unsigned threads, Storage&& store, options o = {}) {

@@ -29,6 +29,7 @@
 #include <utility>
 #include <vector>
 
+#include "hailwire/detail/shared.hpp"
 #include "hailwire/detail/tls_layer.hpp"
 #include "hailwire/server.hpp"
 
@@ -130,7 +131,7 @@ class tls_context {
 /// `std::error_code` does not, and returns 0.
 inline std::uint16_t listen_tls(basic_server& server, const tls_context& context, const std::string& address, std::uint16_t port, std::error_code& ec) {
   return server.bind_and_listen(
-      address, port, [context](basic_server& s) { return std::make_unique<detail::tls_layer>(tls_context::shared_of(s), context.now()); }, ec);
+      address, port, [context](basic_server& s) { return detail::owned<detail::tls_layer>(new detail::tls_layer(tls_context::shared_of(s), context.now())); }, ec);
 }
 inline std::uint16_t listen_tls(basic_server& server, const tls_context& context, const std::string& address, std::uint16_t port) {
   std::error_code ec;
@@ -142,7 +143,7 @@ inline std::uint16_t listen_tls(basic_server& server, const tls_context& context
 /// Serves a connected descriptor, the server's from now on, that nothing was read from yet: its first byte is the client's
 /// handshake. For a host that accepts connections itself.
 inline void adopt_tls(basic_server& server, const tls_context& context, int descriptor) {
-  server.serve(descriptor, std::make_unique<detail::tls_layer>(tls_context::shared_of(server), context.now()), {});
+  server.serve(descriptor, detail::owned<detail::tls_layer>(new detail::tls_layer(tls_context::shared_of(server), context.now())), {});
 }
 
 /// What a host's own TLS knows of its client once the handshake is done, as `request::tls` shows it: for `adopt_stream`, from the

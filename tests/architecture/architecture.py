@@ -17,7 +17,7 @@ import sys
 # besides their own, and the foreign headers that are theirs alone.
 FLOORS = [
     # The ground: what everything else speaks in.
-    ("words", ["error.hpp", "fwd.hpp", "version.hpp", "detail/shared.hpp"], "", []),
+    ("words", ["error.hpp", "fwd.hpp", "version.hpp", "detail/shared.hpp", "detail/vector.hpp"], "", []),
     ("message", ["message.hpp"], "words proto", []),
     ("deflate codec", ["proto/deflate.hpp"], "words proto", ["zlib.h"]),
     ("proto", ["proto/*.hpp"], "words message", []),

@@ -1446,7 +1446,7 @@ TEST_CASE("on_websocket: the host's frames on its own path") {
     else CHECK_FALSE(s.send_text(bytes));
   };
   handlers.on_close = [&](frame_socket&, const close_reason& r) { heard.push_back("closed " + std::to_string(r.close_code) + (r.by_peer ? " by peer" : "")); };
-  h.gate.frame_routes.push_back(std::make_unique<detail::frame_route>(detail::frame_route{"/frames", handlers, [](const transport::arrival& a, const std::vector<std::string>& known, std::size_t most) {
+  h.gate.frame_routes.push_back(detail::owned<detail::frame_route>(new detail::frame_route{"/frames", handlers, [](const transport::arrival& a, const std::vector<std::string>& known, std::size_t most) {
                                                                                             return transport::websocket::begin_plain(a, known, most);
                                                                                           }}));
   auto request = [](const std::string& query, const std::string& more = {}) { return upgrade(query, more, "/frames"); };

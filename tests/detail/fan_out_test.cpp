@@ -104,7 +104,7 @@ struct reader : outlet {
 
 struct rig {
   source from;
-  std::unique_ptr<channel_log> owned = channel_log::make(from, "c");
+  detail::owned<channel_log> owned = channel_log::make(from, "c");
   channel_log& log = *owned;
   explicit rig(std::uint64_t head = 0) { log.opened("e", 1, head); }
   void publish(std::uint64_t first, std::uint64_t last) {
@@ -382,7 +382,7 @@ TEST_CASE("an idle channel is one small object, whatever went through it; a turn
 
 TEST_CASE("channels that publish in one turn leave no more than so many spare blocks") {
   source from;
-  std::vector<std::unique_ptr<channel_log>> logs;
+  std::vector<detail::owned<channel_log>> logs;
   std::vector<std::unique_ptr<reader>> readers;
   for (std::size_t i = 0; i < most_spares + 10; ++i) {
     logs.push_back(channel_log::make(from, std::to_string(i)));

@@ -70,3 +70,31 @@ TEST_CASE("copies may come and go on several threads") {
   }
   CHECK(alive == 0);
 }
+
+TEST_CASE("an owned object goes with its owner, and ownership moves to a base") {
+  struct base {
+    explicit base(int& alive) : alive_(&alive) { ++alive; }
+    virtual ~base() { --*alive_; }
+    int* alive_;
+  };
+  struct derived final : base {
+    using base::base;
+  };
+  int alive = 0;
+  {
+    owned<derived> first(new derived(alive));
+    owned<base> second = std::move(first);
+    CHECK_FALSE(first);
+    CHECK(first == nullptr);
+    CHECK(alive == 1);
+    second = owned<base>(new derived(alive));
+    CHECK(alive == 1);
+    owned<base> third(second.release());
+    CHECK_FALSE(second);
+    third.reset();
+    CHECK(alive == 0);
+    second = owned<derived>(new derived(alive));
+    CHECK(alive == 1);
+  }
+  CHECK(alive == 0);
+}

@@ -42,7 +42,7 @@ inline decision usual(const request& r) {
 struct house {
   explicit house(const options& o = {}, const detail::linkage& linked = all_transports) : house(detail::erase_storage(store), o, linked) {}
   /// On another storage; `store` is idle then.
-  explicit house(std::unique_ptr<detail::any_storage> other, const options& o = {}, const detail::linkage& linked = all_transports)
+  explicit house(detail::owned<detail::any_storage> other, const options& o = {}, const detail::linkage& linked = all_transports)
       : gate(loop, std::move(other), o, linked) {
     gate.host.authorize = [](const request& r, authorize_reply reply) { reply(usual(r)); };
     gate.host.log = [this](log_level, std::string_view text) { log.emplace_back(text); };

@@ -3,7 +3,9 @@
 // is. The input's lines are the values of Forwarded, X-Forwarded-For, -Proto and -Host in turn.
 #include "hailwire/proto/forwarded.hpp"
 
+#include <algorithm>
 #include <cstdlib>
+#include <span>
 
 using namespace hailwire;
 using namespace hailwire::proto;
@@ -12,7 +14,7 @@ namespace {
 void require(bool claim) {
   if (!claim) std::abort();
 }
-void check(const result<std::vector<hop>>& hops) {
+void check(const result<hailwire::detail::vector<hop>>& hops) {
   if (!hops) {
     require(hops.error().code == errc::bad_request && !hops.error().message.empty());
     return;
@@ -34,7 +36,7 @@ void check(const result<std::vector<hop>>& hops) {
   auto found = walk_hops(*hops, peer, only_peer);
   std::size_t keep = 0;
   while (keep < hops->size() && (*hops)[hops->size() - 1 - keep].from.address == peer.address) ++keep;
-  std::vector<hop> right(hops->end() - static_cast<std::ptrdiff_t>(std::min(keep + 1, hops->size())), hops->end());
+  std::span<const hop> right(hops->end() - std::min(keep + 1, hops->size()), hops->end());
   auto same = walk_hops(right, peer, only_peer);
   require(found.from.text() == same.from.text() && found.scheme == same.scheme && found.host == same.host);
 }

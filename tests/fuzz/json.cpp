@@ -39,8 +39,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   require(refused.at <= text.size());
 
   json::value v;
-  std::vector<json::member> members;
-  std::vector<json::value> elements;
+  hailwire::detail::vector<json::member> members;
+  hailwire::detail::vector<json::value> elements;
   auto not_value = json::read_value(text, v), not_object = json::read_object(text, members), not_array = json::read_array(text, elements);
   require(!refused == !not_value);
   require(not_object.at <= text.size() && not_array.at <= text.size());

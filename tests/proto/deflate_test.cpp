@@ -9,8 +9,8 @@ using namespace std::string_literals;
 using hailwire::errc;
 
 namespace {
-std::vector<ws_extension> extensions(std::string_view value) {
-  std::vector<ws_extension> out;
+hailwire::detail::vector<ws_extension> extensions(std::string_view value) {
+  hailwire::detail::vector<ws_extension> out;
   REQUIRE(ws_detail::read_extensions(value, out));
   return out;
 }

@@ -8,14 +8,14 @@ using namespace hailwire::proto;
 
 namespace {
 
-using fields = std::vector<http1::header>;
+using fields = hailwire::detail::vector<http1::header>;
 
 http1::head head_of(fields all) {
   http1::head h;
   h.headers = std::move(all);
   return h;
 }
-std::string print(const result<std::vector<hop>>& hops) {
+std::string print(const result<hailwire::detail::vector<hop>>& hops) {
   if (!hops) return hops.error().message;
   std::string out;
   for (const hop& h : *hops) {
@@ -30,7 +30,7 @@ std::string forwarded(std::string_view value) { return print(read_forwarded(head
 std::string x(fields all) { return print(read_x_forwarded(head_of(std::move(all)))); }
 const std::string bad = "the Forwarded header is malformed";
 
-std::string walk(const std::vector<hop>& hops, std::string_view peer, std::initializer_list<const char*> trusted) {
+std::string walk(std::span<const hop> hops, std::string_view peer, std::initializer_list<const char*> trusted) {
   auto found = walk_hops(hops, *endpoint::parse(peer), [&](const ip_address& a) {
     for (auto t : trusted)
       if (ip_range::parse(t)->contains(a)) return true;

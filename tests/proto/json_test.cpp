@@ -153,8 +153,8 @@ void compare(const std::string& text) {
     FAIL("the two readers disagree");
   }
   // The functions that gather refuse the same texts, at the same byte, as the one that does not.
-  std::vector<json::member> members;
-  std::vector<json::value> elements;
+  hailwire::detail::vector<json::member> members;
+  hailwire::detail::vector<json::value> elements;
   auto first = text.find_first_not_of(" \t\r\n");
   bool object = first != text.npos && text[first] == '{', array = first != text.npos && text[first] == '[';
   auto as_object = json::read_object(text, members), as_array = json::read_array(text, elements);
@@ -340,7 +340,8 @@ TEST_CASE("agrees with nlohmann/json on short texts of telling bytes") {
 }
 
 TEST_CASE("gives the members of an object as they were written") {
-  std::vector<json::member> members(3);
+  hailwire::detail::vector<json::member> members;
+  members.resize(3);
   const auto text = R"( {"a" : 1 , "b\u0063":[1, {"x":2}],"":"" , "é":{ } } )"s;
   REQUIRE_FALSE(json::read_object(text, members));
   REQUIRE(members.size() == 4);
@@ -358,7 +359,8 @@ TEST_CASE("gives the members of an object as they were written") {
 }
 
 TEST_CASE("gives the elements of an array as they were written") {
-  std::vector<json::value> elements(3);
+  hailwire::detail::vector<json::value> elements;
+  elements.resize(3);
   REQUIRE_FALSE(json::read_array(" [ 1.0 ,\"a\" , [ ],{\"a\":{}}, true,null] ", elements));
   REQUIRE(elements.size() == 6);
   const json::kind kinds[] = {json::kind::number, json::kind::string, json::kind::array, json::kind::object, json::kind::boolean, json::kind::null};
@@ -379,15 +381,15 @@ TEST_CASE("gives a value without the white space around it") {
 }
 
 TEST_CASE("reads as an object or array only what is one") {
-  std::vector<json::member> members;
-  std::vector<json::value> elements;
+  hailwire::detail::vector<json::member> members;
+  hailwire::detail::vector<json::value> elements;
   for (auto text : {"", " ", "[]", "1", "\"{}\"", "null"}) CHECK(json::read_object(text, members));
   for (auto text : {"", " ", "{}", "1", "\"[]\"", "null"}) CHECK(json::read_array(text, elements));
 }
 
 TEST_CASE("checks nested values and what follows also where only the outermost members are asked for") {
-  std::vector<json::member> members;
-  std::vector<json::value> elements;
+  hailwire::detail::vector<json::member> members;
+  hailwire::detail::vector<json::value> elements;
   for (auto text : {R"({"a":[1,]})", R"({"a":{"b":tru}})", R"({"a":1}x)", R"({"a":1,})", R"({"a":1)", "{\"a\":\"\xFF\"}"}) {
     CAPTURE(text);
     auto e = json::read_object(text, members);
@@ -400,7 +402,7 @@ TEST_CASE("checks nested values and what follows also where only the outermost m
 }
 
 TEST_CASE("keeps the members that stood before an error") {
-  std::vector<json::member> members;
+  hailwire::detail::vector<json::member> members;
   CHECK(json::read_object(R"({"id":1,"a":[},"b":2})", members));
   REQUIRE(members.size() == 1);
   CHECK(members[0].name == "id");
@@ -408,7 +410,7 @@ TEST_CASE("keeps the members that stood before an error") {
 
 TEST_CASE("agrees with nlohmann/json on what the members of an object are") {
   generator make(2);
-  std::vector<json::member> members;
+  hailwire::detail::vector<json::member> members;
   std::size_t duplicates = 0;
   for (int i = 0; i < 5000; ++i) {
     auto text = make.object();
@@ -434,7 +436,7 @@ TEST_CASE("agrees with nlohmann/json on what the members of an object are") {
 }
 
 TEST_CASE("refuses two members of one name, however it is written") {
-  std::vector<json::member> members;
+  hailwire::detail::vector<json::member> members;
   auto refuses = [&](const std::string& text) { return bool(json::read_object(text, members)); };
   CHECK(refuses(R"({"a":1,"a":1})"));
   CHECK(refuses(R"({"a":1,"b":2,"\u0061":3})"));
@@ -457,8 +459,8 @@ TEST_CASE("refuses two members of one name, however it is written") {
 }
 
 TEST_CASE("gathers no more members or elements than it was told") {
-  std::vector<json::member> members;
-  std::vector<json::value> elements;
+  hailwire::detail::vector<json::member> members;
+  hailwire::detail::vector<json::value> elements;
   CHECK_FALSE(json::read_object(R"({"a":1,"b":2})", members, {.members = 2}));
   auto e = json::read_object(R"({"a":1,"b":2,"c":3})", members, {.members = 2});
   CHECK(e.what == json::too_many_members);

@@ -86,7 +86,7 @@ class simulation {
   }
   static constexpr auto& transports = detail::linked<transport::websocket, transport::sse, transport::long_poll, transport::short_poll>;
 
-  std::unique_ptr<detail::any_storage> make_storage() {
+  detail::owned<detail::any_storage> make_storage() {
     unsigned failing = rec_.failures ? 2 : 0;
     switch (kind_) {
       case 0: {

@@ -19,17 +19,17 @@ namespace simulation {
 namespace json = hailwire::proto::json;
 
 /// The members of an object; none where it is not one.
-inline std::vector<json::member> members(std::string_view text, std::string& broken) {
-  std::vector<json::member> out;
+inline hailwire::detail::vector<json::member> members(std::string_view text, std::string& broken) {
+  hailwire::detail::vector<json::member> out;
   if (auto e = json::read_object(text, out)) broken = std::string("bad JSON: ") + e.what + " in " + std::string(text.substr(0, 200));
   return out;
 }
-inline std::vector<json::value> elements(std::string_view text, std::string& broken) {
-  std::vector<json::value> out;
+inline hailwire::detail::vector<json::value> elements(std::string_view text, std::string& broken) {
+  hailwire::detail::vector<json::value> out;
   if (auto e = json::read_array(text, out)) broken = std::string("bad JSON: ") + e.what + " in " + std::string(text.substr(0, 200));
   return out;
 }
-inline std::string_view find(const std::vector<json::member>& in, std::string_view name) {
+inline std::string_view find(const hailwire::detail::vector<json::member>& in, std::string_view name) {
   for (const auto& m : in)
     if (m.name == name) return m.content.text;
   return {};

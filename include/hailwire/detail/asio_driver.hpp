@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "hailwire/detail/driver.hpp"
+#include "hailwire/detail/shared.hpp"
 
 namespace hailwire::detail {
 
@@ -63,7 +64,7 @@ class asio_driver final : public asio_loop {
     listeners_.push_back(l);
     l->resume();
   }
-  void serve(gateway& g, int descriptor, std::unique_ptr<stream_layer> layer, std::string_view already_read) override {
+  void serve(gateway& g, int descriptor, owned<stream_layer> layer, std::string_view already_read) override {
     std::make_shared<asio_connection>(*this, g, descriptor, std::move(layer))->begin(already_read);
   }
   void stop_listening() override {
@@ -73,7 +74,7 @@ class asio_driver final : public asio_loop {
  private:
   class asio_connection final : public descriptor_connection, public std::enable_shared_from_this<asio_connection> {
    public:
-    asio_connection(asio_driver& d, gateway& g, int descriptor, std::unique_ptr<stream_layer> layer)
+    asio_connection(asio_driver& d, gateway& g, int descriptor, owned<stream_layer> layer)
         : descriptor_connection(g, descriptor, layer != nullptr),
           layer_(std::move(layer)),
           loop_(std::static_pointer_cast<asio_driver>(d.shared_from_this())),
@@ -119,7 +120,7 @@ class asio_driver final : public asio_loop {
     }
     stream_layer* layer() const noexcept override { return layer_.get(); }
 
-    std::unique_ptr<stream_layer> layer_;
+    owned<stream_layer> layer_;
     std::shared_ptr<asio_driver> loop_;  // holds the buffer that reads go to
     waiting_descriptor wait_;
     std::shared_ptr<asio_connection> self_;

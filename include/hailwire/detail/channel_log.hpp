@@ -10,9 +10,9 @@ namespace hailwire::detail {
 /// A further encoding in which a channel is followed.
 class side_lane final : public lane {
  public:
-  side_lane(channel_log& log, std::unique_ptr<side_lane> others) noexcept : lane(false), of(&log), next(std::move(others)) {}
+  side_lane(channel_log& log, owned<side_lane> others) noexcept : lane(false), of(&log), next(std::move(others)) {}
   channel_log* of;
-  std::unique_ptr<side_lane> next;
+  owned<side_lane> next;
 };
 
 /// What a log is found by, and what fills the room behind that.
@@ -23,8 +23,8 @@ struct log_node : hash_node {
 class channel_log final : public log_node, public with_tail, private lane {
  public:
   using lane::comes;
-  static std::unique_ptr<channel_log> make(log_source& source, std::string_view name) {
-    auto log = std::unique_ptr<channel_log>(new (tail{name.size()}) channel_log(source, name.size()));
+  static owned<channel_log> make(log_source& source, std::string_view name) {
+    auto log = owned<channel_log>(new (tail{name.size()}) channel_log(source, name.size()));
     name.copy(behind(log.get()), name.size());
     return log;
   }
@@ -48,7 +48,7 @@ class channel_log final : public log_node, public with_tail, private lane {
     lane* at = this;
     if (how_) {
       auto& all = rare().lanes;
-      all = std::make_unique<side_lane>(*this, std::move(all));
+      all = owned<side_lane>(new side_lane(*this, std::move(all)));
       at = all.get();
     }
     at->how_ = &how;
@@ -164,9 +164,9 @@ class channel_log final : public log_node, public with_tail, private lane {
   };
   // What few logs have, most of them for a moment.
   struct rarely {
-    std::vector<early> held;   // came while the storage was being asked
+    vector<early> held;   // came while the storage was being asked
     std::uint64_t wanted = 0;  // the newest of which it is known that it is there
-    std::unique_ptr<side_lane> lanes;  // of those who follow in other encodings
+    owned<side_lane> lanes;  // of those who follow in other encodings
     std::string long_epoch;    // one that does not fit into `epoch_`
   };
 
@@ -174,7 +174,7 @@ class channel_log final : public log_node, public with_tail, private lane {
   channel_log(log_source& source, std::size_t name_size) noexcept : lane(true), name_size_(static_cast<std::uint8_t>(name_size)), source_(&source) {}
 
   rarely& rare() {
-    if (!rare_) rare_ = std::make_unique<rarely>();
+    if (!rare_) rare_ = owned<rarely>(new rarely());
     return *rare_;
   }
   void fill() {
@@ -248,7 +248,7 @@ class channel_log final : public log_node, public with_tail, private lane {
   char epoch_[12];  // as long as an epoch that is made of a hash
   log_source* source_;
   std::uint64_t head_ = 0;
-  std::unique_ptr<rarely> rare_;
+  owned<rarely> rare_;
 };
 static_assert(sizeof(void*) != 8 || sizeof(channel_log) == 80);
 
@@ -266,6 +266,22 @@ inline void lane::begin_work() {
 }
 
 inline void lane::end_work() noexcept { log().source().spares.give(std::move(work_)); }
+
+// Of its own, so that a flush, which never comes here, is short.
+[[gnu::noinline]] inline bool lane::read_on(subscription& s) {
+  std::uint64_t before = at(s).offset;
+  s.loading_ = true;
+  for (load& same : work_->loads) {
+    if (same.since != before) continue;
+    same.waiting.push_back(&s);
+    return false;
+  }
+  work_->loads.push_back({before, {&s}});
+  work_->resolving = &s;
+  log().source().load(log(), *this, before);
+  work_->resolving = nullptr;
+  return s.loading_ || at(s).in || at(s).offset != before;  // else it failed at once; asking again is for another wake
+}
 
 inline std::span<const char> lane::pending(subscription& s) {
   while (s.started_) {
@@ -290,18 +306,7 @@ inline std::span<const char> lane::pending(subscription& s) {
       p.in = std::move(c);
       continue;
     }
-    s.loading_ = true;
-    std::uint64_t before = p.offset;
-    auto same = std::find_if(work_->loads.begin(), work_->loads.end(), [&](const load& l) { return l.since == before; });
-    if (same != work_->loads.end()) {
-      same->waiting.push_back(&s);
-      break;
-    }
-    work_->loads.push_back({before, {&s}});
-    work_->resolving = &s;
-    log().source().load(log(), *this, before);
-    work_->resolving = nullptr;
-    if (!s.loading_ && !at(s).in && at(s).offset == before) break;  // it failed at once; asking again is for another wake
+    if (!read_on(s)) break;
   }
   return {};
 }

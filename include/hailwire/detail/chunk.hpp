@@ -7,7 +7,8 @@
 #include <iterator>
 #include <new>
 #include <string>
-#include <vector>
+
+#include "hailwire/detail/vector.hpp"
 
 namespace hailwire::detail {
 
@@ -24,7 +25,7 @@ struct chunk {
     std::uint32_t end;     ///< of its frame in `bytes`
   };
   std::string bytes;
-  std::vector<mark> marks;
+  vector<mark> marks;
 
   /// It is used soon.
   void comes() const noexcept {
@@ -53,7 +54,7 @@ struct chunk {
   bool holds(std::uint64_t offset) const noexcept { return !marks.empty() && first() <= offset && offset <= last(); }
 
  private:
-  std::vector<mark>::const_iterator containing(std::size_t at) const noexcept {
+  const mark* containing(std::size_t at) const noexcept {
     return std::upper_bound(marks.begin(), marks.end(), at, [](std::size_t v, const mark& k) { return v < k.end; });
   }
 };

@@ -32,7 +32,6 @@
 #include <string>
 #include <string_view>
 #include <utility>
-#include <vector>
 
 #include "hailwire/detail/exchange.hpp"
 #include "hailwire/detail/gateway.hpp"
@@ -241,7 +240,7 @@ class connection : public session {
     if (work_ && work_->out.empty()) work_->none() ? gate_->give_spare(std::move(work_)) : gate_->trim(*work_);
   }
   void give_reason(close_reason why) {
-    if (!busy().reason) work_->reason = std::make_unique<close_reason>(std::move(why));
+    if (!busy().reason) work_->reason = owned<close_reason>(new close_reason(std::move(why)));
   }
   void ask_wake() {
     if (!wake_asked_) wake_asked_ = true, gate_->messages.request_wake(*this);
@@ -273,7 +272,7 @@ class connection : public session {
   void end_session();
   exchange* asked() const noexcept { return work_ ? work_->request.get() : nullptr; }
   exchange& ex() {
-    if (!busy().request) work_->request = std::make_unique<exchange>(gate_->settings);
+    if (!busy().request) work_->request = owned<exchange>(new exchange(gate_->settings));
     return *work_->request;
   }
   void forget_request() noexcept {
@@ -297,7 +296,7 @@ class connection : public session {
  private:
   gateway* gate_;
   transport::stream_box stream_;
-  std::unique_ptr<unfinished> work_;
+  owned<unfinished> work_;
   moment last_read_, last_write_;
   moment since_;  // when the phase began, or its first byte came; on a stream when life was asked for
 };
@@ -582,8 +581,8 @@ inline void connection::detach() noexcept {
   gate_->messages.leave(*this);
 }
 
-inline std::vector<connection*> gateway::connections() const {
-  std::vector<connection*> out;
+inline vector<connection*> gateway::connections() const {
+  vector<connection*> out;
   for (session* s : messages.entered()) out.push_back(static_cast<connection*>(s));
   return out;
 }

@@ -35,6 +35,7 @@
 
 #include "hailwire/detail/connection.hpp"
 #include "hailwire/detail/loop.hpp"
+#include "hailwire/detail/shared.hpp"
 
 namespace hailwire::detail {
 
@@ -146,7 +147,7 @@ class driver : public loop {
   /// Accepts connections on a listening descriptor, which it owns from now on; each is given to `accepted`.
   virtual void listen(gateway& g, int descriptor, function<void(int)> accepted) = 0;
   /// Serves a connected descriptor that does not wait, which it owns from now on, beginning with what was read from it already.
-  virtual void serve(gateway& g, int descriptor, std::unique_ptr<stream_layer> layer, std::string_view already_read) = 0;
+  virtual void serve(gateway& g, int descriptor, owned<stream_layer> layer, std::string_view already_read) = 0;
   virtual void stop_listening() = 0;
   /// So many connections more, of those that it does not serve itself, run on this loop.
   virtual void beside([[maybe_unused]] int more) {}

@@ -20,9 +20,10 @@
 #include <system_error>
 #include <thread>
 #include <utility>
-#include <vector>
 
 #include "hailwire/detail/asio_driver.hpp"
+#include "hailwire/detail/shared.hpp"
+#include "hailwire/detail/vector.hpp"
 
 namespace hailwire::detail {
 
@@ -60,10 +61,10 @@ class epoll_driver : public driver {
   void on_alarm(function<void()> f) override { rung_ = std::move(f); }
 
   void listen(gateway& g, int descriptor, function<void(int)> accepted) override {
-    listeners_.push_back(std::make_unique<listener>(*this, g, descriptor, std::move(accepted)));
+    listeners_.push_back(owned<listener>(new listener(*this, g, descriptor, std::move(accepted))));
     listeners_.back()->resume();
   }
-  void serve(gateway& g, int descriptor, std::unique_ptr<stream_layer> layer, std::string_view already_read) override {
+  void serve(gateway& g, int descriptor, owned<stream_layer> layer, std::string_view already_read) override {
     epoll_connection* c = layer ? new layered_connection(g, descriptor, std::move(layer)) : new epoll_connection(g, descriptor);
     ++connections_;
     c->begin(already_read);  // it owns itself until it is closed
@@ -216,11 +217,11 @@ class epoll_driver : public driver {
   static_assert(sizeof(void*) != 8 || sizeof(epoll_connection) <= 152, "what an idle client costs: nothing may be added without thought");
   class layered_connection final : public epoll_connection {
    public:
-    layered_connection(gateway& g, int descriptor, std::unique_ptr<stream_layer> layer) : epoll_connection(g, descriptor, true), layer_(std::move(layer)) {}
+    layered_connection(gateway& g, int descriptor, owned<stream_layer> layer) : epoll_connection(g, descriptor, true), layer_(std::move(layer)) {}
 
    private:
     stream_layer* layer() const noexcept override { return layer_.get(); }
-    std::unique_ptr<stream_layer> layer_;
+    owned<stream_layer> layer_;
   };
   class listener final : public listening, public entry {
    public:
@@ -259,13 +260,13 @@ class epoll_driver : public driver {
   void run_posted() {
     struct rest {
       epoll_driver& of;
-      std::vector<function<void()>> all;
+      vector<function<void()>> all;
       std::size_t next = 0;
       ~rest() {
         if (next == all.size()) return;
         std::lock_guard lock(of.mutex_);
-        all.erase(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(next));
-        all.insert(all.end(), std::make_move_iterator(of.posted_.begin()), std::make_move_iterator(of.posted_.end()));
+        all.erase(all.begin(), all.begin() + next);
+        for (auto& f : of.posted_) all.push_back(std::move(f));
         of.posted_ = std::move(all);
       }
     } posted{*this, {}};
@@ -286,11 +287,11 @@ class epoll_driver : public driver {
   function<void()> rung_;
   std::int64_t now_ = 0;  // outside a turn 0
   std::mutex mutex_;
-  std::vector<function<void()>> posted_;
-  std::vector<epoll_connection*> again_;
-  std::vector<std::unique_ptr<epoll_connection>> graveyard_;
+  vector<function<void()>> posted_;
+  vector<epoll_connection*> again_;
+  vector<owned<epoll_connection>> graveyard_;
   std::size_t connections_ = 0;
-  std::vector<std::unique_ptr<listener>> listeners_, stopped_listeners_;
+  vector<owned<listener>> listeners_, stopped_listeners_;
   std::atomic<bool> in_turn_ = false;
 };
 

@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "hailwire/detail/shared.hpp"
+#include "hailwire/detail/vector.hpp"
 #include "hailwire/hooks.hpp"
 #include "hailwire/hub.hpp"
 #include "hailwire/proto/http1.hpp"
@@ -54,7 +56,7 @@ struct exchange : serving_one {
   request shown;
   std::vector<std::string> channels;
   cursor from;
-  std::vector<follow_start> starts;
+  vector<follow_start> starts;
   std::shared_ptr<connection*> here;  // what hooks that answer later hold on to
 
   /// Ready for the next request; false when more memory has gathered than is worth keeping.
@@ -72,8 +74,8 @@ struct unfinished {
   std::string out, held;         // own bytes that are to be sent; input that waits
   std::size_t sent = 0;          // of `out`
   subscription* half = nullptr;  // whose frame is half sent
-  std::unique_ptr<exchange> request;
-  std::unique_ptr<close_reason> reason;
+  owned<exchange> request;
+  owned<close_reason> reason;
   bool none() const noexcept { return out.empty() && held.empty() && !half && !request && !reason; }
 };
 

@@ -43,6 +43,7 @@
 #include "hailwire/detail/hash_index.hpp"
 #include "hailwire/detail/shared.hpp"
 #include "hailwire/detail/timer_wheel.hpp"
+#include "hailwire/detail/vector.hpp"
 #include "hailwire/message.hpp"
 #include "hailwire/proto/envelope.hpp"
 
@@ -108,16 +109,16 @@ struct lane_work {
   };
   struct load {
     std::uint64_t since;
-    std::vector<subscription*> waiting;
+    vector<subscription*> waiting;
   };
   std::uint64_t flushed = 0;  // what was sent up to here; without work that is the log's head
   std::shared_ptr<chunk> building, flushing;
-  std::vector<place> behind;
-  std::vector<std::shared_ptr<const chunk>> tail;  // from `tail_begin` on
+  vector<place> behind;
+  vector<std::shared_ptr<const chunk>> tail;  // from `tail_begin` on
   std::size_t tail_begin = 0, tail_bytes = 0;
   std::array<std::weak_ptr<const chunk>, 4> recent;  // chunks read from the storage, shared by those who catch up together
   std::size_t next_recent = 0;
-  std::vector<load> loads;
+  vector<load> loads;
   subscription* resolving = nullptr;
   bool ahead = false;  // somebody behind has already read past `flushed` and waits for the flush
 
@@ -128,9 +129,9 @@ struct lane_work {
     tail_begin = tail_bytes = 0;
     resolving = nullptr;
     ahead = false;
-    if (tail.capacity()) tail = std::vector<std::shared_ptr<const chunk>>();
-    if (behind.capacity()) behind = std::vector<place>();
-    if (loads.capacity()) loads = std::vector<load>();
+    if (tail.capacity()) tail = vector<std::shared_ptr<const chunk>>();
+    if (behind.capacity()) behind = vector<place>();
+    if (loads.capacity()) loads = vector<load>();
     if (std::exchange(next_recent, 0)) recent = {};
   }
 };
@@ -138,8 +139,8 @@ struct lane_work {
 /// Work that lanes have finished with, and its memory, for those that begin next.
 class spare_work {
  public:
-  std::unique_ptr<lane_work> take() {
-    if (!size_) return std::make_unique<lane_work>();
+  owned<lane_work> take() {
+    if (!size_) return owned<lane_work>(new lane_work());
     // The next ones, each step by step: what leads to a line has been asked for one call before.
     if (size_ > 3) fetch(spares_[size_ - 4].get(), 1);
     if (size_ > 2) fetch(spares_[size_ - 3]->building.get(), 1);
@@ -147,7 +148,7 @@ class spare_work {
     return std::move(spares_[--size_]);
   }
   /// Precondition: it is idle.
-  void give(std::unique_ptr<lane_work> work) noexcept {
+  void give(owned<lane_work> work) noexcept {
     if (size_ == spares_.size()) return;
     if (size_ >= most_spares / 4 && work->building && work->building->bytes.capacity() > small_spare) work->building.reset();
     work->renew();
@@ -159,7 +160,7 @@ class spare_work {
   std::size_t size() const noexcept { return size_; }
 
  private:
-  std::array<std::unique_ptr<lane_work>, most_spares> spares_;
+  std::array<owned<lane_work>, most_spares> spares_;
   std::size_t size_ = 0;
 };
 
@@ -388,6 +389,8 @@ class lane {
   }
 
   std::span<const char> pending(subscription& s);
+  /// Has the storage read on for one who is behind. False when it has to wait.
+  bool read_on(subscription& s);
   std::shared_ptr<const chunk> encode(const std::vector<message>& messages);
   std::shared_ptr<const chunk> find(std::uint64_t offset) const noexcept {
     auto begin = work_->tail.begin() + static_cast<std::ptrdiff_t>(work_->tail_begin);
@@ -400,7 +403,7 @@ class lane {
 
   const proto::encoding* how_ = nullptr;
   pointer_list<subscription> live_;
-  std::unique_ptr<lane_work> work_;
+  owned<lane_work> work_;
   bool first_;  // the last member: those of the log go on right behind it
 };
 
@@ -482,7 +485,7 @@ inline void subscription::move_to(void* to) noexcept {
 
 inline subscription::~subscription() {
   if (auto* w = lane_->work_.get()) {
-    for (auto& l : w->loads) std::erase(l.waiting, this);
+    for (auto& l : w->loads) l.waiting.remove(this);
     if (w->resolving == this) w->resolving = nullptr;
     if (!live_) lane_->release(lane_->at(*this));
   }

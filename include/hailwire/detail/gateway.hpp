@@ -17,6 +17,8 @@
 
 #include "hailwire/detail/exchange.hpp"
 #include "hailwire/detail/proxies.hpp"
+#include "hailwire/detail/shared.hpp"
+#include "hailwire/detail/vector.hpp"
 #include "hailwire/hooks.hpp"
 #include "hailwire/hub.hpp"
 #include "hailwire/proto/command.hpp"
@@ -78,7 +80,7 @@ struct shared_answer {
 
 class gateway {
  public:
-  gateway(loop& l, std::unique_ptr<any_storage> store, const options& o, const linkage& linked)
+  gateway(loop& l, owned<any_storage> store, const options& o, const linkage& linked)
       : settings(o), transports(linked.transports), polls(linked.polls), behind(o), messages(l, std::move(store), settings) {
     spares_.reserve(64);
     messages.on_fault([this](std::exception_ptr e) { guarded("a handler", [&] { std::rethrow_exception(std::move(e)); }); });
@@ -93,13 +95,13 @@ class gateway {
   address_count from_address;  // sessions, by their slot, when there is a limit
   shared_answer alike;
   hooks host;
-  std::vector<std::unique_ptr<frame_route>> frame_routes;
+  vector<owned<frame_route>> frame_routes;
   bool stopping = false;
   hub messages;
 
   std::int64_t now() const noexcept { return messages.loop().now(); }
   /// All there are; the pointers are good until one of them is destroyed.
-  std::vector<connection*> connections() const;
+  vector<connection*> connections() const;
   /// Ends all of them now, for the server's own end.
   void destroy_all();
   void close(session& s) {
@@ -108,13 +110,13 @@ class gateway {
   }
 
   /// Connections that are busy in turns share some blocks of memory, so that a message costs no allocation.
-  std::unique_ptr<unfinished> take_spare() {
-    if (spares_.empty()) return std::make_unique<unfinished>();
+  owned<unfinished> take_spare() {
+    if (spares_.empty()) return owned<unfinished>(new unfinished());
     auto block = std::move(spares_.back());
     spares_.pop_back();
     return block;
   }
-  void give_spare(std::unique_ptr<unfinished> block) noexcept {
+  void give_spare(owned<unfinished> block) noexcept {
     if (spares_.size() == spares_.capacity()) return;
     trim(*block);
     spares_.push_back(std::move(block));
@@ -204,7 +206,7 @@ class gateway {
  private:
   void publish(session& s, std::string&& channel, const hub::soon& at, payload p, publish_options&& o, bool checked, client_publish_handler done);
 
-  std::vector<std::unique_ptr<unfinished>> spares_;
+  vector<owned<unfinished>> spares_;
   const std::shared_ptr<const void> alive_ = std::make_shared<char>();  // a host may keep a reply for longer than us
   std::int64_t date_second_ = -1;
   std::string date_line_;

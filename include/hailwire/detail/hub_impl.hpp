@@ -19,7 +19,7 @@ inline constexpr std::size_t max_history_bytes = 1 << 20;
 // ---- mailbox and turns -----------------------------------------------------------------------------------------------
 
 inline bool hub::mailbox::put(detail::function<void()> f, detail::function<void()> abort) {
-  auto mine = std::make_unique<letter>(letter{std::move(f), std::move(abort), nullptr});
+  auto mine = detail::owned<letter>(new letter{std::move(f), std::move(abort), nullptr});
   letter* below = newest_.load();
   do {
     if (below == &end_) return false;
@@ -84,7 +84,7 @@ inline void hub::turn() {
   settling_.clear();
 }
 
-inline void hub::join(std::unique_ptr<detail::any_broker> b) {
+inline void hub::join(detail::owned<detail::any_broker> b) {
   broker_ = std::move(b);
   broker_id_ = broker_->attach([box = mailbox_](std::string_view channel, std::string_view epoch, const message& m) {
     box->put(
@@ -157,7 +157,7 @@ inline void hub::close(session& s) {
     s.follows_.erase(s.follows_.size() - 1);
     release_log(log);
   }
-  if (!expiries_.empty()) expiries_.erase(s.slot_);
+  forget_expiry(s);
   if (s.listed_) {
     --listed_;
     if (!s.user().empty()) remove_user(s);
@@ -395,9 +395,9 @@ inline void hub::start(publishing&& what, payload p, publish_options&& o, std::s
                    }));
 }
 
-inline std::shared_ptr<hub::publish_op> hub::wait(publishing&& what) {
+inline detail::shared<hub::publish_op> hub::wait(publishing&& what) {
   pending_.fetch_add(1);
-  auto op = std::make_shared<publish_op>(*this, std::move(what));
+  auto op = detail::shared<publish_op>(new publish_op(*this, std::move(what)));
   enroll(op);
   return op;
 }
@@ -454,7 +454,7 @@ inline void hub::history(std::string_view channel, history_query q, std::uint64_
     pending_.fetch_sub(1);
     return refuse(errc::overloaded);
   }
-  auto op = std::make_shared<history_op>(*this);
+  auto op = detail::shared<history_op>(new history_op(*this));
   op->channel = channel;
   op->query = std::move(q);
   op->floor = std::max<std::uint64_t>(floor, 1);
@@ -464,7 +464,7 @@ inline void hub::history(std::string_view channel, history_query q, std::uint64_
   read_history(std::move(op));
 }
 
-inline void hub::read_history(std::shared_ptr<history_op> op) {
+inline void hub::read_history(detail::shared<history_op> op) {
   const history_query& q = op->query;
   bool forward = q.after || q.from_start;
   std::uint64_t since = max_offset;  // neither after nor before: the facts first
@@ -480,7 +480,7 @@ inline void hub::read_history(std::shared_ptr<history_op> op) {
   storage_->read(channel, since, limit, on_loop([op](hub& h, read_result r) { h.history_read(op, std::move(r)); }));
 }
 
-inline void hub::history_read(const std::shared_ptr<history_op>& op, read_result r) {
+inline void hub::history_read(const detail::shared<history_op>& op, read_result r) {
   if (op->index == SIZE_MAX) return;  // aborted by stop()
   history_query& q = op->query;
   history_result out;

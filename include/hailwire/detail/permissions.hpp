@@ -22,14 +22,12 @@ inline std::int64_t hub::left(const shared_grant& g) const noexcept {
 }
 
 inline void hub::watch_expiry(session& s) {
-  if (left(s.grant_) == INT64_MAX) {
-    if (!expiries_.empty()) expiries_.erase(s.slot_);
-    return;
-  }
-  expiry& e = expiries_.try_emplace(s.slot_, *this, s.key()).first->second;
-  e.told = false;
+  if (left(s.grant_) == INT64_MAX) return forget_expiry(s);
+  expiry* e = expiry_of(s);
+  if (!e) expiries_.insert(*(e = new expiry(*this, s.key())), s.slot_);
+  e->told = false;
   // Not at once: who renews in time has the answer before the next notice.
-  arm(e, loop_->now());
+  arm(*e, loop_->now());
 }
 
 inline void hub::look_at_expiry(expiry& e) {
@@ -50,7 +48,7 @@ namespace detail {
 inline void subscription::raise(std::uint64_t next) {
   if (!started_ || offset_when_whole() + 1 >= next) return;
   if (live_) lane_->fall_behind(*this, nullptr, 0);  // it waits there for what it may see
-  for (auto& l : lane_->work_->loads) std::erase(l.waiting, this);
+  for (auto& l : lane_->work_->loads) l.waiting.remove(this);
   loading_ = false;
   auto& place = lane_->at(*this);
   lane_->release(place);

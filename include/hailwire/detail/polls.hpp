@@ -90,10 +90,10 @@ inline bool connection::answer_poll(bool at_end) {
     std::shared_ptr<const chunk> keep;
     std::span<const char> bytes;
   };
-  std::vector<part> parts;
+  vector<part> parts;
   std::size_t bytes = 0, count = 0;
   bool more = false, loading = false;
-  std::vector<std::uint64_t> reached;  // a subscription that is live during a flush does not know it yet
+  vector<std::uint64_t> reached;  // a subscription that is live during a flush does not know it yet
   for (std::size_t i = 0; i < follows_.size(); ++i) {
     subscription& s = follows_[i];
     std::uint64_t offset = s.offset();
@@ -153,7 +153,7 @@ inline bool connection::answer_poll(bool at_end) {
     auto frame = transport::make_poll_answer(bytes ? bytes - 1 : 0, e.notices, at, more, keep, e.head.minor, extra, head_only);
     out() += frame.head;
     if (head_only) parts.clear();
-    std::vector<std::span<const char>> pieces{own_bytes()};
+    vector<std::span<const char>> pieces{own_bytes()};
     for (auto& p : parts) pieces.push_back(p.bytes);
     pieces.push_back(frame.tail);
     write_answer(pieces);

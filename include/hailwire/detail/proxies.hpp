@@ -6,17 +6,16 @@
 #include <array>
 #include <cstdint>
 #include <cstring>
-#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
-#include <vector>
 
+#include "hailwire/detail/hash_index.hpp"
+#include "hailwire/detail/vector.hpp"
 #include "hailwire/options.hpp"
 #include "hailwire/proto/forwarded.hpp"
 
@@ -67,7 +66,7 @@ class proxies {
   }
 
  private:
-  std::vector<proto::ip_range> ranges_;
+  vector<proto::ip_range> ranges_;
   options::forwarding_header reads_;
   bool unix_ = false;
 };
@@ -91,16 +90,17 @@ class address_table {
   bool add(const key& k, std::size_t most) {
     part& p = part_of(k);
     std::lock_guard lock(p.mutex);
-    std::size_t& n = p.counts[k];
-    if (n >= most) return false;
-    ++n;
+    counted_address* there = p.find(k);
+    if (there ? there->n >= most : most == 0) return false;
+    if (!there) p.counts.insert(*(there = new counted_address{{}, k, 0}), hash(k));
+    ++there->n;
     return true;
   }
   void remove(const key& k) {
     part& p = part_of(k);
     std::lock_guard lock(p.mutex);
-    auto at = p.counts.find(k);
-    if (--at->second == 0) p.counts.erase(at);
+    counted_address* there = p.find(k);
+    if (--there->n == 0) p.counts.remove(*there), delete there;
   }
   std::size_t addresses() const {
     std::size_t n = 0;
@@ -112,20 +112,37 @@ class address_table {
   }
 
  private:
-  struct hash {
-    std::size_t operator()(const key& k) const noexcept { return std::hash<std::uint64_t>()(k.high * 0x9E3779B97F4A7C15u ^ k.low); }
+  struct counted_address : hash_node {
+    key of;
+    std::size_t n;
   };
+  // The multiplication carries what differs to the upper bits, of which the lower ones get their share here.
+  static std::uint64_t hash(const key& k) noexcept {
+    std::uint64_t h = (k.high * 0x9E3779B97F4A7C15u ^ k.low) * 0xC2B2AE3D27D4EB4Fu;
+    return h >> 32 ^ h;
+  }
   struct alignas(64) part {  // a cache line of its own
+    part() = default;
+    part(const part&) = delete;
+    part& operator=(const part&) = delete;
+    ~part() { counts.delete_all(); }
+    counted_address* find(const key& k) const noexcept {
+      return counts.find(hash(k), [&](const counted_address& a) { return a.of == k; });
+    }
     mutable std::mutex mutex;
-    std::unordered_map<key, std::size_t, hash> counts;
+    hash_index<counted_address> counts;
   };
-  part& part_of(const key& k) noexcept { return parts_[(hash()(k) >> 7) % parts_.size()]; }
+  part& part_of(const key& k) noexcept { return parts_[(hash(k) >> 7) % parts_.size()]; }
   std::array<part, 16> parts_;
 };
 
 /// Counts what belongs to an address, each thing under a number of its own.
 class address_count {
  public:
+  address_count() = default;
+  address_count(const address_count&) = delete;
+  address_count& operator=(const address_count&) = delete;
+  ~address_count() { whose_.delete_all(); }
   /// One more of `peer`'s, under a number that is not in use; false, and nothing is counted, when it has `most` already. Peers without
   /// an address are not counted.
   bool add(std::uint32_t number, std::string_view peer, std::size_t most) {
@@ -134,23 +151,27 @@ class address_count {
     if (!table_) table_ = std::make_shared<address_table>();
     auto k = address_table::of(*e->address);
     if (!table_->add(k, most)) return false;
-    whose_[number] = k;
+    whose_.insert(*new owner{{}, number, k}, number);
     return true;
   }
   void remove(std::uint32_t number) {
-    if (whose_.empty()) return;
-    auto who = whose_.find(number);
-    if (who == whose_.end()) return;
-    table_->remove(who->second);
-    whose_.erase(who);
+    owner* who = whose_.find(number, [&](const owner& o) { return o.number == number; });
+    if (!who) return;
+    table_->remove(who->of);
+    whose_.remove(*who);
+    delete who;
   }
   std::size_t addresses() const { return table_ ? table_->addresses() : 0; }
   /// Counts together with others. Before anything is counted.
   void share(std::shared_ptr<address_table> t) noexcept { table_ = std::move(t); }
 
  private:
+  struct owner : hash_node {
+    std::uint32_t number;
+    address_table::key of;
+  };
   std::shared_ptr<address_table> table_;
-  std::unordered_map<std::uint32_t, address_table::key> whose_;
+  hash_index<owner> whose_;
 };
 
 }  // namespace hailwire::detail

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "hailwire/detail/driver.hpp"
+#include "hailwire/detail/shared.hpp"
 #include "hailwire/proto/proxy_header.hpp"
 
 namespace hailwire::detail {
@@ -18,7 +19,7 @@ namespace hailwire::detail {
 class proxy_layer final : public stream_layer {
  public:
   /// `inner` may be null: then there is the bare descriptor behind the header.
-  explicit proxy_layer(std::unique_ptr<stream_layer> inner) : inner_(std::move(inner)) {}
+  explicit proxy_layer(owned<stream_layer> inner) : inner_(std::move(inner)) {}
 
   io_result read(int d, std::span<char> into) override {
     while (needs_ > 0) {
@@ -48,7 +49,7 @@ class proxy_layer final : public stream_layer {
   std::string_view source() const noexcept override { return source_; }
 
  private:
-  std::unique_ptr<stream_layer> inner_;
+  owned<stream_layer> inner_;
   std::string header_, source_;
   std::size_t needs_ = proto::proxy_header_start;
 };

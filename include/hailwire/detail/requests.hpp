@@ -344,7 +344,7 @@ inline void connection::post() {
     return refuse({errc::unsupported_media, "commands are application/json; to publish, name a channel in the query"});
   }
   if (std::string_view body = e.body; body.find_first_not_of(" \t\r\n") != body.npos && body[body.find_first_not_of(" \t\r\n")] == '[') {
-    std::vector<proto::json::value> elements;
+    vector<proto::json::value> elements;
     if (auto wrong = proto::json::read_array(body, elements, {.depth = proto::detail::command_limits.depth + 1})) return refuse({errc::bad_request, wrong.what});
     if (elements.size() > gate_->settings.post_commands) return refuse({errc::bad_request, "more than " + std::to_string(gate_->settings.post_commands) + " commands"});
     e.array = true;

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <new>
+#include <type_traits>
 #include <utility>
 
 namespace hailwire::detail {
@@ -30,23 +31,77 @@ struct with_tail {
   static const char* behind(const T* object) noexcept { return reinterpret_cast<const char*>(object + 1); }
 };
 
+/// A pointer that owns what it points to: a `std::unique_ptr` without what nobody here asks of it (a deleter, arrays), which
+/// would be some twenty functions and a tuple for each type. One to a base owns by its virtual destructor.
+template <class T>
+class owned {
+ public:
+  /// For vectors: where its bytes are is where it is.
+  static constexpr bool moves_as_bytes = true;
+
+  owned() = default;
+  owned(std::nullptr_t) noexcept {}
+  explicit owned(T* fresh) noexcept : at_(fresh) {}
+  owned(owned&& other) noexcept : at_(other.release()) {}
+  template <class U>
+    requires std::is_convertible_v<U*, T*>
+  owned(owned<U>&& other) noexcept : at_(other.release()) {}
+  owned& operator=(owned&& other) noexcept {
+    T* fresh = other.release();
+    T* before = at_;
+    at_ = fresh;
+    delete before;
+    return *this;
+  }
+  ~owned() {
+    static_assert(sizeof(T) != 0);
+    delete at_;
+  }
+
+  T* get() const noexcept { return at_; }
+  T& operator*() const noexcept { return *at_; }
+  T* operator->() const noexcept { return at_; }
+  explicit operator bool() const noexcept { return at_ != nullptr; }
+  friend bool operator==(const owned& a, std::nullptr_t) noexcept { return !a.at_; }
+  /// Lets go of it; who asks owns it.
+  T* release() noexcept {
+    T* at = at_;
+    at_ = nullptr;
+    return at;
+  }
+  void reset() noexcept { *this = owned(); }
+
+ private:
+  T* at_ = nullptr;
+};
+
 /// What an object derives from for a `shared` to point to it. Counts who does, from any thread.
 struct counted {
   mutable std::atomic<std::uint32_t> holders = 1;
 };
 
-/// A pointer to an immutable object that goes with the last one: as `std::shared_ptr<const T>`, in eight bytes instead of
-/// sixteen and without a control block. Distinct copies may be used by distinct threads.
+/// A pointer to an object that goes with the last one: as `std::shared_ptr<T>`, in eight bytes instead of sixteen and without a
+/// control block. Distinct copies may be used by distinct threads. One to a base owns by its virtual destructor.
 template <class T>
 class shared {
  public:
+  static constexpr bool moves_as_bytes = true;
+
   shared() = default;
   /// Takes over the hold that a new object begins with.
   explicit shared(T* fresh) noexcept : at_(fresh) {}
   shared(const shared& other) noexcept : at_(other.at_) {
     if (at_) at_->holders.fetch_add(1, std::memory_order_relaxed);
   }
-  shared(shared&& other) noexcept : at_(std::exchange(other.at_, nullptr)) {}
+  shared(shared&& other) noexcept : at_(other.let_go()) {}
+  template <class U>
+    requires std::is_convertible_v<U*, T*>
+  shared(shared<U> other) noexcept : at_(other.let_go()) {}
+  /// One more, to what a `shared` points to already.
+  static shared again(T& held) noexcept {
+    held.holders.fetch_add(1, std::memory_order_relaxed);
+    return shared(&held);
+  }
   shared& operator=(shared other) noexcept {
     std::swap(at_, other.at_);
     return *this;
@@ -56,13 +111,17 @@ class shared {
     if (at_ && at_->holders.fetch_sub(1, std::memory_order_acq_rel) == 1) delete at_;
   }
 
-  const T& operator*() const noexcept { return *at_; }
-  const T* operator->() const noexcept { return at_; }
+  T& operator*() const noexcept { return *at_; }
+  T* operator->() const noexcept { return at_; }
   explicit operator bool() const noexcept { return at_ != nullptr; }
   friend bool operator==(const shared&, const shared&) = default;
 
  private:
-  const T* at_ = nullptr;
+  template <class U>
+  friend class shared;
+  T* let_go() noexcept { return std::exchange(at_, nullptr); }
+
+  T* at_ = nullptr;
 };
 
 }  // namespace hailwire::detail

@@ -51,7 +51,7 @@ inline void connection::serve_frames(frame_route& route) {
   auto b = route.begin({e.head, e.query, gate_->settings}, route.handlers.subprotocols, route.handlers.max_message);
   if (!b) return refuse(b.error());
   stream_ = std::move(b->live);
-  auto fresh = std::make_unique<frames>(*this, route);
+  auto fresh = owned<frames>(new frames(*this, route));
   frames& own = *fresh;
   rarely().data = std::move(fresh);
   framed_ = true;
@@ -227,7 +227,7 @@ inline void connection::gather(batch& b, subscription* live) {
   b.add(nullptr, false, own_bytes());
   if (n == 0) return;
 
-  std::vector<std::uint64_t> reached;  // where the batch takes each channel
+  vector<std::uint64_t> reached;  // where the batch takes each channel
   if (tags) {
     std::size_t channels = follows_.size();
     reached.resize(channels);

@@ -15,8 +15,8 @@
 #include <string>
 #include <string_view>
 #include <utility>
-#include <vector>
 
+#include "hailwire/detail/vector.hpp"
 #include "hailwire/error.hpp"
 #include "hailwire/message.hpp"
 #include "hailwire/proto/http_fields.hpp"
@@ -97,7 +97,7 @@ inline failure unreadable(const json::error& why, std::size_t from) {
 class arguments {
  public:
   /// The members live longer.
-  explicit arguments(const std::vector<json::member>& members) noexcept : members_(members) {}
+  explicit arguments(const hailwire::detail::vector<json::member>& members) noexcept : members_(members) {}
 
   failure why;
 
@@ -152,14 +152,14 @@ class arguments {
   }
 
  private:
-  const std::vector<json::member>& members_;
+  const hailwire::detail::vector<json::member>& members_;
 };
 
 /// Reads an object and, in the same pass, the members of the last one that stands directly in it: of a command that is nearly
 /// always the one with its arguments.
 class two_levels {
  public:
-  two_levels(std::string_view text, std::vector<json::member>& outer, std::vector<json::member>& inner)
+  two_levels(std::string_view text, hailwire::detail::vector<json::member>& outer, hailwire::detail::vector<json::member>& inner)
       : scan_(text, command_limits), text_(text), outer_(outer), inner_(inner) {
     outer.clear();
     inner.clear();
@@ -197,14 +197,14 @@ class two_levels {
     out = {json::kind::object, gathered_ = {from, static_cast<std::size_t>(scan_.place() - from)}};
     return true;
   }
-  json::error doubles(const std::vector<json::member>& members, std::string_view all) const {
+  json::error doubles(const hailwire::detail::vector<json::member>& members, std::string_view all) const {
     if (!json::detail::has_duplicates(members, scan_.names_escape())) return {};
     return {"two members have the same name", all.size()};
   }
 
   json::detail::scanner scan_;
   std::string_view text_, gathered_;
-  std::vector<json::member>&outer_, &inner_;
+  hailwire::detail::vector<json::member>&outer_, &inner_;
   std::size_t too_many_ = 0;  // where the inner one has more than are taken
 };
 
@@ -276,7 +276,7 @@ inline bool read_renew(arguments& in, command& out) {
 
 inline std::optional<failure> read_into(command& out, std::string_view json_text) {
   // In use only within this call, and never more than 64 each.
-  static thread_local std::vector<json::member> members, inner;
+  static thread_local hailwire::detail::vector<json::member> members, inner;
   two_levels both(json_text, members, inner);
   if (auto bad = both.read()) return unreadable(bad, 0);
 
@@ -354,7 +354,7 @@ inline result<command> read_command(std::string_view json_text) {
 /// The `id` to answer a text with that `read_command` refused, as written; empty when there is none, when it is no scalar
 /// of at most 64 bytes, or when there are several. Where the text stops being JSON, what came before it counts.
 inline std::string_view command_id(std::string_view json_text) {
-  std::vector<json::member> members;
+  hailwire::detail::vector<json::member> members;
   json::read_object(json_text, members, detail::command_limits);
   std::string_view id;
   for (const json::member& m : members) {

@@ -26,10 +26,10 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include <zlib.h>
 
+#include "hailwire/detail/vector.hpp"
 #include "hailwire/error.hpp"
 #include "hailwire/proto/text.hpp"
 #include "hailwire/proto/ws_connection.hpp"
@@ -114,7 +114,7 @@ struct closer {
 /// Returns the parameters and puts the answer's value into `answer`. Empty when there is no such offer; the connection
 /// then goes on uncompressed. An offer that is malformed in any way is passed over; so is one that asks for a smaller
 /// server window than `options` lets it have: below 15 when frames are shared, below 9 always.
-inline std::optional<deflate_params> accept_deflate(const std::vector<ws_extension>& offers, const deflate_options& options,
+inline std::optional<deflate_params> accept_deflate(const hailwire::detail::vector<ws_extension>& offers, const deflate_options& options,
                                                     std::string& answer) {
   for (const auto& offer : offers) {
     if (offer.name != "permessage-deflate") continue;
@@ -152,7 +152,7 @@ inline std::string deflate_offer(const deflate_options& options) {
 /// A client's side of the agreement: checks what a server answered to `deflate_offer(options)`, when that was all that
 /// was offered. A value that is empty means no compression. `bad_request` when the answer is not one to that offer: the
 /// client must then fail the connection (RFC 7692, section 5.1).
-inline result<std::optional<deflate_params>> read_deflate_answer(const std::vector<ws_extension>& answered, const deflate_options& options) {
+inline result<std::optional<deflate_params>> read_deflate_answer(const hailwire::detail::vector<ws_extension>& answered, const deflate_options& options) {
   if (answered.empty()) return std::optional<deflate_params>();
   if (answered.size() > 1 || answered[0].name != "permessage-deflate") return {errc::bad_request, "the server chose an extension that was not offered"};
   auto named = deflate_detail::read_params(answered[0], false);

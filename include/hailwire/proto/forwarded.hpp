@@ -7,11 +7,13 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "hailwire/detail/vector.hpp"
 #include "hailwire/error.hpp"
 #include "hailwire/proto/address.hpp"
 #include "hailwire/proto/http_fields.hpp"
@@ -111,8 +113,8 @@ inline bool read_forwarded_element(std::string_view element, hop& out) {
 }  // namespace detail
 
 /// Reads all `Forwarded` fields; leftmost first. Fails with `bad_request` on anything that RFC 7239, section 4 does not allow.
-inline result<std::vector<hop>> read_forwarded(const http1::head& h) {
-  std::vector<hop> out;
+inline result<hailwire::detail::vector<hop>> read_forwarded(const http1::head& h) {
+  hailwire::detail::vector<hop> out;
   bool bad = h.any_element("Forwarded", [&](std::string_view element) {
     out.emplace_back();
     return out.size() > max_hops || !detail::read_forwarded_element(element, out.back());
@@ -124,8 +126,8 @@ inline result<std::vector<hop>> read_forwarded(const http1::head& h) {
 /// Reads all X-Forwarded-For, -Proto and -Host fields; leftmost first. There is no standard: elements of the latter two belong to
 /// the hops one by one where there are as many, else the last one holds for the whole way. Fails with `bad_request` on what is
 /// no address, `unknown`, scheme or host.
-inline result<std::vector<hop>> read_x_forwarded(const http1::head& h) {
-  std::vector<hop> out;
+inline result<hailwire::detail::vector<hop>> read_x_forwarded(const http1::head& h) {
+  hailwire::detail::vector<hop> out;
   std::vector<std::string> schemes, hosts;
   bool bad = h.any_element("X-Forwarded-For", [&](std::string_view element) {
     out.emplace_back();
@@ -163,7 +165,7 @@ struct requester {
 /// Follows the chain from `peer`, who is connected, to the left: past each address that is trusted, to the first that is not. Where a
 /// trusted proxy keeps an address to itself, that proxy is as far as one can see.
 template <class Trusted>
-requester walk_hops(const std::vector<hop>& hops, const endpoint& peer, Trusted trusted) {
+requester walk_hops(std::span<const hop> hops, const endpoint& peer, Trusted trusted) {
   requester out{peer, {}, {}};
   for (std::size_t i = hops.size(); i > 0 && trusted(*out.from.address); --i) {
     const hop& h = hops[i - 1];

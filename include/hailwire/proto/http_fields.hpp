@@ -11,8 +11,8 @@
 #include <optional>
 #include <string_view>
 #include <utility>
-#include <vector>
 
+#include "hailwire/detail/vector.hpp"
 #include "hailwire/proto/text.hpp"
 
 namespace hailwire::proto::http1 {
@@ -192,7 +192,7 @@ struct head {
   std::string_view path;    ///< raw, before percent decoding: begins with `/`, or is `*` (OPTIONS only)
   std::string_view query;   ///< raw, without its `?`
   int minor = 1;            ///< of HTTP/1.minor: 0 or 1; a later one is treated as 1 (RFC 9110, section 2.5)
-  std::vector<header> headers;
+  hailwire::detail::vector<header> headers;
   std::string_view host;  ///< the absolute target's authority, else Host; empty only when HTTP/1.0 sent neither
   std::optional<std::uint64_t> content_length;
   bool chunked = false;
@@ -236,10 +236,10 @@ struct head {
 
   /// Empty again, but for the memory of `headers`.
   void clear() noexcept {
-    auto kept = std::move(headers);
-    kept.clear();
-    *this = {};
-    headers = std::move(kept);
+    head fresh;
+    fresh.headers.swap(headers);
+    fresh.headers.clear();
+    *this = std::move(fresh);
   }
 };
 

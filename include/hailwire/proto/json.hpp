@@ -26,6 +26,7 @@
 #include <string_view>
 #include <vector>
 
+#include "hailwire/detail/vector.hpp"
 #include "hailwire/proto/text.hpp"
 
 namespace hailwire::proto::json {
@@ -348,7 +349,7 @@ class scanner {
 
 /// Whether two members have the same name, escapes resolved; `escapes`: there may be some. n·log n in their number, so that no
 /// choice of names is slow.
-inline bool has_duplicates(const std::vector<member>& members, bool escapes) {
+inline bool has_duplicates(const hailwire::detail::vector<member>& members, bool escapes) {
   // 16: below, comparing all pairs needs no memory and is the faster way.
   if (!escapes && members.size() <= 16) {
     for (std::size_t i = 1; i < members.size(); ++i)
@@ -357,7 +358,7 @@ inline bool has_duplicates(const std::vector<member>& members, bool escapes) {
     return false;
   }
   std::vector<std::string> resolved;
-  std::vector<std::string_view> names;
+  hailwire::detail::vector<std::string_view> names;
   resolved.reserve(escapes ? members.size() : 0);  // no reallocation: `names` looks into its strings
   names.reserve(members.size());
   for (const member& m : members) {
@@ -408,7 +409,7 @@ inline error validate(std::string_view text, const limits& bounds = {}) {
 
 /// Reads a text that is one object. The whole of it is validated, nested values too. `out` is cleared first and gets the
 /// members in their order; after an error it holds those that stood before it. Two members of one name are an error.
-inline error read_object(std::string_view text, std::vector<member>& out, const limits& bounds = {}) {
+inline error read_object(std::string_view text, hailwire::detail::vector<member>& out, const limits& bounds = {}) {
   out.clear();
   detail::scanner scan(text, bounds);
   auto add = [&] {
@@ -423,7 +424,7 @@ inline error read_object(std::string_view text, std::vector<member>& out, const 
 }
 
 /// Reads a text that is one array, as `read_object` does an object.
-inline error read_array(std::string_view text, std::vector<value>& out, const limits& bounds = {}) {
+inline error read_array(std::string_view text, hailwire::detail::vector<value>& out, const limits& bounds = {}) {
   out.clear();
   detail::scanner scan(text, bounds);
   auto add = [&] {

@@ -26,11 +26,11 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
-#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 
+#include "hailwire/detail/shared.hpp"
 #include "hailwire/proto/text.hpp"
 #include "hailwire/proto/ws_frame.hpp"
 
@@ -250,7 +250,7 @@ class ws_connection {
       if (wrong.code) return false;
       if (std::size_t size = read_frame_head({in.data(), in.size()}, head)) return in = in.subspan(size), true;
       if (in.empty()) return false;
-      if (!part_) part_ = std::make_unique<partial>();
+      if (!part_) part_ = hailwire::detail::owned<partial>(new partial());
       std::memcpy(part_->head, in.data(), in.size());
       part_->head_size = static_cast<std::uint8_t>(in.size());
       in = in.last(0);
@@ -274,7 +274,7 @@ class ws_connection {
   }
 
   fault begin_frame(const ws_frame_head& head) {
-    if (!part_) part_ = std::make_unique<partial>();
+    if (!part_) part_ = hailwire::detail::owned<partial>(new partial());
     partial& p = *part_;
     p.frame = head.what;
     p.left = head.size;
@@ -345,7 +345,7 @@ class ws_connection {
   static constexpr std::uint32_t unbounded = UINT32_MAX;
   std::size_t largest() const noexcept { return most_ == unbounded ? std::numeric_limits<std::size_t>::max() : most_; }
 
-  std::unique_ptr<partial> part_;
+  hailwire::detail::owned<partial> part_;
   std::uint32_t most_;  // bytes of a message
   std::uint16_t empty_fragments_;
   ws_role role_ : 1;

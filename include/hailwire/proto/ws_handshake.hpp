@@ -22,6 +22,7 @@
 #include <utility>
 #include <vector>
 
+#include "hailwire/detail/vector.hpp"
 #include "hailwire/error.hpp"
 #include "hailwire/proto/http_fields.hpp"
 #include "hailwire/proto/text.hpp"
@@ -83,7 +84,7 @@ struct ws_extension_param {
 /// An extension as one side offers or accepts it.
 struct ws_extension {
   std::string name;
-  std::vector<ws_extension_param> params;
+  hailwire::detail::vector<ws_extension_param> params;
 };
 
 /// The most subprotocols, extensions, or parameters of one extension that are read: browsers send one or two, and a
@@ -118,7 +119,7 @@ inline bool read_tokens(std::string_view list, std::vector<std::string>& out) {
 
 /// Reads the value of one Sec-WebSocket-Extensions field (RFC 6455, section 9.1). A quoted value must be a token once
 /// its quoting is undone.
-inline bool read_extensions(std::string_view in, std::vector<ws_extension>& out) {
+inline bool read_extensions(std::string_view in, hailwire::detail::vector<ws_extension>& out) {
   auto skip = [&] {
     while (!in.empty() && (in[0] == ' ' || in[0] == '\t')) in.remove_prefix(1);
   };
@@ -165,7 +166,7 @@ inline bool read_extensions(std::string_view in, std::vector<ws_extension>& out)
 struct ws_offer {
   std::string key;                        ///< for `append_switching_protocols`
   std::vector<std::string> subprotocols;  ///< in the client's order of preference, no two alike
-  std::vector<ws_extension> extensions;   ///< in the client's order of preference
+  hailwire::detail::vector<ws_extension> extensions;   ///< in the client's order of preference
 };
 
 /// Checks a server's request for the opening handshake (RFC 6455, section 4.2.1). Failures: `method_not_allowed` when it
@@ -238,7 +239,7 @@ inline void append_upgrade_request(std::string& out, std::string_view target, st
 /// 4.1, item 5): that needs each extension's own rules.
 struct ws_answer {
   std::string subprotocol;  ///< empty when the server chose none
-  std::vector<ws_extension> extensions;
+  hailwire::detail::vector<ws_extension> extensions;
 };
 
 /// Checks a server's answer to a client's handshake (RFC 6455, section 4.1). `key` and `subprotocols` are what the client

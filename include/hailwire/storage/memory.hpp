@@ -28,6 +28,7 @@
 #include "hailwire/concepts.hpp"
 #include "hailwire/detail/hash_index.hpp"
 #include "hailwire/detail/keyed_hash.hpp"
+#include "hailwire/detail/shared.hpp"
 
 namespace hailwire {
 
@@ -95,7 +96,7 @@ class memory_storage {
 
     log* l = s.find(hash, channel);
     if (l && l->capacity > 1) __builtin_prefetch(l->ring + (l->size < l->capacity ? (l->first + l->size) % l->capacity : l->first), 1);
-    std::unique_ptr<kept_key> key;
+    detail::owned<kept_key> key;
     if (!d.key.empty()) {
       bits128 name = detail::keyed_hash(secret_).add(hash.low).add(hash.high).add(d.key).finish(), print = detail::print_of(secret_, d.data);
       forget_keys(s, now);
@@ -106,7 +107,7 @@ class memory_storage {
         return first;
       }
       if (l && l->keys >= options_.keys) return errc::overloaded;
-      key = std::make_unique<kept_key>();
+      key = detail::owned<kept_key>(new kept_key());
       key->name = name;
       key->print = print;
       key->at = now;
@@ -296,14 +297,14 @@ class memory_storage {
       channels.insert(*l, hash.low);
       return l;
     }
-    void keep(std::unique_ptr<kept_key> owned) noexcept {
+    void keep(detail::owned<kept_key> owned) noexcept {
       kept_key* k = owned.release();
       keys.insert(*k, k->name.low);
       (youngest_key ? youngest_key->younger : oldest_key) = k;
       youngest_key = k;
     }
     void forget_oldest() noexcept {
-      std::unique_ptr<kept_key> k(oldest_key);
+      detail::owned<kept_key> k(oldest_key);
       oldest_key = k->younger;
       if (!oldest_key) youngest_key = nullptr;
       --k->of->keys;

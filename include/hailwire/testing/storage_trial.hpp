@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "hailwire/concepts.hpp"
+#include "hailwire/detail/shared.hpp"
 
 namespace hailwire::testing {
 
@@ -49,7 +50,7 @@ inline std::string words(std::error_code ec) { return ec.message() + (ec == errc
 /// A storage that is open, its type forgotten.
 struct opened {
   std::shared_ptr<void> owner;  // declared first: it outlives what refers to it
-  std::unique_ptr<any_storage> storage;
+  owned<any_storage> storage;
 };
 
 /// What the tests know of a fixture and its storage.
