@@ -163,9 +163,9 @@ struct any_storage {
   struct place {
     alignas(8) unsigned char bytes[16];
   };
-  /// Appends where that is done when it returns, with the outcome in `r`; false when it takes a handler. `d` is left as it was.
-  /// `at` is of this channel.
-  virtual bool append_at_once(const place& /*at*/, std::string_view /*channel*/, const draft& /*d*/, append_result& /*r*/) { return false; }
+  /// Whether it answers when it returns; then an append needs no handler. `at` is of this channel.
+  virtual bool at_once() const noexcept { return false; }
+  virtual append_result append_now(const place& /*at*/, std::string_view /*channel*/, const draft& /*d*/) { return errc::internal; }
   /// Such an append comes soon: memory is asked for before it is needed.
   virtual place expect(std::string_view /*channel*/) noexcept { return {}; }
   virtual void approach(const place& /*at*/) noexcept {}
@@ -203,9 +203,7 @@ class erased_storage final : public any_storage {
     if constexpr (asynchronous_storage<type>) {
       storage().async_append(channel, std::move(d), std::move(done));
     } else {
-      append_result r;
-      append_at_once(expect(channel), channel, d, r);
-      done(std::move(r));
+      done(append_now(expect(channel), channel, d));
     }
   }
   place expect(std::string_view channel) noexcept override {
@@ -221,20 +219,20 @@ class erased_storage final : public any_storage {
   void approach(const place& at) noexcept override {
     if constexpr (has_places) storage().approach(own(at), 1);
   }
-  bool append_at_once(const place& at, std::string_view channel, const draft& d, append_result& r) override {
+  bool at_once() const noexcept override { return !asynchronous_storage<type>; }
+  append_result append_now(const place& at, std::string_view channel, const draft& d) override {
     if constexpr (asynchronous_storage<type>) {
-      return any_storage::append_at_once(at, channel, d, r);
+      return any_storage::append_now(at, channel, d);
     } else {
       try {
         if constexpr (has_places) {
-          r = storage().append(own(at), channel, d);
+          return storage().append(own(at), channel, d);
         } else {
-          r = storage().append(channel, d);
+          return storage().append(channel, d);
         }
       } catch (...) {
-        r.error = errc::internal;
+        return errc::internal;
       }
-      return true;
     }
   }
   void read(std::string_view channel, std::uint64_t since, read_limit limit, read_handler done) override {

@@ -43,7 +43,7 @@ struct publish_options {
 /// Told once, on the hub's executor, what became of a publish. Without an error the position is where the message stands.
 using publish_handler = detail::function<void(std::error_code, position)>;
 /// The same for a client's publish: where it stands, or what the client is told.
-using client_publish_handler = detail::function<void(result<position>)>;
+using client_publish_handler = detail::function<void(result<position>&&)>;
 
 /// A stretch of history, oldest first.
 struct history_result {
@@ -211,7 +211,7 @@ class hub final : public detail::log_source {
   }
 
   /// A client's publish: authorized and offered to hooks by the caller. `checked`: the payload is known to be what it says.
-  void publish_for(session& s, std::string&& channel, const soon& at, payload p, publish_options&& o, bool checked, client_publish_handler done) {
+  void publish_for(session& s, std::string&& channel, const soon& at, payload&& p, publish_options&& o, bool checked, client_publish_handler&& done) {
     if (pending_.load() >= options_.max_pending) return done(storage_failure(errc::overloaded));
     const shared_grant& g = s.permissions();
     std::string scope;
@@ -419,7 +419,7 @@ class hub final : public detail::log_source {
     op.index = SIZE_MAX;
   }
 
-  void start(publishing&& what, payload p, publish_options&& o, std::string&& from, std::string&& scope, bool checked);
+  void start(publishing&& what, payload&& p, publish_options&& o, std::string&& from, std::string&& scope, bool checked);
   detail::shared<publish_op> wait(publishing&& what);
   void stored(publishing& what, append_result&& r);
   void finish(publishing& what, std::error_code ec, position&& p) {
@@ -435,7 +435,7 @@ class hub final : public detail::log_source {
     return find_log(channel, hash_of(channel));
   }
   detail::channel_log* find_log(std::string_view channel, std::uint64_t hash) const noexcept {
-    return logs_.find(hash, [&](const detail::channel_log& l) { return l.name() == channel; });
+    return logs_.find(hash, [&](const detail::channel_log& l) { return proto::same_bytes(l.name(), channel); });
   }
   detail::channel_log& obtain_log(std::string_view channel);
   void release_log(detail::channel_log& log);

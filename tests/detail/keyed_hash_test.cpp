@@ -23,6 +23,18 @@ std::string hex(const bits128& b) {
 constexpr bits128 key{0x0706050403020100u, 0x0f0e0d0c0b0a0908u};
 }  // namespace
 
+TEST_CASE("an epoch is the upper 72 bits of a hash in base64url, the lowest byte of the high half first") {
+  for (std::uint64_t i = 0; i < 100; ++i) {
+    bits128 hash = keyed_hash(key).add(i).finish();
+    std::string bytes;
+    for (int k = 0; k < 8; ++k) bytes += static_cast<char>(hash.high >> (8 * k) & 0xFF);
+    bytes += static_cast<char>(hash.low >> 56);
+    std::string letters;
+    proto::append_base64(letters, bytes, proto::base64url_letters);
+    CHECK(detail::epoch_of(hash) == letters);
+  }
+}
+
 TEST_CASE("the keyed hash is SipHash-2-4 with 128 bits: the authors' vectors") {
   const char* expected[] = {"a3817f04ba25a8e66df67214c7550293", "da87c1d86b99af44347659119b22fc45",
                             "8177228da4a45dc7fca38bdef60affe4", "9c70b60c5267a94e5f33b6b02985ed51"};

@@ -168,6 +168,24 @@ TEST_CASE("gives the same answer however a text is split") {
   }
 }
 
+TEST_CASE("finds what is not ASCII, or not UTF-8, at every place of texts of every short length") {
+  for (std::size_t size = 0; size <= 48; ++size) {
+    REQUIRE(valid_utf8(std::string(size, 'x')));
+    for (std::size_t at = 0; at < size; ++at) {
+      std::string text(size, 'x');
+      text[at] = '\x80';
+      REQUIRE_FALSE(valid_utf8(text));
+      text[at] = '\xC3';
+      REQUIRE_FALSE(valid_utf8(text));
+      if (at + 1 == size) continue;
+      text[at + 1] = '\xA9';
+      REQUIRE(valid_utf8(text));
+      text[at + 1] = '\xC3';
+      REQUIRE_FALSE(valid_utf8(text));
+    }
+  }
+}
+
 TEST_CASE("prints of all characters all but the controls and the line separators") {
   std::size_t wrong = 0;
   for (unsigned c = 0; c <= 0x10FFFF; ++c) {

@@ -38,10 +38,9 @@ FAULTS = [
      "        out.lost = {false, oldest};\n",
      "        out.lost = {false, oldest = head + 1};\n"),
     ("wake before the append", HUB,
-     "  append_result r;\n  const bool at_once",
-     "  append_result r;\n"
+     "    append_result r = storage_->append_now(",
      "  if (auto* log = find_log(what.channel, what.at.hash); log && log->open()) {\n"
-     "    message early{log->head() + 1, d.at, d.from, d.type, d.data};\n    log->apply(log->epoch(), early);\n  }\n  const bool at_once"),
+     "    message early{log->head() + 1, d.at, d.from, d.type, d.data};\n    log->apply(log->epoch(), early);\n  }\n    append_result r = storage_->append_now("),
     ("flush before the publisher's answer", HUB,
      "      if (log) much = log->apply(p.epoch, what.content);\n",
      "      if (log) much = log->apply(p.epoch, what.content), log->flush();\n"),

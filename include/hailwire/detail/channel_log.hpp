@@ -111,7 +111,7 @@ class channel_log final : public log_node, public with_tail, private lane {
   /// another, the storage is asked which one holds. True when so much waits for the end of the turn now that it should be flushed
   /// before; else the log may be gone.
   bool apply(std::string_view epoch, const message& m) {
-    if (!open_ || epoch != this->epoch()) {
+    if (!open_ || !proto::same_bytes(epoch, this->epoch())) {
       // The last one is enough to tell which are missing.
       auto& held = rare().held;
       if (held.size() >= most_early) held.pop_back();

@@ -83,6 +83,11 @@ class epoll_driver : public driver {
   void retire() override { rung_ = nullptr; }
   /// Read once for all that a wait brings: a turn writes to thousands.
   std::int64_t now() const noexcept override { return now_ ? now_ : driver::now(); }
+  std::int64_t unix_time() const noexcept override {
+    if (!now_) return driver::unix_time();
+    if (!unix_now_) unix_now_ = driver::unix_time();
+    return unix_now_;
+  }
 
  protected:
   /// Serves what is ready, waiting for it at most `wait_ms` (-1: for ever).
@@ -103,6 +108,7 @@ class epoll_driver : public driver {
       bool more = !again_.empty() || have_posted();
       int n = ::epoll_wait(epoll_, events, std::size(events), round || more ? 0 : wait_ms);
       now_ = driver::now();
+      unix_now_ = 0;
       for (int i = 0; i < n; ++i) {
         if (i + 2 < n) fetch(events[i + 2].data.ptr);
         ready(events[i]);
@@ -286,6 +292,7 @@ class epoll_driver : public driver {
   timer_entry rings_{*this};
   function<void()> rung_;
   std::int64_t now_ = 0;  // outside a turn 0
+  mutable std::int64_t unix_now_ = 0;  // 0 until somebody asks in a turn
   std::mutex mutex_;
   vector<function<void()>> posted_;
   vector<epoll_connection*> again_;

@@ -196,15 +196,15 @@ class gateway {
   void renew(session& s, std::string_view token, command_done done);
 
   /// A client's publish, from a command or a plain POST: may it, what does the host say, then the hub.
-  void publish(session& s, std::string&& channel, payload p, publish_options&& o, bool checked, client_publish_handler done) {
+  void publish(session& s, std::string&& channel, payload&& p, publish_options&& o, bool checked, client_publish_handler&& done) {
     hub::soon at = messages.expect(channel);
     publish(s, std::move(channel), at, std::move(p), std::move(o), checked, std::move(done));
   }
   /// The same for a publish command.
-  void publish(session& s, proto::command&& c, client_publish_handler done);
+  void publish(session& s, proto::command&& c, client_publish_handler&& done);
 
  private:
-  void publish(session& s, std::string&& channel, const hub::soon& at, payload p, publish_options&& o, bool checked, client_publish_handler done);
+  void publish(session& s, std::string&& channel, const hub::soon& at, payload&& p, publish_options&& o, bool checked, client_publish_handler&& done);
 
   vector<owned<unfinished>> spares_;
   const std::shared_ptr<const void> alive_ = std::make_shared<char>();  // a host may keep a reply for longer than us
@@ -215,8 +215,8 @@ class gateway {
 /// Ends a session because of a hook's exception.
 inline void hook_failed(session& s) { s.close(1011, "internal error"); }
 
-inline void gateway::publish(session& s, std::string&& channel, const hub::soon& at, payload p, publish_options&& o, bool checked,
-                             client_publish_handler done) {
+inline void gateway::publish(session& s, std::string&& channel, const hub::soon& at, payload&& p, publish_options&& o, bool checked,
+                             client_publish_handler&& done) {
   if (messages.left(s.permissions()) <= 0) return done({errc::unauthenticated, "the permission has expired"});
   if (auto why = refusal(s, &session::may_publish, channel)) {
     done(*why);
@@ -236,7 +236,7 @@ inline void gateway::publish(session& s, std::string&& channel, const hub::soon&
   messages.publish_for(s, std::move(channel), at, std::move(p), std::move(o), checked, std::move(done));
 }
 
-inline void gateway::publish(session& s, proto::command&& c, client_publish_handler done) {
+inline void gateway::publish(session& s, proto::command&& c, client_publish_handler&& done) {
   hub::soon at = messages.expect(c.channel);
   // Who may not is told that first, by the other one.
   if (c.ephemeral && messages.left(s.permissions()) > 0) return done({errc::not_implemented, "ephemeral messages are not offered by this server"});
@@ -259,7 +259,7 @@ inline void gateway::run(session& s, proto::command&& c, command_done done) {
     case verb::ping: return done(std::string("{}"));
 
     case verb::publish:
-      return publish(s, std::move(c), [done = std::move(done)](result<position> at) mutable {
+      return publish(s, std::move(c), [done = std::move(done)](result<position>&& at) mutable {
         if (!at) return done(at.error());
         std::string ok = "{\"epoch\":\"" + at->epoch + "\",\"offset\":";
         proto::append_decimal(ok, at->offset);

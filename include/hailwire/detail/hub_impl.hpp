@@ -349,7 +349,7 @@ inline std::error_code hub::check(const std::string& channel, payload& p, const 
   return {};
 }
 
-inline void hub::start(publishing&& what, payload p, publish_options&& o, std::string&& from, std::string&& scope, bool checked) {
+inline void hub::start(publishing&& what, payload&& p, publish_options&& o, std::string&& from, std::string&& scope, bool checked) {
   if (stopped_) return finish(what, operation_aborted(), {});
   if (auto ec = check(what.channel, p, o, checked)) return finish(what, ec, {});
 
@@ -372,12 +372,11 @@ inline void hub::start(publishing&& what, payload p, publish_options&& o, std::s
       keys_.insert(*what.key, name.low);
     }
   }
-  append_result r;
-  const bool at_once = storage_->append_at_once(what.at.stored, what.channel, d, r);
   message& m = what.content;
   m.at = d.at;
   m.data = d.data;
-  if (at_once) {
+  if (storage_->at_once()) {
+    append_result r = storage_->append_now(what.at.stored, what.channel, d);
     if (!d.from.empty()) m.from.swap(d.from);
     if (!d.type.empty()) m.type.swap(d.type);
     return stopped_ ? finish(what, operation_aborted(), {}) : stored(what, std::move(r));

@@ -147,12 +147,15 @@ inline bits128 print_of(const bits128& key, const payload& p) noexcept {
 /// An epoch made of the upper 72 bits of a hash: 12 letters of base64url. By the birthday bound, two of 10^9 channels
 /// share one with a chance of 1 : 10^4; short enough for every standard library to hold it without an allocation.
 inline std::string epoch_of(const bits128& hash) {
-  char bytes[9];
-  for (int i = 0; i < 8; ++i) bytes[i] = static_cast<char>(hash.high >> (8 * i) & 0xFF);
-  bytes[8] = static_cast<char>(hash.low >> 56);
-  std::string out;
-  proto::append_base64(out, std::string_view(bytes, sizeof bytes), proto::base64url_letters);
-  return out;
+  // Three bytes at a time, the lowest of `high` first, give four letters (RFC 4648, section 5).
+  char out[12];
+  char* to = out;
+  for (int shift : {0, 24, 48}) {
+    std::uint64_t three = hash.high >> shift | (shift == 48 ? hash.low >> 56 << 16 : 0);
+    auto v = static_cast<unsigned>((three & 0xFF) << 16 | (three & 0xFF00) | (three >> 16 & 0xFF));
+    for (int letter : {18, 12, 6, 0}) *to++ = proto::base64url_letters[v >> letter & 63];
+  }
+  return std::string(out, sizeof out);
 }
 
 }  // namespace hailwire::detail

@@ -381,7 +381,7 @@ inline void connection::begin_post(shared_grant g) {
     p = payload::binary(e.body, type);
   }
   gate_->publish(*this, std::string(e.channels[0]), std::move(p), std::move(o), true,
-                 [this, g2 = gate_, key = key()](result<position> r) {
+                 [this, g2 = gate_, key = key()](result<position>&& r) {
                    if (!g2->messages.find(key) || answered_) return;
                    if (!r) return refuse(r.error());
                    std::string body = "{\"channel\":";

@@ -138,7 +138,7 @@ inline void connection::publish_raw(std::string_view bytes, bool binary) {
   if (follows_.empty()) return end(errc::forbidden, 4403, "the channel is not followed any more");
   payload p = binary ? payload::binary(bytes) : payload::text(bytes);
   command_under_way_ = true;
-  gate_->publish(*this, std::string(follows_[0].in().log().name()), std::move(p), {}, true, [this, g = gate_, key = key()](result<position> r) {
+  gate_->publish(*this, std::string(follows_[0].in().log().name()), std::move(p), {}, true, [this, g = gate_, key = key()](result<position>&& r) {
     if (!g->messages.find(key)) return;
     command_over();
     if (r) return;
@@ -155,7 +155,7 @@ inline void connection::command(std::string_view text) {
   command_under_way_ = true;
   if (c->what == proto::command::verb::publish && c->id.empty()) {
     // Without an id only errors are answered, so no answer is made.
-    return gate_->publish(*this, std::move(*c), [this, g = gate_, key = key()](result<position> r) {
+    return gate_->publish(*this, std::move(*c), [this, g = gate_, key = key()](result<position>&& r) {
       if (!g->messages.find(key)) return;
       command_over();
       if (!r) answer_command({}, r.error());

@@ -354,7 +354,7 @@ inline bool has_duplicates(const hailwire::detail::vector<member>& members, bool
   if (!escapes && members.size() <= 16) {
     for (std::size_t i = 1; i < members.size(); ++i)
       for (std::size_t k = 0; k < i; ++k)
-        if (members[i].name == members[k].name) return true;
+        if (same_bytes(members[i].name, members[k].name)) return true;
     return false;
   }
   std::vector<std::string> resolved;
@@ -376,10 +376,10 @@ inline bool has_duplicates(const hailwire::detail::vector<member>& members, bool
 }  // namespace detail
 
 namespace detail {
-// A name of at least that size, which begins like it or with an escape.
+// A name of that size with the same bytes, or a longer one, which begins like it or with an escape.
 inline bool name_reads(std::string_view name, std::string_view decoded) {
   bool escapes = std::memchr(name.data(), '\\', name.size());
-  if (!escapes || name.size() == decoded.size() || name.size() / 6 > decoded.size()) return !escapes && name == decoded;
+  if (!escapes || name.size() == decoded.size() || name.size() / 6 > decoded.size()) return !escapes && name.size() == decoded.size();
   std::string resolved;
   return append_unescaped(resolved, name) && resolved == decoded;
 }
@@ -390,7 +390,7 @@ inline bool name_is(const member& m, std::string_view decoded) {
   // An escape is longer than its character, up to six times: only a name of the same size can be equal without one.
   if (m.name.size() < decoded.size()) return false;
   if (!decoded.empty() && m.name[0] != decoded[0] && m.name[0] != '\\') return false;  // nearly every name that is another
-  if (m.name.size() == decoded.size() && std::memcmp(m.name.data(), decoded.data(), decoded.size()) != 0) return false;
+  if (m.name.size() == decoded.size() && !same_bytes(m.name, decoded)) return false;
   return detail::name_reads(m.name, decoded);
 }
 

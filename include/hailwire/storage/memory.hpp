@@ -290,7 +290,7 @@ class memory_storage {
       channels.delete_all();
     }
     log* find(const bits128& hash, std::string_view channel) const noexcept {
-      return channels.find(hash.low, [&](const log& l) { return l.channel() == channel; });
+      return channels.find(hash.low, [&](const log& l) { return proto::same_bytes(l.channel(), channel); });
     }
     log* add(const bits128& hash, std::string_view channel) {
       auto* l = new (detail::with_tail::tail{channel.size()}) log(channel);
