@@ -114,7 +114,8 @@ struct failure {
   int retry_after = 0;   ///< seconds after which trying again makes sense; 0: not said
 
   failure() = default;
-  failure(errc c, std::string text = {}, int seconds = 0) : code(c), message(std::move(text)), retry_after(seconds) {}
+  // There are a hundred places that make one; each is a call, and what leads there is not what a compiler makes fast.
+  [[gnu::cold, gnu::noinline]] failure(errc c, std::string_view text = {}, int seconds = 0) : code(c), message(text), retry_after(seconds) {}
 
   /// `message`, or the code's phrase where there is none.
   std::string_view text() const noexcept { return message.empty() ? detail::facts(code).phrase : std::string_view(message); }
@@ -139,7 +140,7 @@ class result {
   explicit result(std::in_place_t) : has_(true) { ::new (static_cast<void*>(&value_)) T(); }
   result(T value) : has_(true) { ::new (static_cast<void*>(&value_)) T(std::move(value)); }
   result(failure why) noexcept : has_(false) { ::new (static_cast<void*>(&why_)) failure(std::move(why)); }
-  result(errc code, std::string text = {}) : result(failure(code, std::move(text))) {}
+  result(errc code, std::string_view text = {}) : result(failure(code, text)) {}
   result(result&& other) noexcept : has_(other.has_) { take(other); }
   result& operator=(result&& other) noexcept {
     if (this != &other) {

@@ -352,6 +352,11 @@ class hub final : public detail::log_source {
     bool closed() const noexcept { return newest_.load() == &end_; }
     /// Runs `f` on the hub's loop, or, when the hub stops first, `abort`. False, and neither, when it has stopped.
     bool put(detail::function<void()> f, detail::function<void()> abort);
+    /// Puts `f` with the result that another thread has for it, to be run with the hub, or not at all.
+    template <class Result>
+    static void forward(const std::shared_ptr<mailbox>& to, detail::function<void(hub&, Result)> f, Result&& r) {
+      to->put([to, f = std::move(f), r = std::move(r)]() mutable { f(*to->owner, std::move(r)); }, [] {});
+    }
     letters take() noexcept {
       letter* newest = newest_.load();
       while (newest != &end_ && !newest_.compare_exchange_weak(newest, nullptr)) {

@@ -145,8 +145,11 @@ inline result<cursor> parse_cursor(std::string_view text, std::size_t channels) 
     if (comma == rest.npos) break;
     rest.remove_prefix(comma + 1);
   }
-  bool one_word = out.size() == 1 && out[0].from != start::word::at;
-  if (one_word) out.resize(channels, start{out[0].from, {}});
+  if (out.size() == 1 && out[0].from != start::word::at) {
+    auto word = out[0].from;
+    out.clear();
+    while (out.size() < channels) out.push_back({word, {}});
+  }
   if (out.size() != channels) {
     return {errc::bad_request, "the cursor has " + std::to_string(out.size()) + " elements for " + std::to_string(channels) + " channels"};
   }

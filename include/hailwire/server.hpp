@@ -240,17 +240,15 @@ class basic_server {
     std::optional<detail::strand> executor = {};
     std::shared_ptr<detail::own_thread_driver> own = {};
   };
+  template <class Driver>
   static driving drive(const asio::any_io_executor& ex) {
-    auto d = std::make_shared<detail::embedded_driver>(ex);
+    auto d = std::make_shared<Driver>(ex);
     d->start();
     return {d, d->executor()};
   }
-  static driving drive(portable_t, const asio::any_io_executor& ex) {
-    auto d = std::make_shared<detail::asio_driver>(ex);
-    return {d, d->executor()};
-  }
-  static driving drive(own_thread_t) {
-    auto d = std::make_shared<detail::own_thread_driver>();
+  template <class Driver>
+  static driving drive() {
+    auto d = std::make_shared<Driver>();
     return {d, {}, d};
   }
 
@@ -366,7 +364,7 @@ class server : public basic_server {
   /// or a `unique_ptr` or `shared_ptr` to one, is the server's.
   template <not_options Storage>
   server(const asio::any_io_executor& ex, Storage&& store, const options& o = {})
-      : basic_server(drive(ex), detail::erase_storage<Storage>(std::forward<Storage>(store)), o, linked_) {}
+      : basic_server(drive<detail::embedded_driver>(ex), detail::erase_storage<Storage>(std::forward<Storage>(store)), o, linked_) {}
   template <context Context, not_options Storage>
   server(Context& c, Storage&& store, const options& o = {})
       : server(asio::any_io_executor(c.get_executor()), std::forward<Storage>(store), o) {}
@@ -376,11 +374,11 @@ class server : public basic_server {
   server(portable_t, Context& c, const options& o = {}) : server(portable, c, detail::owned<memory_storage>(new memory_storage), o) {}
   template <context Context, not_options Storage>
   server(portable_t, Context& c, Storage&& store, const options& o = {})
-      : basic_server(drive(portable, c.get_executor()), detail::erase_storage<Storage>(std::forward<Storage>(store)), o, linked_) {}
+      : basic_server(drive<detail::asio_driver<detail::strand>>(c.get_executor()), detail::erase_storage<Storage>(std::forward<Storage>(store)), o, linked_) {}
   explicit server(own_thread_t, const options& o = {}) : server(own_thread, detail::owned<memory_storage>(new memory_storage), o) {}
   template <not_options Storage>
   server(own_thread_t, Storage&& store, const options& o = {})
-      : basic_server(drive(own_thread), detail::erase_storage<Storage>(std::forward<Storage>(store)), o, linked_) {}
+      : basic_server(drive<detail::own_thread_driver>(), detail::erase_storage<Storage>(std::forward<Storage>(store)), o, linked_) {}
 
   /// Serves the host's own WebSocket frames on another path, or, with `*`, on every path that is not the live resource's. Of
   /// several that fit, the first one given does. Requests there that do not ask for WebSocket go to `on_http`. `WebSocket` is

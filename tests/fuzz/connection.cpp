@@ -177,8 +177,8 @@ struct stage {
     echo.max_message = 2048;
     echo.subprotocols = {"x"};
     echo.on_message = [](frame_socket& s, std::string_view m, bool binary) { binary ? s.send_binary(m) : s.send_text(m); };
-    gate.frame_routes.push_back(std::make_unique<detail::frame_route>(detail::frame_route{"/plain", echo, &deflated::begin_plain}));
-    gate.frame_routes.push_back(std::make_unique<detail::frame_route>(detail::frame_route{"/deflated", echo, &deflated_alone::begin_plain}));
+    gate.frame_routes.push_back(detail::owned<detail::frame_route>(new detail::frame_route{"/plain", echo, &deflated::begin_plain}));
+    gate.frame_routes.push_back(detail::owned<detail::frame_route>(new detail::frame_route{"/deflated", echo, &deflated_alone::begin_plain}));
   }
   ~stage() {
     gate.messages.stop();

@@ -258,7 +258,7 @@ TEST_CASE("a server understands what a client asks, and the client the answer", 
   REQUIRE(answer);
   CHECK(answer->subprotocol == "hailwire.v1");
   REQUIRE(answer->extensions.size() == 1);
-  CHECK(answer->extensions[0].params.at(0).name == "server_no_context_takeover");
+  CHECK(answer->extensions[0].params[0].name == "server_no_context_takeover");
 
   answered.clear();
   append_switching_protocols(answered, offer->key);

@@ -20,15 +20,18 @@ namespace hailwire::detail {
 
 using strand = asio::strand<asio::any_io_executor>;
 using waiting_descriptor = asio::posix::basic_stream_descriptor<strand>;
-using strand_timer = asio::basic_waitable_timer<std::chrono::steady_clock, asio::wait_traits<std::chrono::steady_clock>, strand>;
+
+// What follows are templates so that a program whose server does not ask for them does not compile what they use of Asio.
 
 /// A loop on a strand of the host's executor, so that the host may run it with as many threads as it likes. A handler in
 /// flight shares ownership of what it needs, so nothing is called back after the server is gone.
-class asio_loop : public driver, public std::enable_shared_from_this<asio_loop> {
+template <class Strand>
+class asio_loop : public driver, public std::enable_shared_from_this<asio_loop<Strand>> {
  public:
   explicit asio_loop(const asio::any_io_executor& ex) : strand_(asio::make_strand(ex)), timer_(strand_) {}
 
-  const strand& executor() const noexcept { return strand_; }
+  const Strand& executor() const noexcept { return strand_; }
+  void start() noexcept {}  // waits for nothing yet
 
   void post(function<void()> f) override { asio::post(strand_, std::move(f)); }
   bool here() const noexcept override { return strand_.running_in_this_thread(); }
@@ -38,7 +41,7 @@ class asio_loop : public driver, public std::enable_shared_from_this<asio_loop> 
       return;
     }
     timer_.expires_at(std::chrono::steady_clock::time_point(std::chrono::milliseconds(at)));
-    timer_.async_wait([self = shared_from_this()](std::error_code ec) {
+    timer_.async_wait([self = this->shared_from_this()](std::error_code ec) {
       if (!ec && self->rung_) self->rung_();
     });
   }
@@ -49,15 +52,16 @@ class asio_loop : public driver, public std::enable_shared_from_this<asio_loop> 
   }
 
  private:
-  strand strand_;
-  strand_timer timer_;
+  Strand strand_;
+  asio::basic_waitable_timer<std::chrono::steady_clock, asio::wait_traits<std::chrono::steady_clock>, Strand> timer_;
   function<void()> rung_;
 };
 
 /// The portable driver: Asio waits for each socket.
-class asio_driver final : public asio_loop {
+template <class Strand>
+class asio_driver final : public asio_loop<Strand> {
  public:
-  using asio_loop::asio_loop;
+  using asio_loop<Strand>::asio_loop;
 
   void listen(gateway& g, int descriptor, function<void(int)> accepted) override {
     auto l = std::make_shared<listener>(*this, g, descriptor, std::move(accepted));
@@ -83,7 +87,7 @@ class asio_driver final : public asio_loop {
     ~asio_connection() override { release(); }
 
     void begin(std::string_view already_read) {
-      self_ = shared_from_this();  // it may wait for neither reading nor writing, only for a storage or a hook
+      self_ = this->shared_from_this();  // it may wait for neither reading nor writing, only for a storage or a hook
       adopt(already_read);
     }
 
@@ -101,7 +105,7 @@ class asio_driver final : public asio_loop {
       if (wait_.is_open()) wait_.cancel(ignored), wait_.release();
     }
     void wait_read() {
-      wait_.async_wait(waiting_descriptor::wait_read, [me = shared_from_this()](std::error_code ec) {
+      wait_.async_wait(waiting_descriptor::wait_read, [me = this->shared_from_this()](std::error_code ec) {
         me->reading_ = false;
         if (me->closed() || ec == asio::error::operation_aborted) return;
         if (ec) return me->failed(ec);
@@ -110,7 +114,7 @@ class asio_driver final : public asio_loop {
       });
     }
     void wait_write() {
-      wait_.async_wait(waiting_descriptor::wait_write, [me = shared_from_this()](std::error_code ec) {
+      wait_.async_wait(waiting_descriptor::wait_write, [me = this->shared_from_this()](std::error_code ec) {
         me->writing_ = false;
         if (me->closed() || ec == asio::error::operation_aborted) return;
         if (ec) return me->failed(ec);
@@ -134,7 +138,7 @@ class asio_driver final : public asio_loop {
     ~listener() override { release(); }
 
     void resume() override {
-      wait_.async_wait(waiting_descriptor::wait_read, [me = shared_from_this()](std::error_code ec) {
+      wait_.async_wait(waiting_descriptor::wait_read, [me = this->shared_from_this()](std::error_code ec) {
         if (ec || me->stopped_) return;
         me->accept();
         if (!me->paused()) me->resume();

@@ -19,7 +19,7 @@ class function<R(Args...)> {
   function(std::nullptr_t) noexcept {}
 
   template <class F, class D = std::decay_t<F>>
-    requires(!std::is_same_v<D, function> && std::is_invocable_r_v<R, D&, Args...>)
+    requires(!std::is_same_v<D, function>) && requires(D& f, Args&&... args) { static_cast<R>(f(static_cast<Args&&>(args)...)); }
   function(F&& f) : table_(&table_of<D>) {
     if constexpr (fits<D>) {
       ::new (static_cast<void*>(space_)) D(static_cast<F&&>(f));

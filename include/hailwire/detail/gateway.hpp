@@ -136,17 +136,13 @@ class gateway {
   /// Calls host code; false when it threw.
   template <class F>
   bool guarded(std::string_view hook, F f) const noexcept {
-    std::string why;
     try {
       f();
       return true;
-    } catch (const std::exception& e) {
-      why = e.what();
     } catch (...) {
-      why = "not a std::exception";
+      tell_thrown(hook);
+      return false;
     }
-    log(log_level::error, std::string(hook) + " threw: " + why);
-    return false;
   }
 
   /// Why a client may not; nothing when it may. What a grant allows may be a predicate, which is host code.
@@ -176,11 +172,16 @@ class gateway {
       auto t = static_cast<std::time_t>(second);
       std::tm utc{};
       gmtime_r(&t, &utc);
-      static constexpr const char* days[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
-      static constexpr const char* months[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
-      auto two = [](int n) { return std::string{static_cast<char>('0' + n / 10), static_cast<char>('0' + n % 10)}; };
-      date_line_ = std::string("Date: ") + days[utc.tm_wday] + ", " + two(utc.tm_mday) + ' ' + months[utc.tm_mon] + ' ' +
-                   std::to_string(1900 + utc.tm_year) + ' ' + two(utc.tm_hour) + ':' + two(utc.tm_min) + ':' + two(utc.tm_sec) + " GMT\r\n";
+      date_line_ = "Date: Sun, 00 Jan 0000 00:00:00 GMT\r\n";
+      auto put = [&](std::size_t at, int n) {
+        date_line_[at] = static_cast<char>('0' + n / 10);
+        date_line_[at + 1] = static_cast<char>('0' + n % 10);
+      };
+      date_line_.replace(6, 3, &"SunMonTueWedThuFriSat"[3 * utc.tm_wday], 3);
+      date_line_.replace(14, 3, &"JanFebMarAprMayJunJulAugSepOctNovDec"[3 * utc.tm_mon], 3);
+      const int year = 1900 + utc.tm_year;
+      const std::pair<std::size_t, int> places[] = {{11, utc.tm_mday}, {18, year / 100}, {20, year % 100}, {23, utc.tm_hour}, {26, utc.tm_min}, {29, utc.tm_sec}};
+      for (auto [at, n] : places) put(at, n);
     }
     return date_line_;
   }
@@ -205,6 +206,18 @@ class gateway {
 
  private:
   void publish(session& s, std::string&& channel, const hub::soon& at, payload&& p, publish_options&& o, bool checked, client_publish_handler&& done);
+  // While something thrown is being handled.
+  [[gnu::cold, gnu::noinline]] void tell_thrown(std::string_view hook) const {
+    std::string line(hook);
+    try {
+      throw;
+    } catch (const std::exception& e) {
+      line.append(" threw: ").append(e.what());
+    } catch (...) {
+      line += " threw: not a std::exception";
+    }
+    log(log_level::error, line);
+  }
 
   vector<owned<unfinished>> spares_;
   const std::shared_ptr<const void> alive_ = std::make_shared<char>();  // a host may keep a reply for longer than us

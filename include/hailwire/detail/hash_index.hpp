@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <new>
 #include <utility>
 
@@ -24,6 +23,11 @@ struct hash_node {
 /// strangers choose the input, it has to be a keyed one.
 class hash_table {
  public:
+  hash_table() = default;
+  hash_table(const hash_table&) = delete;
+  hash_table& operator=(const hash_table&) = delete;
+  ~hash_table() { delete[] table_; }
+
   /// Never fails: where there is no memory for more buckets, chains grow longer.
   void insert(hash_node& n, std::uint64_t hash) noexcept {
     if (size_ >= 2 * buckets()) [[unlikely]] grow();
@@ -56,13 +60,13 @@ class hash_table {
   void grow() noexcept {
     std::size_t count = table_ ? 2 * buckets() : 8;
     if (count - 1 > UINT32_MAX) return;
-    auto larger = std::unique_ptr<hash_node*[]>(new (std::nothrow) hash_node* [count] {});
+    auto** larger = new (std::nothrow) hash_node* [count] {};
     if (!larger) return;
     std::size_t old = buckets();
-    auto before = std::move(table_);
+    auto** before = table_;
     hash_node* chain = only_;
     only_ = nullptr;
-    table_ = std::move(larger);
+    table_ = larger;
     mask_ = count - 1;
     for (std::size_t i = 0; i < old; ++i) {
       if (before) chain = before[i];
@@ -72,9 +76,10 @@ class hash_table {
         link(*n);
       }
     }
+    delete[] before;
   }
 
-  std::unique_ptr<hash_node*[]> table_;
+  hash_node** table_ = nullptr;
   hash_node* only_ = nullptr;  // the single bucket of a table that has allocated nothing yet
   std::size_t mask_ = 0, size_ = 0;
 };

@@ -44,9 +44,9 @@ inline bool hub::mailbox::put(detail::function<void()> f, detail::function<void(
 
 template <class F>
 auto hub::on_loop(F f) {
-  return [box = mailbox_, f = std::move(f)](auto&& r) mutable {
+  return [box = mailbox_, f = std::move(f)]<class Result>(Result&& r) mutable {
     if (box->here()) return f(*box->owner, std::move(r));
-    box->put([box, f = std::move(f), r = std::move(r)]() mutable { f(*box->owner, std::move(r)); }, [] {});
+    mailbox::forward<std::remove_cvref_t<Result>>(box, std::move(f), std::move(r));
   };
 }
 

@@ -305,7 +305,7 @@ inline void connection::block() {
 
 // What nearly every write is: own bytes alone, or the bytes of one channel for a subscriber in sync with nothing else to be
 // told. True when it was one of these; then it is done.
-inline bool connection::pump_one(subscription* live) {
+[[gnu::always_inline]] inline bool connection::pump_one(subscription* live) {  // a part of `pump`, for each delivery
   if (half()) return false;
   bool follows = phase_ == phase::stream && is_open() && opened_;
   if (live ? !follows || unsent() || tags_ : follows) return false;

@@ -369,7 +369,8 @@ inline bool has_duplicates(const hailwire::detail::vector<member>& members, bool
       names.push_back(resolved.back());
     }
   }
-  std::sort(names.begin(), names.end());
+  std::make_heap(names.begin(), names.end());  // with `sort_heap` a third of the code of `sort`
+  std::sort_heap(names.begin(), names.end());
   return std::adjacent_find(names.begin(), names.end()) != names.end();
 }
 
