@@ -207,7 +207,7 @@ class hub final : public detail::log_source {
   }
   void approach(const soon& at) const noexcept {
     storage_->approach(at.stored);
-    if (auto* near = logs_.bucket(at.hash & (logs_.buckets() - 1))) detail::fetch(near, 2);
+    if (auto* near = logs_.candidate(at.hash, false)) detail::fetch(near, 2);
   }
 
   /// A client's publish: authorized and offered to hooks by the caller. `checked`: the payload is known to be what it says.

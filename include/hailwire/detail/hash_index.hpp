@@ -47,6 +47,11 @@ class hash_table {
   std::size_t buckets() const noexcept { return mask_ + 1; }
   /// Where a hash would be found: not to be looked at, but asked for before it is.
   const void* near(std::uint64_t hash) const noexcept { return table_ ? &table_[hash & mask_] : nullptr; }
+  /// Who stands there: the first of the chain, or, where that is known to be another, the second; null when there is none.
+  const hash_node* candidate(std::uint64_t hash, bool looked_at_first) const noexcept {
+    const hash_node* n = bucket(hash & mask_);
+    return looked_at_first && n && n->hash != static_cast<std::uint32_t>(hash) ? n->next_in_bucket : n;
+  }
   /// The first of a bucket's chain; a bucket holds what has hashes equal to its number modulo `buckets()`.
   hash_node* bucket(std::size_t number) const noexcept { return table_ ? table_[number] : only_; }
 

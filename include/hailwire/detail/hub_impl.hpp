@@ -376,6 +376,7 @@ inline void hub::start(publishing&& what, payload&& p, publish_options&& o, std:
   m.at = d.at;
   m.data = d.data;
   if (storage_->at_once()) {
+    if (auto* near = logs_.candidate(what.at.hash, true)) detail::fetch(near, 2);  // while the storage is at work
     append_result r = storage_->append_now(what.at.stored, what.channel, d);
     if (!d.from.empty()) m.from.swap(d.from);
     if (!d.type.empty()) m.type.swap(d.type);

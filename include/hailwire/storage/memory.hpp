@@ -82,7 +82,7 @@ class memory_storage {
     std::lock_guard lock(s.mutex);
     if (step == 0) {
       __builtin_prefetch(s.channels.near(at.hash.low));
-    } else if (const auto* node = s.channels.bucket(at.hash.low & (s.channels.buckets() - 1))) {
+    } else if (const auto* node = s.channels.candidate(at.hash.low, false)) {
       __builtin_prefetch(node);
       __builtin_prefetch(reinterpret_cast<const char*>(node) + 64);
     }
