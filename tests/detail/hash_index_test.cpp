@@ -41,6 +41,27 @@ TEST_CASE("of a hash the low 32 bits count; what derives from a node begins behi
   CHECK(sizeof(small) == 2 * sizeof(void*));
 }
 
+TEST_CASE("of a hash it tells the memory where it stands: its bucket, the first there, and the second where the first is another") {
+  hash_index<thing> index;
+  CHECK(index.near(5) == nullptr);
+  CHECK(index.candidate(5, false) == nullptr);
+  CHECK(index.candidate(5, true) == nullptr);
+  thing a(1), b(2), c(3);  // the third makes a table of eight buckets
+  index.insert(a, 5);
+  index.insert(b, 5 + 8);
+  index.insert(c, 6);
+  REQUIRE(index.buckets() == 8);
+  const hash_node* first = index.bucket(5);
+  const auto* at = static_cast<const hash_node* const*>(index.near(5));
+  REQUIRE(at);
+  CHECK(*at == first);
+  for (std::uint64_t hash : {std::uint64_t{5}, std::uint64_t{5 + 8}}) {
+    CHECK(index.candidate(hash, false) == first);
+    CHECK(index.candidate(hash, true) == find(index, hash, hash == 5 ? 1 : 2));
+  }
+  CHECK(index.candidate(6 + 8, true) == nullptr);
+}
+
 TEST_CASE("an index that owns its things deletes them all") {
   static int alive;
   struct owned : hash_node {
