@@ -33,6 +33,7 @@ struct retention {
 namespace detail {
 
 using hailwire::detail::any_storage;
+using hailwire::detail::owned;
 
 struct broken_promise {
   std::string why;
