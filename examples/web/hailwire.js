@@ -33,6 +33,7 @@ const hold = 25;                 // seconds for which a long poll asks to be hel
 const proofs = 3;                // failures after which a transport that once worked is given up for the next
 const batch = { count: 64, size: 64 * 1024 };  // commands a POST: the protocol's limit, and a body any server takes
 const most_pending = 256;        // commands waiting or unanswered, beyond which `publish` is refused
+const brief = 1_000;             // a token that was good for this long (ms) was a token; none is asked for more often than that
 const most_refusals = 3;         // tokens refused one after the other, after which nobody is asked for another
 const most_tries = 5;            // answers of "internal" and the like, after which a publish is given up
 const key_life = 290_000;        // servers keep a key for at least five minutes (ms): later, a resend might store twice
@@ -280,8 +281,8 @@ export class Connection {
   }
 
   /** The server refused the token, or has ended what it permitted. False when that is the end. */
-  #expired(link) {
-    const held = link.open && this.#runtime.now() - link.since >= steady;  // then it has ended, and was not refused
+  #expired(link, good = brief) {
+    const held = link.open && this.#runtime.now() - link.since >= good;  // then it has ended, and was not refused
     this.#refusals = held ? 0 : this.#refusals + 1;
     if (!this.#options.renew || this.#refusals >= most_refusals) return false;
     this.#stale = true;
@@ -289,15 +290,17 @@ export class Connection {
     return true;
   }
 
-  /** The server has said that the permission ends soon. A token that itself ends within the server's notice is `expiring` as
-   *  soon as it is taken, so one link is not renewed more often than every `steady`; should it end before, it is lost, and
-   *  the next one asks. */
-  async #extend(link) {
+  /** The server has said that the permission ends in `seconds`. A token that itself ends within the server's notice is `expiring` as
+   *  soon as it is taken, so one link is not renewed more often than every `steady`, or, where that would be too late, than at half of
+   *  the life that is left; should it end before, it is lost, and the next one asks. */
+  async #extend(link, seconds) {
     const { now, setTimeout, clearTimeout } = this.#runtime;
-    const rest = link.renewed + steady - now();
+    const half = Number(seconds) * 500;
+    const pace = half < steady ? Math.max(brief, half) : steady;
+    const rest = (link.renewed ?? (link.send || half < brief ? -Infinity : link.since)) + pace - now();
     if (rest > 0) {
       clearTimeout(link.pause);
-      link.pause = setTimeout(() => this.#extend(link), rest);
+      link.pause = setTimeout(() => this.#extend(link, seconds), rest);
       return;
     }
     const got = await this.#fresh();
@@ -312,7 +315,7 @@ export class Connection {
       }
     }
     if (this.#link !== link || !(link.send || link.transport === 'sse')) return;
-    if (now() - link.since >= steady) this.#renew();
+    if (now() - link.since >= pace) this.#renew();
     else this.#lose(link, 'renew');  // what is expiring as soon as it is open must not spin
   }
 
@@ -603,7 +606,7 @@ export class Connection {
     if (closed) this.#channels.delete(closed.channel);
     this.#emit('notice', object);
     if (open && this.#link === link) this.#opened(link);
-    if (expiring && this.#options.renew && this.#link === link) this.#extend(link);
+    if (expiring && this.#options.renew && this.#link === link) this.#extend(link, expiring.seconds);
     if (bye) this.#farewell(link, bye);
   }
 
@@ -684,7 +687,7 @@ export class Connection {
     const { status, after, body } = await this.#send(link, `[${entries.map((entry) => entry.text)}]`);
     if (this.#link !== link) return;  // `#drop` has taken them back
     link.posting = false;
-    if (status === 401 && this.#expired(link)) return;
+    if (status === 401 && this.#expired(link, steady)) return;
     if (status === 200 && Array.isArray(body)) body.forEach((reply) => this.#answer(reply));
     const left = entries.filter(({ id }) => this.#sent.has(id));
     if (left.length && (status === undefined || status === 200 || status === 408 || status === 429 || status >= 500)) {

@@ -494,17 +494,66 @@ test('a WebSocket whose every token is expiring as soon as it is taken does not 
   assert.equal(asked, before + 1);
 
   // A permission that ends in the meantime is not missed.
-  await world.socket.receive({ reply: named(world.socket, 'renew').at(-1).id, ok: { expires: 2 } });
-  await world.socket.receive({ expiring: { seconds: 2 } });
+  await world.socket.receive({ reply: named(world.socket, 'renew').at(-1).id, ok: { expires: 20 } });
+  await world.socket.receive({ expiring: { seconds: 20 } });
   await world.pass(2_000);
   await world.socket.end(4401);
   assert.deepEqual([live.status.state, live.status.reason, asked], ['waiting', 'unauthenticated', before + 1]);
   await world.pass(1_000);
   assert.deepEqual([world.sockets.length, world.socket.protocols[1], asked], [2, `bearer.t${before + 1}`, before + 2]);
-  await world.pass(3_000);
+  await world.pass(2_000);
   assert.equal(asked, before + 2, 'the old link\'s wait ended with it');
   live.close();
   assert.equal(world.timers.length, 0);
+});
+
+test('a token that lives for less than five seconds is renewed at half of its life, on and on', async () => {
+  const world = new World();
+  let asked = 0;
+  const live = await world.connect({ renew: () => `t${asked++}` });
+  await world.socket.receive(open({ chat: ['e1', 0] }));
+  await world.socket.receive({ expiring: { seconds: 3 } });
+  let answered = 0, ends = 3_000, clock = 0;
+  for (; clock < 60_000; clock += 100) {
+    const sent = named(world.socket, 'renew');
+    if (sent.length > answered) {
+      await world.socket.receive({ reply: sent[answered++].id, ok: { expires: 3 } });
+      await world.socket.receive({ expiring: { seconds: 3 } });
+      ends = clock + 3_000;
+    }
+    assert.ok(clock < ends, 'the permission ended');
+    await world.pass(100);
+  }
+  assert.deepEqual([live.status.state, world.sockets.length], ['open', 1]);
+  assert.ok(asked >= 38 && asked <= 43, `${asked} tokens in 60 seconds: one every second and a half`);
+});
+
+test('with a token of three seconds an EventSource is replaced in time, and one that has ended all the same is not the end', async () => {
+  const world = new World();
+  let asked = 0;
+  const live = await world.connect({ transports: ['sse'], renew: () => `t${asked++}` });
+  for (let i = 0; i < 20; i++) {
+    const now = world.sources.length;
+    await world.source.receive(open({ chat: ['e1', 0] }));
+    await world.source.receive({ expiring: { seconds: 3 } });
+    await world.pass(1_501);
+    assert.deepEqual([world.sources.length, live.status.state], [now + 1, 'connecting']);
+  }
+  assert.ok(asked <= 22, `${asked} tokens`);
+
+  // One whose permission ended before it was renewed was good: however often, that is not a refusal.
+  const other = new World();
+  let given = 0;
+  const ends = await other.connect({ renew: () => `t${given++}` });
+  for (let i = 0; i < 10; i++) {
+    await other.socket.receive(open({ chat: ['e1', 0] }));
+    await other.pass(2_000);
+    await other.socket.end(4401);
+    assert.equal(ends.status.state, 'waiting');
+    const before = other.sockets.length;
+    for (let i = 0; i < 40 && other.sockets.length === before; i++) await other.pass(1_000);
+    assert.equal(ends.status.state, 'connecting');
+  }
 });
 
 test('an EventSource is replaced by one with the new token, at the cursor', async () => {
