@@ -18,7 +18,6 @@
 #include <memory>
 #include <mutex>
 #include <system_error>
-#include <thread>
 #include <utility>
 
 #include "hailwire/detail/asio_driver.hpp"
@@ -360,12 +359,12 @@ class embedded_driver final : public epoll_driver, public std::enable_shared_fro
 /// The epoll driver on a thread of the host's, which blocks in it.
 class own_thread_driver final : public epoll_driver {
  public:
-  bool here() const noexcept override { return thread_.load() == std::this_thread::get_id(); }
+  bool here() const noexcept override { return thread_.load() == &this_thread; }
   /// Runs turns until `quit`.
   void run() {
-    thread_ = std::this_thread::get_id();
+    thread_ = &this_thread;
     while (!quit_) turn(-1);
-    thread_ = std::thread::id();
+    thread_ = nullptr;
   }
   /// Safe from any thread.
   void quit() {
@@ -374,7 +373,9 @@ class own_thread_driver final : public epoll_driver {
   }
 
  private:
-  std::atomic<std::thread::id> thread_{};
+  // Its address names a thread. The header <thread> is two thousand lines for everybody who includes this.
+  static inline thread_local char this_thread = 0;
+  std::atomic<const char*> thread_ = nullptr;
   std::atomic<bool> quit_ = false;
 };
 
