@@ -80,9 +80,9 @@ struct options {
   /// Whether connections from trusted proxies begin with a header of the PROXY protocol, version 2. One that does not is closed.
   /// Holds for listeners, not for what a host adopts.
   bool proxy_protocol = false;
-  /// The most sessions of one address, streams and waiting polls; more are `rate_limited`. A /64 of IPv6 counts as one address; who comes
-  /// by a Unix socket without a proxy's word is not counted. 0: no limit, for whole offices share an address. Several threads count
-  /// each for itself.
+  /// The most sessions of one address, streams and waiting polls, over all threads of a `threaded_server`; more are `rate_limited`. A /64
+  /// of IPv6 counts as one address. Who has none is not limited by it and counted nowhere: who comes by a Unix socket, or by a stream of
+  /// the host's whose address is not known, without a proxy's word. 0: no limit, for whole offices share an address.
   std::size_t max_sessions_per_address = 0;
 };
 

@@ -157,6 +157,7 @@ TEST_CASE("sessions are counted by address, and IPv6 by its /64") {
   CHECK(join("[2001:db8:0:1:2::]:4", "") == 429);
   CHECK(join("[2001:db8:0:2::]:4", "") == 101);
   for (int i = 0; i < 5; ++i) CHECK(join("unix", "") == 101);
+  for (int i = 0; i < 5; ++i) CHECK(join("unknown", "") == 101);  // a stream of the host's that has no address
   CHECK(h.gate.from_address.addresses() == 4);
   // A stream that ends makes room, and a poll that is held takes some.
   all[0]->c->reset();
