@@ -142,7 +142,7 @@ class hub final : public detail::log_source {
   std::vector<session*> find(std::string_view user) const {
     std::vector<session*> out;
     if (users_.empty()) return out;
-    for (std::uint32_t i = users_[user_bucket(user)]; i != no_slot; i = slots_[i].taken()->next_)
+    for (std::uint32_t i = users_[user_bucket(user)]; i != no_slot; i = slots_[i].taken()->beyond_->next_user)
       if (slots_[i].taken()->user() == user) out.push_back(slots_[i].taken());
     return out;
   }
@@ -526,12 +526,12 @@ class hub final : public detail::log_source {
   std::string own_epoch(std::string_view channel) const { return detail::epoch_of(detail::keyed_hash(secret_).add(channel).finish()); }
 
   std::size_t user_bucket(std::string_view user) const noexcept { return hash_of(user) & (users_.size() - 1); }
-  void enter_user(session& s) { s.next_ = std::exchange(users_[user_bucket(s.user())], s.slot_); }
+  void enter_user(session& s) { s.more().next_user = std::exchange(users_[user_bucket(s.user())], s.slot_); }
   void add_user(session& s);
   void remove_user(session& s) noexcept {
     std::uint32_t* at = &users_[user_bucket(s.user())];
-    while (*at != s.slot_) at = &slots_[*at].taken()->next_;
-    *at = s.next_;
+    while (*at != s.slot_) at = &slots_[*at].taken()->beyond_->next_user;
+    *at = s.beyond_->next_user;
     --named_;
   }
 

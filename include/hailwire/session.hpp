@@ -144,56 +144,6 @@ struct session_key {
   friend bool operator==(const session_key&, const session_key&) = default;
 };
 
-/// The channels of a session, in the order in which they were asked for. Of most sessions there is one, which lies inside;
-/// the others are an array of their own. They move when it grows and when one before them goes.
-class follow_list {
- public:
-  follow_list() noexcept {}  // nothing lies inside yet
-  follow_list(const follow_list&) = delete;
-  follow_list& operator=(const follow_list&) = delete;
-  ~follow_list() {
-    while (!empty()) erase(size() - 1);
-  }
-
-  std::size_t size() const noexcept { return inside_ + std::size_t{further_}; }
-  bool empty() const noexcept { return size() == 0; }
-  subscription& operator[](std::size_t i) noexcept { return inside_ && i == 0 ? first_ : more_[i - inside_]; }
-  const subscription& operator[](std::size_t i) const noexcept { return const_cast<follow_list&>(*this)[i]; }
-
-  subscription& add(outlet& to, lane& in, std::uint32_t serial, bool named) {
-    if (empty()) {
-      ::new (static_cast<void*>(&first_)) subscription(to, in, serial, named);
-      inside_ = true;
-      return first_;
-    }
-    if ((further_ & (further_ - 1)) == 0) grow(further_ ? 2 * further_ : 1);  // there is room up to each power of two
-    return *::new (static_cast<void*>(more_ + further_++)) subscription(to, in, serial, named);
-  }
-  void erase(std::size_t i) noexcept {
-    if (inside_ && i == 0) {
-      inside_ = false;
-      return first_.~subscription();
-    }
-    std::size_t at = i - inside_;
-    more_[at].~subscription();
-    for (--further_; at < further_; ++at) more_[at + 1].move_to(more_ + at);
-    if (further_ == 0) ::operator delete(std::exchange(more_, nullptr));
-  }
-
- private:
-  void grow(std::size_t room) {
-    auto* larger = static_cast<subscription*>(::operator new(room * sizeof(subscription)));
-    for (std::size_t i = 0; i < further_; ++i) more_[i].move_to(larger + i);
-    ::operator delete(std::exchange(more_, larger));
-  }
-  union {
-    subscription first_;
-  };
-  subscription* more_ = nullptr;
-  std::uint32_t further_ : 31 = 0;
-  bool inside_ : 1 = false;
-};
-
 }  // namespace detail
 
 /// One client's live subscription, whatever the transport: who it is, what it follows, and from where. On a poll it lasts
@@ -203,7 +153,7 @@ class follow_list {
 ///
 /// It is a part of the connection that it is on, so that a client who only listens costs one piece of memory. A connection is
 /// entered at the hub for as long as it lives; on it sessions are opened and closed, one at a time.
-class session : protected detail::outlet {
+class session : protected detail::follower {
  public:
   session(const session&) = delete;
   session& operator=(const session&) = delete;
@@ -215,7 +165,7 @@ class session : protected detail::outlet {
   /// Empty when anonymous.
   std::string_view user() const noexcept { return grant_.user(); }
   /// Which of the user's devices; empty when not said.
-  std::string_view device() const noexcept { return rare_ ? std::string_view(rare_->device) : std::string_view(); }
+  std::string_view device() const noexcept { return rare() ? std::string_view(rare()->device) : std::string_view(); }
   /// The transport's name: `websocket`, `sse`, `long_poll`, `short_poll`, or `post` for one that only brings commands.
   virtual std::string_view transport() const noexcept = 0;
   /// What the authorizer allowed; see also `revoke`.
@@ -259,7 +209,9 @@ class session : protected detail::outlet {
 
  protected:
   session() = default;
-  ~session() override = default;
+  ~session() override {
+    while (follow_count()) drop_follow(follow_count() - 1);
+  }
   /// Whether there is a session now.
   bool is_open() const noexcept { return open_; }
 
@@ -294,31 +246,68 @@ class session : protected detail::outlet {
     std::string element;
   };
   // What few sessions have.
-  struct rare {
+  struct rare_state {
     detail::vector<gone> gone_channels;  // by place
     std::vector<std::string> revoked;
     std::string device;
     detail::owned<any_box> data;
   };
+  // What an anonymous client on one channel does without; once it is there it stays until the session ends. Further channels lie
+  // behind it. They move when it grows and when one before them goes.
+  struct beyond : detail::with_tail {
+    detail::owned<rare_state> rare;
+    std::uint32_t next_user = 0;  // the slot of the next one in the hub's table of users
+    std::uint32_t further = 0;
+    detail::further_subscription* at(std::size_t i) noexcept { return reinterpret_cast<detail::further_subscription*>(behind(this)) + i; }
+  };
 
-  rare& rarely() {
-    if (!rare_) rare_ = detail::owned<rare>(new rare());
-    return *rare_;
+  rare_state* rare() const noexcept { return beyond_ ? beyond_->rare.get() : nullptr; }
+  rare_state& rarely() {
+    auto& rare = more().rare;
+    if (!rare) rare = detail::owned<rare_state>(new rare_state());
+    return *rare;
   }
   bool revoked(std::string_view channel) const noexcept {
-    return rare_ && std::find(rare_->revoked.begin(), rare_->revoked.end(), channel) != rare_->revoked.end();
+    return rare() && std::find(rare()->revoked.begin(), rare()->revoked.end(), channel) != rare()->revoked.end();
+  }
+  beyond& more() {
+    if (!beyond_) grow(0);
+    return *beyond_;
+  }
+  void grow(std::size_t room) {
+    detail::owned<beyond> larger(new (beyond::tail{room * sizeof(detail::further_subscription)}) beyond);
+    if (beyond_) {
+      larger->rare = std::move(beyond_->rare);
+      larger->next_user = beyond_->next_user;
+      for (auto& n = larger->further; n < beyond_->further; ++n) beyond_->at(n)->move_to(larger->at(n));
+    }
+    beyond_ = std::move(larger);
+  }
+
+  // What it follows, in the order in which it was asked for. Of most sessions that is one channel, whose subscription is a part of it.
+  std::size_t follow_count() const noexcept { return std::size_t{bool(first_)} + (beyond_ ? beyond_->further : 0); }
+  detail::subscription& followed(std::size_t i) noexcept { return first_ && i == 0 ? first_ : *beyond_->at(i - bool(first_)); }
+  const detail::subscription& followed(std::size_t i) const noexcept { return const_cast<session*>(this)->followed(i); }
+  detail::subscription& add_follow(detail::lane& in, std::uint32_t serial, bool named) {
+    if (follow_count() == 0) return first_.enter(in, serial, named), first_;
+    const std::uint32_t n = more().further;
+    if ((n & (n - 1)) == 0) grow(n ? 2 * n : 1);  // there is room up to each power of two
+    return *::new (static_cast<void*>(beyond_->at(beyond_->further++))) detail::further_subscription(*this, in, serial, named);
+  }
+  void drop_follow(std::size_t i) noexcept {
+    if (first_ && i == 0) return first_.leave();
+    std::size_t at = i - bool(first_);
+    std::destroy_at(beyond_->at(at));
+    for (--beyond_->further; at < beyond_->further; ++at) beyond_->at(at + 1)->move_to(beyond_->at(at));
   }
 
   // The client cannot be told what it follows from now on, so it has to come back.
   void cannot_tell();
 
   // In this order there are no gaps.
-  std::uint32_t slot_ = 0;
   shared_grant grant_;
-  detail::owned<rare> rare_;
-  [[no_unique_address]] detail::follow_list follows_;
+  detail::owned<beyond> beyond_;
   std::uint32_t generation_ = 0;
-  std::uint32_t next_ = 0;  // the slot of the next one in the hub's table of users
   bool open_ : 1 = false, listed_ : 1 = false;
 };
 

@@ -61,7 +61,7 @@ struct source final : log_source {
 
 /// A client that takes up to `room` bytes; what it is told stands in `got` between square brackets.
 struct reader : outlet {
-  reader(channel_log& log, std::uint64_t from, const proto::encoding& how = lines) : at(std::make_unique<subscription>(*this, log.lane_for(how))) {
+  reader(channel_log& log, std::uint64_t from, const proto::encoding& how = lines) : at(std::make_unique<further_subscription>(*this, log.lane_for(how))) {
     at->in().add(*at);
     at->begin(from);
   }
@@ -99,7 +99,7 @@ struct reader : outlet {
   std::uint64_t lowest = 1;
   int woken = 0;
   std::string got;
-  std::unique_ptr<subscription> at;
+  std::unique_ptr<further_subscription> at;
 };
 
 struct rig {
@@ -140,7 +140,7 @@ TEST_CASE("subscribers in sync are given the very same bytes") {
     void unreadable(subscription&, std::error_code) override {}
     const char* seen = nullptr;
   } a, b;
-  subscription first(a, r.log.lane_for(lines)), second(b, r.log.lane_for(lines));
+  further_subscription first(a, r.log.lane_for(lines)), second(b, r.log.lane_for(lines));
   for (auto* s : {&first, &second}) s->in().add(*s), s->begin(0), (void)s->pending();
   r.publish(1, 2);
   CHECK(a.seen != nullptr);
@@ -600,12 +600,55 @@ TEST_CASE("messages that come while the storage is asked are kept, whichever epo
 TEST_CASE("one that has not begun is given nothing and keeps its lane") {
   rig r;
   reader early(r.log, 0);
-  subscription waiting(early, r.log.lane_for(lines));
+  further_subscription waiting(early, r.log.lane_for(lines));
   waiting.in().add(waiting);
   r.publish(1, 2);
   CHECK(waiting.pending().empty());
   waiting.begin(1);
   CHECK(std::string(waiting.pending().begin(), waiting.pending().end()) == wire(2, 2));
+}
+
+TEST_CASE("what lies within its follower finds it there, is nothing once it has left, and may follow something else then") {
+  rig r, other;
+  struct one final : follower {
+    subscription& own() { return first_; }
+    void wake(subscription* live) override {
+      if (!live) return;
+      auto bytes = live->pending();
+      got.append(bytes.data(), bytes.size());
+      live->advance(bytes.size());
+    }
+    void settle() override {}
+    void lost(subscription&, const gap&) override {}
+    void keep(subscription& s, std::string_view rest) override { got.append("[kept ").append(rest).append(&s == &own() ? "]" : "!"); }
+    void unreadable(subscription&, std::error_code) override {}
+    std::string got;
+  } client;
+  subscription& own = client.own();
+  CHECK_FALSE(own);
+  own.enter(r.log.lane_for(lines), 7, true);
+  own.in().add(own, 0);
+  further_subscription more(client, other.log.lane_for(lines));
+  more.in().add(more, 0);
+  CHECK(&own.to() == &more.to());
+  CHECK(own.serial() == 7);
+  CHECK(own.named());
+  r.publish(1, 2);
+  other.publish(1, 1);
+  CHECK(client.got == wire(1, 2) + wire(1, 1));
+
+  own.leave();
+  CHECK_FALSE(own);
+  r.publish(3, 3);
+  CHECK(client.got == wire(1, 2) + wire(1, 1));
+  client.got.clear();
+  other.from.stored = stretch(1, 1, 1, 1);
+  own.enter(other.log.lane_for(lines), 8, false);
+  own.in().add(own, 0);
+  CHECK_FALSE(own.live());
+  own.advance(own.pending().size() - 1);
+  own.leave();
+  CHECK(client.got == "[kept >]");
 }
 
 TEST_CASE("what was read to find the start is sent without being read again") {

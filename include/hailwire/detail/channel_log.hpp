@@ -285,7 +285,7 @@ inline void lane::end_work() noexcept { log().source().spares.give(std::move(wor
 
 inline std::span<const char> lane::pending(subscription& s) {
   while (s.started_) {
-    if (s.live_) return work_ && work_->flushing ? std::span<const char>(work_->flushing->bytes) : std::span<const char>();
+    if (s.live_) return in_flight();
     place& p = at(s);
     if (p.in) {
       if (p.done < p.in->bytes.size()) return std::span<const char>(p.in->bytes).subspan(p.done);
@@ -333,7 +333,7 @@ inline void lane::loaded(std::uint64_t since, const read_result& r) {
   for (subscription* s : waiting) s->loading_ = false;
 
   if (r.error) {
-    for (subscription* s : waiting) s->to_->unreadable(*s, r.error);
+    for (subscription* s : waiting) s->to().unreadable(*s, r.error);
     return rest();
   }
   std::shared_ptr<const chunk> c;
@@ -342,7 +342,7 @@ inline void lane::loaded(std::uint64_t since, const read_result& r) {
   for (subscription* s : waiting) {
     if (next > since + 1) {
       at(*s).offset = next - 1;
-      s->to_->lost(*s, {false, next});
+      s->to().lost(*s, {false, next});
     }
     at(*s).in = c;
     at(*s).done = 0;
@@ -350,7 +350,7 @@ inline void lane::loaded(std::uint64_t since, const read_result& r) {
   // The one whose pull started this read goes on by itself.
   subscription* goes_on = work_->resolving;
   for (subscription* s : waiting)
-    if (s != goes_on) s->to_->wake(nullptr);
+    if (s != goes_on) s->to().wake(nullptr);
   rest();
 }
 

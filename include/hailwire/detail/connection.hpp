@@ -44,14 +44,14 @@ class connection : public session {
  public:
   static const poll_table polling;
 
-  explicit connection(gateway& g) : gate_(&g) { g.messages.enter(*this); }
+  explicit connection(gateway& g) : work_(g) { g.messages.enter(*this); }
   ~connection() override { detach(); }
 
   // ---- what a driver tells ---------------------------------------------------------------------------------------
 
   /// The connection is there. The first request must come within `options::head_time`.
   void start() {
-    last_read_ = last_write_ = since_ = moment(gate_->now());
+    last_read_ = last_write_ = since_ = moment(gate().now());
     schedule();
     update_watch();
   }
@@ -103,11 +103,11 @@ class connection : public session {
   inline void lost(subscription& s, const gap& g) override;
   void keep(subscription& s, std::string_view rest) override {
     if (half() == &s) {
-      work_->out.insert(0, rest);  // nothing of `out` can be half sent while a shared frame is
-      work_->half = nullptr;
+      busy().out.insert(0, rest);  // nothing of `out` can be half sent while a shared frame is
+      busy().half = nullptr;
     }
   }
-  void moved(const subscription& from, subscription& to) noexcept override { if (half() == &from) work_->half = &to; }
+  void moved(const subscription& from, subscription& to) noexcept override { if (half() == &from) busy().half = &to; }
   std::uint64_t floor(const subscription& s) const noexcept override { return is_open() ? permissions().floor_of(s.in().log().name()) : 1; }
   void unreadable(subscription&, std::error_code ec) override {
     failure why = storage_failure(ec);
@@ -116,10 +116,10 @@ class connection : public session {
   inline bool notice(std::string_view name, std::string_view json) override;
   inline void end(errc why, std::uint16_t code, std::string_view reason) override;
   bool adjustable() const noexcept override { return phase_ == phase::stream && stream_->speaks(); }
-  hub& at() const noexcept override { return gate_->messages; }
+  hub& at() const noexcept override { return gate().messages; }
   std::string_view transport() const noexcept override { return stream_ ? stream_->name() : asked() ? asked()->shown.transport() : std::string_view(); }
   const proto::encoding& encoding() const noexcept override {
-    return !stream_ ? *gate_->polls->messages : phase_ == phase::asked ? stream_->messages() : stream_->others();
+    return !stream_ ? *gate().polls->messages : phase_ == phase::asked ? stream_->messages() : stream_->others();
   }
 
  protected:
@@ -152,7 +152,7 @@ class connection : public session {
 
   /// Leaves the gateway; what is still open ends without hooks.
   void detach() noexcept;
-  gateway& gate() const noexcept { return *gate_; }
+  gateway& gate() const noexcept { return work_.gate(); }
 
  private:
   enum class phase : std::uint8_t { head, body, asked, stream, held, closing, lingering, dead };
@@ -170,7 +170,7 @@ class connection : public session {
   // Reading
   void take_rest(std::string input);
   void feed(std::span<char> in);
-  bool may_read() const noexcept { return !command_under_way_ && unsent() < gate_->settings.max_unsent && !(blocked_ && unsent()); }
+  bool may_read() const noexcept { return !command_under_way_ && unsent() < gate().settings.max_unsent && !(blocked_ && unsent()); }
   void publish_raw(std::string_view bytes, bool binary);
   void command(std::string_view text);
   void command_over() {
@@ -227,26 +227,20 @@ class connection : public session {
   void block();
   void gather(batch& b, subscription* live);
   void taken(const batch& b, std::size_t n);
-  std::size_t unsent() const noexcept { return work_ ? work_->out.size() - work_->sent : 0; }
-  std::span<const char> own_bytes() const noexcept { return work_ ? std::span<const char>(work_->out).subspan(work_->sent) : std::span<const char>(); }
+  std::size_t unsent() const noexcept { return work_->out.size() - work_->sent; }
+  std::span<const char> own_bytes() const noexcept { return std::span<const char>(work_->out).subspan(work_->sent); }
   std::string& out() { return busy().out; }
-  subscription* half() const noexcept { return work_ ? work_->half : nullptr; }
-  bool holds_input() const noexcept { return work_ && !work_->held.empty(); }
-  unfinished& busy() {
-    if (!work_) work_ = gate_->take_spare();
-    return *work_;
-  }
-  void rest() noexcept {
-    if (work_ && work_->out.empty()) work_->none() ? gate_->give_spare(std::move(work_)) : gate_->trim(*work_);
-  }
+  subscription* half() const noexcept { return work_->half; }
+  bool holds_input() const noexcept { return !work_->held.empty(); }
+  unfinished& busy() { return work_.busy(); }
   void give_reason(close_reason why) {
-    if (!busy().reason) work_->reason = owned<close_reason>(new close_reason(std::move(why)));
+    if (!busy().reason) busy().reason = owned<close_reason>(new close_reason(std::move(why)));
   }
   void ask_wake() {
-    if (!wake_asked_) wake_asked_ = true, gate_->messages.request_wake(*this);
+    if (!wake_asked_) wake_asked_ = true, gate().messages.request_wake(*this);
   }
   void ask_settle() {
-    if (!settle_asked_) settle_asked_ = true, gate_->messages.request_settle(*this);
+    if (!settle_asked_) settle_asked_ = true, gate().messages.request_settle(*this);
   }
   void flushed();
   void own_bytes_gone(std::string next = {});
@@ -256,7 +250,7 @@ class connection : public session {
   /// Whether the peer is still to take the end of what it was given, and has nothing else to do.
   bool gives() const noexcept {
     bool waits = phase_ == phase::lingering || (phase_ == phase::head && (!asked() || asked()->in.empty()));
-    return waits && !gate_->stopping && still() == leaving::bytes;
+    return waits && !gate().stopping && still() == leaving::bytes;
   }
   void schedule();
   std::int64_t next_beat(std::int64_t now) const noexcept;
@@ -265,21 +259,21 @@ class connection : public session {
   std::string position_text(std::span<const std::uint64_t> reached = {}) const;
   void enter(phase p) {
     phase_ = p;
-    since_ = moment(gate_->now());
+    since_ = moment(gate().now());
     schedule();
   }
   void die(bool by_peer, errc why = errc::internal);
   void end_session();
-  exchange* asked() const noexcept { return work_ ? work_->request.get() : nullptr; }
+  exchange* asked() const noexcept { return work_->request.get(); }
   exchange& ex() {
-    if (!busy().request) work_->request = owned<exchange>(new exchange(gate_->settings));
-    return *work_->request;
+    if (!asked()) busy().request = owned<exchange>(new exchange(gate().settings));
+    return *asked();
   }
   void forget_request() noexcept {
-    if (work_) work_->request.reset();
+    if (asked()) busy().request.reset();
   }
   /// A connection that carries the host's own frames has no session, so they lie where a session has the host's object.
-  frames* own_frames() const noexcept { return framed_ ? static_cast<frames*>(rare_->data.get()) : nullptr; }
+  frames* own_frames() const noexcept { return framed_ ? static_cast<frames*>(rare()->data.get()) : nullptr; }
 
   // In this order there are no gaps.
   phase phase_ : 4 = phase::head;
@@ -294,9 +288,8 @@ class connection : public session {
   bool layered_ : 1 = false, layer_waits_ : 1 = false, readable_ : 1 = false, queued_ : 1 = false, ended_ : 1 = false;
 
  private:
-  gateway* gate_;
   transport::stream_box stream_;
-  owned<unfinished> work_;
+  work_of_one work_;
   moment last_read_, last_write_;
   moment since_;  // when the phase began, or its first byte came; on a stream when life was asked for
 };
@@ -310,7 +303,7 @@ inline bool connection::wants_input() const noexcept {
   if (peer_ended_) return false;
   switch (phase_) {
     case phase::head:
-    case phase::body: return unsent() < gate_->settings.max_unsent;
+    case phase::body: return unsent() < gate().settings.max_unsent;
     case phase::asked:
     case phase::held: return !asked() || asked()->rest.size() < pipelined_limit;  // to learn that the peer is gone
     case phase::stream: return may_read() && !holds_input();
@@ -324,14 +317,14 @@ inline bool connection::wants_input() const noexcept {
 inline void connection::update_watch() {
   if (phase_ == phase::dead) return;
   bool reads = wants_input();
-  if (reads && !reading_) last_read_ = moment(gate_->now());  // silence counts from here: nobody listened before
+  if (reads && !reading_) last_read_ = moment(gate().now());  // silence counts from here: nobody listened before
   reading_ = reads;
   watch(reads, blocked_);
-  rest();
+  work_.rest();
 }
 
 inline void connection::receive(std::span<char> bytes) {
-  last_read_ = moment(gate_->now());
+  last_read_ = moment(gate().now());
   switch (phase_) {
     case phase::head:
       if (!asked() || asked()->in.empty()) since_ = last_read_;
@@ -393,12 +386,12 @@ inline void connection::ended() {
 inline std::int64_t milliseconds_of(std::chrono::milliseconds d) noexcept { return d.count(); }
 
 inline void connection::schedule() {
-  const options& o = gate_->settings;
-  const std::int64_t now = gate_->now(), since = since_.at(now);
+  const options& o = gate().settings;
+  const std::int64_t now = gate().now(), since = since_.at(now);
   std::int64_t due = INT64_MAX;
   switch (phase_) {
     case phase::head:
-      if (unsent() && !gate_->stopping) break;
+      if (unsent() && !gate().stopping) break;
       due = since + milliseconds_of(gives() ? o.stall_time : served_ && (!asked() || asked()->in.empty()) ? o.idle_time : o.head_time);
       break;
     case phase::body: due = since + milliseconds_of(o.body_time); break;
@@ -411,22 +404,22 @@ inline void connection::schedule() {
     case phase::stream: due = blocked_ ? INT64_MAX : next_beat(now); break;
     case phase::closing:
       // An answer may take as long as its peer takes some of it; a stream that was ended has nothing left to give.
-      if (stream_ || !unsent() || gate_->stopping) due = since + milliseconds_of(o.close_time);
+      if (stream_ || !unsent() || gate().stopping) due = since + milliseconds_of(o.close_time);
       break;
     case phase::lingering: due = since + milliseconds_of(gives() ? o.stall_time : o.close_time); break;
     case phase::dead: break;
   }
   if (blocked_) due = std::min(due, last_write_.at(now) + milliseconds_of(o.stall_time));
-  if (due == INT64_MAX || phase_ == phase::dead) return gate_->messages.wheel().disarm(*this);
-  gate_->messages.arm(*this, due);
+  if (due == INT64_MAX || phase_ == phase::dead) return gate().messages.wheel().disarm(*this);
+  gate().messages.arm(*this, due);
 }
 
 inline void connection::expire(std::int64_t now) {
-  if (blocked_ && now >= last_write_.at(now) + milliseconds_of(gate_->settings.stall_time)) return die(false, errc::timeout);
+  if (blocked_ && now >= last_write_.at(now) + milliseconds_of(gate().settings.stall_time)) return die(false, errc::timeout);
   switch (phase_) {
     case phase::head:
-      if (unsent() && !gate_->stopping) break;
-      if (gives() && now < since_.at(now) + milliseconds_of(gate_->settings.stall_time)) break;
+      if (unsent() && !gate().stopping) break;
+      if (gives() && now < since_.at(now) + milliseconds_of(gate().settings.stall_time)) break;
       if (!asked() || asked()->in.empty()) return die(false, errc::timeout);
       asked()->head.clear();  // what was read of it looks into a buffer that may have moved
       refuse({errc::timeout, "the request head took too long"});
@@ -435,7 +428,7 @@ inline void connection::expire(std::int64_t now) {
     case phase::held: answer_held(true); break;
     case phase::stream:
       if (blocked_ || now < next_beat(now)) break;
-      if (stream_->expects_life() && reading_ && now >= last_read_.at(now) + 2 * milliseconds_of(gate_->settings.heartbeat)) {
+      if (stream_->expects_life() && reading_ && now >= last_read_.at(now) + 2 * milliseconds_of(gate().settings.heartbeat)) {
         // A loop that was held up for long runs its timers before it reads: then it is not the peer who was silent.
         if (!input_waits()) return end(errc::timeout, 4408, "no sign of life");
         last_read_ = moment(now);
@@ -483,7 +476,7 @@ inline void connection::die(bool by_peer, errc why) {
   if (phase_ == phase::dead) return;
   give_reason({why, 1006, {}, by_peer});
   phase_ = phase::dead;
-  gate_->messages.wheel().disarm(*this);
+  gate().messages.wheel().disarm(*this);
   ask_settle();
 }
 
@@ -491,22 +484,21 @@ inline void connection::end_session() {
   if (asked()) ++asked()->serial;
   command_under_way_ = false;
   static const close_reason in_order{errc::internal, 1000, {}, false};
-  const close_reason& why = work_ && work_->reason ? *work_->reason : in_order;
+  const close_reason& why = work_->reason ? *work_->reason : in_order;
   const bool told = opened_;
   opened_ = false;
   if (frames* own = own_frames()) {
     auto& to = own->route->handlers;
-    if (told && to.on_close) gate_->guarded("on_close", [&] { to.on_close(*own, why); });
+    if (told && to.on_close) gate().guarded("on_close", [&] { to.on_close(*own, why); });
     own->data.reset();
   }
   if (is_open()) {
-    if (told && gate_->host.on_close) gate_->guarded("on_close", [&] { gate_->host.on_close(*this, why); });
-    gate_->close(*this);
+    if (told && gate().host.on_close) gate().guarded("on_close", [&] { gate().host.on_close(*this, why); });
+    gate().close(*this);
   }
-  if (!work_) return;
-  work_->half = nullptr;
-  work_->reason.reset();
-  rest();
+  if (half()) busy().half = nullptr;
+  if (work_->reason) busy().reason.reset();
+  work_.rest();
 }
 
 inline void connection::settle() {
@@ -519,7 +511,7 @@ inline void connection::settle() {
     case phase::closing:
       if (is_open() || opened_) end_session();
       if (holds_input() && stream_) {  // the peer's own close may be among what was not read
-        std::string in = std::exchange(work_->held, {});
+        std::string in = std::exchange(busy().held, {});
         feed(in);
       }
       if (!blocked_) pump(nullptr);
@@ -535,14 +527,14 @@ inline void connection::settle() {
       break;
     case phase::stream:
       if (holds_input() && may_read()) {
-        std::string in = std::exchange(work_->held, {});
+        std::string in = std::exchange(busy().held, {});
         feed(in);
       }
       break;
     case phase::lingering: break;
     default:
       process();
-      if (gate_->stopping) leave();
+      if (gate().stopping) leave();
   }
   update_watch();
 }
@@ -575,10 +567,11 @@ inline void connection::detach() noexcept {
   if (detached_) return;
   detached_ = true;
   phase_ = phase::dead;
-  gate_->messages.wheel().disarm(*this);
-  if (is_open()) gate_->close(*this);
-  gate_->messages.forget(*this);
-  gate_->messages.leave(*this);
+  gate().messages.wheel().disarm(*this);
+  if (is_open()) gate().close(*this);
+  gate().messages.forget(*this);
+  gate().messages.leave(*this);
+  work_.drop();
 }
 
 inline vector<connection*> gateway::connections() const {

@@ -219,7 +219,7 @@ class epoll_driver : public driver {
     // to be read.
     epoll_driver& set() const noexcept { return static_cast<epoll_driver&>(by()); }
   };
-  static_assert(sizeof(void*) != 8 || sizeof(epoll_connection) <= 152, "what an idle client costs: nothing may be added without thought");
+  static_assert(sizeof(void*) != 8 || sizeof(epoll_connection) <= 120, "what an idle client costs: nothing may be added without thought");
   class layered_connection final : public epoll_connection {
    public:
     layered_connection(gateway& g, int descriptor, owned<stream_layer> layer) : epoll_connection(g, descriptor, true), layer_(std::move(layer)) {}

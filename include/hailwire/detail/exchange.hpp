@@ -69,8 +69,13 @@ struct exchange : serving_one {
 };
 static_assert(sizeof(exchange) <= 1000, "an allocation over 1,000 bytes is a slow one in glibc");
 
+class gateway;
+
 /// Bytes that wait, a request, an end that is near.
 struct unfinished {
+  explicit unfinished(gateway& g, bool of_all = false) : gate(&g), common(of_all) {}
+  gateway* gate;
+  const bool common;             // the gateway's `nothing`
   std::string out, held;         // own bytes that are to be sent; input that waits
   std::size_t sent = 0;          // of `out`
   subscription* half = nullptr;  // whose frame is half sent

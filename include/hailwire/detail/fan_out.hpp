@@ -35,6 +35,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -94,6 +95,9 @@ class outlet : public timer {
   virtual std::uint64_t floor(const subscription&) const noexcept { return 1; }  ///< the first offset that it may see
   /// The channel cannot be read.
   virtual void unreadable(subscription& s, std::error_code why) = 0;
+
+ protected:
+  std::uint32_t slot_ = 0;  // where the hub has entered it; here because there is a gap
 };
 
 /// What only a lane has through which something goes, or somebody of which is behind. An idle one has none.
@@ -180,22 +184,31 @@ class log_source {
 };
 
 /// One client's place in one channel. In sync it is no more than an entry in its lane's list; where one who is behind stands
-/// is kept by the lane.
+/// is kept by the lane. It is a part of its `follower` or a `further_subscription`.
 class subscription {
  public:
   /// How many different `serial`s there are.
-  static constexpr std::uint32_t serials = 1u << 28;
+  static constexpr std::uint32_t serials = 1u << 27;
 
-  /// Two notes of its session's: `serial`, under `serials`, tells it from an earlier one to the same channel; `named` is a channel
-  /// that the client's URL names, which has an element in its cursor.
-  subscription(outlet& to, lane& in, std::uint32_t serial = 0, bool named = true) : to_(&to), lane_(&in), serial_(serial & (serials - 1)), named_(named) {}
+  /// A follower's own, to no channel yet: until `enter`, and after `leave`, nothing else of it may be used.
+  subscription() = default;
   subscription(const subscription&) = delete;
   subscription& operator=(const subscription&) = delete;
-  ~subscription();
-  /// Makes it anew in the raw memory at `to`, in its lane's place of this one, and ends this one.
-  void move_to(void* to) noexcept;
+  ~subscription() {
+    if (lane_) leave();
+  }
+  /// Two notes of its session's: `serial`, under `serials`, tells it from an earlier one to the same channel; `named` is a channel
+  /// that the client's URL names, which has an element in its cursor.
+  void enter(lane& in, std::uint32_t serial, bool named) noexcept {
+    lane_ = &in, serial_ = serial & (serials - 1), named_ = named;
+    live_ = loading_ = started_ = false;
+  }
+  void leave() noexcept;
 
+  /// Whether there is a channel.
+  explicit operator bool() const noexcept { return lane_ != nullptr; }
   lane& in() const noexcept { return *lane_; }
+  outlet& to() const noexcept;
   std::uint32_t serial() const noexcept { return serial_; }
   bool named() const noexcept { return named_; }
   /// The offset of the last message that was pulled whole.
@@ -222,17 +235,49 @@ class subscription {
   bool started() const noexcept { return started_; }
   void raise(std::uint64_t next);  ///< what lies before `next` is hidden from it from now on
   /// Tells its client of a gap that was there from the start.
-  void tell_lost(const gap& g) { to_->lost(*this, g); }
+  void tell_lost(const gap& g) { to().lost(*this, g); }
 
  private:
   friend class lane;
+  friend class further_subscription;
 
-  outlet* to_;
-  lane* lane_;
+  lane* lane_ = nullptr;
   std::uint32_t index_ = 0;  // in the lane's list
-  std::uint32_t serial_ : 28;
-  bool named_ : 1, live_ : 1 = false, loading_ : 1 = false, started_ : 1 = false;
+  std::uint32_t serial_ : 27 = 0;
+  bool own_ : 1 = true;  // a follower's
+  bool named_ : 1 = false, live_ : 1 = false, loading_ : 1 = false, started_ : 1 = false;
 };
+
+/// An outlet of which its first subscription is a part. Most clients follow one channel, and where that subscription lies tells whose
+/// it is.
+struct own_subscription {
+  subscription first_;
+};
+static_assert(std::is_standard_layout_v<own_subscription>, "such an object and its first member have one address");
+class follower : public outlet, protected own_subscription {
+  friend class subscription;
+};
+
+/// One that lies elsewhere.
+class further_subscription : public subscription {
+ public:
+  further_subscription(outlet& to, lane& in, std::uint32_t serial = 0, bool named = true) noexcept : to_(&to) {
+    own_ = false;
+    enter(in, serial, named);
+  }
+  /// Makes it anew in the raw memory at `to`, in its lane's place of this one, and ends this one.
+  void move_to(void* to) noexcept;
+
+ private:
+  friend class subscription;
+  outlet* to_;
+};
+
+inline outlet& subscription::to() const noexcept {
+  auto* self = const_cast<subscription*>(this);
+  if (own_) return static_cast<follower&>(*reinterpret_cast<own_subscription*>(self));
+  return *static_cast<further_subscription*>(self)->to_;
+}
 
 class lane {
  public:
@@ -272,7 +317,7 @@ class lane {
       if (!live_.empty()) fetch(live_[0], 1);
     } else if (steps == 2) {
       if (work_) fetch(work_->building.get(), 1);
-      if (!live_.empty()) fetch(live_[0]->to_);
+      if (!live_.empty()) fetch(&live_[0]->to());
     } else if (work_ && work_->building) {
       work_->building->comes();
     }
@@ -303,8 +348,8 @@ class lane {
     if (work_) work_->flushed = head;
   }
   void failed(std::error_code why) {
-    for (std::size_t i = 0; i < live_.size(); ++i) live_[i]->to_->unreadable(*live_[i], why);
-    for (std::size_t i = 0; i < behind_count(); ++i) work_->behind[i].who->to_->unreadable(*work_->behind[i].who, why);
+    for (std::size_t i = 0; i < live_.size(); ++i) live_[i]->to().unreadable(*live_[i], why);
+    for (std::size_t i = 0; i < behind_count(); ++i) work_->behind[i].who->to().unreadable(*work_->behind[i].who, why);
   }
 
  protected:
@@ -314,6 +359,7 @@ class lane {
 
  private:
   friend class subscription;
+  friend class further_subscription;
   friend class channel_log;
   using place = lane_work::place;
   using load = lane_work::load;
@@ -374,7 +420,7 @@ class lane {
     std::uint64_t pulled = p.offset;
     if (std::size_t rest = p.half_sent()) {
       pulled = p.in->offset_at(p.done + rest, pulled);
-      p.who->to_->keep(*p.who, std::string_view(p.in->bytes).substr(p.done, rest));
+      p.who->to().keep(*p.who, std::string_view(p.in->bytes).substr(p.done, rest));
     }
     p.let_go(pulled);
   }
@@ -383,11 +429,12 @@ class lane {
     // A woken one may catch up and leave the list, another then stands in its place.
     for (std::size_t i = 0; i < behind_count();) {
       subscription* s = work_->behind[i].who;
-      s->to_->wake(nullptr);
+      s->to().wake(nullptr);
       if (i < behind_count() && work_->behind[i].who == s) ++i;
     }
   }
 
+  std::span<const char> in_flight() const noexcept { return work_ && work_->flushing ? std::span<const char>(work_->flushing->bytes) : std::span<const char>(); }
   std::span<const char> pending(subscription& s);
   /// Has the storage read on for one who is behind. False when it has to wait.
   bool read_on(subscription& s);
@@ -415,8 +462,8 @@ inline void lane::flush() {
   flushing = std::exchange(work_->building, nullptr);
   for (std::size_t i = 0; i < live_.size();) {
     subscription* s = live_[i];
-    s->to_->wake(s);
-    if (i < live_.size() && live_[i] == s) ++i;  // else it fell behind, and another one has taken its place
+    s->to().wake(s);
+    if (s->live_ && s->index_ == i) ++i;  // else it fell behind, and another one has taken its place
   }
   work_->flushed = flushing->last();
   if (!work_->behind.empty()) {
@@ -452,9 +499,9 @@ inline void lane::restart(std::uint64_t offset, std::uint64_t head, const gap& g
     subscription& s = *work_->behind[i].who;
     if (!s.started_) continue;
     release(work_->behind[i]);
-    at(s).offset = std::max(offset, s.to_->floor(s) - 1);
+    at(s).offset = std::max(offset, s.to().floor(s) - 1);
     s.loading_ = false;
-    s.to_->lost(s, {g.epoch_changed, at(s).offset + 1});
+    s.to().lost(s, {g.epoch_changed, at(s).offset + 1});
   }
   work_->loads.clear();
   wake_behind();
@@ -472,8 +519,8 @@ inline void lane::trim() {
   if (begin > tail.size() / 2) tail.erase(tail.begin(), tail.begin() + static_cast<std::ptrdiff_t>(std::exchange(begin, 0)));
 }
 
-inline void subscription::move_to(void* to) noexcept {
-  auto* there = ::new (to) subscription(*to_, *lane_, serial_, named_);
+inline void further_subscription::move_to(void* to) noexcept {
+  auto* there = ::new (to) further_subscription(*to_, *lane_, serial_, named_);
   there->index_ = index_;
   there->live_ = live_;
   there->loading_ = loading_;
@@ -483,13 +530,13 @@ inline void subscription::move_to(void* to) noexcept {
   // Its destructor would take what is the other one's now.
 }
 
-inline subscription::~subscription() {
+inline void subscription::leave() noexcept {
   if (auto* w = lane_->work_.get()) {
     for (auto& l : w->loads) l.waiting.remove(this);
     if (w->resolving == this) w->resolving = nullptr;
     if (!live_) lane_->release(lane_->at(*this));
   }
-  lane_->leave(*this);
+  std::exchange(lane_, nullptr)->leave(*this);
 }
 
 inline void subscription::begin(std::uint64_t offset) noexcept {
@@ -513,7 +560,7 @@ inline std::shared_ptr<const chunk> subscription::holding() const noexcept {
   return lane_->work_ ? lane_->work_->flushing : nullptr;
 }
 
-inline std::span<const char> subscription::pending() { return lane_->pending(*this); }
+inline std::span<const char> subscription::pending() { return live_ ? lane_->in_flight() : lane_->pending(*this); }
 
 inline void subscription::advance(std::size_t n) {
   if (live_) {

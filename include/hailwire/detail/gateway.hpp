@@ -97,6 +97,7 @@ class gateway {
   hooks host;
   vector<owned<frame_route>> frame_routes;
   bool stopping = false;
+  const unfinished nothing{*this, true};  ///< of all connections on which nothing is unfinished
   hub messages;
 
   std::int64_t now() const noexcept { return messages.loop().now(); }
@@ -111,7 +112,7 @@ class gateway {
 
   /// Connections that are busy in turns share some blocks of memory, so that a message costs no allocation.
   owned<unfinished> take_spare() {
-    if (spares_.empty()) return owned<unfinished>(new unfinished());
+    if (spares_.empty()) return owned<unfinished>(new unfinished(*this));
     auto block = std::move(spares_.back());
     spares_.pop_back();
     return block;
@@ -223,6 +224,42 @@ class gateway {
   const std::shared_ptr<const void> alive_ = std::make_shared<char>();  // a host may keep a reply for longer than us
   std::int64_t date_second_ = -1;
   std::string date_line_;
+};
+
+/// What is unfinished on one connection, and its way to the gateway. While nothing is, it points to the gateway's `nothing`, which
+/// all such connections share and nobody writes to: so an idle one has one pointer for both.
+class work_of_one {
+ public:
+  explicit work_of_one(gateway& g) noexcept : at_(&g.nothing) {}
+  work_of_one(const work_of_one&) = delete;
+  work_of_one& operator=(const work_of_one&) = delete;
+
+  gateway& gate() const noexcept { return *at_->gate; }
+  const unfinished* operator->() const noexcept { return at_; }
+  bool any() const noexcept { return !at_->common; }
+  /// To be written to.
+  unfinished& busy() {
+    if (!any()) at_ = gate().take_spare().release();
+    return own();
+  }
+  /// Gives back what is not needed now.
+  void rest() noexcept {
+    if (!any() || !at_->out.empty()) return;
+    at_->none() ? gate().give_spare(take()) : gate().trim(own());
+  }
+  /// Forgets all of it. To be called while the gateway is there.
+  void drop() noexcept {
+    if (any()) take();
+  }
+
+ private:
+  unfinished& own() noexcept { return const_cast<unfinished&>(*at_); }
+  owned<unfinished> take() noexcept {
+    unfinished& taken = own();
+    at_ = &gate().nothing;
+    return owned<unfinished>(&taken);
+  }
+  const unfinished* at_;
 };
 
 /// Ends a session because of a hook's exception.

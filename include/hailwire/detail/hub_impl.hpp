@@ -152,9 +152,9 @@ inline void hub::add_user(session& s) {
 }
 
 inline void hub::close(session& s) {
-  while (!s.follows_.empty()) {
-    auto& log = s.follows_[s.follows_.size() - 1].in().log();
-    s.follows_.erase(s.follows_.size() - 1);
+  while (s.follow_count()) {
+    auto& log = s.followed(s.follow_count() - 1).in().log();
+    s.drop_follow(s.follow_count() - 1);
     release_log(log);
   }
   forget_expiry(s);
@@ -164,12 +164,12 @@ inline void hub::close(session& s) {
   }
   s.open_ = s.listed_ = false;
   s.grant_ = {};
-  auto dying = std::move(s.rare_);  // the host's data may look at the hub from its destructor
+  auto dying = std::move(s.beyond_);  // the host's data may look at the hub from its destructor
 }
 
 inline detail::subscription* hub::find(session& s, std::string_view channel) const noexcept {
-  for (std::size_t i = 0; i < s.follows_.size(); ++i)
-    if (s.follows_[i].in().log().name() == channel) return &s.follows_[i];
+  for (std::size_t i = 0; i < s.follow_count(); ++i)
+    if (s.followed(i).in().log().name() == channel) return &s.followed(i);
   return nullptr;
 }
 
@@ -212,11 +212,11 @@ inline void hub::reopen(detail::channel_log& log) {
 inline void hub::follow(session& s, std::string_view channel, const hailwire::start& from, bool named, follow_handler done) {
   if (!valid_channel(channel)) return done({errc::bad_request, "not a channel name"});
   if (find(s, channel)) return done({errc::bad_request, "the channel is followed already"});
-  if (s.follows_.size() >= options_.max_channels) return done({errc::bad_request, "too many channels"});
+  if (s.follow_count() >= options_.max_channels) return done({errc::bad_request, "too many channels"});
 
   auto& log = obtain_log(channel);
   auto& lane = log.lane_for(s.encoding());
-  auto& sub = s.follows_.add(s, lane, follow_serial_ = (follow_serial_ + 1) % detail::subscription::serials, named);
+  auto& sub = s.add_follow(lane, follow_serial_ = (follow_serial_ + 1) % detail::subscription::serials, named);
   using word = hailwire::start::word;
   std::uint64_t floor = s.permissions().floor_of(channel);
   // Who begins at the head has nothing to read, and polls nearly always do.
@@ -234,13 +234,12 @@ inline void hub::follow(session& s, std::string_view channel, const hailwire::st
                  on_loop([key = s.key(), serial = follow_serial_, name = std::string(channel), from, floor, done = std::move(done)](hub& h, read_result r) mutable {
                    auto& read = *h.find_log(name);
                    if (session* asked = h.find(key)) {
-                     auto& all = asked->follows_;
                      std::size_t still = 0;
-                     while (still < all.size() && all[still].serial() != serial) ++still;
-                     if (still == all.size()) {
+                     while (still < asked->follow_count() && asked->followed(still).serial() != serial) ++still;
+                     if (still == asked->follow_count()) {
                        done({errc::forbidden, "the host took the channel away"});
                      } else {
-                       h.began(*asked, all[still], from, floor, std::move(r), done);
+                       h.began(*asked, asked->followed(still), from, floor, std::move(r), done);
                      }
                    }
                    --read.pins;
@@ -285,10 +284,10 @@ inline void hub::began(session& s, detail::subscription& sub, const hailwire::st
 }
 
 inline bool hub::unfollow(session& s, std::string_view channel) {
-  for (std::size_t i = 0; i < s.follows_.size(); ++i) {
-    auto& log = s.follows_[i].in().log();
+  for (std::size_t i = 0; i < s.follow_count(); ++i) {
+    auto& log = s.followed(i).in().log();
     if (log.name() != channel) continue;
-    s.follows_.erase(i);
+    s.drop_follow(i);
     release_log(log);
     return true;
   }
@@ -516,7 +515,7 @@ inline std::string session::id() const { return at().printed(key()); }
 
 inline std::vector<std::string> session::channels() const {
   std::vector<std::string> out;
-  for (std::size_t i = 0; i < follows_.size(); ++i) out.emplace_back(follows_[i].in().log().name());
+  for (std::size_t i = 0; i < follow_count(); ++i) out.emplace_back(followed(i).in().log().name());
   return out;
 }
 
@@ -532,7 +531,7 @@ inline void append_entry(std::string& out, const follow_start& f) {
 inline std::error_code session::follow(std::string_view channel, start from) {
   hub& h = at();
   if (!adjustable() || !valid_channel(channel) || h.find(*this, channel)) return errc::bad_request;
-  if (follows_.size() >= h.settings().max_channels) return errc::bad_request;
+  if (follow_count() >= h.settings().max_channels) return errc::bad_request;
   h.follow(*this, channel, from, false, [&h, key = key(), name = std::string(channel)](result<follow_start> r) {
     session* self = h.find(key);
     if (!self) return;
@@ -557,17 +556,17 @@ inline std::error_code session::unfollow(std::string_view channel) {
   proto::json::append_quoted(json, channel);
   json += ",\"code\":\"forbidden\"}";
   std::size_t place = 0;
-  for (std::size_t i = 0; i < follows_.size(); ++i) {
-    while (rare_ && std::any_of(rare_->gone_channels.begin(), rare_->gone_channels.end(), [&](const gone& g) { return g.place == place; })) ++place;
-    const auto& sub = follows_[i];
-    if (transport() != "websocket" && sub.in().log().name() == channel && follows_[i].named() && sub.started()) {
+  for (std::size_t i = 0; i < follow_count(); ++i) {
+    while (rare() && std::any_of(rare()->gone_channels.begin(), rare()->gone_channels.end(), [&](const gone& g) { return g.place == place; })) ++place;
+    const auto& sub = followed(i);
+    if (transport() != "websocket" && sub.in().log().name() == channel && followed(i).named() && sub.started()) {
       auto& all = rarely().gone_channels;
       std::string element;
       append_position(element, sub.in().log().epoch(), sub.offset_when_whole());
       all.insert(std::find_if(all.begin(), all.end(), [&](const gone& g) { return g.place > place; }), {place, std::move(element)});
       break;
     }
-    place += follows_[i].named();
+    place += followed(i).named();
   }
   if (!at().unfollow(*this, channel)) return errc::not_found;
   if (!notice("closed", json)) cannot_tell();

@@ -53,7 +53,7 @@ inline void subscription::raise(std::uint64_t next) {
   auto& place = lane_->at(*this);
   lane_->release(place);
   place.offset = next - 1;
-  to_->lost(*this, {false, next});
+  to().lost(*this, {false, next});
 }
 
 }  // namespace detail
@@ -68,14 +68,14 @@ inline std::error_code session::permit(shared_grant g) {
   if (!g || g.user() != user() || !stream) return errc::bad_request;
   if (at().left(g) <= 0) return errc::unauthenticated;
   std::vector<std::string> lost;  // a predicate may throw: it is asked before anything changes
-  for (std::size_t i = 0; i < follows_.size(); ++i) {
-    const auto& f = follows_[i];
+  for (std::size_t i = 0; i < follow_count(); ++i) {
+    const auto& f = followed(i);
     std::string_view name = f.in().log().name();
     if (f.named() && !g.may_follow(name)) lost.emplace_back(name);
   }
   grant_ = std::move(g);
   for (const std::string& name : lost) unfollow(name);
-  for (std::size_t i = 0; i < follows_.size(); ++i) follows_[i].raise(grant_.floor_of(follows_[i].in().log().name()));
+  for (std::size_t i = 0; i < follow_count(); ++i) followed(i).raise(grant_.floor_of(followed(i).in().log().name()));
   at().watch_expiry(*this);
   at().request_wake(*this);
   return {};

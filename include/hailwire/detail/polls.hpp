@@ -12,15 +12,15 @@
 
 namespace hailwire::detail {
 
-inline bool connection::answer_held(bool at_end) { return gate_->polls->answer(*this, at_end); }
+inline bool connection::answer_held(bool at_end) { return gate().polls->answer(*this, at_end); }
 
 inline void connection::begin_poll() {
   exchange& e = *asked();
   opened_ = true;
   tell_losses(e);
-  if (gate_->host.on_open && !gate_->guarded("on_open", [&] { gate_->host.on_open(*this); })) end(errc::internal, 1011, "internal error");
+  if (gate().host.on_open && !gate().guarded("on_open", [&] { gate().host.on_open(*this); })) end(errc::internal, 1011, "internal error");
   if (answered_) return;
-  e.until = gate_->now() + std::min(e.once->wait, gate_->messages.left(permissions()));
+  e.until = gate().now() + std::min(e.once->wait, gate().messages.left(permissions()));
   enter(phase::held);
   answer_poll(e.at_once || e.once->wait == 0);
 }
@@ -29,23 +29,23 @@ inline void connection::begin_poll() {
 // send the same bytes. False when it is another case.
 inline bool connection::answer_alike() {
   exchange& e = *asked();
-  if (follows_.size() != 1 || rare_ || !e.notices.empty() || !e.extra.empty() || e.head.method != "GET") return false;
-  subscription& s = follows_[0];
+  if (follow_count() != 1 || rare() || !e.notices.empty() || !e.extra.empty() || e.head.method != "GET") return false;
+  subscription& s = followed(0);
   if (!s.live() || !s.named()) return false;
   auto messages = s.pending();
   if (messages.empty() || messages.size() > shared_answer::most || blocked_ || unsent()) return false;
   const channel_log& log = s.in().log();
-  const bool keep = keep_ && !gate_->stopping;
-  const std::int64_t now = gate_->now();
+  const bool keep = keep_ && !gate().stopping;
+  const std::int64_t now = gate().now();
   // The same bytes at the same head of the same channel: this flush's. A later one could have been given the same memory.
-  shared_answer& a = gate_->alike;
+  shared_answer& a = gate().alike;
   if (a.messages != messages.data() || a.size != messages.size() || a.now != now || a.head != log.head() || a.channel != log.name() || a.epoch != log.epoch() ||
       a.minor != e.head.minor || a.keep != keep) {
     auto chunk = s.holding();
-    if (chunk->marks.size() > gate_->settings.poll_messages || messages.size() > gate_->settings.poll_bytes) return false;
+    if (chunk->marks.size() > gate().settings.poll_messages || messages.size() > gate().settings.poll_bytes) return false;
     std::string cursor;
     append_position(cursor, log.epoch(), chunk->last());
-    auto frame = transport::make_poll_answer(messages.size() - 1, {}, cursor, false, keep, e.head.minor, gate_->date(), false);
+    auto frame = transport::make_poll_answer(messages.size() - 1, {}, cursor, false, keep, e.head.minor, gate().date(), false);
     a = {messages.data(), messages.size(), now, log.head(), std::string(log.name()), std::string(log.epoch()), e.head.minor, keep, std::move(frame.head)};
     a.whole.append(messages.data() + 1, messages.size() - 1).append(frame.tail);
   }
@@ -57,7 +57,7 @@ inline bool connection::answer_alike() {
 
 // Writes an answer; what is not taken becomes own bytes.
 inline void connection::write_answer(std::span<const std::span<const char>> pieces) {
-  last_write_ = moment(gate_->now());
+  last_write_ = moment(gate().now());
   constexpr std::size_t most = 64;  // pieces that a write takes
   std::size_t taken = blocked_ ? 0 : write(pieces.first(std::min(pieces.size(), most)));
   std::string left;
@@ -66,10 +66,11 @@ inline void connection::write_answer(std::span<const std::span<const char>> piec
     taken -= k;
     left.append(p.data() + k, p.size() - k);
   }
-  if (left.empty() && !work_) return;
-  busy().out = std::move(left);
-  work_->sent = 0;
-  if (work_->out.empty() || phase_ == phase::dead) return;
+  if (left.empty() && !work_.any()) return;
+  unfinished& work = busy();
+  work.out = std::move(left);
+  work.sent = 0;
+  if (work.out.empty() || phase_ == phase::dead) return;
   if (pieces.size() > most || blocked_) {
     ask_wake();
   } else {
@@ -81,11 +82,11 @@ inline void connection::write_answer(std::span<const std::span<const char>> piec
 // May run inside a flush.
 inline bool connection::answer_poll(bool at_end) {
   // What was still being read when the permission ended is not told any more: the next request brings another one, or is refused.
-  const bool over = gate_->messages.left(permissions()) <= 0;
+  const bool over = gate().messages.left(permissions()) <= 0;
   if (!over && answer_alike()) return true;
   exchange& e = *asked();
   at_end = at_end || e.at_once || over;
-  const options& o = gate_->settings;
+  const options& o = gate().settings;
   struct part {
     std::shared_ptr<const chunk> keep;
     std::span<const char> bytes;
@@ -94,8 +95,8 @@ inline bool connection::answer_poll(bool at_end) {
   std::size_t bytes = 0, count = 0;
   bool more = false, loading = false;
   vector<std::uint64_t> reached;  // a subscription that is live during a flush does not know it yet
-  for (std::size_t i = 0; i < follows_.size(); ++i) {
-    subscription& s = follows_[i];
+  for (std::size_t i = 0; i < follow_count(); ++i) {
+    subscription& s = followed(i);
     std::uint64_t offset = s.offset();
     bool full = false, begun = false, lost = false;
     while (!full && !over) {
@@ -141,11 +142,11 @@ inline bool connection::answer_poll(bool at_end) {
   }
 
   std::string at = position_text(reached);
-  bool keep = keep_ && !gate_->stopping;
-  std::string extra = std::string(gate_->date()) + e.extra;
+  bool keep = keep_ && !gate().stopping;
+  std::string extra = std::string(gate().date()) + e.extra;
   bool head_only = e.head.method == "HEAD";
   if (parts.empty() && e.notices.empty() && proto::http1::any_entity_tag(e.head, [&](std::string_view tag) { return tag == at; })) {
-    last_write_ = moment(gate_->now());
+    last_write_ = moment(gate().now());
     out() += transport::make_not_modified(at, keep, e.head.minor, extra);
     ask_wake();
   } else {

@@ -31,7 +31,7 @@ inline void connection::process() {
     if (answered_) {
       finish_exchange();
       going = phase_ == phase::head;
-    } else if (phase_ == phase::head && asked() && !asked()->in.empty() && unsent() < gate_->settings.max_unsent) {
+    } else if (phase_ == phase::head && asked() && !asked()->in.empty() && unsent() < gate().settings.max_unsent) {
       exchange& e = *asked();
       switch (e.parser.parse(e.in, e.head)) {
         case proto::http1::progress::need_more: break;
@@ -61,14 +61,14 @@ inline std::size_t body_limit(const options& o) noexcept { return o.max_payload 
 
 inline void connection::begin_request() {
   exchange& e = *asked();
-  const options& o = gate_->settings;
+  const options& o = gate().settings;
   keep_ = e.head.keep_alive && !peer_ended_;
   served_ = true;
   e.shown.begin(*this, e.head, e.query, tls());
   if (!e.head.has_body()) enter(phase::asked);  // whatever comes of it, the next request begins behind the head
   if (!proto::percent_decode(e.head.path, e.shown.path_, false)) return refuse({errc::bad_request, "the path has a bad escape or is not UTF-8"});
-  if (gate_->behind.any()) {
-    auto told = gate_->behind.look(e.head, e.shown.peer());
+  if (gate().behind.any()) {
+    auto told = gate().behind.look(e.head, e.shown.peer());
     if (!told) return refuse(told.error());
     if (auto& by = *told) {
       if (by->from.address) e.shown.peer_ = by->from.text();
@@ -92,7 +92,7 @@ inline void connection::read_body() {
   exchange& e = *asked();
   if (e.head.chunked) {
     std::string_view in = e.rest;
-    auto progress = e.chunks.decode(in, e.body, body_limit(gate_->settings));
+    auto progress = e.chunks.decode(in, e.body, body_limit(gate().settings));
     e.rest.erase(0, e.rest.size() - in.size());
     if (progress == proto::http1::progress::need_more) return;
     if (progress == proto::http1::progress::failed) {
@@ -112,8 +112,8 @@ inline void connection::read_body() {
 inline void connection::dispatch() {
   exchange& e = *asked();
   // Of the server as a whole (RFC 9110, section 9.3.7): the host's to answer, where it answers requests.
-  if (e.head.path == "*" && !gate_->host.on_http) return respond(204, {}, {}, allow());
-  if (e.shown.path_ == gate_->settings.path) return serve_live();
+  if (e.head.path == "*" && !gate().host.on_http) return respond(204, {}, {}, allow());
+  if (e.shown.path_ == gate().settings.path) return serve_live();
   serve_elsewhere();
 }
 
@@ -123,11 +123,11 @@ inline void connection::serve_elsewhere() {
   exchange& e = *asked();
   // Other protocols, and any in HTTP/1.0, may be ignored (RFC 9110, section 7.8).
   if (e.head.minor >= 1 && e.head.has_token("Upgrade", "websocket")) {
-    for (auto& route : gate_->frame_routes)
+    for (auto& route : gate().frame_routes)
       if (route->serves(e.shown.path_)) return serve_frames(*route);
   }
   e.shown.body_ = e.body;
-  if (!gate_->host.on_http) return refuse(errc::not_found);
+  if (!gate().host.on_http) return refuse(errc::not_found);
   auto reply = reply_to<result<response>>([here = here(), serial = asked()->serial](result<response> r) {
     auto at = here.lock();
     connection* self = at ? *at : nullptr;
@@ -143,7 +143,7 @@ inline void connection::serve_elsewhere() {
     self->respond(r->status, r->content_type, r->body, extra);
   });
   // A hook that throws leaves its reply unanswered, which answers `internal`.
-  gate_->guarded("on_http", [&] { gate_->host.on_http(e.shown, std::move(reply)); });
+  gate().guarded("on_http", [&] { gate().host.on_http(e.shown, std::move(reply)); });
 }
 
 // ---- the live resource -----------------------------------------------------------------------------------------------
@@ -151,7 +151,7 @@ inline void connection::serve_elsewhere() {
 // Whose page is it that asks? One of a listed origin is told so in every answer (Fetch standard, CORS protocol).
 inline void connection::look_at_origin() {
   exchange& e = *asked();
-  const auto& listed = gate_->settings.allowed_origins;
+  const auto& listed = gate().settings.allowed_origins;
   auto origin = e.head.find("Origin");
   e.own_page = !origin.data() || proto::http1::same_origin(origin, e.shown.host());
   // What is known to be https is not the same origin as http; that it came here without TLS says nothing.
@@ -160,7 +160,7 @@ inline void connection::look_at_origin() {
   // No browser sends two (RFC 6454, section 7.3), and which of them somebody in between has looked at is not known.
   if (origin.data() && std::count_if(e.head.headers.begin(), e.head.headers.end(), [](const auto& h) { return proto::iequals(h.name, "Origin"); }) > 1)
     e.own_page = e.listed_page = false;
-  if (e.shown.path_ != gate_->settings.path) return;
+  if (e.shown.path_ != gate().settings.path) return;
   if (!listed.empty()) e.extra += "Vary: Origin\r\n";
   if (!e.listed_page) return;
   e.extra.append("Access-Control-Allow-Origin: ").append(origin);
@@ -169,7 +169,7 @@ inline void connection::look_at_origin() {
 
 // HEAD is a short poll's.
 inline std::string_view connection::allow() const noexcept {
-  for (const transport::entry* t : gate_->transports)
+  for (const transport::entry* t : gate().transports)
     if (t->name == "short_poll") return "Allow: GET, HEAD, POST, OPTIONS\r\n";
   return "Allow: GET, POST, OPTIONS\r\n";
 }
@@ -213,20 +213,20 @@ inline bool connection::read_channels() {
 
 inline void connection::serve_follow() {
   exchange& e = *asked();
-  const options& o = gate_->settings;
+  const options& o = gate().settings;
   transport::arrival a{e.head, e.query, o};
 
   bool head_only = e.head.method == "HEAD";
-  for (const transport::entry* t : gate_->transports) {
+  for (const transport::entry* t : gate().transports) {
     if (head_only ? t->name != "short_poll" : !t->claims(a)) continue;
     e.serving = t;
     break;
   }
   if (!e.serving) {
     if (head_only) return refuse(errc::method_not_allowed);
-    if (gate_->transports.size() == 1 && gate_->transports[0]->name == "websocket") return refuse(errc::upgrade_required);
+    if (gate().transports.size() == 1 && gate().transports[0]->name == "websocket") return refuse(errc::upgrade_required);
     std::string offered;
-    for (const transport::entry* t : gate_->transports) offered.append(offered.empty() ? "this server offers " : ", ").append(t->offer);
+    for (const transport::entry* t : gate().transports) offered.append(offered.empty() ? "this server offers " : ", ").append(t->offer);
     return refuse({errc::not_acceptable, std::move(offered)});
   }
   e.shown.transport_ = e.serving->name;
@@ -262,7 +262,7 @@ inline void connection::serve_follow() {
 }
 
 inline void connection::authorize() {
-  if (!gate_->host.authorize) {
+  if (!gate().host.authorize) {
     static const shared_grant nothing{grant()};
     return allowed(nothing);
   }
@@ -274,24 +274,24 @@ inline void connection::authorize() {
     if (!granted) {
       // Whatever an authorizer says no with, it is one of the protocol's codes.
       self->refuse_stream(d.refused());
-    } else if (!self->gate_->sound(*granted)) {
+    } else if (!self->gate().sound(*granted)) {
       self->refuse(errc::internal);
-    } else if (self->gate_->messages.left(*granted) <= 0) {
+    } else if (self->gate().messages.left(*granted) <= 0) {
       self->refuse({errc::unauthenticated, "the permission has expired"});
     } else {
       self->allowed(*granted);
     }
     self->update_watch();
   });
-  gate_->guarded("authorizer", [&] { gate_->host.authorize(asked()->shown, std::move(reply)); });
+  gate().guarded("authorizer", [&] { gate().host.authorize(asked()->shown, std::move(reply)); });
 }
 
 inline void connection::begin_following(shared_grant g) {
   exchange& e = *asked();
   for (const std::string& c : e.channels)
-    if (auto why = gate_->refusal(g, &shared_grant::may_follow, c)) return refuse(*why);
-  if (!gate_->messages.open(*this, std::move(g), e.device, true)) return refuse_stream({errc::overloaded, {}, 5});
-  if (std::size_t most = gate_->settings.max_sessions_per_address; most && !gate_->from_address.add(key().slot, e.shown.address(), most))
+    if (auto why = gate().refusal(g, &shared_grant::may_follow, c)) return refuse(*why);
+  if (!gate().messages.open(*this, std::move(g), e.device, true)) return refuse_stream({errc::overloaded, {}, 5});
+  if (std::size_t most = gate().settings.max_sessions_per_address; most && !gate().from_address.add(key().slot, e.shown.address(), most))
     return refuse_stream({errc::rate_limited, "too many sessions from this address", 5});
   e.starts.resize(e.channels.size());
   e.following = e.channels.size();
@@ -306,7 +306,7 @@ inline void connection::begin_following(shared_grant g) {
 
 inline void connection::follow_next(std::size_t i) {
   exchange& e = *asked();
-  gate_->messages.follow(*this, e.channels[i], e.from[i], true, [this, i](result<follow_start> r) {
+  gate().messages.follow(*this, e.channels[i], e.from[i], true, [this, i](result<follow_start> r) {
     if (answered_) return;  // another channel, or the host, has settled it
     if (!r) return refuse_stream(r.error());
     asked()->starts[i] = std::move(*r);
@@ -318,14 +318,14 @@ inline void connection::follow_next(std::size_t i) {
 inline void connection::tell_losses(const exchange& e) {
   for (std::size_t i = 0; i < e.starts.size() && phase_ != phase::closing; ++i) {
     if (e.starts[i].recovered) continue;
-    if (auto* s = gate_->messages.find(*this, e.channels[i])) s->tell_lost(e.starts[i].lost);
+    if (auto* s = gate().messages.find(*this, e.channels[i])) s->tell_lost(e.starts[i].lost);
   }
 }
 
 inline void connection::began() {
-  if (gate_->messages.left(permissions()) <= 0) return refuse({errc::unauthenticated, "the permission has expired"});  // while the storage was asked
+  if (gate().messages.left(permissions()) <= 0) return refuse({errc::unauthenticated, "the permission has expired"});  // while the storage was asked
   if (stream_) return open_stream();
-  gate_->polls->begin(*this);
+  gate().polls->begin(*this);
 }
 
 // ---- POST ------------------------------------------------------------------------------------------------------------
@@ -346,7 +346,7 @@ inline void connection::post() {
   if (std::string_view body = e.body; body.find_first_not_of(" \t\r\n") != body.npos && body[body.find_first_not_of(" \t\r\n")] == '[') {
     vector<proto::json::value> elements;
     if (auto wrong = proto::json::read_array(body, elements, {.depth = proto::detail::command_limits.depth + 1})) return refuse({errc::bad_request, wrong.what});
-    if (elements.size() > gate_->settings.post_commands) return refuse({errc::bad_request, "more than " + std::to_string(gate_->settings.post_commands) + " commands"});
+    if (elements.size() > gate().settings.post_commands) return refuse({errc::bad_request, "more than " + std::to_string(gate().settings.post_commands) + " commands"});
     e.array = true;
     for (const auto& v : elements) e.commands.emplace_back(v.text);
   } else {
@@ -357,10 +357,10 @@ inline void connection::post() {
 
 inline void connection::begin_post(shared_grant g) {
   exchange& e = *asked();
-  if (!gate_->messages.open(*this, std::move(g), e.device, false)) return refuse({errc::overloaded, {}, 5});
+  if (!gate().messages.open(*this, std::move(g), e.device, false)) return refuse({errc::overloaded, {}, 5});
   if (e.channels.empty()) return next_command();
   // Before a look at what it says.
-  if (auto why = gate_->refusal(permissions(), &shared_grant::may_publish, e.channels[0])) return refuse(*why);
+  if (auto why = gate().refusal(permissions(), &shared_grant::may_publish, e.channels[0])) return refuse(*why);
 
   std::string_view type = e.head.find("Content-Type"), plain = proto::trim(type.substr(0, type.find(';')));
   publish_options o;
@@ -380,8 +380,8 @@ inline void connection::begin_post(shared_grant g) {
   } else {
     p = payload::binary(e.body, type);
   }
-  gate_->publish(*this, std::string(e.channels[0]), std::move(p), std::move(o), true,
-                 [this, g2 = gate_, key = key()](result<position>&& r) {
+  gate().publish(*this, std::string(e.channels[0]), std::move(p), std::move(o), true,
+                 [this, g2 = &gate(), key = key()](result<position>&& r) {
                    if (!g2->messages.find(key) || answered_) return;
                    if (!r) return refuse(r.error());
                    std::string body = "{\"channel\":";
@@ -431,13 +431,13 @@ inline void connection::next_command() {
       finish(proto::command_id(text), c.error());
       continue;
     }
-    if (c->what == proto::command::verb::history && e.replies.size() > replies_per_array * gate_->settings.poll_bytes) {
+    if (c->what == proto::command::verb::history && e.replies.size() > replies_per_array * gate().settings.poll_bytes) {
       finish(c->id, failure(errc::too_large, "the replies before it fill this answer; ask for it in another request"));
       continue;
     }
     bool inside = true;
     auto here = std::make_shared<bool*>(&inside);
-    gate_->run(*this, std::move(*c), [this, g = gate_, key = key(), id = std::string(c->id), finish, here](result<std::string> r) {
+    gate().run(*this, std::move(*c), [this, g = &gate(), key = key(), id = std::string(c->id), finish, here](result<std::string> r) {
       if (!g->messages.find(key) || answered_) return;
       finish(id, r);
       if (*here || answered_) return;
@@ -467,8 +467,8 @@ inline void connection::leave_commands() {
 
 inline void connection::respond(int status, std::string_view type, std::string_view body, std::string_view extra) {
   exchange& e = *asked();
-  bool keep = keep_ && !gate_->stopping;
-  std::string headers(gate_->date());
+  bool keep = keep_ && !gate().stopping;
+  std::string headers(gate().date());
   headers.append(e.extra).append(extra);
   proto::http1::append_response_head(out(), status, type, body.size(), keep, e.head.minor, headers);
   if (e.head.method != "HEAD" && status != 204 && status != 304) out() += body;
@@ -481,7 +481,7 @@ inline void connection::refuse(const failure& why) {
   std::string extra = "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n", body;
   switch (why.code) {
     case errc::unauthenticated: extra += "WWW-Authenticate: Bearer\r\n"; break;  // one must be there: RFC 9110, section 15.5.2
-    case errc::method_not_allowed: extra += asked()->shown.path_ == gate_->settings.path ? allow() : "Allow: GET, HEAD\r\n"; break;
+    case errc::method_not_allowed: extra += asked()->shown.path_ == gate().settings.path ? allow() : "Allow: GET, HEAD\r\n"; break;
     case errc::upgrade_required: extra += "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"; break;
     case errc::rate_limited:
     case errc::draining:

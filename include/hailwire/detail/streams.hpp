@@ -18,16 +18,16 @@ namespace hailwire::detail {
 // ---- opening --------------------------------------------------------------------------------------------------------
 
 inline void connection::open_stream() {
-  auto e = std::move(work_->request);
+  auto e = std::move(busy().request);
   tags_ = stream_->tags();
-  e->open(out(), std::string(gate_->date()) + e->extra);
+  e->open(out(), std::string(gate().date()) + e->extra);
   enter(phase::stream);
   opened_ = true;
 
   std::string json = "{\"open\":{\"session\":\"" + id() + "\",\"user\":";
   proto::json::append_quoted(json, user());
   json += ",\"heartbeat\":";
-  proto::append_decimal(json, static_cast<std::uint64_t>(gate_->settings.heartbeat.count()));
+  proto::append_decimal(json, static_cast<std::uint64_t>(gate().settings.heartbeat.count()));
   json += ",\"channels\":{";
   for (std::size_t i = 0; i < e->channels.size(); ++i) {
     if (i) json += ',';
@@ -39,16 +39,16 @@ inline void connection::open_stream() {
   stream_->notice(out(), "open", json, position_text());
   tell_losses(*e);
   opened_ = phase_ == phase::stream;  // else a loss has ended it, before anybody heard of it
-  if (opened_ && gate_->host.on_open && !gate_->guarded("on_open", [&] { gate_->host.on_open(*this); }))
+  if (opened_ && gate().host.on_open && !gate().guarded("on_open", [&] { gate().host.on_open(*this); }))
     end(errc::internal, 1011, "internal error");
-  if (phase_ == phase::stream) gate_->messages.watch_expiry(*this);
+  if (phase_ == phase::stream) gate().messages.watch_expiry(*this);
   take_rest(std::move(e->rest));
 }
 
 inline void connection::serve_frames(frame_route& route) {
   exchange& e = *asked();
   if (!e.own_page && !e.listed_page) return refuse({errc::forbidden, "this origin is not listed"});
-  auto b = route.begin({e.head, e.query, gate_->settings}, route.handlers.subprotocols, route.handlers.max_message);
+  auto b = route.begin({e.head, e.query, gate().settings}, route.handlers.subprotocols, route.handlers.max_message);
   if (!b) return refuse(b.error());
   stream_ = std::move(b->live);
   auto fresh = owned<frames>(new frames(*this, route));
@@ -59,7 +59,7 @@ inline void connection::serve_frames(frame_route& route) {
   std::size_t before = out().size();
   b->open(out(), e.extra);
   bool welcome = true;
-  bool fine = gate_->guarded("on_open", [&] {
+  bool fine = gate().guarded("on_open", [&] {
     if (route.handlers.on_open) welcome = route.handlers.on_open(own, e.shown);
   });
   if (!fine || !welcome) {
@@ -67,7 +67,7 @@ inline void connection::serve_frames(frame_route& route) {
     out().resize(before);  // nothing is written before the turn ends
     stream_.reset();
     framed_ = false;
-    rare_.reset();
+    beyond_.reset();
     return refuse(fine ? errc::forbidden : errc::internal);
   }
   opened_ = true;
@@ -88,7 +88,7 @@ inline void connection::take_rest(std::string input) {
 
 inline void connection::feed(std::span<char> in) {
   if (holds_input()) {
-    work_->held.append(in.data(), in.size());
+    busy().held.append(in.data(), in.size());
     return;
   }
   using kind = transport::inbound::kind;
@@ -109,7 +109,7 @@ inline void connection::feed(std::span<char> in) {
       case kind::binary:
         if (frames* own = own_frames()) {
           auto& to = own->route->handlers;
-          bool fine = gate_->guarded("on_message", [&] {
+          bool fine = gate().guarded("on_message", [&] {
             if (to.on_message) to.on_message(*own, event.data, event.what == kind::binary);
           });
           if (!fine) end(errc::internal, 1011, "internal error");
@@ -135,10 +135,10 @@ inline void connection::feed(std::span<char> in) {
 
 // A raw client's frame, for the one channel that it follows.
 inline void connection::publish_raw(std::string_view bytes, bool binary) {
-  if (follows_.empty()) return end(errc::forbidden, 4403, "the channel is not followed any more");
+  if (follow_count() == 0) return end(errc::forbidden, 4403, "the channel is not followed any more");
   payload p = binary ? payload::binary(bytes) : payload::text(bytes);
   command_under_way_ = true;
-  gate_->publish(*this, std::string(follows_[0].in().log().name()), std::move(p), {}, true, [this, g = gate_, key = key()](result<position>&& r) {
+  gate().publish(*this, std::string(followed(0).in().log().name()), std::move(p), {}, true, [this, g = &gate(), key = key()](result<position>&& r) {
     if (!g->messages.find(key)) return;
     command_over();
     if (r) return;
@@ -155,13 +155,13 @@ inline void connection::command(std::string_view text) {
   command_under_way_ = true;
   if (c->what == proto::command::verb::publish && c->id.empty()) {
     // Without an id only errors are answered, so no answer is made.
-    return gate_->publish(*this, std::move(*c), [this, g = gate_, key = key()](result<position>&& r) {
+    return gate().publish(*this, std::move(*c), [this, g = &gate(), key = key()](result<position>&& r) {
       if (!g->messages.find(key)) return;
       command_over();
       if (!r) answer_command({}, r.error());
     });
   }
-  gate_->run(*this, std::move(*c), [this, g = gate_, key = key(), id = std::string(c->id)](result<std::string> r) {
+  gate().run(*this, std::move(*c), [this, g = &gate(), key = key(), id = std::string(c->id)](result<std::string> r) {
     if (!g->messages.find(key)) return;
     command_over();
     answer_command(id, r);
@@ -217,8 +217,8 @@ inline void connection::gather(batch& b, subscription* live) {
   // All are pulled first. What comes to light by that (a gap, a storage that fails) is told in own bytes, which go out
   // before the batch; so cursors in the batch stand behind it, and behind a stream's end comes nothing.
   if (phase_ == phase::stream && is_open() && opened_) {
-    for (std::size_t k = 0; k < follows_.size() && n < (tags ? 10 : all.size()); ++k) {
-      subscription& s = follows_[k];
+    for (std::size_t k = 0; k < follow_count() && n < (tags ? 10 : all.size()); ++k) {
+      subscription& s = followed(k);
       if (live && &s != live) continue;
       if (auto pending = s.pending(); !pending.empty()) all[n++] = {k, pending.size(), pending.data()};
     }
@@ -229,12 +229,12 @@ inline void connection::gather(batch& b, subscription* live) {
 
   vector<std::uint64_t> reached;  // where the batch takes each channel
   if (tags) {
-    std::size_t channels = follows_.size();
+    std::size_t channels = follow_count();
     reached.resize(channels);
     b.tags.reserve(n * (channels * 50 + 8));  // 50: an epoch, a point, an offset, a comma. The pieces stay where they point
   }
   for (auto& p : std::span(all).first(n)) {
-    subscription& s = follows_[p.index];
+    subscription& s = followed(p.index);
     std::span<const char> bytes(p.bytes, p.size);
     std::size_t last = 0;
     if (tags) {
@@ -262,7 +262,7 @@ inline void connection::taken(const batch& b, std::size_t left) {
       std::size_t k = std::min(left, b.bytes[i].size());
       left -= k;
       if (!owner) {
-        if (k) work_->sent += k;
+        if (k) busy().sent += k;
         continue;
       }
       tagged = tagged || (b.what[i].tag && k);
@@ -271,12 +271,12 @@ inline void connection::taken(const batch& b, std::size_t left) {
     }
     if (!owner) continue;
     owner->advance(shared);
-    if (half() == owner) work_->half = nullptr;
+    if (half() == owner) busy().half = nullptr;
     if (owner->half_sent()) busy().half = owner;
   }
   if (unsent()) {
-    work_->out += rest;
-  } else if (work_ && !work_->out.empty()) {
+    busy().out += rest;
+  } else if (!work_->out.empty()) {
     own_bytes_gone(std::move(rest));
   } else if (!rest.empty()) {
     busy().out += rest;
@@ -285,13 +285,13 @@ inline void connection::taken(const batch& b, std::size_t left) {
 
 // Own bytes are out; `next` are those that follow.
 inline void connection::own_bytes_gone(std::string next) {
-  work_->sent = 0;
+  unfinished& work = busy();
+  work.sent = 0;
   if (next.empty()) {
-    work_->out.clear();
+    work.out.clear();
     flushed();
-    rest();
   } else {
-    work_->out = std::move(next);
+    work.out = std::move(next);
   }
 }
 
@@ -312,11 +312,11 @@ inline void connection::block() {
   std::span<const char> bytes = live ? live->pending() : own_bytes();
   if (bytes.empty()) return true;
   std::size_t total = bytes.size(), n = write({&bytes, 1});
-  last_write_ = moment(gate_->now());
+  last_write_ = moment(gate().now());
   if (live) {
     live->advance(n);
     if (n < total && live->half_sent()) busy().half = live;
-  } else if (work_ && (work_->sent += n) == work_->out.size()) {
+  } else if ((busy().sent += n) == work_->out.size()) {
     own_bytes_gone();
   }
   if (n < total) block();
@@ -335,7 +335,7 @@ inline void connection::pump(subscription* live) {
     for (auto& piece : std::span(b.bytes).first(b.n)) total += piece.size();
     if (total == 0) return;
     std::size_t n = write(std::span(b.bytes).first(b.n));
-    last_write_ = moment(gate_->now());  // also when nothing was taken: a peer's time to take something begins
+    last_write_ = moment(gate().now());  // also when nothing was taken: a peer's time to take something begins
     taken(b, n);
     if (n < total || phase_ == phase::dead) return block();
     if (live) return;
@@ -346,7 +346,7 @@ inline void connection::pump(subscription* live) {
 inline void connection::flushed() {
   if (phase_ == phase::closing || holds_input() || (phase_ == phase::head && asked() && !asked()->in.empty())) ask_settle();
   if (phase_ == phase::head) {
-    since_ = moment(gate_->now());  // waiting for a request begins when the last answer is out
+    since_ = moment(gate().now());  // waiting for a request begins when the last answer is out
     schedule();
   }
   update_watch();
@@ -355,7 +355,7 @@ inline void connection::flushed() {
 // When a stream is next looked at: to show life where nothing was written for a heartbeat, and, where the peer owes a sign
 // of life, to ask for one after a heartbeat without and to end after two.
 inline std::int64_t connection::next_beat(std::int64_t now) const noexcept {
-  std::int64_t beat = milliseconds_of(gate_->settings.heartbeat);
+  std::int64_t beat = milliseconds_of(gate().settings.heartbeat);
   std::int64_t write = last_write_.at(now) + beat, read = last_read_.at(now);
   if (!stream_->expects_life()) return write;
   std::int64_t asked = std::max(read, since_.at(now)) + beat;
@@ -366,7 +366,7 @@ inline std::int64_t connection::next_beat(std::int64_t now) const noexcept {
 
 inline std::error_code connection::send_frame(std::string_view bytes, bool binary) {
   if (phase_ != phase::stream) return operation_aborted();
-  if (unsent() >= gate_->settings.max_unsent) return errc::overloaded;
+  if (unsent() >= gate().settings.max_unsent) return errc::overloaded;
   stream_->message(out(), bytes, binary);
   ask_wake();
   return {};
@@ -377,13 +377,13 @@ inline bool connection::notice(std::string_view name, std::string_view json) {
   object.append(name).append("\":").append(json).append("}");
   proto::json::spaces_for_line_breaks(object);
   if (phase_ == phase::stream) {
-    if (unsent() + object.size() > gate_->settings.max_unsent) return false;
+    if (unsent() + object.size() > gate().settings.max_unsent) return false;
     if (!stream_->notice(out(), name, object, {})) return false;
     ask_wake();
     return true;
   }
   if (!asked() || !asked()->once || answered_) return false;
-  if (asked()->notices.size() + object.size() > gate_->settings.max_unsent) return false;
+  if (asked()->notices.size() + object.size() > gate().settings.max_unsent) return false;
   if (!asked()->notices.empty()) asked()->notices += ',';
   asked()->notices += object;
   ask_wake();
@@ -424,12 +424,12 @@ inline std::string connection::position_text(std::span<const std::uint64_t> reac
     if (place++) out += ',';
   };
   // A channel that the host took away keeps its place: the client's URL still names it.
-  auto away = rare_ ? std::span<const session::gone>(rare_->gone_channels) : std::span<const session::gone>();
+  auto away = rare() ? std::span<const session::gone>(rare()->gone_channels) : std::span<const session::gone>();
   auto pass_gone = [&] {
     for (; !away.empty() && away.front().place == place; away = away.subspan(1)) next(), out += away.front().element;
   };
-  for (std::size_t i = 0; i < follows_.size(); ++i) {
-    const auto& f = follows_[i];
+  for (std::size_t i = 0; i < follow_count(); ++i) {
+    const auto& f = followed(i);
     if (!f.named()) continue;
     pass_gone();
     next();
