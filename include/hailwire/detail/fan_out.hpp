@@ -322,6 +322,8 @@ class lane {
       work_->building->comes();
     }
   }
+  /// What is being flushed: all that one who is in sync has to pull.
+  std::span<const char> in_flight() const noexcept { return work_ && work_->flushing ? std::span<const char>(work_->flushing->bytes) : std::span<const char>(); }
   /// Hands this turn's chunk to everybody.
   void flush();
   /// Lets go of what a lane does not need that has cooled.
@@ -434,7 +436,6 @@ class lane {
     }
   }
 
-  std::span<const char> in_flight() const noexcept { return work_ && work_->flushing ? std::span<const char>(work_->flushing->bytes) : std::span<const char>(); }
   std::span<const char> pending(subscription& s);
   /// Has the storage read on for one who is behind. False when it has to wait.
   bool read_on(subscription& s);
@@ -560,7 +561,7 @@ inline std::shared_ptr<const chunk> subscription::holding() const noexcept {
   return lane_->work_ ? lane_->work_->flushing : nullptr;
 }
 
-inline std::span<const char> subscription::pending() { return live_ ? lane_->in_flight() : lane_->pending(*this); }
+inline std::span<const char> subscription::pending() { return lane_->pending(*this); }
 
 inline void subscription::advance(std::size_t n) {
   if (live_) {

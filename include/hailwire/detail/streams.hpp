@@ -309,14 +309,14 @@ inline void connection::block() {
   if (half()) return false;
   bool follows = phase_ == phase::stream && is_open() && opened_;
   if (live ? !follows || unsent() || tags_ : follows) return false;
-  std::span<const char> bytes = live ? live->pending() : own_bytes();
+  std::span<const char> bytes = live ? live->in().in_flight() : own_bytes();
   if (bytes.empty()) return true;
   std::size_t total = bytes.size(), n = write({&bytes, 1});
   last_write_ = moment(gate().now());
-  if (live) {
+  if (live && n < total) {
     live->advance(n);
-    if (n < total && live->half_sent()) busy().half = live;
-  } else if ((busy().sent += n) == work_->out.size()) {
+    if (live->half_sent()) busy().half = live;
+  } else if (!live && (busy().sent += n) == work_->out.size()) {
     own_bytes_gone();
   }
   if (n < total) block();
