@@ -991,6 +991,40 @@ TEST_CASE("a hub tells its broker what it follows and publishes, and hears what 
   CHECK(w.take() == lines{"detach 7"});
 }
 
+TEST_CASE("when a hole could not be read, who comes back is told what the storage has, also before the channel has cooled") {
+  wire w;
+  rig r;
+  r.h.join(detail::erase_broker(w));
+  client c(r.h), d(r.h);
+  c.follow("a");
+  r.fill("a", 1);
+  CHECK(c.take() == "<a-1.1 1>");
+
+  // Another hub has stored 2 to 4, of which the broker brings the last.
+  for (int i = 2; i <= 4; ++i) r.store.async_append("a", {.at = 0, .from = {}, .type = {}, .data = payload::json(std::to_string(i)), .key = {}}, [](append_result) {});
+  message m;
+  m.offset = 4;
+  m.data = payload::json("4");
+  r.store.fail_after = 0;
+  w.receive("a", "a-1", m);
+  r.loop.run();
+  CHECK(c.take() == "[unreadable]");
+  c.leave();
+  r.store.fail_after = -1;
+
+  std::string behind = "<a-1.2 2><a-1.3 3><a-1.4 4>";
+  SECTION("with its cursor") { CHECK(d.follow("a", start::after({"a-1", 1})) == "a-1.1"); }
+  SECTION("from now on") {
+    CHECK(d.follow("a") == "a-1.4");
+    behind.clear();
+  }
+  r.loop.run();
+  CHECK(d.take() == behind);
+  r.publish("a", payload::json("5"));
+  r.loop.run();
+  CHECK(d.take() == "<a-1.5 5>");
+}
+
 TEST_CASE("stop aborts what is pending, once, and refuses what comes after") {
   rig r;
   r.store.holding = true;

@@ -481,16 +481,43 @@ TEST_CASE("a hole that was trimmed meanwhile is a gap for everybody") {
   CHECK(one.got == wire(1, 2) + "[trimmed 20]" + wire(20, 30));
 }
 
-TEST_CASE("a failing read of a hole is told to everybody, and the next message tries again") {
+TEST_CASE("a failing read of a hole is told to everybody; then nobody knows where the channel stands, until the storage is asked again") {
   rig r;
   reader live(r.log, 0), behind(r.log, 0);
   live.pull();
   r.log.apply("e", made(3));
+  CHECK(r.log.open());
   r.log.failed(make_error_code(errc::internal));
   CHECK(live.got == "[unreadable]");
   CHECK(behind.got == "[unreadable]");
-  r.log.apply("e", made(4));
-  CHECK(r.from.fills == 2);
+  CHECK(!r.log.open());
+  r.from.stored = stretch(1, 5, 1, 5);
+
+  SECTION("by who comes: what is there is there for everybody") {
+    r.log.opened("e", 1, 3);
+    r.log.apply("e", made(4));
+    r.log.flush();
+    CHECK(r.from.reopens == 0);
+  }
+  SECTION("by the next message, once") {
+    r.log.apply("e", made(4));
+    r.log.apply("e", made(5));
+    CHECK(r.from.reopens == 1);
+    r.log.opened("e", 1, 5);
+  }
+  SECTION("by the next message, each time that it fails") {
+    for (int i = 1; i <= 3; ++i) {
+      r.log.apply("e", made(4));
+      CHECK(r.from.reopens == i);
+      r.log.failed(make_error_code(errc::internal));
+    }
+    live.got = "[unreadable]";
+    r.log.opened("e", 1, 5);
+  }
+  CHECK(r.log.open());
+  CHECK(r.from.fills == 1);
+  live.pull();
+  CHECK(live.got == "[unreadable]" + wire(1, 5));
 }
 
 TEST_CASE("a new epoch starts everybody over after what the old one still had") {

@@ -38,7 +38,7 @@ class channel_log final : public log_node, public with_tail, private lane {
     return epoch_size_ <= sizeof epoch_ ? std::string_view(epoch_, epoch_size_) : std::string_view(rare_->long_epoch);
   }
   std::uint64_t head() const noexcept { return head_; }
-  /// Whether epoch and head are known.
+  /// Whether epoch and head are known: not before the storage has told them, nor when it has failed to since.
   bool open() const noexcept { return open_; }
   bool unused() const noexcept { return !how_ && !(rare_ && rare_->lanes) && pins == 0 && !filling_ && !dirty && !warm; }
   log_source& source() const noexcept { return *source_; }
@@ -89,6 +89,7 @@ class channel_log final : public log_node, public with_tail, private lane {
     }
     bool was_open = open_;
     open_ = true;
+    failed_ = false;
     if (was_open || !rare_) return;
     // What came meanwhile and is of another epoch is of an older one, and void, or of one that began after the storage was
     // asked: then it is asked once more.
@@ -116,7 +117,7 @@ class channel_log final : public log_node, public with_tail, private lane {
       auto& held = rare().held;
       if (held.size() >= most_early) held.pop_back();
       held.push_back({std::string(epoch), m, false});
-      if (open_) reopen();
+      if (open_ || failed_) reopen();  // else it is being asked
     } else if (m.offset > head_ + 1) {
       rare().wanted = std::max(rare().wanted, m.offset);
       fill();
@@ -130,18 +131,18 @@ class channel_log final : public log_node, public with_tail, private lane {
   void filled(const read_result& r) {
     filling_ = false;
     std::uint64_t before = head_;
-    if (r.oldest > head_ + 1) {  // trimmed meanwhile: everybody finds out where they stand
-      skip_to(r.oldest - 1);
-    }
+    if (r.oldest > head_ + 1) skip_to(r.oldest - 1);  // trimmed meanwhile: everybody finds out where they stand
     for (const auto& m : r.messages) apply(epoch(), m);
     // Without progress the next message tries again.
     bool more = rare_ && head_ < rare_->wanted;
     if (more && head_ > before) return fill();
     if (!more && open_) caught_up();
   }
-  /// Reading failed, so nobody can be told what comes next.
+  /// Reading failed, so nobody can be told what comes next. Who comes now has the storage asked where the channel stands, and so
+  /// has the next message: what this log knows of it may be old.
   void failed(std::error_code why) {
-    filling_ = false;
+    filling_ = open_ = false;
+    failed_ = true;
     each([&](lane& l) { l.failed(why); });
   }
 
@@ -226,7 +227,7 @@ class channel_log final : public log_node, public with_tail, private lane {
     if (anybody) source_->mark_dirty(*this);
   }
   void reopen() {
-    open_ = false;
+    open_ = failed_ = false;
     source_->reopen(*this);
   }
   void restart(std::string_view epoch, std::uint64_t oldest, std::uint64_t head) {
@@ -243,7 +244,7 @@ class channel_log final : public log_node, public with_tail, private lane {
   bool dirty : 1 = false, warm : 1 = false;
 
  private:
-  bool open_ : 1 = false, filling_ : 1 = false;
+  bool open_ : 1 = false, filling_ : 1 = false, failed_ : 1 = false;
   std::uint8_t name_size_, epoch_size_ = 0;
   char epoch_[12];  // as long as an epoch that is made of a hash
   log_source* source_;
