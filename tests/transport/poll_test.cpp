@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
+#include <thread>
+
 #include "arriving.hpp"
 #include "hailwire/transport/long_poll.hpp"
 #include "hailwire/transport/short_poll.hpp"
@@ -57,6 +59,14 @@ TEST_CASE("how long a poll is held: the query before Prefer, whole seconds, capp
   CHECK(wait(capped) == 10'000);
   capped.settings.longest_wait = std::chrono::seconds(-1);
   CHECK(wait(capped) == 0);
+}
+
+TEST_CASE("a message of before 1970 has the time 0, also when it is the first of its thread") {
+  for (std::int64_t at : {std::int64_t{-1}, std::int64_t{0}, INT64_MIN}) {
+    std::string json;
+    std::thread([&] { proto::append_message(json, "chat", {1, at, {}, {}, payload::json("2")}); }).join();
+    CHECK(json == R"({"channel":"chat","offset":1,"at":0,"data":2})");
+  }
 }
 
 TEST_CASE("a poll's answer is one JSON object whose length is known before its messages") {

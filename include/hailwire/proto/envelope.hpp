@@ -51,13 +51,13 @@ inline void append_payload_member(std::string& out, const payload& p) {
 inline void append_message(std::string& out, std::string_view channel, const message& m) {
   // Within a turn most messages have the same time.
   static thread_local struct {
-    std::int64_t of = -1;
-    char digits[20];
-    std::size_t size = 0;
+    std::int64_t of = 0;
+    char digits[20] = {'0'};
+    std::size_t size = 1;
   } at;
-  if (m.at != at.of) {
-    at.size = static_cast<std::size_t>(std::to_chars(at.digits, std::end(at.digits), static_cast<std::uint64_t>(m.at < 0 ? 0 : m.at)).ptr - at.digits);
-    at.of = m.at;
+  if (const std::int64_t time = m.at < 0 ? 0 : m.at; time != at.of) {
+    at.size = static_cast<std::size_t>(std::to_chars(at.digits, std::end(at.digits), static_cast<std::uint64_t>(time)).ptr - at.digits);
+    at.of = time;
   }
   char head[400];  // as much as possible is appended in one piece: a name has at most 255 bytes
   char* end = head;
