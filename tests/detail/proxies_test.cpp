@@ -182,6 +182,20 @@ TEST_CASE("sessions are counted by address, and IPv6 by its /64") {
   CHECK(h.gate.from_address.addresses() == 0);
 }
 
+TEST_CASE("which addresses meet in a bucket is each table's own") {
+  using detail::address_table;
+  address_table one, other;
+  const auto first = address_table::of(*proto::ip_address::parse("2001:db8:0:1::1"));
+  CHECK(one.hash(first) == one.hash(address_table::of(*proto::ip_address::parse("2001:db8:0:1::2"))));
+  CHECK(one.hash(first) != other.hash(first));
+  CHECK(one.hash(first) != one.hash(address_table::of(*proto::ip_address::parse("2001:db8:0:2::1"))));
+  CHECK(one.add(first, 1));
+  CHECK_FALSE(one.add(first, 1));
+  CHECK(one.addresses() == 1);
+  one.remove(first);
+  CHECK(one.addresses() == 0);
+}
+
 // ---- proxies of connections --------------------------------------------------------------------------------------------
 
 namespace {

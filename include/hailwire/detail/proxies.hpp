@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "hailwire/detail/hash_index.hpp"
+#include "hailwire/detail/keyed_hash.hpp"
 #include "hailwire/detail/vector.hpp"
 #include "hailwire/options.hpp"
 #include "hailwire/proto/forwarded.hpp"
@@ -88,18 +89,20 @@ class address_table {
   }
   /// One more, unless there are `most` already.
   bool add(const key& k, std::size_t most) {
-    part& p = part_of(k);
+    const std::uint64_t h = hash(k);
+    part& p = part_of(h);
     std::lock_guard lock(p.mutex);
-    counted_address* there = p.find(k);
+    counted_address* there = p.find(h, k);
     if (there ? there->n >= most : most == 0) return false;
-    if (!there) p.counts.insert(*(there = new counted_address{{}, k, 0}), hash(k));
+    if (!there) p.counts.insert(*(there = new counted_address{{}, k, 0}), h);
     ++there->n;
     return true;
   }
   void remove(const key& k) {
-    part& p = part_of(k);
+    const std::uint64_t h = hash(k);
+    part& p = part_of(h);
     std::lock_guard lock(p.mutex);
-    counted_address* there = p.find(k);
+    counted_address* there = p.find(h, k);
     if (--there->n == 0) p.counts.remove(*there), delete there;
   }
   std::size_t addresses() const {
@@ -110,29 +113,33 @@ class address_table {
     }
     return n;
   }
+  /// Each table's own: whoever has many addresses, as one with an IPv6 /32 has, cannot choose some that meet in a bucket.
+  std::uint64_t hash(const key& k) const noexcept {
+    char bytes[16];
+    std::memcpy(bytes, &k.high, 8);
+    std::memcpy(bytes + 8, &k.low, 8);
+    return table_hash(secret_, {bytes, sizeof bytes});
+  }
 
  private:
   struct counted_address : hash_node {
     key of;
     std::size_t n;
   };
-  // The multiplication carries what differs to the upper bits, of which the lower ones get their share here.
-  static std::uint64_t hash(const key& k) noexcept {
-    std::uint64_t h = (k.high * 0x9E3779B97F4A7C15u ^ k.low) * 0xC2B2AE3D27D4EB4Fu;
-    return h >> 32 ^ h;
-  }
   struct alignas(64) part {  // a cache line of its own
     part() = default;
     part(const part&) = delete;
     part& operator=(const part&) = delete;
     ~part() { counts.delete_all(); }
-    counted_address* find(const key& k) const noexcept {
-      return counts.find(hash(k), [&](const counted_address& a) { return a.of == k; });
+    counted_address* find(std::uint64_t h, const key& k) const noexcept {
+      return counts.find(h, [&](const counted_address& a) { return a.of == k; });
     }
     mutable std::mutex mutex;
     hash_index<counted_address> counts;
   };
-  part& part_of(const key& k) noexcept { return parts_[(hash(k) >> 7) % parts_.size()]; }
+  // By bits that no bucket is chosen by.
+  part& part_of(std::uint64_t hash) noexcept { return parts_[(hash >> 32) % parts_.size()]; }
+  const bits128 secret_ = random_bits();
   std::array<part, 16> parts_;
 };
 
