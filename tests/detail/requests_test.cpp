@@ -877,6 +877,23 @@ TEST_CASE("a channel that the host takes away while a request is still beginning
   }
 }
 
+TEST_CASE("a gap of a channel that is taken away before it could be told is not passed by the cursor") {
+  for (const std::string from : {"a-1.2", "a-0.7", "a-1.5"}) {  // trimmed, another epoch, none
+    house h;
+    for (int i = 0; i < 5; ++i) h.publish("a", "1");
+    h.publish("b", "1");
+    h.store.trim("a", 0);
+    h.store.holding = true;
+    client c(h);
+    c.send(get("/live?channel=b&channel=a&channel=c&user=ada&since=b-1.0," + from + ",latest"));
+    h.store.answer(2);  // where `b` and `a` begin is known then
+    h.run();
+    CHECK_FALSE(h.gate.messages.find("ada").at(0)->unfollow("a"));
+    h.answer();
+    CHECK(read_answer(c.take()).body == "{\"messages\":[" + published("b", 1, "1") + R"(],"notices":[{"closed":{"channel":"a","code":"forbidden"}}],"cursor":"b-1.1,)" + from + ",c-1.0\"}");
+  }
+}
+
 TEST_CASE("an answer that tells of a gap has the messages behind it, also when they are yet to be read") {
   for (const char* wait : {"", "&wait=30"}) {
     house h;

@@ -314,11 +314,19 @@ inline void connection::follow_next(std::size_t i) {
   });
 }
 
-// Of channels that the host took away meanwhile nothing is told any more.
+// Of channels that the host took away meanwhile nothing is told any more, so what was lost of one stays ahead of the client's cursor.
 inline void connection::tell_losses(const exchange& e) {
   for (std::size_t i = 0; i < e.starts.size() && phase_ != phase::closing; ++i) {
     if (e.starts[i].recovered) continue;
-    if (auto* s = gate().messages.find(*this, e.channels[i])) s->tell_lost(e.starts[i].lost);
+    if (auto* s = gate().messages.find(*this, e.channels[i])) {
+      s->tell_lost(e.starts[i].lost);
+    } else if (rare()) {
+      for (gone& g : rare()->gone_channels) {
+        if (g.place != i) continue;
+        g.element.clear();
+        append_position(g.element, e.from[i].at.epoch, e.from[i].at.offset);
+      }
+    }
   }
 }
 
