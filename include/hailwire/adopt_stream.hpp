@@ -61,7 +61,7 @@ class adopted_connection final : public connection, public std::enable_shared_fr
   void begin(std::string_view already_read) {
     self_ = this->shared_from_this();  // it owns itself until it is closed
     by().beside(+1);
-    adopt(already_read);
+    this->contained([&] { adopt(already_read); });
   }
 
  private:
@@ -75,11 +75,11 @@ class adopted_connection final : public connection, public std::enable_shared_fr
     reading_ = true;
     stream_.async_read_some(asio::buffer(in_), asio::bind_executor(strand_, [me = this->shared_from_this()](std::error_code ec, std::size_t n) {
       if (me->closed_) return;
-      if (ec && me->ending_ && !is_end(ec)) return me->drain();
+      if (ec && me->ending_ && !is_end(ec)) return me->contained([&] { me->drain(); });
       me->reading_ = false;
       me->arrived_ = n;
       if (ec) me->over_ = ec;
-      me->deliver();
+      me->contained([&] { me->deliver(); });
     }));
   }
   // OpenSSL takes nothing more from a peer that has gone on sending behind our farewell. What comes is read all the same and dropped:
@@ -89,7 +89,7 @@ class adopted_connection final : public connection, public std::enable_shared_fr
       auto got = read_descriptor(static_cast<int>(stream_.lowest_layer().native_handle()), in_).what;
       if (got == io_result::status::done || got == io_result::status::again)
         return stream_.lowest_layer().async_wait(asio::socket_base::wait_read, asio::bind_executor(strand_, [me = this->shared_from_this()](std::error_code ec) {
-          if (!me->closed_ && !ec) me->drain();
+          if (!me->closed_ && !ec) me->contained([&] { me->drain(); });
         }));
     }
     reading_ = false;
@@ -112,7 +112,7 @@ class adopted_connection final : public connection, public std::enable_shared_fr
     if (still() == leaving::nothing) ended();
   }
   void deliver_later() {
-    asio::post(strand_, [me = this->shared_from_this()] { me->deliver(); });
+    asio::post(strand_, [me = this->shared_from_this()] { me->contained([&] { me->deliver(); }); });
   }
   // TLS that ends without its farewell may be somebody's doing; but what HTTP and WebSocket send says itself where it ends, and the
   // peer may still be reading.
@@ -136,7 +136,7 @@ class adopted_connection final : public connection, public std::enable_shared_fr
     if (writing_ || now_.empty()) return;
     writing_ = true;
     stream_.async_write_some(asio::buffer(now_.data() + sent_, now_.size() - sent_),
-                             asio::bind_executor(strand_, [me = this->shared_from_this()](std::error_code ec, std::size_t n) { me->have_sent(ec, n); }));
+                             asio::bind_executor(strand_, [me = this->shared_from_this()](std::error_code ec, std::size_t n) { me->contained([&] { me->have_sent(ec, n); }); }));
   }
   void have_sent(std::error_code ec, std::size_t n) {
     writing_ = false;
@@ -186,7 +186,7 @@ class adopted_connection final : public connection, public std::enable_shared_fr
         me->farewell_over_ = true;
         me->shut_below();
         if (!ec && !me->over_) me->over_ = asio::error::eof;
-        me->deliver();
+        me->contained([&] { me->deliver(); });
       }));
     } else {
       shut_below();
@@ -209,7 +209,8 @@ class adopted_connection final : public connection, public std::enable_shared_fr
     std::error_code ignored;
     stream_.lowest_layer().close(ignored);
     by().beside(-1);
-    asio::post(strand_, [dying = std::move(self_)] {});  // who closes it may be one of its own functions
+    asio::post(strand_, [dying = self_] {});  // who closes it may be one of its own functions
+    self_.reset();
   }
 
   // ---- what the connection asks ----------------------------------------------------------------------------------

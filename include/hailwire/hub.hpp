@@ -101,7 +101,8 @@ class hub final : public detail::log_source {
   /// In these two cases nothing was stored and `done` is never called. Otherwise `done` is called exactly once, on the
   /// hub's executor, possibly before this returns when called there: with `bad_request` (channel name, type, key, JSON),
   /// `unsupported_media` (a text that is not UTF-8), `too_large`, `conflict` (key used with another payload), the
-  /// storage's error, or `operation_aborted` when the hub stopped first and the outcome is unknown. What it throws is logged.
+  /// storage's error, `internal` (no memory; the outcome is unknown), or `operation_aborted` when the hub stopped first and the
+  /// outcome is unknown. What it throws is logged. Throws `std::bad_alloc`, and nothing was stored then.
   std::error_code publish(std::string channel, payload p, publish_options o = {}, publish_handler done = {}) {
     if (mailbox_->closed()) return operation_aborted();
     publishing what{std::move(channel), std::move(done), {}, {}};
@@ -111,10 +112,8 @@ class hub final : public detail::log_source {
       start(std::move(what), std::move(p), std::move(o), {}, {}, false);
       return {};
     }
-    if (pending_.fetch_add(1) >= options_.max_pending) {
-      pending_.fetch_sub(1);
-      return errc::overloaded;
-    }
+    room_taken room(*this);
+    if (!room) return errc::overloaded;
     auto op = detail::shared<publish_op>(new publish_op(*this, std::move(what)));
     bool taken = mailbox_->put(
         [this, op, p = std::move(p), o = std::move(o)]() mutable {
@@ -124,6 +123,7 @@ class hub final : public detail::log_source {
           start(std::move(op->what), std::move(p), std::move(o), {}, {}, false);
         },
         [op] { op->abort(); });
+    if (taken) room.keep();
     return taken ? std::error_code() : operation_aborted();
   }
 
@@ -147,6 +147,10 @@ class hub final : public detail::log_source {
     return out;
   }
   std::size_t session_count() const noexcept { return listed_; }
+  /// Channels of which something is kept here: those that are followed, or were busy a moment ago.
+  std::size_t channel_count() const noexcept { return logs_.size(); }
+  /// Publishes and reads of history that are not answered yet. Safe from any thread.
+  std::size_t pending_count() const noexcept { return pending_.load(); }
 
   // ---- for the parts that serve clients; all on the hub's loop ---------------------------------------------------
 
@@ -211,27 +215,12 @@ class hub final : public detail::log_source {
   }
 
   /// A client's publish: authorized and offered to hooks by the caller. `checked`: the payload is known to be what it says.
-  void publish_for(session& s, std::string&& channel, const soon& at, payload&& p, publish_options&& o, bool checked, client_publish_handler&& done) {
-    if (pending_.load() >= options_.max_pending) return done(storage_failure(errc::overloaded));
-    const shared_grant& g = s.permissions();
-    std::string scope;
-    if (!o.key.empty()) {
-      if (!g.user().empty()) {
-        scope.append(1, '@').append(g.user());
-      } else if (!g.key_scope().empty()) {
-        scope.append(1, '?').append(g.key_scope());
-      } else {
-        o.key.clear();  // an anonymous client's keys mean nothing unless the host tells clients apart
-      }
-    }
-    publishing what{std::move(channel), {}, std::move(done), at};
-    start(std::move(what), std::move(p), std::move(o), std::string(g.user()), std::move(scope), checked);
-  }
+  void publish_for(session& s, std::string&& channel, const soon& at, payload&& p, publish_options&& o, bool checked, client_publish_handler&& done);
 
   /// Has `outlet::wake(nullptr)` called at the end of this turn.
-  void request_wake(session& o) { wakes_.push_back(&o), schedule(); }
+  void request_wake(session& o) noexcept { ask(wakes_, o); }
   /// Has `outlet::settle` called at the end of this turn, after all flushing.
-  void request_settle(session& o) { settles_.push_back(&o), schedule(); }
+  void request_settle(session& o) noexcept { ask(settles_, o); }
   /// Forgets requests of an outlet that goes away.
   void forget(session& o) noexcept {
     for (auto* list : {&wakes_, &settles_, &waking_, &settling_}) std::replace(list->begin(), list->end(), &o, static_cast<session*>(nullptr));
@@ -249,6 +238,7 @@ class hub final : public detail::log_source {
     keys_.delete_all();
     oldest_key_ = youngest_key_ = nullptr;
     wheel_.disarm(cooling_);
+    wheel_.disarm(retry_);
     rest();
   }
   bool stopped() const noexcept { return stopped_; }
@@ -398,20 +388,34 @@ class hub final : public detail::log_source {
   static constexpr std::uint32_t no_slot = INT32_MAX;
 
   template <class F>
-  void guarded(F f) {
+  void guarded(F f) noexcept {
     try {
       f();
     } catch (...) {
       if (fault_) fault_(std::current_exception());
     }
   }
+  // One more operation; over again unless it is kept.
+  class room_taken {
+   public:
+    explicit room_taken(hub& h) noexcept : of_(&h), fits_(h.pending_.fetch_add(1) < h.options_.max_pending) {}
+    room_taken(const room_taken&) = delete;
+    ~room_taken() { if (of_) of_->pending_.fetch_sub(1); }
+    explicit operator bool() const noexcept { return fits_; }
+    void keep() noexcept { of_ = nullptr; }
+
+   private:
+    hub* of_;
+    bool fits_;
+  };
+  void ask(detail::vector<session*>& list, session& o) noexcept;
 
   template <class F>
   auto on_loop(F f);  // a storage's handler: runs f(hub, result) on the loop, or never once the hub has stopped
 
   void enroll(detail::shared<operation> op) {
-    op->index = operations_.size();
     operations_.push_back(std::move(op));
+    operations_.back()->index = operations_.size() - 1;
   }
   void dismiss(operation& op) noexcept {
     if (op.index == SIZE_MAX) return;
@@ -424,13 +428,17 @@ class hub final : public detail::log_source {
     op.index = SIZE_MAX;
   }
 
+  void begin(publishing& what, payload&& p, publish_options&& o, std::string&& from, std::string&& scope, bool checked);
   void start(publishing&& what, payload&& p, publish_options&& o, std::string&& from, std::string&& scope, bool checked);
   detail::shared<publish_op> wait(publishing&& what);
   void stored(publishing& what, append_result&& r);
+  void stored_later(publish_op& op, append_result&& r);
   void finish(publishing& what, std::error_code ec, position&& p) {
     if (auto f = std::exchange(what.done, nullptr)) guarded([&] { f(ec, std::move(p)); });
     if (auto f = std::exchange(what.told, nullptr)) ec ? f(storage_failure(ec)) : f(std::move(p));
   }
+  void wake(session& s) noexcept;
+  void settle(session& s) noexcept;
   void settle_key(kept_key& k, std::error_code ec, const position& p);
   void read_history(detail::shared<history_op> op);
   void history_read(const detail::shared<history_op>& op, read_result r);
@@ -443,7 +451,9 @@ class hub final : public detail::log_source {
     return logs_.find(hash, [&](const detail::channel_log& l) { return proto::same_bytes(l.name(), channel); });
   }
   detail::channel_log& obtain_log(std::string_view channel);
-  void release_log(detail::channel_log& log);
+  void release_log(detail::channel_log& log) noexcept;
+  template <class F>
+  void ask_for(detail::channel_log& log, std::uint64_t since, read_limit limit, F f);
   void open_log(detail::channel_log& log, read_result& r);
   void began(session& s, detail::subscription& sub, const hailwire::start& from, std::uint64_t floor, read_result r, follow_handler& done);
 
@@ -453,16 +463,17 @@ class hub final : public detail::log_source {
   inline void reopen(detail::channel_log& log) override;
   void mark_dirty(detail::channel_log& log) override {
     if (log.dirty) return;
-    log.dirty = true;
-    dirty_.push_back(&log);
     schedule();
+    dirty_.push_back(&log);
+    log.dirty = true;
   }
 
   void schedule() {
-    if (std::exchange(scheduled_, true)) return;
+    if (scheduled_) return;
     loop_->post([box = mailbox_] {
       if (box->owner) box->owner->turn();
     });
+    scheduled_ = true;
   }
   void turn();
   void tick() {
@@ -475,8 +486,8 @@ class hub final : public detail::log_source {
     auto next = wheel_.next();
     if (oldest_key_) next = std::min(next.value_or(INT64_MAX), oldest_key_->until);
     if (!next || (alarm_ >= 0 && alarm_ <= *next)) return;
+    loop_->alarm(*next);
     alarm_ = *next;
-    loop_->alarm(alarm_);
   }
   // Once stopped the alarm is for connections that are closing; behind the last of them it must not hold the host's loop.
   void rest() noexcept {
@@ -495,6 +506,15 @@ class hub final : public detail::log_source {
       }
       owner->spares.clear();
     }
+  };
+  // Has a turn come for which there was no memory when it was asked for.
+  struct retry final : detail::timer {
+    explicit retry(hub& h) : owner(&h) {}
+    void expire(std::int64_t) override { owner->schedule(); }
+    void broken() noexcept override {
+      owner->guarded([this] { owner->arm(*this, owner->loop_->now()); });
+    }
+    hub* owner;
   };
   // A stream whose permission ends. Those whose does not, and all polls, have none.
   struct expiry final : detail::hash_node, detail::timer {
@@ -527,7 +547,7 @@ class hub final : public detail::log_source {
 
   std::size_t user_bucket(std::string_view user) const noexcept { return hash_of(user) & (users_.size() - 1); }
   void enter_user(session& s) { s.more().next_user = std::exchange(users_[user_bucket(s.user())], s.slot_); }
-  void add_user(session& s);
+  void more_users();
   void remove_user(session& s) noexcept {
     std::uint32_t* at = &users_[user_bucket(s.user())];
     while (*at != s.slot_) at = &slots_[*at].taken()->beyond_->next_user;
@@ -550,6 +570,7 @@ class hub final : public detail::log_source {
   detail::hash_index<detail::channel_log> logs_;  // owned
   detail::vector<detail::channel_log*> dirty_, warm_;
   cooling cooling_;
+  retry retry_{*this};
   detail::vector<detail::shared<operation>> operations_;
 
   detail::vector<slot> slots_;
@@ -565,10 +586,12 @@ class hub final : public detail::log_source {
 
   detail::vector<session*> wakes_, settles_, waking_, settling_;
   detail::function<void(std::exception_ptr)> fault_;
-  bool scheduled_ = false, stopped_ = false;
+  bool scheduled_ = false, stopped_ = false, look_at_all_ = false;
 };
 
 }  // namespace hailwire
 
 #include "hailwire/detail/hub_impl.hpp"
 #include "hailwire/detail/permissions.hpp"
+#include "hailwire/detail/read_history.hpp"
+#include "hailwire/detail/session_impl.hpp"

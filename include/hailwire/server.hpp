@@ -315,9 +315,14 @@ class basic_server {
       ::close(descriptor);
       return;
     }
-    auto made = layer ? layer(*this) : nullptr;
-    if (gate_.settings.proxy_protocol && gate_.behind.trust(detail::peer_of(descriptor))) made = detail::owned<detail::proxy_layer>(new detail::proxy_layer(std::move(made)));
-    driver_->serve(gate_, descriptor, std::move(made), {});
+    detail::owned_descriptor own(descriptor);
+    try {
+      auto made = layer ? layer(*this) : nullptr;
+      if (gate_.settings.proxy_protocol && gate_.behind.trust(detail::peer_of(descriptor))) made = detail::owned<detail::proxy_layer>(new detail::proxy_layer(std::move(made)));
+      driver_->serve(gate_, own.release(), std::move(made), {});
+    } catch (...) {  // no memory for one more
+      gate_.tell_thrown("accepting");
+    }
   }
   /// Connections that this server accepts are dealt to it and to others in turn. Before it listens.
   void share_with(basic_server& other) { parts_.push_back(&other); }

@@ -30,7 +30,7 @@ FLOORS = [
     ("sqlite", ["storage/sqlite.hpp", "detail/sqlite_*.hpp"], "words message proto parts concepts storage", ["sqlite3.h"]),
     ("storage", ["storage/*.hpp", "detail/storage_job.hpp"], "words message proto parts concepts", []),
     ("broker", ["broker/*.hpp"], "words message proto parts concepts", []),
-    ("hub", ["hub.hpp", "session.hpp", "detail/chunk.hpp", "detail/fan_out.hpp", "detail/channel_log.hpp", "detail/hub_impl.hpp", "detail/permissions.hpp"], "words message proto parts concepts options", []),
+    ("hub", ["hub.hpp", "session.hpp", "detail/chunk.hpp", "detail/fan_out.hpp", "detail/channel_log.hpp", "detail/hub_impl.hpp", "detail/permissions.hpp", "detail/read_history.hpp", "detail/session_impl.hpp"], "words message proto parts concepts options", []),
     ("machine", ["transport/machine.hpp", "transport/poll.hpp"], "words message proto options parts", []),
     ("transport", ["transport/*.hpp"], "words message proto options machine", []),
     ("deflate", ["deflate.hpp"], "words message proto options machine transport;deflate codec", []),

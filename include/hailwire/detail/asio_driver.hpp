@@ -69,7 +69,8 @@ class asio_driver final : public asio_loop<Strand> {
     l->resume();
   }
   void serve(gateway& g, int descriptor, owned<stream_layer> layer, std::string_view already_read) override {
-    std::make_shared<asio_connection>(*this, g, descriptor, std::move(layer))->begin(already_read);
+    owned_descriptor own(descriptor);
+    std::make_shared<asio_connection>(*this, g, own, std::move(layer))->begin(already_read);
   }
   void stop_listening() override {
     for (auto& l : std::exchange(listeners_, {})) l->stop();
@@ -78,17 +79,17 @@ class asio_driver final : public asio_loop<Strand> {
  private:
   class asio_connection final : public descriptor_connection, public std::enable_shared_from_this<asio_connection> {
    public:
-    asio_connection(asio_driver& d, gateway& g, int descriptor, owned<stream_layer> layer)
-        : descriptor_connection(g, descriptor, layer != nullptr),
+    asio_connection(asio_driver& d, gateway& g, owned_descriptor& own, owned<stream_layer> layer)
+        : descriptor_connection(g, own, layer != nullptr),
           layer_(std::move(layer)),
           loop_(std::static_pointer_cast<asio_driver>(d.shared_from_this())),
-          wait_(d.executor(), descriptor) {}
+          wait_(d.executor(), descriptor()) {}
     // The descriptor is closed by the base, not by its waiter.
     ~asio_connection() override { release(); }
 
     void begin(std::string_view already_read) {
       self_ = this->shared_from_this();  // it may wait for neither reading nor writing, only for a storage or a hook
-      adopt(already_read);
+      this->contained([&] { adopt(already_read); });
     }
 
    private:
@@ -98,7 +99,8 @@ class asio_driver final : public asio_loop<Strand> {
     }
     void closing() override {
       release();
-      loop_->post([dying = std::move(self_)] {});  // who closes it may be one of its own functions
+      loop_->post([dying = self_] {});  // who closes it may be one of its own functions
+      self_.reset();
     }
     void release() {
       std::error_code ignored;
@@ -109,8 +111,10 @@ class asio_driver final : public asio_loop<Strand> {
         me->reading_ = false;
         if (me->closed() || ec == asio::error::operation_aborted) return;
         if (ec) return me->failed(ec);
-        me->read_some();
-        if (!me->closed()) me->arm();
+        me->contained([&] {
+          me->read_some();
+          if (!me->closed()) me->arm();
+        });
       });
     }
     void wait_write() {
@@ -118,8 +122,10 @@ class asio_driver final : public asio_loop<Strand> {
         me->writing_ = false;
         if (me->closed() || ec == asio::error::operation_aborted) return;
         if (ec) return me->failed(ec);
-        if (me->write_ready()) me->read_some();
-        if (!me->closed()) me->arm();
+        me->contained([&] {
+          if (me->write_ready()) me->read_some();
+          if (!me->closed()) me->arm();
+        });
       });
     }
     stream_layer* layer() const noexcept override { return layer_.get(); }

@@ -217,14 +217,19 @@ class channel_log final : public log_node, public with_tail, private lane {
     static thread_local std::string json;  // one scratch buffer a thread: its content never outlives this call
     json.clear();
     bool anybody = false;
-    each([&](lane& l) {
-      if (l.how().wants_json && json.empty()) proto::append_message(json, name(), m);
-      l.append({name(), epoch(), m, json});
-      anybody = true;
-    });
+    try {
+      each([&](lane& l) {
+        if (l.how().wants_json && json.empty()) proto::append_message(json, name(), m);
+        l.append({name(), epoch(), m, json});
+        anybody = true;
+      });
+      if (anybody) source_->mark_dirty(*this);
+    } catch (...) {  // no memory: all are given it, or nobody is, and who follows reads it from the storage
+      each([&](lane& l) { l.take_back(m.offset); });
+      return skip_to(m.offset);
+    }
     head_ = m.offset;
     if (json.capacity() > spare_limit) std::string().swap(json);
-    if (anybody) source_->mark_dirty(*this);
   }
   void reopen() {
     open_ = failed_ = false;
@@ -232,6 +237,7 @@ class channel_log final : public log_node, public with_tail, private lane {
   }
   void restart(std::string_view epoch, std::uint64_t oldest, std::uint64_t head) {
     each([](lane& l) { l.flush(); });  // under the old epoch's name
+    each([](lane& l) { l.room_for_all(); });  // what comes now cannot stop half way
     keep(epoch);
     head_ = head;
     if (rare_) rare_->wanted = 0;
@@ -294,6 +300,7 @@ inline std::span<const char> lane::pending(subscription& s) {
     }
     if (s.loading_) break;
     if (p.offset == work_->flushed) {
+      live_.expect();
       leave(s);
       join_live(s);
       continue;
@@ -334,16 +341,21 @@ inline void lane::loaded(std::uint64_t since, const read_result& r) {
   for (subscription* s : waiting) s->loading_ = false;
 
   if (r.error) {
-    for (subscription* s : waiting) s->to().unreadable(*s, r.error);
+    for (subscription* s : waiting) unreadable(*s, r.error);
     return rest();
   }
   std::shared_ptr<const chunk> c;
   std::uint64_t next = r.messages.empty() ? std::max(r.oldest, work_->flushed + 1) : r.messages.front().offset;
-  if (!r.messages.empty()) c = encode(r.messages);
+  try {
+    if (!r.messages.empty()) c = encode(r.messages);
+  } catch (const std::bad_alloc&) {
+    for (subscription* s : waiting) unreadable(*s, make_error_code(errc::internal));
+    return rest();
+  }
   for (subscription* s : waiting) {
     if (next > since + 1) {
       at(*s).offset = next - 1;
-      s->to().lost(*s, {false, next});
+      lost(*s, {false, next});
     }
     at(*s).in = c;
     at(*s).done = 0;
@@ -351,7 +363,7 @@ inline void lane::loaded(std::uint64_t since, const read_result& r) {
   // The one whose pull started this read goes on by itself.
   subscription* goes_on = work_->resolving;
   for (subscription* s : waiting)
-    if (s != goes_on) s->to().wake(nullptr);
+    if (s != goes_on) wake(*s);
   rest();
 }
 

@@ -89,6 +89,14 @@ class pointer_list {
       spill(p);
     }
   }
+  /// Has room for one more.
+  void expect() {
+    if (at_ && !spilled()) {
+      resize(4);
+    } else if (spilled() && many()->size == many()->room) {
+      resize(many()->room + many()->room / 2);
+    }
+  }
   void pop_back() noexcept {
     if (spilled() && --many()->size > 0) {
       if (many()->room > 64 && many()->size < many()->room / 4) resize(many()->room / 2, std::nothrow);

@@ -113,6 +113,7 @@ class connection : public session {
     failure why = storage_failure(ec);
     end(why.code, close_code(why.code), why.text());
   }
+  void broken() noexcept override { gate().tell_thrown("a connection"), die(false); }
   inline bool notice(std::string_view name, std::string_view json) override;
   inline void end(errc why, std::uint16_t code, std::string_view reason) override;
   bool adjustable() const noexcept override { return phase_ == phase::stream && stream_->speaks(); }
@@ -136,6 +137,15 @@ class connection : public session {
   virtual void shut() = 0;
   virtual std::string peer() const = 0;
   friend class hailwire::request;
+  /// How a driver tells it anything: what there is no memory for ends this connection, and nothing else.
+  template <class F>
+  void contained(F f) noexcept {
+    try {
+      f();
+    } catch (...) {
+      broken();
+    }
+  }
   /// Whether the peer has sent something that was not received yet, because the loop had other things to do.
   virtual bool input_waits() const noexcept { return false; }
   /// What has been taken by `write` and has not left this process yet, where that can be: such a driver says `moved` whenever
@@ -188,6 +198,7 @@ class connection : public session {
   void dispatch();
   void serve_live();
   void serve_elsewhere();
+  void respond_with(const result<response>& r);
   void serve_frames(frame_route& route);
   void serve_follow();
   void authorize();
@@ -233,8 +244,11 @@ class connection : public session {
   subscription* half() const noexcept { return work_->half; }
   bool holds_input() const noexcept { return !work_->held.empty(); }
   unfinished& busy() { return work_.busy(); }
-  void give_reason(close_reason why) {
-    if (!busy().reason) busy().reason = owned<close_reason>(new close_reason(std::move(why)));
+  void give_reason(close_reason why) noexcept {
+    try {
+      if (!busy().reason) busy().reason = owned<close_reason>(new close_reason(std::move(why)));
+    } catch (const std::bad_alloc&) {  // it ends without one
+    }
   }
   void ask_wake() {
     if (!wake_asked_) wake_asked_ = true, gate().messages.request_wake(*this);
@@ -262,7 +276,7 @@ class connection : public session {
     since_ = moment(gate().now());
     schedule();
   }
-  void die(bool by_peer, errc why = errc::internal);
+  void die(bool by_peer, errc why = errc::internal) noexcept;
   void end_session();
   exchange* asked() const noexcept { return work_->request.get(); }
   exchange& ex() {
@@ -472,7 +486,7 @@ inline void connection::end(errc why, std::uint16_t code, std::string_view reaso
   }
 }
 
-inline void connection::die(bool by_peer, errc why) {
+inline void connection::die(bool by_peer, errc why) noexcept {
   if (phase_ == phase::dead) return;
   give_reason({why, 1006, {}, by_peer});
   phase_ = phase::dead;
@@ -537,30 +551,6 @@ inline void connection::settle() {
       if (gate().stopping) leave();
   }
   update_watch();
-}
-
-// What a server that stops does with a connection that is no stream.
-inline void connection::leave() {
-  switch (phase_) {
-    case phase::head:
-      enter(phase::closing);
-      ask_settle();
-      break;
-    case phase::held:
-      if (answer_held(true)) break;
-      [[fallthrough]];  // the storage has not told what there is, and will not any more
-    case phase::body:
-    case phase::asked:
-      if (answered_) break;
-      if (asked()->array && is_open()) {
-        leave_commands();
-      } else {
-        // What a host has begun may be done or not.
-        refuse_stream(command_under_way_ ? failure(errc::internal) : failure(errc::draining, {}, 1));
-      }
-      break;
-    default: break;
-  }
 }
 
 inline void connection::detach() noexcept {

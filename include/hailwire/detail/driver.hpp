@@ -142,6 +142,21 @@ inline std::string peer_of(int descriptor) {
   return at.ss_family == AF_UNIX ? "unix" : "unknown";
 }
 
+/// A descriptor that is closed unless somebody else takes it.
+class owned_descriptor {
+ public:
+  explicit owned_descriptor(int descriptor) noexcept : descriptor_(descriptor) {}
+  owned_descriptor(const owned_descriptor&) = delete;
+  owned_descriptor& operator=(const owned_descriptor&) = delete;
+  ~owned_descriptor() {
+    if (descriptor_ >= 0) ::close(descriptor_);
+  }
+  int release() noexcept { return std::exchange(descriptor_, -1); }
+
+ private:
+  int descriptor_;
+};
+
 class driver : public loop {
  public:
   /// Accepts connections on a listening descriptor, which it owns from now on; each is given to `accepted`.
@@ -173,7 +188,7 @@ class driver : public loop {
 class descriptor_connection : public connection {
  public:
   /// `layered`: there is a `layer`.
-  descriptor_connection(gateway& g, int descriptor, bool layered) : connection(g), descriptor_(descriptor) { layered_ = layered; }
+  descriptor_connection(gateway& g, owned_descriptor& d, bool layered) : connection(g), descriptor_(d.release()) { layered_ = layered; }
   ~descriptor_connection() override {
     if (descriptor_ >= 0) ::close(descriptor_);
   }
@@ -288,7 +303,11 @@ class listening : public timer {
       }
       int on = 1;
       ::setsockopt(s, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);  // batching is ours; on a Unix socket there is no such thing
-      accepted_(s);
+      try {
+        accepted_(s);
+      } catch (...) {  // no memory for one more
+        gate_->tell_thrown("accepting");
+      }
     }
   }
   bool paused() const noexcept { return paused_; }

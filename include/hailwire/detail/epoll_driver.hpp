@@ -34,7 +34,7 @@ class epoll_driver : public driver {
   }
   ~epoll_driver() override {
     listeners_.clear();
-    graveyard_.clear();
+    bury();
     for (int d : {timer_, event_, epoll_}) ::close(d);
   }
 
@@ -64,7 +64,8 @@ class epoll_driver : public driver {
     listeners_.back()->resume();
   }
   void serve(gateway& g, int descriptor, owned<stream_layer> layer, std::string_view already_read) override {
-    epoll_connection* c = layer ? new layered_connection(g, descriptor, std::move(layer)) : new epoll_connection(g, descriptor);
+    owned_descriptor own(descriptor);
+    epoll_connection* c = layer ? new layered_connection(g, own, std::move(layer)) : new epoll_connection(g, own);
     ++connections_;
     c->begin(already_read);  // it owns itself until it is closed
   }
@@ -116,7 +117,7 @@ class epoll_driver : public driver {
       for (auto* c : again)
         if (c) c->go_on();
       run_posted();
-      graveyard_.clear();
+      bury();
       stopped_listeners_.clear();
       if (n < static_cast<int>(std::size(events)) && again_.empty() && !have_posted()) break;
     }
@@ -172,13 +173,24 @@ class epoll_driver : public driver {
   };
   class epoll_connection : public descriptor_connection {
    public:
-    explicit epoll_connection(gateway& g, int descriptor, bool layered = false) : descriptor_connection(g, descriptor, layered) {}
+    explicit epoll_connection(gateway& g, owned_descriptor& d, bool layered = false) : descriptor_connection(g, d, layered) {}
 
     void begin(std::string_view already_read) {
       set().add(descriptor(), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, reinterpret_cast<std::uintptr_t>(this) | connection_bit);
-      adopt(already_read);
+      contained([&] { adopt(already_read); });
     }
     void ready(std::uint32_t events) {
+      contained([&] { react(events); });
+    }
+    void go_on() {
+      queued_ = false;
+      contained([&] {
+        if (!closed() && readable_) read();
+      });
+    }
+
+   private:
+    void react(std::uint32_t events) {
       if (closed()) return;
       if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
         readable_ = true;
@@ -190,12 +202,6 @@ class epoll_driver : public driver {
         read();
       }
     }
-    void go_on() {
-      queued_ = false;
-      if (!closed() && readable_) read();
-    }
-
-   private:
     void read() {
       if (!wants_read()) return;
       readable_ = !read_some(ended_);
@@ -211,7 +217,10 @@ class epoll_driver : public driver {
       // Closing alone would not do: a child that is being started may hold the socket for a moment longer.
       ::epoll_ctl(set().epoll_, EPOLL_CTL_DEL, descriptor(), nullptr);
       if (queued_) std::replace(set().again_.begin(), set().again_.end(), this, static_cast<epoll_connection*>(nullptr));
-      set().graveyard_.emplace_back(this);  // events of this turn may still name it
+      try {
+        set().graveyard_.push_back(this);  // events of this turn may still name it
+      } catch (const std::bad_alloc&) {  // nobody names it any more: without memory to note it, its own stays taken
+      }
       --set().connections_;
       if (!set().in_turn_) set().wake();
     }
@@ -222,7 +231,7 @@ class epoll_driver : public driver {
   static_assert(sizeof(void*) != 8 || sizeof(epoll_connection) <= 120, "what an idle client costs: nothing may be added without thought");
   class layered_connection final : public epoll_connection {
    public:
-    layered_connection(gateway& g, int descriptor, owned<stream_layer> layer) : epoll_connection(g, descriptor, true), layer_(std::move(layer)) {}
+    layered_connection(gateway& g, owned_descriptor& d, owned<stream_layer> layer) : epoll_connection(g, d, true), layer_(std::move(layer)) {}
 
    private:
     stream_layer* layer() const noexcept override { return layer_.get(); }
@@ -281,6 +290,10 @@ class epoll_driver : public driver {
     }
     while (posted.next < posted.all.size()) posted.all[posted.next++]();
   }
+  void bury() noexcept {
+    for (auto* c : graveyard_) delete c;
+    graveyard_.clear();
+  }
   bool have_posted() {
     std::lock_guard lock(mutex_);
     return !posted_.empty();
@@ -295,7 +308,7 @@ class epoll_driver : public driver {
   std::mutex mutex_;
   vector<function<void()>> posted_;
   vector<epoll_connection*> again_;
-  vector<owned<epoll_connection>> graveyard_;
+  vector<epoll_connection*> graveyard_;  // owned
   std::size_t connections_ = 0;
   vector<owned<listener>> listeners_, stopped_listeners_;
   std::atomic<bool> in_turn_ = false;

@@ -26,6 +26,8 @@
 //
 // Nothing here runs host code, so a flush cannot be re-entered; what an outlet wants to do beyond writing waits for
 // `outlet::settle`, after the flush. Everything belongs to the hub's thread.
+//
+// Over 600 lines because what becomes of the others when memory runs out for one in the middle has to be read beside the flush.
 
 #include <algorithm>
 #include <array>
@@ -292,6 +294,8 @@ class lane {
 
   /// Adds a subscriber: behind, until it has caught up.
   void add(subscription& s) { join_behind(s, {&s, nullptr, 0, 0}); }
+  /// Has room for one more, in sync or behind: then `add` cannot fail.
+  void expect(bool live) { live ? live_.expect() : room_behind(); }
   /// Adds one that begins at `offset`: in sync, if that is where those are who are in sync.
   void add(subscription& s, std::uint64_t offset) {
     s.started_ = true;
@@ -303,8 +307,21 @@ class lane {
   void append(const proto::envelope& e) {
     auto& c = busy().building;
     if (!c) c = std::make_shared<chunk>();
-    how_->append(c->bytes, e);
-    c->marks.push_back({e.content.offset, static_cast<std::uint32_t>(c->bytes.size())});
+    const std::size_t before = c->bytes.size();
+    try {
+      how_->append(c->bytes, e);
+      c->marks.push_back({e.content.offset, static_cast<std::uint32_t>(c->bytes.size())});
+    } catch (...) {
+      c->bytes.resize(before);  // a frame is there whole or not at all
+      throw;
+    }
+  }
+  /// Takes a message of this turn's chunk back, if it is there and the last.
+  void take_back(std::uint64_t offset) noexcept {
+    if (!built() || work_->building->last() != offset) return;
+    auto& c = *work_->building;
+    c.marks.pop_back();
+    c.bytes.resize(c.marks.empty() ? 0 : c.marks.back().end);
   }
   std::size_t built() const noexcept { return work_ && work_->building ? work_->building->bytes.size() : 0; }
   /// Up to where everything has been handed out.
@@ -350,8 +367,8 @@ class lane {
     if (work_) work_->flushed = head;
   }
   void failed(std::error_code why) {
-    for (std::size_t i = 0; i < live_.size(); ++i) live_[i]->to().unreadable(*live_[i], why);
-    for (std::size_t i = 0; i < behind_count(); ++i) work_->behind[i].who->to().unreadable(*work_->behind[i].who, why);
+    for (std::size_t i = 0; i < live_.size(); ++i) unreadable(*live_[i], why);
+    for (std::size_t i = 0; i < behind_count(); ++i) unreadable(*work_->behind[i].who, why);
   }
 
  protected:
@@ -385,16 +402,47 @@ class lane {
     for (load& l : work_->loads) std::replace(l.waiting.begin(), l.waiting.end(), const_cast<subscription*>(&from), &to);
     if (work_->resolving == &from) work_->resolving = &to;
   }
+  // What is told to one of many: for want of memory it goes on without that one.
+  static void wake(subscription& s) noexcept {
+    try {
+      s.to().wake(nullptr);
+    } catch (...) {
+      s.to().broken();
+    }
+  }
+  static void lost(subscription& s, const gap& g) noexcept {
+    try {
+      s.to().lost(s, g);
+    } catch (...) {
+      s.to().broken();
+    }
+  }
+  static void unreadable(subscription& s, std::error_code why) noexcept {
+    try {
+      s.to().unreadable(s, why);
+    } catch (...) {
+      s.to().broken();
+    }
+  }
+
+  // Joining changes nothing when it throws.
   void join_live(subscription& s) {
-    s.live_ = true;
-    s.index_ = live_.size();
     live_.push_back(&s);
+    s.live_ = true;
+    s.index_ = live_.size() - 1;
   }
   void join_behind(subscription& s, place p) {
     auto& list = busy().behind;
-    s.live_ = false;
-    s.index_ = static_cast<std::uint32_t>(list.size());
     list.push_back(std::move(p));
+    s.live_ = false;
+    s.index_ = static_cast<std::uint32_t>(list.size() - 1);
+  }
+  void room_for_all() {
+    if (!live_.empty()) busy().behind.reserve(behind_count() + live_.size());
+  }
+  void room_behind() {
+    auto& list = busy().behind;
+    if (list.size() == list.capacity()) list.reserve(std::max<std::size_t>(1, 2 * list.size()));
   }
   void leave(subscription& s) noexcept {
     if (s.live_) {
@@ -412,26 +460,32 @@ class lane {
     rest();
   }
   void fall_behind(subscription& s, std::shared_ptr<const chunk> in, std::size_t done) {
+    room_behind();
     leave(s);
     std::uint64_t offset = in ? in->offset_at(done, flushed()) : flushed();
     join_behind(s, {&s, std::move(in), offset, static_cast<std::uint32_t>(done)});
   }
   /// Lets go of the chunk that it is in; the rest of a frame half sent is copied out.
-  void release(place& p) {
+  void release(place& p) noexcept {
     if (!p.in) return;
     std::uint64_t pulled = p.offset;
     if (std::size_t rest = p.half_sent()) {
       pulled = p.in->offset_at(p.done + rest, pulled);
-      p.who->to().keep(*p.who, std::string_view(p.in->bytes).substr(p.done, rest));
+      try {
+        p.who->to().keep(*p.who, std::string_view(p.in->bytes).substr(p.done, rest));
+      } catch (...) {
+        p.who->to().broken();
+      }
     }
     p.let_go(pulled);
   }
-  void trim();
+  void trim() noexcept;
+  void keep_in_tail(std::shared_ptr<const chunk> c) noexcept;
   void wake_behind() {
     // A woken one may catch up and leave the list, another then stands in its place.
     for (std::size_t i = 0; i < behind_count();) {
       subscription* s = work_->behind[i].who;
-      s->to().wake(nullptr);
+      wake(*s);
       if (i < behind_count() && work_->behind[i].who == s) ++i;
     }
   }
@@ -462,15 +516,21 @@ inline void lane::flush() {
   auto& flushing = work_->flushing;
   flushing = std::exchange(work_->building, nullptr);
   for (std::size_t i = 0; i < live_.size();) {
-    subscription* s = live_[i];
-    s->to().wake(s);
-    if (s->live_ && s->index_ == i) ++i;  // else it fell behind, and another one has taken its place
+    subscription* s = nullptr;
+    try {  // around all of them: entered once, it costs nothing
+      while (i < live_.size()) {
+        s = live_[i];
+        s->to().wake(s);
+        if (s->live_ && s->index_ == i) ++i;  // else it fell behind, and another one has taken its place
+      }
+    } catch (...) {  // the others are not concerned
+      s->to().broken();
+      if (s->live_ && s->index_ == i) ++i;
+    }
   }
   work_->flushed = flushing->last();
   if (!work_->behind.empty()) {
-    work_->tail_bytes += flushing->bytes.size();
-    work_->tail.push_back(std::move(flushing));
-    trim();
+    keep_in_tail(std::move(flushing));
     if (std::exchange(work_->ahead, false)) wake_behind();
     return rest();
   }
@@ -502,13 +562,24 @@ inline void lane::restart(std::uint64_t offset, std::uint64_t head, const gap& g
     release(work_->behind[i]);
     at(s).offset = std::max(offset, s.to().floor(s) - 1);
     s.loading_ = false;
-    s.to().lost(s, {g.epoch_changed, at(s).offset + 1});
+    lost(s, {g.epoch_changed, at(s).offset + 1});
   }
   work_->loads.clear();
   wake_behind();
 }
 
-inline void lane::trim() {
+// Without memory for it the chunk is not kept: whoever is behind reads the storage.
+inline void lane::keep_in_tail(std::shared_ptr<const chunk> c) noexcept {
+  std::size_t bytes = c->bytes.size();
+  try {
+    work_->tail.push_back(std::move(c));
+    work_->tail_bytes += bytes;
+    trim();
+  } catch (const std::bad_alloc&) {
+  }
+}
+
+inline void lane::trim() noexcept {
   auto& tail = work_->tail;
   auto& begin = work_->tail_begin;
   while (work_->tail_bytes > tail_limit && tail.size() - begin > 1) {

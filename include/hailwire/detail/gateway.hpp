@@ -145,6 +145,21 @@ class gateway {
       return false;
     }
   }
+  /// Logs what is being caught.
+  [[gnu::cold, gnu::noinline]] void tell_thrown(std::string_view hook) const noexcept {
+    try {
+      std::string line(hook);
+      try {
+        throw;
+      } catch (const std::exception& e) {
+        line.append(" threw: ").append(e.what());
+      } catch (...) {
+        line += " threw: not a std::exception";
+      }
+      log(log_level::error, line);
+    } catch (...) {  // there is no memory to tell that there is none
+    }
+  }
 
   /// Why a client may not; nothing when it may. What a grant allows may be a predicate, which is host code.
   template <class Allowed>
@@ -207,19 +222,6 @@ class gateway {
 
  private:
   void publish(session& s, std::string&& channel, const hub::soon& at, payload&& p, publish_options&& o, bool checked, client_publish_handler&& done);
-  // While something thrown is being handled.
-  [[gnu::cold, gnu::noinline]] void tell_thrown(std::string_view hook) const {
-    std::string line(hook);
-    try {
-      throw;
-    } catch (const std::exception& e) {
-      line.append(" threw: ").append(e.what());
-    } catch (...) {
-      line += " threw: not a std::exception";
-    }
-    log(log_level::error, line);
-  }
-
   vector<owned<unfinished>> spares_;
   const std::shared_ptr<const void> alive_ = std::make_shared<char>();  // a host may keep a reply for longer than us
   std::int64_t date_second_ = -1;
@@ -261,6 +263,18 @@ class work_of_one {
   }
   const unfinished* at_;
 };
+
+/// What became of a command, as `make` writes it: `internal` where there is no memory for it, because whoever asked is told something.
+template <class F>
+inline void tell(gateway::command_done& done, F make) {
+  std::string ok;
+  try {
+    make(ok);
+  } catch (const std::bad_alloc&) {
+    return done(errc::internal);
+  }
+  done(std::move(ok));
+}
 
 /// Ends a session because of a hook's exception.
 inline void hook_failed(session& s) { s.close(1011, "internal error"); }
@@ -311,9 +325,11 @@ inline void gateway::run(session& s, proto::command&& c, command_done done) {
     case verb::publish:
       return publish(s, std::move(c), [done = std::move(done)](result<position>&& at) mutable {
         if (!at) return done(at.error());
-        std::string ok = "{\"epoch\":\"" + at->epoch + "\",\"offset\":";
-        proto::append_decimal(ok, at->offset);
-        done(ok + '}');
+        tell(done, [&](std::string& ok) {
+          ok.append("{\"epoch\":\"").append(at->epoch).append("\",\"offset\":");
+          proto::append_decimal(ok, at->offset);
+          ok += '}';
+        });
       });
     case verb::subscribe: {
       if (!streams) return done({errc::bad_request, "subscribe needs a WebSocket; elsewhere reconnect with another URL"});
@@ -352,13 +368,14 @@ inline void gateway::run(session& s, proto::command&& c, command_done done) {
         if (auto why = refusal(*asked, &session::may_follow, channel)) return done(*why);
         std::uint64_t least = asked->permissions().floor_of(channel);
         std::erase_if(r.messages, [&](const message& m) { return m.offset < least; });
-        std::string ok = "{\"messages\":[";
-        for (const message& m : r.messages) {
-          if (ok.back() == '}') ok += ',';
-          proto::append_message(ok, channel, m);
-        }
-        ok += "],\"epoch\":\"" + r.epoch + (r.more ? "\",\"more\":true}" : "\",\"more\":false}");
-        done(std::move(ok));
+        tell(done, [&](std::string& ok) {
+          ok = "{\"messages\":[";
+          for (const message& m : r.messages) {
+            if (ok.back() == '}') ok += ',';
+            proto::append_message(ok, channel, m);
+          }
+          ok += "],\"epoch\":\"" + r.epoch + (r.more ? "\",\"more\":true}" : "\",\"more\":false}");
+        });
       });
     }
     case verb::renew: return renew(s, c.token, std::move(done));

@@ -13,8 +13,6 @@ namespace hailwire {
 inline constexpr std::int64_t key_lifetime_ms = 5 * 60 * 1000;
 /// How many keys a hub keeps for a storage that keeps none, about 150 bytes each; past it a keyed publish is `overloaded`.
 inline constexpr std::size_t max_kept_keys = 1'000'000;
-/// How many bytes of messages one history answer holds, as a poll answer does.
-inline constexpr std::size_t max_history_bytes = 1 << 20;
 
 // ---- mailbox and turns -----------------------------------------------------------------------------------------------
 
@@ -35,7 +33,7 @@ inline bool hub::mailbox::put(detail::function<void()> f, detail::function<void(
       if (self->closed()) {
         l->abort();
       } else {
-        l->run();
+        self->owner->guarded([&] { l->run(); });  // the others are not lost with it
       }
     }
   });
@@ -45,9 +43,19 @@ inline bool hub::mailbox::put(detail::function<void()> f, detail::function<void(
 template <class F>
 auto hub::on_loop(F f) {
   return [box = mailbox_, f = std::move(f)]<class Result>(Result&& r) mutable {
-    if (box->here()) return f(*box->owner, std::move(r));
+    if (box->here()) return box->owner->guarded([&] { f(*box->owner, std::move(r)); });  // not the storage's to catch
     mailbox::forward<std::remove_cvref_t<Result>>(box, std::move(f), std::move(r));
   };
+}
+
+inline void hub::ask(detail::vector<session*>& list, session& o) noexcept {
+  try {
+    list.push_back(&o);
+    schedule();
+  } catch (...) {  // no memory for one more: the next turn looks at everybody
+    look_at_all_ = true;
+    guarded([&] { arm(retry_, loop_->now()); });
+  }
 }
 
 inline void hub::turn() {
@@ -62,26 +70,50 @@ inline void hub::turn() {
     log->flush();
   }
   if (!logs.empty()) {
-    if (!cooling_.armed() && !stopped_) {
-      cooling_.owner = this;
-      arm(cooling_, loop_->now() + 1000);
-    }
-    for (auto* log : logs) {
-      if (log->warm) continue;
-      log->warm = true;
-      warm_.push_back(log);
-    }
+    guarded([&] {  // who finds no room among the warm ones is looked at again when something goes through it
+      if (!cooling_.armed() && !stopped_) {
+        cooling_.owner = this;
+        arm(cooling_, loop_->now() + 1000);
+      }
+      for (auto* log : logs) {
+        if (log->warm) continue;
+        warm_.push_back(log);
+        log->warm = true;
+      }
+    });
     logs.clear();
     if (dirty_.empty()) dirty_ = std::move(logs);  // keeps its memory
   }
   waking_.swap(wakes_);  // two lists that change places keep their memory
   for (std::size_t i = 0; i < waking_.size(); ++i)
-    if (waking_[i]) waking_[i]->wake(nullptr);
+    if (waking_[i]) wake(*waking_[i]);
   waking_.clear();
   settling_.swap(settles_);
   for (std::size_t i = 0; i < settling_.size(); ++i)
-    if (auto* o = std::exchange(settling_[i], nullptr)) o->settle();
+    if (auto* o = std::exchange(settling_[i], nullptr)) settle(*o);
   settling_.clear();
+  if (!look_at_all_) return;
+  look_at_all_ = false;
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    if (session* s = slots_[i].taken()) wake(*s);
+    if (session* s = slots_[i].taken()) settle(*s);
+  }
+}
+
+inline void hub::wake(session& s) noexcept {
+  try {
+    s.wake(nullptr);
+  } catch (...) {
+    s.broken();
+  }
+}
+
+inline void hub::settle(session& s) noexcept {
+  try {
+    s.settle();
+  } catch (...) {
+    s.broken();
+  }
 }
 
 inline void hub::join(detail::owned<detail::any_broker> b) {
@@ -133,20 +165,24 @@ inline void hub::leave(session& s) noexcept { slots_[s.slot_].free(std::exchange
 
 inline bool hub::open(session& s, shared_grant g, std::string device, bool listed) {
   if (stopped_ || (listed && listed_ >= options_.max_sessions)) return false;
+  const bool enters = listed && !g.user().empty();
+  if (!device.empty()) s.rarely().device = std::move(device);
+  if (enters) s.more();
+  if (enters && named_ == users_.size()) more_users();  // from here on nothing throws
   ++s.generation_;
   s.open_ = true;
   s.listed_ = listed;
   s.grant_ = std::move(g);
-  if (!device.empty()) s.rarely().device = std::move(device);
-  if (!listed) return true;
-  ++listed_;
-  if (!s.user().empty()) add_user(s);
+  listed_ += listed;
+  named_ += enters;
+  if (enters) enter_user(s);
   return true;
 }
 
-inline void hub::add_user(session& s) {
-  if (++named_ <= users_.size()) return enter_user(s);
-  users_.assign(std::max<std::size_t>(8, 2 * users_.size()), no_slot);
+inline void hub::more_users() {
+  detail::vector<std::uint32_t> larger;
+  larger.assign(std::max<std::size_t>(8, 2 * users_.size()), no_slot);
+  users_.swap(larger);
   for (const slot& at : slots_)
     if (session* one = at.taken(); one && one->listed_ && !one->user().empty()) enter_user(*one);
 }
@@ -182,10 +218,10 @@ inline detail::channel_log& hub::obtain_log(std::string_view channel) {
   return *log.release();
 }
 
-inline void hub::release_log(detail::channel_log& log) {
+inline void hub::release_log(detail::channel_log& log) noexcept {
   log.sweep();
   if (!log.unused()) return;  // one that was busy a moment ago stays until it has cooled
-  if (broker_) broker_->unsubscribe(broker_id_, log.name());
+  if (broker_) guarded([&] { broker_->unsubscribe(broker_id_, log.name()); });  // what it brings all the same is dropped
   logs_.remove(log);
   delete &log;
 }
@@ -196,17 +232,37 @@ inline void hub::open_log(detail::channel_log& log, read_result& r) {
 }
 
 inline void hub::reopen(detail::channel_log& log) {
-  ++log.pins;
-  storage_->read(log.name(), max_offset, {0, 0}, on_loop([channel = std::string(log.name())](hub& h, read_result r) {
-    auto& again = *h.find_log(channel);
+  ask_for(log, max_offset, {0, 0}, [](hub& h, detail::channel_log& again, read_result r) {
     if (r.error) {
       again.failed(r.error);
     } else {
       h.open_log(again, r);
     }
-    --again.pins;
-    h.release_log(again);
-  }));
+    return true;
+  });
+}
+
+// Reads of a channel, whose log stays until `f` has run. `f` is told that there is no memory where there is none, and whether the log
+// may go: one that is asked about from within a pull does not where it is in use.
+template <class F>
+void hub::ask_for(detail::channel_log& log, std::uint64_t since, read_limit limit, F f) {
+  ++log.pins;
+  auto take = [f](hub& h, detail::channel_log& of, read_result r) {
+    bool let_go = true;
+    try {
+      let_go = f(h, of, std::move(r));
+    } catch (...) {
+      h.guarded([] { throw; });
+      h.guarded([&] { of.failed(make_error_code(errc::internal)); });
+    }
+    --of.pins;
+    if (let_go || of.unused()) h.release_log(of);
+  };
+  try {
+    storage_->read(log.name(), since, limit, on_loop([take, name = std::string(log.name())](hub& h, read_result r) { take(h, *h.find_log(name), std::move(r)); }));
+  } catch (...) {
+    take(*this, log, read_result(make_error_code(errc::internal)));
+  }
 }
 
 inline void hub::follow(session& s, std::string_view channel, const hailwire::start& from, bool named, follow_handler done) {
@@ -214,37 +270,63 @@ inline void hub::follow(session& s, std::string_view channel, const hailwire::st
   if (find(s, channel)) return done({errc::bad_request, "the channel is followed already"});
   if (s.follow_count() >= options_.max_channels) return done({errc::bad_request, "too many channels"});
 
+  // Until it follows, whatever throws leaves all as it was.
   auto& log = obtain_log(channel);
+  struct unless_used {
+    ~unless_used() {
+      if (log) h.release_log(*log);
+    }
+    hub& h;
+    detail::channel_log* log;
+  } fresh{*this, &log};
   auto& lane = log.lane_for(s.encoding());
-  auto& sub = s.add_follow(lane, follow_serial_ = (follow_serial_ + 1) % detail::subscription::serials, named);
   using word = hailwire::start::word;
   std::uint64_t floor = s.permissions().floor_of(channel);
   // Who begins at the head has nothing to read, and polls nearly always do.
   bool at_head = from.from == word::at && from.at.offset == log.head() && from.at.epoch == log.epoch() && floor <= log.head() + 1;
-  if (log.open() && (at_head || from.from == word::latest)) {
-    std::uint64_t offset = std::max(log.head(), floor - 1);
+  const bool begins = log.open() && (at_head || from.from == word::latest);
+  const std::uint64_t offset = std::max(log.head(), floor - 1);
+  lane.expect(begins && offset == lane.flushed());
+  auto& sub = s.add_follow(lane, follow_serial_ = (follow_serial_ + 1) % detail::subscription::serials, named);
+  fresh.log = nullptr;
+  if (begins) {
     lane.add(sub, offset);
-    return done(follow_start{{std::string(log.epoch()), offset}, true, {}});
+    try {
+      return done(follow_start{{std::string(log.epoch()), offset}, true, {}});
+    } catch (...) {
+      unfollow(s, channel);
+      throw;
+    }
   }
   lane.add(sub);
   std::uint64_t since = from.from == word::latest ? max_offset : from.from == word::at ? std::max(from.at.offset, floor - 1) : floor - 1;
   read_limit limit = from.from == word::latest ? read_limit{0, 0} : read_limit{};
   ++log.pins;
-  storage_->read(channel, since, limit,
-                 on_loop([key = s.key(), serial = follow_serial_, name = std::string(channel), from, floor, done = std::move(done)](hub& h, read_result r) mutable {
-                   auto& read = *h.find_log(name);
-                   if (session* asked = h.find(key)) {
-                     std::size_t still = 0;
-                     while (still < asked->follow_count() && asked->followed(still).serial() != serial) ++still;
-                     if (still == asked->follow_count()) {
-                       done({errc::forbidden, "the host took the channel away"});
-                     } else {
-                       h.began(*asked, asked->followed(still), from, floor, std::move(r), done);
+  try {
+    storage_->read(channel, since, limit,
+                   on_loop([key = s.key(), serial = follow_serial_, name = std::string(channel), from, floor, done = std::move(done)](hub& h, read_result r) mutable {
+                     auto& read = *h.find_log(name);
+                     try {
+                       if (session* asked = h.find(key)) {
+                         std::size_t still = 0;
+                         while (still < asked->follow_count() && asked->followed(still).serial() != serial) ++still;
+                         if (still == asked->follow_count()) {
+                           done({errc::forbidden, "the host took the channel away"});
+                         } else {
+                           h.began(*asked, asked->followed(still), from, floor, std::move(r), done);
+                         }
+                       }
+                     } catch (...) {
+                       if (session* asked = h.find(key)) asked->broken();
                      }
-                   }
-                   --read.pins;
-                   h.release_log(read);
-                 }));
+                     --read.pins;
+                     h.release_log(read);
+                   }));
+  } catch (...) {
+    --log.pins;
+    unfollow(s, channel);
+    throw;
+  }
 }
 
 inline void hub::began(session& s, detail::subscription& sub, const hailwire::start& from, std::uint64_t floor, read_result r,
@@ -295,37 +377,35 @@ inline bool hub::unfollow(session& s, std::string_view channel) {
 }
 
 inline void hub::load(detail::channel_log& log, detail::lane& l, std::uint64_t since) {
-  ++log.pins;
-  storage_->read(log.name(), since, {}, on_loop([name = std::string(log.name()), how = &l.how(), since](hub& h, read_result r) {
-    auto& read = *h.find_log(name);
-    if (!r.error && r.epoch.empty()) r.epoch = h.own_epoch(name);
+  ask_for(log, since, {}, [how = &l.how(), since](hub& h, detail::channel_log& read, read_result r) {
+    if (!r.error && r.epoch.empty()) r.epoch = h.own_epoch(read.name());
     if (!r.error && r.epoch != read.epoch()) {
       // Everybody has to start over, which cannot be done from within a pull; those who wait go on waiting until then.
-      h.loop_->post([box = h.mailbox_, name] {
-        if (!box->owner || box->closed()) return;
-        if (auto* stale = box->owner->find_log(name)) box->owner->reopen(*stale);
-      });
-    } else if (auto* lane = read.find_lane(how)) {
-      lane->loaded(since, r);
+      try {
+        h.loop_->post([box = h.mailbox_, name = std::string(read.name())] {
+          if (!box->owner || box->closed()) return;
+          if (auto* stale = box->owner->find_log(name)) box->owner->reopen(*stale);
+        });
+        return false;
+      } catch (const std::bad_alloc&) {
+        r.error = errc::internal;
+      }
     }
-    --read.pins;
-    if (read.unused()) h.release_log(read);
-  }));
+    if (auto* lane = read.find_lane(how)) lane->loaded(since, r);
+    return false;
+  });
 }
 
 inline void hub::fill(detail::channel_log& log) {
-  ++log.pins;
-  storage_->read(log.name(), log.head(), {}, on_loop([name = std::string(log.name())](hub& h, read_result r) {
-    auto& read = *h.find_log(name);
+  ask_for(log, log.head(), {}, [](hub& h, detail::channel_log& read, read_result r) {
     if (r.error) {
       read.failed(r.error);
     } else {
       h.open_log(read, r);
       read.filled(r);
     }
-    --read.pins;
-    if (read.unused()) h.release_log(read);
-  }));
+    return false;
+  });
 }
 
 // ---- publishing ------------------------------------------------------------------------------------------------------
@@ -348,8 +428,37 @@ inline std::error_code hub::check(const std::string& channel, payload& p, const 
   return {};
 }
 
+inline void hub::publish_for(session& s, std::string&& channel, const soon& at, payload&& p, publish_options&& o, bool checked, client_publish_handler&& done) {
+  if (pending_.load() >= options_.max_pending) return done(storage_failure(errc::overloaded));
+  const shared_grant& g = s.permissions();
+  std::string scope;
+  if (!o.key.empty()) {
+    if (!g.user().empty()) {
+      scope.append(1, '@').append(g.user());
+    } else if (!g.key_scope().empty()) {
+      scope.append(1, '?').append(g.key_scope());
+    } else {
+      o.key.clear();  // an anonymous client's keys mean nothing unless the host tells clients apart
+    }
+  }
+  publishing what{std::move(channel), {}, std::move(done), at};
+  start(std::move(what), std::move(p), std::move(o), std::string(g.user()), std::move(scope), checked);
+}
+
 inline void hub::start(publishing&& what, payload&& p, publish_options&& o, std::string&& from, std::string&& scope, bool checked) {
   if (stopped_) return finish(what, operation_aborted(), {});
+  const bool hears = what.done || what.told;
+  try {
+    begin(what, std::move(p), std::move(o), std::move(from), std::move(scope), checked);
+  } catch (...) {  // no memory: nothing was stored
+    if (what.key) settle_key(*std::exchange(what.key, nullptr), errc::internal, {});
+    if (!hears) throw;
+    guarded([] { throw; });
+    finish(what, errc::internal, {});
+  }
+}
+
+inline void hub::begin(publishing& what, payload&& p, publish_options&& o, std::string&& from, std::string&& scope, bool checked) {
   if (auto ec = check(what.channel, p, o, checked)) return finish(what, ec, {});
 
   draft d{loop_->unix_time(), std::move(from), std::move(o.type), std::move(p), {}};
@@ -361,6 +470,7 @@ inline void hub::start(publishing&& what, payload&& p, publish_options&& o, std:
       if (auto* known = keys_.find(name.low, [&](const kept_key& k) { return k.name == name; })) {
         if (known->print != print) return finish(what, errc::conflict, {});
         if (known->at.offset) return finish(what, {}, position(known->at));
+        known->waiting.reserve(known->waiting.size() + 1);
         known->waiting.push_back(wait(std::move(what)));
         return;
       }
@@ -368,7 +478,7 @@ inline void hub::start(publishing&& what, payload&& p, publish_options&& o, std:
       what.key = new kept_key;
       what.key->name = name;
       what.key->print = print;
-      keys_.insert(*what.key, name.low);
+      keys_.insert(*what.key, name.low);  // does not throw
     }
   }
   message& m = what.content;
@@ -385,18 +495,26 @@ inline void hub::start(publishing&& what, payload&& p, publish_options&& o, std:
   m.type = d.type;
   auto op = wait(std::move(what));
   std::string_view channel = op->what.channel;
-  storage_->append(channel, std::move(d), on_loop([op](hub& h, append_result&& later) {
-                     if (op->over) return;  // aborted by stop()
-                     h.dismiss(*op);
-                     op->over = true;
-                     h.pending_.fetch_sub(1);
-                     h.stored(op->what, std::move(later));
-                   }));
+  try {
+    storage_->append(channel, std::move(d), on_loop([op](hub& h, append_result&& later) { h.stored_later(*op, std::move(later)); }));
+  } catch (...) {  // it was not asked
+    guarded([] { throw; });
+    stored_later(*op, append_result(make_error_code(errc::internal)));
+  }
+}
+
+inline void hub::stored_later(publish_op& op, append_result&& r) {
+  if (op.over) return;  // aborted by stop()
+  dismiss(op);
+  op.over = true;
+  pending_.fetch_sub(1);
+  stored(op.what, std::move(r));
 }
 
 inline detail::shared<hub::publish_op> hub::wait(publishing&& what) {
+  operations_.reserve(operations_.size() + 1);
+  auto op = detail::shared<publish_op>(new publish_op(*this, std::move(what)));  // from here on nothing throws
   pending_.fetch_add(1);
-  auto op = detail::shared<publish_op>(new publish_op(*this, std::move(what)));
   enroll(op);
   return op;
 }
@@ -410,8 +528,9 @@ inline void hub::stored(publishing& what, append_result&& r) {
     p.epoch = !r.epoch.empty() ? std::move(r.epoch) : log && log->open() ? std::string(log->epoch()) : own_epoch(what.channel);
     if (!r.duplicate) {
       what.content.offset = r.offset;
-      if (log) much = log->apply(p.epoch, what.content);
-      if (broker_) broker_->publish(broker_id_, what.channel, p.epoch, what.content);
+      // It is stored: what fails from here on is not the publisher's. Others see the hole, and read.
+      if (log) guarded([&] { much = log->apply(p.epoch, what.content); });
+      if (broker_) guarded([&] { broker_->publish(broker_id_, what.channel, p.epoch, what.content); });
     }
   }
   if (what.key) settle_key(*std::exchange(what.key, nullptr), r.error, p);
@@ -435,162 +554,8 @@ inline void hub::settle_key(kept_key& k, std::error_code ec, const position& p) 
   for (auto& same : waiting) {
     if (same->over) continue;
     dismiss(*same);
-    same->finish(ec, p);
+    guarded([&] { same->finish(ec, p); });
   }
 }
-
-// ---- history ---------------------------------------------------------------------------------------------------------
-
-inline void hub::history(std::string_view channel, history_query q, std::uint64_t floor, history_handler done) {
-  auto refuse = [&](std::error_code ec) {
-    history_result r;
-    r.error = ec;
-    done(std::move(r));
-  };
-  if (stopped_) return refuse(operation_aborted());
-  if (!valid_channel(channel) || q.limit < 1 || q.limit > 1000) return refuse(errc::bad_request);
-  if (pending_.fetch_add(1) >= options_.max_pending) {
-    pending_.fetch_sub(1);
-    return refuse(errc::overloaded);
-  }
-  auto op = detail::shared<history_op>(new history_op(*this));
-  op->channel = channel;
-  op->query = std::move(q);
-  op->floor = std::max<std::uint64_t>(floor, 1);
-  op->done = std::move(done);
-  op->tried = op->query.limit;
-  enroll(op);
-  read_history(std::move(op));
-}
-
-inline void hub::read_history(detail::shared<history_op> op) {
-  const history_query& q = op->query;
-  bool forward = q.after || q.from_start;
-  std::uint64_t since = max_offset;  // neither after nor before: the facts first
-  read_limit limit{0, 0};
-  if (forward) {
-    since = std::max(q.after, op->floor - 1);
-    limit = {q.limit, max_history_bytes};
-  } else if (q.before) {
-    since = std::max(q.before > op->tried ? q.before - 1 - op->tried : 0, op->floor - 1);
-    limit = {op->tried, max_history_bytes};
-  }
-  std::string_view channel = op->channel;
-  storage_->read(channel, since, limit, on_loop([op](hub& h, read_result r) { h.history_read(op, std::move(r)); }));
-}
-
-inline void hub::history_read(const detail::shared<history_op>& op, read_result r) {
-  if (op->index == SIZE_MAX) return;  // aborted by stop()
-  history_query& q = op->query;
-  history_result out;
-  out.error = r.error;
-  if (!r.error) {
-    out.epoch = r.epoch.empty() ? own_epoch(op->channel) : std::move(r.epoch);
-    if (!q.epoch.empty() && q.epoch != out.epoch) {
-      out.error = errc::not_found;
-    } else if (q.after || q.from_start) {
-      out.messages = std::move(r.messages);
-      out.more = !out.messages.empty() && out.messages.back().offset < r.head;
-    } else if (!q.before || q.before > r.head + 1) {
-      q.before = r.head + 1;
-      return read_history(op);
-    } else {
-      std::erase_if(r.messages, [&](const message& m) { return m.offset >= q.before; });
-      bool whole = r.messages.empty() ? q.before <= std::max(r.oldest, op->floor) : r.messages.back().offset + 1 == q.before;
-      if (!whole && op->tried > 1) {  // cut off by size at the wrong end: ask for fewer
-        op->tried /= 2;
-        return read_history(op);
-      }
-      out.messages = std::move(r.messages);
-      out.more = !out.messages.empty() && out.messages.front().offset > std::max(r.oldest, op->floor);
-    }
-  }
-  dismiss(*op);
-  op->finish(std::move(out));
-}
-
-// ---- session ---------------------------------------------------------------------------------------------------------
-
-inline std::string session::id() const { return at().printed(key()); }
-
-inline std::vector<std::string> session::channels() const {
-  std::vector<std::string> out;
-  for (std::size_t i = 0; i < follow_count(); ++i) out.emplace_back(followed(i).in().log().name());
-  return out;
-}
-
-/// Appends a channel's entry as `open`, `followed` and the answer to `subscribe` carry it.
-inline void append_entry(std::string& out, const follow_start& f) {
-  out += "{\"epoch\":\"";
-  out += f.at.epoch;
-  out += "\",\"offset\":";
-  proto::append_decimal(out, f.at.offset);
-  out += f.recovered ? ",\"recovered\":true}" : ",\"recovered\":false}";
-}
-
-inline std::error_code session::follow(std::string_view channel, start from) {
-  hub& h = at();
-  if (!adjustable() || !valid_channel(channel) || h.find(*this, channel)) return errc::bad_request;
-  if (follow_count() >= h.settings().max_channels) return errc::bad_request;
-  h.follow(*this, channel, from, false, [&h, key = key(), name = std::string(channel)](result<follow_start> r) {
-    session* self = h.find(key);
-    if (!self) return;
-    std::string json = "{";
-    proto::json::append_quoted(json, name);
-    json += ':';
-    if (r) {
-      append_entry(json, *r);
-      json += '}';
-      if (!self->notice("followed", json)) return self->cannot_tell();
-      if (auto* sub = r->recovered ? nullptr : h.find(*self, name)) sub->tell_lost(r->lost);
-      h.request_wake(*self);
-    } else if (r.error().code != errc::forbidden) {  // else the host has changed its mind
-      self->close(close_code(r.error().code), "a channel could not be followed");
-    }
-  });
-  return {};
-}
-
-inline std::error_code session::unfollow(std::string_view channel) {
-  std::string json = "{\"channel\":";
-  proto::json::append_quoted(json, channel);
-  json += ",\"code\":\"forbidden\"}";
-  std::size_t place = 0;
-  for (std::size_t i = 0; i < follow_count(); ++i) {
-    while (rare() && std::any_of(rare()->gone_channels.begin(), rare()->gone_channels.end(), [&](const gone& g) { return g.place == place; })) ++place;
-    const auto& sub = followed(i);
-    if (transport() != "websocket" && sub.in().log().name() == channel && followed(i).named() && sub.started()) {
-      auto& all = rarely().gone_channels;
-      std::string element;
-      append_position(element, sub.in().log().epoch(), sub.offset_when_whole());
-      all.insert(std::find_if(all.begin(), all.end(), [&](const gone& g) { return g.place > place; }), {place, std::move(element)});
-      break;
-    }
-    place += followed(i).named();
-  }
-  if (!at().unfollow(*this, channel)) return errc::not_found;
-  if (!notice("closed", json)) cannot_tell();
-  return {};
-}
-
-inline void session::cannot_tell() {
-  if (adjustable()) return end(errc::overloaded, close_code(errc::overloaded), "too much is unsent");
-  end(errc::forbidden, close_code(errc::forbidden), "the channel may not be followed any more");
-}
-
-inline std::error_code session::send(std::string_view name, std::string_view json) {
-  static constexpr std::string_view reserved[] = {"open",  "gap",     "missed", "join",     "leave", "receipt", "followed",
-                                                  "closed", "expiring", "bye",    "ping",     "reply", "message", "error",
-                                                  "channel", "messages", "notices", "cursor", "more"};
-  if (name.empty() || name.size() > 64) return errc::bad_request;
-  for (char c : name)
-    if (!proto::is_token_letter(c)) return errc::bad_request;
-  if (std::find(std::begin(reserved), std::end(reserved), name) != std::end(reserved)) return errc::bad_request;
-  if (json.size() > at().settings().max_unsent) return errc::too_large;
-  if (proto::json::validate(json)) return errc::bad_request;
-  return notice(name, json) ? std::error_code() : make_error_code(errc::overloaded);
-}
-
-inline void session::close(std::uint16_t code, std::string_view reason) { end(errc::forbidden, code, reason); }
 
 }  // namespace hailwire

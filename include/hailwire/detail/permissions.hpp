@@ -53,7 +53,7 @@ inline void subscription::raise(std::uint64_t next) {
   auto& place = lane_->at(*this);
   lane_->release(place);
   place.offset = next - 1;
-  to().lost(*this, {false, next});
+  lane::lost(*this, {false, next});
 }
 
 }  // namespace detail

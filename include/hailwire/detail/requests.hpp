@@ -132,18 +132,22 @@ inline void connection::serve_elsewhere() {
     auto at = here.lock();
     connection* self = at ? *at : nullptr;
     if (!self || !self->asked() || self->asked()->serial != serial || self->phase_ != phase::asked || self->answered_) return;
-    if (!r) return self->refuse(r.error());
-    if (r->status < 200 || r->status > 599) return self->refuse(errc::internal);
-    std::string extra;
-    for (const auto& [name, value] : r->headers) {
-      bool own = proto::iequals(name, "Content-Length") || proto::iequals(name, "Connection") || proto::iequals(name, "Date") ||
-                 proto::iequals(name, "Transfer-Encoding");
-      if (!own && proto::http1::is_token(name) && proto::http1::is_value(value)) extra.append(name).append(": ").append(value).append("\r\n");
-    }
-    self->respond(r->status, r->content_type, r->body, extra);
+    self->contained([&] { self->respond_with(r); });
   });
   // A hook that throws leaves its reply unanswered, which answers `internal`.
   gate().guarded("on_http", [&] { gate().host.on_http(e.shown, std::move(reply)); });
+}
+
+inline void connection::respond_with(const result<response>& r) {
+  if (!r) return refuse(r.error());
+  if (r->status < 200 || r->status > 599) return refuse(errc::internal);
+  std::string extra;
+  for (const auto& [name, value] : r->headers) {
+    bool own = proto::iequals(name, "Content-Length") || proto::iequals(name, "Connection") || proto::iequals(name, "Date") ||
+               proto::iequals(name, "Transfer-Encoding");
+    if (!own && proto::http1::is_token(name) && proto::http1::is_value(value)) extra.append(name).append(": ").append(value).append("\r\n");
+  }
+  respond(r->status, r->content_type, r->body, extra);
 }
 
 // ---- the live resource -----------------------------------------------------------------------------------------------
@@ -270,18 +274,20 @@ inline void connection::authorize() {
     auto at = here.lock();
     connection* self = at ? *at : nullptr;
     if (!self || !self->asked() || self->asked()->serial != serial || self->phase_ != phase::asked || self->answered_ || self->is_open()) return;
-    auto* granted = d.allowed();
-    if (!granted) {
-      // Whatever an authorizer says no with, it is one of the protocol's codes.
-      self->refuse_stream(d.refused());
-    } else if (!self->gate().sound(*granted)) {
-      self->refuse(errc::internal);
-    } else if (self->gate().messages.left(*granted) <= 0) {
-      self->refuse({errc::unauthenticated, "the permission has expired"});
-    } else {
-      self->allowed(*granted);
-    }
-    self->update_watch();
+    self->contained([&] {
+      auto* granted = d.allowed();
+      if (!granted) {
+        // Whatever an authorizer says no with, it is one of the protocol's codes.
+        self->refuse_stream(d.refused());
+      } else if (!self->gate().sound(*granted)) {
+        self->refuse(errc::internal);
+      } else if (self->gate().messages.left(*granted) <= 0) {
+        self->refuse({errc::unauthenticated, "the permission has expired"});
+      } else {
+        self->allowed(*granted);
+      }
+      self->update_watch();
+    });
   });
   gate().guarded("authorizer", [&] { gate().host.authorize(asked()->shown, std::move(reply)); });
 }
@@ -391,12 +397,14 @@ inline void connection::begin_post(shared_grant g) {
   gate().publish(*this, std::string(e.channels[0]), std::move(p), std::move(o), true,
                  [this, g2 = &gate(), key = key()](result<position>&& r) {
                    if (!g2->messages.find(key) || answered_) return;
-                   if (!r) return refuse(r.error());
-                   std::string body = "{\"channel\":";
-                   proto::json::append_quoted(body, asked()->channels[0]);
-                   body += ",\"epoch\":\"" + r->epoch + "\",\"offset\":";
-                   proto::append_decimal(body, r->offset);
-                   respond(201, "application/json", body + '}', "Cache-Control: no-store\r\n");
+                   contained([&] {
+                     if (!r) return refuse(r.error());
+                     std::string body = "{\"channel\":";
+                     proto::json::append_quoted(body, asked()->channels[0]);
+                     body += ",\"epoch\":\"" + r->epoch + "\",\"offset\":";
+                     proto::append_decimal(body, r->offset);
+                     respond(201, "application/json", body + '}', "Cache-Control: no-store\r\n");
+                   });
                  });
 }
 
@@ -447,10 +455,12 @@ inline void connection::next_command() {
     auto here = std::make_shared<bool*>(&inside);
     gate().run(*this, std::move(*c), [this, g = &gate(), key = key(), id = std::string(c->id), finish, here](result<std::string> r) {
       if (!g->messages.find(key) || answered_) return;
-      finish(id, r);
-      if (*here || answered_) return;
-      command_under_way_ = false;  // it was answered later: go on from here
-      next_command();
+      contained([&] {
+        finish(id, r);
+        if (*here || answered_) return;
+        command_under_way_ = false;  // it was answered later: go on from here
+        next_command();
+      });
     });
     *here = nullptr;
     if (!asked() || answered_) break;
@@ -469,6 +479,30 @@ inline void connection::leave_commands() {
     proto::append_reply_error(e.replies, proto::command_id(e.commands[e.done]), why);
   }
   respond(200, "application/json", '[' + e.replies + ']', "Cache-Control: no-store\r\n");
+}
+
+// What a server that stops does with a connection that is no stream.
+inline void connection::leave() {
+  switch (phase_) {
+    case phase::head:
+      enter(phase::closing);
+      ask_settle();
+      break;
+    case phase::held:
+      if (answer_held(true)) break;
+      [[fallthrough]];  // the storage has not told what there is, and will not any more
+    case phase::body:
+    case phase::asked:
+      if (answered_) break;
+      if (asked()->array && is_open()) {
+        leave_commands();
+      } else {
+        // What a host has begun may be done or not.
+        refuse_stream(command_under_way_ ? failure(errc::internal) : failure(errc::draining, {}, 1));
+      }
+      break;
+    default: break;
+  }
 }
 
 // ---- answers ---------------------------------------------------------------------------------------------------------

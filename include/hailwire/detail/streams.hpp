@@ -142,10 +142,10 @@ inline void connection::publish_raw(std::string_view bytes, bool binary) {
     if (!g->messages.find(key)) return;
     command_over();
     if (r) return;
-    errc code = r.error().code;
+    const errc code = r.error().code;
     // An end of its permission is that, whether the timer or a message has come first: the client is to bring another.
     bool own = code == errc::unauthenticated || code == errc::too_large || code == errc::rate_limited || code == errc::draining || code == errc::overloaded || code == errc::internal;
-    end(code, own ? close_code(code) : std::uint16_t{1008}, r.error().text());
+    contained([&] { end(code, own ? close_code(code) : std::uint16_t{1008}, r.error().text()); });
   });
 }
 
@@ -157,14 +157,18 @@ inline void connection::command(std::string_view text) {
     // Without an id only errors are answered, so no answer is made.
     return gate().publish(*this, std::move(*c), [this, g = &gate(), key = key()](result<position>&& r) {
       if (!g->messages.find(key)) return;
-      command_over();
-      if (!r) answer_command({}, r.error());
+      contained([&] {
+        command_over();
+        if (!r) answer_command({}, r.error());
+      });
     });
   }
   gate().run(*this, std::move(*c), [this, g = &gate(), key = key(), id = std::string(c->id)](result<std::string> r) {
     if (!g->messages.find(key)) return;
-    command_over();
-    answer_command(id, r);
+    contained([&] {
+      command_over();
+      answer_command(id, r);
+    });
   });
 }
 

@@ -19,6 +19,9 @@ class timer {
 
   /// Called once the deadline has passed; the timer is disarmed by then and may be armed again.
   virtual void expire(std::int64_t now) = 0;
+  /// Something that was called on it has thrown, and is not called again for that: there was no memory. Called where the exception is
+  /// caught, so that `throw;` tells which.
+  virtual void broken() noexcept {}
 
   bool armed() const noexcept { return next_ != nullptr; }
 
@@ -83,7 +86,11 @@ class timer_wheel {
         timer& t = *due.next_;
         t.unlink();
         if (std::int64_t step = step_of(t); step <= last) {
-          t.expire(now);
+          try {
+            t.expire(now);
+          } catch (...) {
+            t.broken();
+          }
         } else {
           link(t, step);
         }

@@ -36,21 +36,21 @@ class memory_connection final : public detail::connection {
   void deliver() {
     while (reading && !unread.empty() && !closed) {
       std::string taken = std::exchange(unread, {});
-      receive(taken);
+      contained([&] { receive(taken); });
     }
   }
   /// The client takes `n` more bytes.
   void open_window(std::size_t n) {
     room = n > std::numeric_limits<std::size_t>::max() - room ? std::numeric_limits<std::size_t>::max() : room + n;
-    if (waiting && room) writable();
+    if (waiting && room) contained([&] { writable(); });
   }
   /// The client sends the end of its stream.
   void send_end() {
-    if (!closed) ended();
+    if (!closed) contained([&] { ended(); });
   }
   /// The connection breaks.
   void reset() {
-    if (!closed) failed(std::make_error_code(std::errc::connection_reset));
+    if (!closed) contained([&] { failed(std::make_error_code(std::errc::connection_reset)); });
   }
   /// What the client has received and not looked at yet.
   std::string take() { return std::exchange(received, {}); }
