@@ -9,6 +9,7 @@
 
 #include "hailwire/transport/short_poll.hpp"
 #include "hailwire/transport/sse.hpp"
+#include "hailwire/transport/websocket.hpp"
 #include "tls_wire.hpp"
 
 using namespace tls_wire;
@@ -57,7 +58,7 @@ TEST_CASE("a chain is sent whole") {
 
 namespace {
 
-using tls_server = hailwire::server<hailwire::sse, hailwire::short_poll>;
+using tls_server = hailwire::server<hailwire::websocket, hailwire::sse, hailwire::short_poll>;
 
 /// A blocking client over a real socket.
 class visitor {
@@ -114,12 +115,21 @@ std::string common_name(visitor& v) {
   return common;
 }
 
+constexpr int burst = 25;
+
 void prepare(tls_server& s) {
   s.authorize([](const hailwire::request& r) -> hailwire::decision {
     if (!r.secure()) return hailwire::errc::forbidden;
     return hailwire::grant{.follow = hailwire::channel_set::all(), .publish = hailwire::channel_set::all()};
   });
-  s.on_http([](const hailwire::request& r) {
+  s.on_http([&s](const hailwire::request& r) {
+    if (r.path() == "/burst") {
+      // In one turn: WebSocket frames of as many bytes as a record's, the first one byte shorter. So a record ends one byte behind a frame.
+      for (int i = 1; i <= burst; ++i) {
+        std::size_t rest = std::string_view("{\"channel\":\"c\",\"offset\":,\"at\":1234567890123,\"data\":\"\"}").size() + std::to_string(i).size();
+        CHECK_FALSE(s.publish("c", hailwire::payload::json('"' + std::string((i == 1 ? 16'379 : 16'380) - rest, 'x') + '"')));
+      }
+    }
     if (r.path() == "/big") return hailwire::response{.body = some_text(3'000'000)};
     return hailwire::response{.body = r.tls() ? r.tls()->version + " to " + r.tls()->server_name : "plain"};
   });
@@ -132,9 +142,11 @@ void on_every_driver(F f) {
     INFO("driver " << driver);
     asio::io_context io(1);
     std::unique_ptr<tls_server> s;
-    if (driver == 0) s = std::make_unique<tls_server>(io);
-    if (driver == 1) s = std::make_unique<tls_server>(hailwire::portable, io);
-    if (driver == 2) s = std::make_unique<tls_server>(hailwire::own_thread);
+    hailwire::options o;
+    o.send_buffer = 16 * 1024;  // a slow reader is soon one
+    if (driver == 0) s = std::make_unique<tls_server>(io, o);
+    if (driver == 1) s = std::make_unique<tls_server>(hailwire::portable, io, o);
+    if (driver == 2) s = std::make_unique<tls_server>(hailwire::own_thread, o);
     prepare(*s);
     auto guard = asio::make_work_guard(io);
     f(*s, [&](auto&& play) {
@@ -207,6 +219,52 @@ TEST_CASE("a server speaks TLS beside plain text on every driver, to slow reader
       for (ssize_t n; (n = ::recv(d, bytes, sizeof bytes, 0)) > 0;) answer.append(bytes, static_cast<std::size_t>(n));
       ::close(d);
       CHECK(answer.ends_with("plain"));
+    });
+  });
+}
+
+TEST_CASE("what a connection says itself stands between whole frames to a slow reader, wherever a record ends, and its close is the last") {
+  on_every_driver([](tls_server& s, auto play) {
+    tls_context context(with());
+    auto port = hailwire::listen_tls(s, context, "127.0.0.1", 0);
+    play([&] {
+      visitor slow(port, 4096);
+      slow.shake();
+      slow.ask(get("/live?channel=c", "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"));
+      slow.read_until("\"recovered\":true}}}}");
+      visitor other(port);
+      other.shake();
+      other.ask(get("/burst"));
+      other.read_until("localhost");
+
+      namespace proto = hailwire::proto;
+      auto say = [&](proto::ws_opcode what, std::string_view text) {
+        std::string out;
+        proto::append_masked_frame(out, what, text, 0x5AC3F00D, true);
+        slow.ask(out);
+      };
+      say(proto::ws_opcode::ping, "hello");
+      bool told = false;
+      proto::ws_connection machine(proto::ws_role::client, proto::ws_limits{});
+      int texts = 0, pongs = 0, closes = 0;
+      while (!slow.tls().closed) {
+        REQUIRE(slow.more());
+        auto got = std::exchange(slow.tls().received, {});
+        std::span<char> in(got);
+        for (;;) {
+          auto e = machine.next(in);
+          using type = proto::ws_event::type;
+          if (e.what == type::none) break;
+          REQUIRE((e.what == type::text || e.what == type::pong || e.what == type::close));
+          texts += e.what == type::text && e.data.starts_with("{\"channel\":\"c\",\"offset\":" + std::to_string(texts + 1) + ',');
+          pongs += e.what == type::pong && e.data == "hello";
+          closes += e.what == type::close;
+        }
+        if (texts == burst && !std::exchange(told, true)) say(proto::ws_opcode::close, proto::close_payload(1000, {}));
+      }
+      CHECK(pongs == 1);
+      CHECK(closes == 1);
+      CHECK(texts == burst);
     });
   });
 }

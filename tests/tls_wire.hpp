@@ -308,7 +308,7 @@ class wire {
   }
   /// As a connection writes: what was not taken is offered again.
   void write(std::string_view text) {
-    while (!text.empty()) {
+    while (!text.empty() || layer->wants_write()) {
       std::span<const char> piece(text);
       io_result r = layer->write(here, {&piece, 1});
       REQUIRE((r.what == status::done || r.what == status::again));

@@ -901,6 +901,70 @@ TEST_CASE("a connection is not idle while the end of its answer has yet to reach
   }
 }
 
+TEST_CASE("what a layer has taken and not sent yet is waited for like what waits for the socket") {
+  options o;
+  o.idle_time = std::chrono::seconds(5);
+  o.stall_time = std::chrono::seconds(20);
+  house h(o);
+  client c(h);
+  c.c->seals = true;
+  SECTION("nobody is idle meanwhile, and afterwards they are") {
+    c.ask(get("/live?channel=chat"));
+    for (int i = 0; i < 5; ++i) {
+      h.advance(15'000);
+      REQUIRE_FALSE(c.c->closed);
+      c.c->leave(false);
+    }
+    SECTION("when all has left") {
+      c.c->leave(true);
+      h.advance(4'000);
+      CHECK_FALSE(c.c->closed);
+      h.advance(2'000);
+      CHECK(c.c->closed);
+    }
+    SECTION("or the peer takes nothing") {
+      h.advance(20'200);
+      CHECK(c.c->closed);
+    }
+  }
+  SECTION("an end comes behind it, also for a peer that has ended") {
+    bool first = GENERATE(true, false);
+    CHECK(c.ask(get("/live?channel=chat", first ? "" : "Connection: close\r\n")).status == 200);
+    if (first) c.c->send_end(), h.run();
+    CHECK_FALSE(c.c->ended_by_server);
+    c.c->leave(false), h.run();
+    CHECK_FALSE(c.c->ended_by_server);
+    c.c->leave(true), h.run();
+    CHECK(c.c->ended_by_server);
+    CHECK(c.c->closed == first);
+  }
+  SECTION("a stream's messages and its close come behind it, and it stalls") {
+    c.send(upgrade("?channel=chat"));
+    c.c->leave(true), h.run();
+    c.take();
+    h.publish("chat", "1");
+    CHECK(c.hear() == lines{"text " + published("chat", 1, "1", h.loop.now())});
+    h.publish("chat", "2");
+    CHECK(c.hear().empty());
+    c.c->leave(true), h.run();
+    CHECK(c.hear() == lines{"text " + published("chat", 2, "2", h.loop.now())});
+    SECTION("closed") {
+      c.send(close_frame(1000));
+      CHECK(c.hear().empty());
+      CHECK_FALSE(c.c->ended_by_server);
+      c.c->leave(true), h.run();
+      CHECK(c.hear() == lines{"close 1000"});
+      CHECK_FALSE(c.c->ended_by_server);
+      c.c->leave(true), h.run();
+      CHECK(c.c->ended_by_server);
+    }
+    SECTION("stalled") {
+      h.advance(20'200);
+      CHECK(c.c->closed);
+    }
+  }
+}
+
 TEST_CASE("a sign of life counts that has come while the loop was held up and is not read yet") {
   house h;
   client c(h);

@@ -314,12 +314,13 @@ TEST_CASE("what a slow reader gets is whole, in order, however it is offered") {
       io_result r = w.layer->write(w.here, pieces);
       REQUIRE((r.what == status::done || r.what == status::again));
       CHECK(r.bytes <= end - at);
-      CHECK((r.bytes == end - at) == (r.what == status::done));
+      CHECK((r.bytes == end - at || r.what == status::again));
       CHECK(w.layer->wants_write() == (r.what == status::again));
       at += r.bytes;
       if (r.what == status::again) ++blocked;
       w.pull(random() % 9000);
     }
+    w.write({});
     while (w.pull()) w.look();
     CHECK(blocked > 10);
     CHECK(w.peer.received == text);

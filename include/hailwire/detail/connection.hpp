@@ -59,14 +59,8 @@ class connection : public session {
   void receive(std::span<char> bytes);
   /// The peer will send nothing more.
   void ended();
-  /// Writing may go on.
-  void writable() {
-    if (phase_ == phase::dead) return;
-    blocked_ = false;
-    pump(nullptr);
-    schedule();
-    update_watch();
-  }
+  /// Writing may go on: the peer has taken something.
+  inline void writable();
   /// Reading or writing failed for good.
   void failed(std::error_code) { die(true); }
   inline void expire(std::int64_t now) override;
@@ -126,8 +120,8 @@ class connection : public session {
  protected:
   // ---- what a driver does ----------------------------------------------------------------------------------------
 
-  /// Writes what it can of the pieces, in order, without waiting; the number of bytes taken. Short when it would block. An
-  /// error is reported by `failed`, later.
+  /// Writes what it can of the pieces, in order, without waiting; the number of bytes taken. Short when it would block, or
+  /// `layer_waits_`. An error is reported by `failed`, later.
   virtual std::size_t write(std::span<const std::span<const char>> pieces) = 0;
   /// What to tell of: bytes to read, room to write.
   virtual void watch(bool readable, bool writable) = 0;
@@ -238,6 +232,8 @@ class connection : public session {
   void block();
   void gather(batch& b, subscription* live);
   void taken(const batch& b, std::size_t n);
+  /// Whether something waits for the peer, and be it sealed already.
+  bool unwritten() const noexcept { return unsent() || blocked_; }
   std::size_t unsent() const noexcept { return work_->out.size() - work_->sent; }
   std::span<const char> own_bytes() const noexcept { return std::span<const char>(work_->out).subspan(work_->sent); }
   std::string& out() { return busy().out; }
@@ -378,7 +374,7 @@ inline void connection::ended() {
       }
       [[fallthrough]];
     case phase::closing:
-      if (unsent() == 0) return die(true);
+      if (!unwritten()) return die(true);
       if (phase_ == phase::head) enter(phase::closing);
       break;
     // A client that closes its half first still gets its answer; nobody can tell it from one that has gone, so what may
@@ -405,7 +401,7 @@ inline void connection::schedule() {
   std::int64_t due = INT64_MAX;
   switch (phase_) {
     case phase::head:
-      if (unsent() && !gate().stopping) break;
+      if (unwritten() && !gate().stopping) break;
       due = since + milliseconds_of(gives() ? o.stall_time : served_ && (!asked() || asked()->in.empty()) ? o.idle_time : o.head_time);
       break;
     case phase::body: due = since + milliseconds_of(o.body_time); break;
@@ -418,7 +414,7 @@ inline void connection::schedule() {
     case phase::stream: due = blocked_ ? INT64_MAX : next_beat(now); break;
     case phase::closing:
       // An answer may take as long as its peer takes some of it; a stream that was ended has nothing left to give.
-      if (stream_ || !unsent() || gate().stopping) due = since + milliseconds_of(o.close_time);
+      if (stream_ || !unwritten() || gate().stopping) due = since + milliseconds_of(o.close_time);
       break;
     case phase::lingering: due = since + milliseconds_of(gives() ? o.stall_time : o.close_time); break;
     case phase::dead: break;
@@ -432,7 +428,7 @@ inline void connection::expire(std::int64_t now) {
   if (blocked_ && now >= last_write_.at(now) + milliseconds_of(gate().settings.stall_time)) return die(false, errc::timeout);
   switch (phase_) {
     case phase::head:
-      if (unsent() && !gate().stopping) break;
+      if (unwritten() && !gate().stopping) break;
       if (gives() && now < since_.at(now) + milliseconds_of(gate().settings.stall_time)) break;
       if (!asked() || asked()->in.empty()) return die(false, errc::timeout);
       asked()->head.clear();  // what was read of it looks into a buffer that may have moved
@@ -529,7 +525,7 @@ inline void connection::settle() {
         feed(in);
       }
       if (!blocked_) pump(nullptr);
-      if (phase_ == phase::closing && !unsent() && (peer_ended_ || !(stream_ && stream_->awaits_end()))) {
+      if (phase_ == phase::closing && !unwritten() && (peer_ended_ || !(stream_ && stream_->awaits_end()))) {
         // The peer may still be sending what nobody will read; closing now would reset the connection and could take our
         // last bytes with it (RFC 9112, section 9.6).
         shut_write();

@@ -44,7 +44,7 @@ struct io_result {
   /// `later`: there may be more to read, but others have their turn first. Only a layer says so.
   enum class status : std::uint8_t { done, again, later, end, failed };
   status what = status::done;
-  std::size_t bytes = 0;  ///< moved; a write may move some and then say `again`
+  std::size_t bytes = 0;  ///< moved; a write may move some, a layer's also all, and then say `again`
   std::error_code error;
   bool emptied = false;   ///< a read that took all there was
 };
@@ -55,11 +55,11 @@ class stream_layer {
   virtual ~stream_layer() = default;
   /// Keeps nothing back: what it has read and can understand is in `into`, which is a driver's buffer.
   virtual io_result read(int descriptor, std::span<char> into) = 0;
-  /// While bytes of its own are unsent, not all is said to be taken.
+  /// What it has taken may not have left: then it says `again` and `wants_write`, and before that is out it takes nothing more.
   virtual io_result write(int descriptor, std::span<const std::span<const char>> pieces) = 0;
   /// Tells the peer that nothing more will be written.
   virtual void shut_write(int descriptor) = 0;
-  /// Whether the layer itself waits to write, so that the next read needs writability first.
+  /// Whether the layer itself waits to write, so that the next read or write needs writability first.
   virtual bool wants_write() const noexcept = 0;
   /// What is known of the peer.
   virtual std::shared_ptr<const tls_peer> peer() const noexcept = 0;
@@ -217,8 +217,11 @@ class descriptor_connection : public connection {
     if (closed()) return false;
     bool again = layer_waits_;
     layer_waits_ = false;
-    if (waits_to_write()) writable();
-    return again && !closed();
+    if (waits_to_write()) {
+      if (again) write({});  // what the layer has taken goes before anything else
+      writable();
+    }
+    return again && !layer_waits_ && !closed();
   }
 
  protected:
@@ -238,6 +241,7 @@ class descriptor_connection : public connection {
   std::size_t write(std::span<const std::span<const char>> pieces) final {
     if (closed()) return 0;
     io_result r = layered_ ? layer()->write(descriptor_, pieces) : write_descriptor(descriptor_, pieces);
+    if (layered_) layer_waits_ = layer()->wants_write();
     if (r.what == io_result::status::failed) failed(r.error);
     return r.bytes;
   }
@@ -271,7 +275,7 @@ class descriptor_connection : public connection {
     arm();
   }
 
-  int descriptor_;  // `layered_`: something stands before it; `layer_waits_`: that wants to write before it can read
+  int descriptor_;  // `layered_`: something stands before it; `layer_waits_`: that has something to write before it reads or takes more
 };
 
 /// Accepts from one listening descriptor. A driver calls `accept` when it is readable and waits again unless it is `paused`.

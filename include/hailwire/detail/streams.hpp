@@ -299,7 +299,7 @@ inline void connection::own_bytes_gone(std::string next) {
   }
 }
 
-// A write took less than there was: the rest waits until the socket takes more.
+// A write took less than there was, or a layer has not sent all of it: the rest waits until the socket takes more.
 inline void connection::block() {
   if (phase_ == phase::dead) return;
   blocked_ = true;
@@ -323,7 +323,7 @@ inline void connection::block() {
   } else if (!live && (busy().sent += n) == work_->out.size()) {
     own_bytes_gone();
   }
-  if (n < total) block();
+  if (n < total || layer_waits_) block();
   return true;
 }
 
@@ -341,10 +341,20 @@ inline void connection::pump(subscription* live) {
     std::size_t n = write(std::span(b.bytes).first(b.n));
     last_write_ = moment(gate().now());  // also when nothing was taken: a peer's time to take something begins
     taken(b, n);
-    if (n < total || phase_ == phase::dead) return block();
+    if (n < total || layer_waits_ || phase_ == phase::dead) return block();
     if (live) return;
   }
   ask_wake();
+}
+
+inline void connection::writable() {
+  if (phase_ == phase::dead) return;
+  last_write_ = moment(gate().now());
+  blocked_ = layer_waits_;
+  pump(nullptr);
+  if (!unwritten()) flushed();
+  schedule();
+  update_watch();
 }
 
 inline void connection::flushed() {

@@ -10,9 +10,8 @@
 // records are made in, and OpenSSL's way to both, a single BIO. A connection keeps of its own the part of a record that has
 // come so far, and the part of one that the socket did not take.
 //
-// Writing. Bytes that were sealed must leave as they are, in order, whatever is offered next. So they count as taken at once,
-// except for the last byte of a record that did not leave whole: as long as it does, the connection knows that it is not done,
-// and by the rules of its own frames that byte is what it offers next. It is skipped then, having been sealed already.
+// Writing. Bytes that were sealed must leave as they are, in order, whatever is offered next. So they count as taken at once.
+// When a record does not leave whole, nothing more is sealed, and `wants_write` tells that its end is still here.
 //
 // Fairness. A handshake costs as much as thousands of messages. Each turn of the loop has a budget of time for them; past it a
 // layer answers `later` before it reads, so the client waits in its socket. Who waited longest goes first.
@@ -310,8 +309,6 @@ class tls_layer final : public stream_layer {
       if (at == pieces[piece].size()) ++piece, at = 0;
       return part;
     };
-    while (owed_ && piece < pieces.size())
-      if (!next(1).empty()) owed_ = false, taken = 1;
     while (piece < pieces.size()) {
       std::array<std::span<const char>, 64> parts;
       std::size_t n = 0, size = 0, most = mode_ == mode::records ? records_.most() : tls_record_content;
@@ -329,10 +326,7 @@ class tls_layer final : public stream_layer {
         return {io_result::status::failed, taken, error_};
       }
       taken += size;
-      if (!pending_.empty()) {
-        owed_ = true;
-        return {io_result::status::again, taken - 1, {}};
-      }
+      if (!pending_.empty()) return {io_result::status::again, taken, {}};
     }
     return {io_result::status::done, taken, {}};
   }
@@ -494,7 +488,7 @@ class tls_layer final : public stream_layer {
   std::size_t secret_in_ = 0, secret_out_ = 0;  // their sizes, once they are known
   mode mode_ = mode::handshake;
   over over_ = over::no;
-  bool queued_ = false, owed_ = false, truncated_ = false;
+  bool queued_ = false, truncated_ = false;
 };
 
 }  // namespace hailwire::detail

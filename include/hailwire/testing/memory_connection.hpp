@@ -64,6 +64,7 @@ class memory_connection final : public detail::connection {
  protected:
   std::size_t write(std::span<const std::span<const char>> pieces) override {
     ++writes;
+    if (layer_waits_) return 0;
     std::size_t taken = 0;
     for (auto& p : pieces) {
       std::size_t n = std::min(p.size(), room);
@@ -72,6 +73,7 @@ class memory_connection final : public detail::connection {
       taken += n;
       if (n < p.size()) break;
     }
+    layer_waits_ = seals && taken;
     return taken;
   }
   void watch(bool readable, bool writable) override { reading = readable, waiting = writable; }
@@ -82,6 +84,13 @@ class memory_connection final : public detail::connection {
   leaving still() const noexcept override { return holds ? leaving::bytes : leaving::nothing; }
 
  public:
+  /// A layer before the socket takes what is written, and keeps its end until `leave`.
+  bool seals = false;
+  /// Some of that leaves, or all.
+  void leave(bool all) {
+    layer_waits_ = !all;
+    writable();
+  }
   bool holds = false;  ///< whether some of what was received has not reached the client yet
   /// The client is given some of it.
   void move() { moved(); }
