@@ -97,6 +97,7 @@ struct client final : session {
   void end(errc why, std::uint16_t code, std::string_view reason) override {
     ended.push_back(std::string(code_name(why)) + ' ' + std::to_string(code) + ' ' + std::string(reason));
   }
+  bool ending() const noexcept override { return false; }
   bool adjustable() const noexcept override { return streams; }
   std::uint64_t floor(const detail::subscription& s) const noexcept override { return mine->permissions().floor_of(s.in().log().name()); }
 

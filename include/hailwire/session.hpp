@@ -23,6 +23,7 @@ namespace hailwire {
 class hub;
 namespace detail {
 class connection;
+class gateway;
 }
 
 /// Some channels: none (the default), all, some by name or prefix, or whatever a predicate says. Copies share what it says, so
@@ -218,6 +219,7 @@ class session : protected detail::follower {
  private:
   friend class hub;
   friend class detail::connection;
+  friend class detail::gateway;
 
   // ---- what whoever serves the client does for it ----------------------------------------------------------------
 
@@ -230,6 +232,8 @@ class session : protected detail::follower {
   virtual bool notice(std::string_view name, std::string_view json) = 0;
   /// Ends the session.
   virtual void end(errc why, std::uint16_t close_code, std::string_view reason) = 0;
+  /// Whether it has been ended, and only its `on_close` is still to come.
+  virtual bool ending() const noexcept = 0;
   /// Whether the session outlives one answer and its client can be told what it follows.
   virtual bool adjustable() const noexcept = 0;
 

@@ -1266,6 +1266,147 @@ TEST_CASE("what the host makes of a publish") {
   CHECK(seen.empty());
 }
 
+TEST_CASE("a publish in whose hook the host ends the session is refused, and stored nowhere") {
+  house h;
+  client c(h);
+  int asked = 0, at = 1;
+  h.gate.host.on_publish = [&](session& s, std::string_view, const payload&) {
+    if (++asked == at) s.close(4000, "enough");
+    return verdict::accept();
+  };
+  auto stored = [&] {
+    std::size_t n = SIZE_MAX;
+    h.gate.messages.history("chat", {}, 1, [&](history_result r) { n = r.messages.size(); });
+    h.run();
+    return n;
+  };
+  SECTION("one") {
+    auto a = c.ask(post("?channel=chat", "1"));
+    check_problem(a, errc::forbidden);
+    CHECK(a.has("enough"));
+    CHECK(stored() == 0);
+  }
+  SECTION("one as a command") {
+    check_problem(c.ask(post("", R"({"id":1,"publish":{"channel":"chat","data":1}})")), errc::forbidden);
+    CHECK(stored() == 0);
+  }
+  SECTION("the second of an array: what was done has its reply") {
+    at = 2;
+    auto a = c.ask(post("", R"([{"id":1,"publish":{"channel":"chat","data":1}},{"id":2,"publish":{"channel":"chat","data":2}},{"id":3,"publish":{"channel":"chat","data":3}}])"));
+    CHECK(a.status == 200);
+    CHECK(a.body.starts_with(R"([{"reply":1,"ok":{"epoch":"chat-1","offset":1}},{"reply":2,"error":{"code":"internal")"));
+    CHECK(a.has(R"({"reply":3,"error":{"code":"forbidden","message":"enough")"));
+    CHECK(stored() == 1);
+    CHECK(asked == 2);
+  }
+  SECTION("on a stream") {
+    c.join("?channel=chat");
+    c.say(R"({"id":1,"publish":{"channel":"chat","data":1}})");
+    CHECK(c.hear() == lines{"close 4000 enough"});
+    CHECK(stored() == 0);
+  }
+  CHECK(client(h).ask(post("?channel=other", "1")).status == 201);
+}
+
+TEST_CASE("a host answers what came over a connection that has broken: it stays broken") {
+  house h;
+  client c(h);
+  SECTION("a command") {
+    std::vector<command_reply> later;
+    h.gate.host.on_command = [&](session&, std::string_view, std::string_view, command_reply r) { later.push_back(std::move(r)); };
+    for (std::string command : {R"({"id":9,"dance":{}})", R"([{"id":9,"dance":{}},{"id":10,"dance":{}}])"}) {
+      client d(h);
+      d.send(post("", command));
+      d.c->reset();
+      later.back()(result<std::string>(std::string("1")));  // in the same turn
+      h.run();
+      CHECK(d.c->closed);
+      CHECK(d.take().empty());
+    }
+    CHECK(later.size() == 2);
+  }
+  SECTION("a publish, a poll and a stream that wait for the storage") {
+    h.store.holding = true;
+    for (auto& request : {post("?channel=chat", "1"), get("/live?channel=cold&since=earliest"), event_stream("?channel=cold&since=earliest")}) {
+      client d(h);
+      d.send(request);
+      d.c->reset();
+      h.store.answer(SIZE_MAX);  // in the same turn
+      h.run();
+      CHECK(d.c->closed);
+      CHECK(d.take().empty());
+    }
+  }
+  CHECK(h.gate.messages.session_count() == 0);
+  CHECK(h.gate.connections().size() == 1);
+}
+
+TEST_CASE("a hook may look at what it was handed to its end, whatever it does with the reply") {
+  house h;
+  // Long enough to lie in memory of its own.
+  const std::string user(40, 'u'), more = "?channel=chat&user=" + user;
+  std::string said;
+  client c(h);
+  SECTION("an authorizer") {
+    h.gate.host.authorize = [&](const request& r, authorize_reply reply) {
+      if (r.param("no") == "1") reply(errc::forbidden);
+      else reply(usual(r));
+      said = r.path() + ' ' + std::string(r.address()) + ' ' + std::string(r.param("user")) + ' ' + std::string(r.header("host"));
+    };
+    const std::string all = "/live 203.0.113.7 " + user + " h";
+    SECTION("of a WebSocket") { CHECK(c.join(more).size() == 1); }
+    SECTION("of an event stream") { CHECK(c.open(event_stream(more)).find("event: open") != std::string::npos); }
+    SECTION("of a WebSocket whose storage is slow") {
+      h.store.holding = true;
+      c.send(upgrade(more));
+      h.answer();
+      CHECK(c.take().starts_with("HTTP/1.1 101"));
+    }
+    SECTION("of a poll") { CHECK(c.ask(get("/live" + more + "&since=latest")).status == 200); }
+    SECTION("of a publish") { CHECK(c.ask(post(more, "1")).status == 201); }
+    SECTION("that refuses") { CHECK(c.ask(get("/live" + more + "&no=1")).status == 403); }
+    CHECK(said == all);
+  }
+  SECTION("on_http") {
+    h.gate.host.on_http = [&](const request& r, reply_to<result<response>> reply) {
+      reply(response{200, "text/plain", "page", {}});
+      said = r.path() + ' ' + std::string(r.address()) + ' ' + std::string(r.param("user")) + ' ' + std::string(r.body());
+    };
+    CHECK(c.ask("POST /page?user=" + user + " HTTP/1.1\r\nHost: h\r\nContent-Length: 40\r\n\r\n" + user).body == "page");
+    CHECK(said == "/page 203.0.113.7 " + user + ' ' + user);
+  }
+  SECTION("on_publish that ends the session") {
+    h.gate.host.on_publish = [&](session& s, std::string_view channel, const payload& p) {
+      s.close();
+      said = std::string(channel) + ' ' + std::string(p.bytes());
+      return verdict::accept();
+    };
+    const std::string data = '"' + user + '"';
+    SECTION("of a POST") { c.ask(post("?channel=" + user, data)); }
+    SECTION("of a command") { c.ask(post("", R"({"publish":{"channel":")" + user + R"(","data":)" + data + "}}")); }
+    SECTION("of a stream") {
+      c.join(more);
+      c.say(R"({"publish":{"channel":")" + user + R"(","data":)" + data + "}}");
+    }
+    CHECK(said == user + ' ' + data);
+  }
+  SECTION("on_command that answers, and ends the session") {
+    h.gate.host.on_command = [&](session& s, std::string_view name, std::string_view body, command_reply reply) {
+      reply(result<std::string>(std::string("1")));
+      s.close();
+      said = std::string(name) + ' ' + std::string(body);
+    };
+    const std::string command = R"({"id":1,"dance":")" + user + "\"}";
+    SECTION("of a POST") { c.ask(post("", command)); }
+    SECTION("of an array") { c.ask(post("", '[' + command + ']')); }
+    SECTION("of a stream") {
+      c.join(more);
+      c.say(command);
+    }
+    CHECK(said == "dance \"" + user + '"');
+  }
+}
+
 // ---- elsewhere -------------------------------------------------------------------------------------------------------
 
 TEST_CASE("OPTIONS * is the host's where it answers requests") {
@@ -1471,6 +1612,78 @@ TEST_CASE("a client that closes its half first still gets its answer") {
     c.widen();
     CHECK(read_answer(c.take()).status == 404);
     CHECK(c.c->closed);
+  }
+  SECTION("a long poll that was asked for while the authorizer was busy") {
+    std::vector<authorize_reply> waiting;
+    h.gate.host.authorize = [&](const request&, authorize_reply reply) { waiting.push_back(std::move(reply)); };
+    client c(h);
+    c.send(get("/live?channel=chat&since=chat-1.1&wait=50"));
+    c.c->send_end();
+    h.run();
+    REQUIRE(waiting.size() == 1);
+    waiting[0](grant{.follow = channel_set::all()});
+    h.run();
+    CHECK(read_answer(c.take()).body == R"({"messages":[],"notices":[],"cursor":"chat-1.1"})");
+    CHECK(c.c->closed);
+    CHECK(h.gate.messages.session_count() == 0);
+  }
+  SECTION("all its pipelined requests, also when its first answer is more than may be unsent") {
+    h.publish("chat", '"' + std::string(100'000, 'x') + '"');
+    for (std::size_t opened : {std::size_t{0}, std::size_t{80'000}, SIZE_MAX}) {
+      client c(h);
+      c.narrow(1000);
+      c.send(get("/live?channel=chat&since=earliest") + post("?channel=news", "1") + get("/live?channel=news&since=earliest&wait=9") + get("/nowhere"));
+      c.c->open_window(opened);
+      c.c->send_end();
+      h.run();
+      c.widen();
+      auto a = read_answer(c.take());
+      CHECK(a.status == 200);
+      CHECK(a["connection"] == "");
+      a = read_answer(a.rest);
+      CHECK(a.status == 201);
+      a = read_answer(a.rest);
+      CHECK(a.status == 200);
+      a = read_answer(a.rest);
+      CHECK(a.status == 404);
+      CHECK(a["connection"] == "close");
+      CHECK(a.rest.empty());
+      CHECK(c.c->closed);
+    }
+  }
+  SECTION("a pipelined request behind one that is being served") {
+    h.store.holding = true;
+    client c(h);
+    c.send(post("?channel=chat", "1") + post("?channel=chat", "2") + get("/live?channel=chat"));
+    c.c->send_end();
+    h.answer();
+    h.answer();
+    h.answer();
+    auto a = read_answer(c.take());
+    CHECK(a.status == 201);
+    a = read_answer(a.rest);
+    CHECK(a.status == 201);
+    a = read_answer(a.rest);
+    CHECK(a.status == 200);
+    CHECK(a.rest.empty());
+    CHECK(c.c->closed);
+  }
+  SECTION("half a request, half a body or a stream behind a whole request") {
+    for (std::string last : {std::string("GET / HT"), post("?channel=news", "123").substr(0, post("?channel=news", "123").size() - 1), event_stream("?channel=chat"), upgrade("?channel=chat")}) {
+      h.store.holding = true;
+      client c(h);
+      c.send(post("?channel=chat", "1") + last);
+      c.c->send_end();
+      h.answer();
+      auto a = read_answer(c.take());
+      CHECK(a.status == 201);
+      a = read_answer(a.rest);
+      CHECK(a.status == 400);
+      CHECK(a["connection"] == "close");
+      CHECK(a.rest.empty());
+      CHECK(c.c->closed);
+      CHECK(h.gate.messages.session_count() == 0);
+    }
   }
   SECTION("half a request") {
     client c(h);

@@ -120,6 +120,12 @@ TEST_CASE("a close frame carries its code and reason, or nothing", "[ws_frame]")
   CHECK(out == "\x88\x00"s);
 }
 
+TEST_CASE("a close reason that is not UTF-8 is left out", "[ws_frame]") {
+  CHECK(close_payload(4403, "caf\xE9") == "\x11\x33");
+  CHECK(close_payload(4403, std::string(200, '\x80')) == "\x11\x33");
+  CHECK(close_payload(4403, "caf\xC3\xA9").substr(2) == "caf\xC3\xA9");
+}
+
 TEST_CASE("a close reason is cut to 123 bytes between characters", "[ws_frame]") {
   CHECK(close_payload(1000, std::string(123, 'x')).size() == 125);
   CHECK(close_payload(1000, std::string(200, 'x')).size() == 125);

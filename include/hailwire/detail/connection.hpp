@@ -110,6 +110,7 @@ class connection : public session {
   void broken() noexcept override { gate().tell_thrown("a connection"), die(false); }
   inline bool notice(std::string_view name, std::string_view json) override;
   inline void end(errc why, std::uint16_t code, std::string_view reason) override;
+  bool ending() const noexcept override { return phase_ >= phase::closing || answered_; }
   bool adjustable() const noexcept override { return phase_ == phase::stream && stream_->speaks(); }
   hub& at() const noexcept override { return gate().messages; }
   std::string_view transport() const noexcept override { return stream_ ? stream_->name() : asked() ? asked()->shown.transport() : std::string_view(); }
@@ -186,7 +187,7 @@ class connection : public session {
   void begin_request();
   void read_body();
   void leave();
-  void leave_commands();
+  void leave_commands(const failure& others);
 
   // Requests, in requests.hpp
   void dispatch();
@@ -224,6 +225,9 @@ class connection : public session {
   bool answer_held(bool at_end);
   void answered(bool keep);
   void finish_exchange();
+  bool keeps() const noexcept { return keep_ && !gate().stopping && !(peer_ended_ && asked()->rest.empty()); }
+  /// Whether a request has been asked and not answered: one whose connection broke is not answered any more.
+  bool owes() const noexcept { return phase_ == phase::asked && !answered_; }
 
   // Writing
   struct batch;
@@ -360,18 +364,13 @@ inline void connection::receive(std::span<char> bytes) {
 
 inline void connection::ended() {
   peer_ended_ = true;
-  keep_ = false;
   switch (phase_) {
     case phase::stream:
     case phase::lingering: return die(true);
-    // It may still be reading, and is told what was wrong (RFC 9112, section 8).
-    case phase::body: refuse({errc::bad_request, "the request ended within its body"}); break;
+    // It may still be reading: what it has asked is served, and what it broke off is told (RFC 9112, sections 8 and 9.6).
     case phase::head:
-      if (unsent() == 0 && asked() && !asked()->in.empty()) {
-        asked()->head.clear();  // what was read of it looks into a buffer that may have moved
-        refuse({errc::bad_request, "the request ended within its head"});
-        break;
-      }
+    case phase::body:
+      if (phase_ == phase::body || (asked() && !asked()->in.empty())) return process(), update_watch();
       [[fallthrough]];
     case phase::closing:
       if (!unwritten()) return die(true);
@@ -472,7 +471,9 @@ inline void connection::end(errc why, std::uint16_t code, std::string_view reaso
       give_reason({why, code, std::string(reason), false});
       // A poll that its host ends gets what there is. One whose storage fails must not look again: it would fail again.
       if (code == 1011) why = errc::internal;
-      if (why != errc::forbidden || phase_ == phase::asked) {
+      if (why == errc::forbidden && asked()->array) {
+        leave_commands({why, std::string(reason)});
+      } else if (why != errc::forbidden || phase_ == phase::asked) {
         refuse_stream({why, std::string(reason)});
       } else {
         answer_held(true);

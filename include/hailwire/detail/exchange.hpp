@@ -58,6 +58,7 @@ struct exchange : serving_one {
   cursor from;
   vector<follow_start> starts;
   std::shared_ptr<connection*> here;  // what hooks that answer later hold on to
+  owned<exchange>* keeper = nullptr;  // while a hook looks at `shown`: where this goes instead of away
 
   /// Ready for the next request; false when more memory has gathered than is worth keeping.
   bool renew() {

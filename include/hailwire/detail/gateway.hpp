@@ -295,6 +295,7 @@ inline void gateway::publish(session& s, std::string&& channel, const hub::soon&
       return hook_failed(s);
     }
     if (auto* why = v.refusal()) return done(*why);
+    if (s.ending()) return done(errc::forbidden);  // the host has ended the session instead, which refuses it
     if (auto* other = v.replacement()) p = *other, checked = false;
   }
   messages.publish_for(s, std::move(channel), at, std::move(p), std::move(o), checked, std::move(done));

@@ -22,7 +22,7 @@ inline void connection::begin_poll() {
   if (answered_) return;
   e.until = gate().now() + std::min(e.once->wait, gate().messages.left(permissions()));
   enter(phase::held);
-  answer_poll(e.at_once || e.once->wait == 0);
+  answer_poll(e.at_once || e.once->wait == 0 || peer_ended_);
 }
 
 // The answer of a poll that follows one channel and is told one flush's messages: made for the first that waits, the others
@@ -35,7 +35,7 @@ inline bool connection::answer_alike() {
   auto messages = s.pending();
   if (messages.empty() || messages.size() > shared_answer::most || blocked_ || unsent()) return false;
   const channel_log& log = s.in().log();
-  const bool keep = keep_ && !gate().stopping;
+  const bool keep = keeps();
   const std::int64_t now = gate().now();
   // The same bytes at the same head of the same channel: this flush's. A later one could have been given the same memory.
   shared_answer& a = gate().alike;
@@ -142,7 +142,7 @@ inline bool connection::answer_poll(bool at_end) {
   }
 
   std::string at = position_text(reached);
-  bool keep = keep_ && !gate().stopping;
+  bool keep = keeps();
   std::string extra = std::string(gate().date()) + e.extra;
   bool head_only = e.head.method == "HEAD";
   if (parts.empty() && e.notices.empty() && proto::http1::any_entity_tag(e.head, [&](std::string_view tag) { return tag == at; })) {

@@ -34,7 +34,12 @@ inline void connection::process() {
     } else if (phase_ == phase::head && asked() && !asked()->in.empty() && unsent() < gate().settings.max_unsent) {
       exchange& e = *asked();
       switch (e.parser.parse(e.in, e.head)) {
-        case proto::http1::progress::need_more: break;
+        case proto::http1::progress::need_more:
+          if (!peer_ended_) break;
+          e.head.clear();
+          refuse({errc::bad_request, "the request ended within its head"});
+          going = true;
+          break;
         case proto::http1::progress::failed:
           keep_ = false;
           e.head.clear();
@@ -45,10 +50,11 @@ inline void connection::process() {
           e.rest.assign(e.in, e.parser.size());
           e.in.resize(e.parser.size());  // shrinks in place: the head's views stay
           begin_request();
-          going = answered_;
+          going = answered_ || (phase_ == phase::body && peer_ended_);
       }
     } else if (phase_ == phase::body) {
       read_body();
+      if (phase_ == phase::body && peer_ended_) refuse({errc::bad_request, "the request ended within its body"});
       going = answered_;
     }
   }
@@ -62,7 +68,7 @@ inline std::size_t body_limit(const options& o) noexcept { return o.max_payload 
 inline void connection::begin_request() {
   exchange& e = *asked();
   const options& o = gate().settings;
-  keep_ = e.head.keep_alive && !peer_ended_;
+  keep_ = e.head.keep_alive;
   served_ = true;
   e.shown.begin(*this, e.head, e.query, tls());
   if (!e.head.has_body()) enter(phase::asked);  // whatever comes of it, the next request begins behind the head
@@ -131,7 +137,7 @@ inline void connection::serve_elsewhere() {
   auto reply = reply_to<result<response>>([here = here(), serial = asked()->serial](result<response> r) {
     auto at = here.lock();
     connection* self = at ? *at : nullptr;
-    if (!self || !self->asked() || self->asked()->serial != serial || self->phase_ != phase::asked || self->answered_) return;
+    if (!self || !self->asked() || self->asked()->serial != serial || !self->owes()) return;
     self->contained([&] { self->respond_with(r); });
   });
   // A hook that throws leaves its reply unanswered, which answers `internal`.
@@ -245,6 +251,7 @@ inline void connection::serve_follow() {
   auto begun = e.serving->begin(a);
   if (!begun) return refuse(begun.error());
   stream_ = std::move(begun->live);
+  if (stream_ && peer_ended_) return refuse({errc::bad_request, "the client ended before its stream began"});
   e.open = std::move(begun->open);
   e.once = begun->once;
 
@@ -273,7 +280,7 @@ inline void connection::authorize() {
   auto reply = authorize_reply([here = here(), serial = asked()->serial](decision d) {
     auto at = here.lock();
     connection* self = at ? *at : nullptr;
-    if (!self || !self->asked() || self->asked()->serial != serial || self->phase_ != phase::asked || self->answered_ || self->is_open()) return;
+    if (!self || !self->asked() || self->asked()->serial != serial || !self->owes() || self->is_open()) return;
     self->contained([&] {
       auto* granted = d.allowed();
       if (!granted) {
@@ -289,7 +296,10 @@ inline void connection::authorize() {
       self->update_watch();
     });
   });
+  owned<exchange> kept;  // a reply inside the call may open a stream, which needs no request any more; the hook still does
+  asked()->keeper = &kept;
   gate().guarded("authorizer", [&] { gate().host.authorize(asked()->shown, std::move(reply)); });
+  if (asked()) asked()->keeper = nullptr;
 }
 
 inline void connection::begin_following(shared_grant g) {
@@ -313,7 +323,7 @@ inline void connection::begin_following(shared_grant g) {
 inline void connection::follow_next(std::size_t i) {
   exchange& e = *asked();
   gate().messages.follow(*this, e.channels[i], e.from[i], true, [this, i](result<follow_start> r) {
-    if (answered_) return;  // another channel, or the host, has settled it
+    if (!owes()) return;  // another channel, or the host, has settled it
     if (!r) return refuse_stream(r.error());
     asked()->starts[i] = std::move(*r);
     if (--asked()->following == 0) began();
@@ -396,7 +406,7 @@ inline void connection::begin_post(shared_grant g) {
   }
   gate().publish(*this, std::string(e.channels[0]), std::move(p), std::move(o), true,
                  [this, g2 = &gate(), key = key()](result<position>&& r) {
-                   if (!g2->messages.find(key) || answered_) return;
+                   if (!g2->messages.find(key) || !owes()) return;
                    contained([&] {
                      if (!r) return refuse(r.error());
                      std::string body = "{\"channel\":";
@@ -454,7 +464,7 @@ inline void connection::next_command() {
     bool inside = true;
     auto here = std::make_shared<bool*>(&inside);
     gate().run(*this, std::move(*c), [this, g = &gate(), key = key(), id = std::string(c->id), finish, here](result<std::string> r) {
-      if (!g->messages.find(key) || answered_) return;
+      if (!g->messages.find(key) || !owes()) return;
       contained([&] {
         finish(id, r);
         if (*here || answered_) return;
@@ -469,14 +479,14 @@ inline void connection::next_command() {
   command_under_way_ = false;
 }
 
-// The server stops in the middle of an array: what was done has been, what is with the host may be, and the rest will not.
-inline void connection::leave_commands() {
+// The server stops, or the host ends the session, in the middle of an array: what was done has been, what is with the host may
+// be, and the rest will not.
+inline void connection::leave_commands(const failure& others) {
   exchange& e = *asked();
   bool begun = command_under_way_;
   for (; e.done < e.commands.size(); ++e.done) {
     if (!e.replies.empty()) e.replies += ',';
-    auto why = std::exchange(begun, false) ? failure(errc::internal) : failure(errc::draining, {}, 1);
-    proto::append_reply_error(e.replies, proto::command_id(e.commands[e.done]), why);
+    proto::append_reply_error(e.replies, proto::command_id(e.commands[e.done]), std::exchange(begun, false) ? failure(errc::internal) : others);
   }
   respond(200, "application/json", '[' + e.replies + ']', "Cache-Control: no-store\r\n");
 }
@@ -495,7 +505,7 @@ inline void connection::leave() {
     case phase::asked:
       if (answered_) break;
       if (asked()->array && is_open()) {
-        leave_commands();
+        leave_commands({errc::draining, {}, 1});
       } else {
         // What a host has begun may be done or not.
         refuse_stream(command_under_way_ ? failure(errc::internal) : failure(errc::draining, {}, 1));
@@ -509,7 +519,7 @@ inline void connection::leave() {
 
 inline void connection::respond(int status, std::string_view type, std::string_view body, std::string_view extra) {
   exchange& e = *asked();
-  bool keep = keep_ && !gate().stopping;
+  bool keep = keeps();
   std::string headers(gate().date());
   headers.append(e.extra).append(extra);
   proto::http1::append_response_head(out(), status, type, body.size(), keep, e.head.minor, headers);
@@ -563,7 +573,7 @@ inline void connection::finish_exchange() {
   std::string rest = asked() ? std::move(asked()->rest) : std::string();
   if (asked() && !asked()->renew()) forget_request();
   stream_.reset();  // one that was refused
-  if (!keep_ || peer_ended_) {
+  if (!keep_ || (peer_ended_ && rest.empty())) {
     enter(phase::closing);
     ask_settle();
     return;

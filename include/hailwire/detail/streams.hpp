@@ -18,7 +18,9 @@ namespace hailwire::detail {
 // ---- opening --------------------------------------------------------------------------------------------------------
 
 inline void connection::open_stream() {
-  auto e = std::move(busy().request);
+  owned<exchange> mine, request = std::move(busy().request);
+  owned<exchange>& e = request->keeper ? *request->keeper : mine;
+  e = std::move(request);
   tags_ = stream_->tags();
   e->open(out(), std::string(gate().date()) + e->extra);
   enter(phase::stream);
@@ -48,6 +50,7 @@ inline void connection::open_stream() {
 inline void connection::serve_frames(frame_route& route) {
   exchange& e = *asked();
   if (!e.own_page && !e.listed_page) return refuse({errc::forbidden, "this origin is not listed"});
+  if (peer_ended_) return refuse({errc::bad_request, "the client ended before its stream began"});
   auto b = route.begin({e.head, e.query, gate().settings}, route.handlers.subprotocols, route.handlers.max_message);
   if (!b) return refuse(b.error());
   stream_ = std::move(b->live);

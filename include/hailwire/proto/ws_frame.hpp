@@ -11,6 +11,8 @@
 #include <string>
 #include <string_view>
 
+#include "hailwire/proto/text.hpp"
+
 namespace hailwire::proto {
 
 /// What a frame is (RFC 6455, section 5.2). Values with bit 3 set are control frames.
@@ -106,11 +108,12 @@ inline void append_masked_frame(std::string& out, ws_opcode what, std::string_vi
 }
 
 /// The payload of a close frame: the code, then as much of `reason` (UTF-8) as fits in 123 bytes without splitting a
-/// character. Empty for 1005, which says that there is no code. Precondition: 1005, or `valid_close_code(code)`.
+/// character; of one that is not UTF-8 nothing (section 5.5.1). Empty for 1005, which says that there is no code. Precondition: 1005, or `valid_close_code(code)`.
 inline std::string close_payload(std::uint16_t code, std::string_view reason = {}) {
   std::string out;
   if (code == ws_no_code) return out;
   assert(valid_close_code(code));
+  if (!valid_utf8(reason)) reason = {};
   constexpr std::size_t room = max_control_size - 2;
   if (reason.size() > room) {
     std::size_t end = room;
