@@ -988,6 +988,21 @@ TEST_CASE("a held poll is answered when the storage is slow, and refused when it
     CHECK(a.status == 200);
     CHECK(a.has("event: bye\ndata: {\"bye\":{\"code\":\"overloaded\""));
   }
+  SECTION("overloaded, on SSE that is open") {
+    h.store.holding = false;
+    h.answer();
+    for (int i = 0; i < 9; ++i) h.publish("long", '"' + std::string(60'000, 'x') + '"');
+    h.store.holding = true;
+    client s(h);
+    s.send(event_stream("?channel=long&since=long-1.0"));
+    h.store.answer(2);  // what the channel has, and the first of its messages
+    h.run();
+    h.store.failing = errc::overloaded;
+    h.answer();
+    std::string told = s.take();
+    CHECK(told.find("id: long-1.1\n") != told.npos);
+    CHECK(told.ends_with("event: bye\ndata: {\"bye\":{\"code\":\"overloaded\",\"reconnect\":true,\"after\":[1000,2000]}}\n\n"));
+  }
   SECTION("the client is gone first") {
     c.c->reset();
     h.run();

@@ -85,6 +85,8 @@ TEST_CASE("what a client says after its request is nothing; nobody waits for its
   s->reply(out, "{}");
   s->end(out, 4000, "done");
   CHECK(out.empty());
+  s->end(out, 1013, "overloaded");  // this will pass: it is told when to come back
+  CHECK(out == "retry: 1000\n\nevent: bye\ndata: {\"bye\":{\"code\":\"overloaded\",\"reconnect\":true,\"after\":[1000,2000]}}\n\n");
   CHECK_FALSE(s->expects_life());
   CHECK_FALSE(s->awaits_end());
 }

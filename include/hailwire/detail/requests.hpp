@@ -551,13 +551,10 @@ inline void connection::refuse_stream(const failure& why) {
   bool passing = why.code == errc::draining || why.code == errc::overloaded || why.code == errc::rate_limited;
   exchange& e = *asked();
   if (!passing || !e.serving || e.serving->name != "sse") return refuse(why);
-  std::uint64_t wait = static_cast<std::uint64_t>(std::max(1, why.retry_after)) * 1000;
-  std::string least, most;
-  proto::append_decimal(least, wait);
-  proto::append_decimal(most, 2 * wait);
   keep_ = false;
-  respond(200, "text/event-stream", "retry: " + least + "\n\nevent: bye\ndata: {\"bye\":{\"code\":\"" + std::string(code_name(why.code)) +
-          "\",\"reconnect\":true,\"after\":[" + least + ',' + most + "]}}\n\n", "Cache-Control: no-store\r\nX-Accel-Buffering: no\r\n");
+  std::string body;
+  proto::append_bye(body, why.code, why.retry_after);
+  respond(200, "text/event-stream", body, "Cache-Control: no-store\r\nX-Accel-Buffering: no\r\n");
 }
 
 inline void connection::answered(bool keep) {

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <utility>
 
+#include "hailwire/proto/command.hpp"
 #include "hailwire/proto/http1.hpp"
 #include "hailwire/transport/machine.hpp"
 
@@ -66,7 +67,10 @@ class sse_stream : public stream {
     out += cursor;
     out += '\n';
   }
-  void end(std::string&, std::uint16_t, std::string_view) override {}
+  void end(std::string& out, std::uint16_t code, std::string_view) override {
+    // A server that is overloaded for a while says when to come back; any other end is just the stream's.
+    if (code == close_code(errc::overloaded)) proto::append_bye(out, errc::overloaded, 1);
+  }
   bool awaits_end() const noexcept override { return false; }
 
  private:
