@@ -74,6 +74,7 @@ struct client final : session {
       auto bytes = s.pending();
       if (bytes.empty()) return;
       std::size_t n = shut ? 0 : bytes.size();
+      largest = std::max(largest, n);
       got.append(bytes.data(), n);
       more = !shut && !s.live();
       s.advance(n);
@@ -113,6 +114,7 @@ struct client final : session {
   std::string got;
   lines notices, ended;
   int settled = 0;
+  std::size_t largest = 0;  // of what it was given at a time
   bool shut = false, deaf = false, streams = true;
 };
 
@@ -990,6 +992,28 @@ TEST_CASE("a hub tells its broker what it follows and publishes, and hears what 
     CHECK(w.take() == lines{"unsubscribe 7 quiet"});
   }
   CHECK(w.take() == lines{"detach 7"});
+}
+
+TEST_CASE("a large hole is read in as many turns as it has pieces, whatever answers at once") {
+  wire w;
+  rig r;
+  r.h.join(detail::erase_broker(w));
+  client c(r.h);
+  c.follow("a");
+  r.publish("a", payload::json("1"));
+  const std::string kilobyte = '"' + std::string(1022, 'x') + '"';
+  for (int i = 2; i <= 3000; ++i) r.store.async_append("a", {.at = 0, .from = {}, .type = {}, .data = payload::json(kilobyte), .key = {}}, [](append_result) {});
+  message m;
+  m.offset = 3000;
+  m.data = payload::json(kilobyte);
+  w.receive("a", "a-1", m);
+  r.loop.run();
+  CHECK(c.largest < 2 * read_limit().bytes);
+  CHECK(std::count(c.got.begin(), c.got.end(), '<') == 3000);
+  CHECK(c.got.ends_with("<a-1.3000 " + kilobyte + '>'));
+  r.publish("a", payload::json("2"));
+  r.loop.run();
+  CHECK(c.got.ends_with("<a-1.3001 2>"));
 }
 
 TEST_CASE("when a hole could not be read, who comes back is told what the storage has, also before the channel has cooled") {

@@ -396,16 +396,27 @@ inline void hub::load(detail::channel_log& log, detail::lane& l, std::uint64_t s
   });
 }
 
+// Behind the turn that hands out what was read last: however large the hole is and whoever answers at once, one read is in memory
+// at a time, and none is within another one.
 inline void hub::fill(detail::channel_log& log) {
-  ask_for(log, log.head(), {}, [](hub& h, detail::channel_log& read, read_result r) {
-    if (r.error) {
-      read.failed(r.error);
-    } else {
-      h.open_log(read, r);
-      read.filled(r);
-    }
-    return false;
-  });
+  try {
+    loop_->post([box = mailbox_, &log] {
+      if (!box->owner || box->closed()) return;
+      --log.pins;
+      box->owner->ask_for(log, log.head(), {}, [](hub& h, detail::channel_log& read, read_result r) {
+        if (r.error) {
+          read.failed(r.error);
+        } else {
+          h.open_log(read, r);
+          read.filled(r);
+        }
+        return false;
+      });
+    });
+    ++log.pins;
+  } catch (const std::bad_alloc&) {
+    guarded([&] { log.failed(make_error_code(errc::internal)); });
+  }
 }
 
 // ---- publishing ------------------------------------------------------------------------------------------------------
