@@ -203,6 +203,7 @@ class basic_server {
   /// `void(session&)`: somebody follows now. On polls this is every request.
   void on_open(std::function<void(session&)> f) { gate_.host.on_open = std::move(f); }
   /// `verdict(session&, std::string_view channel, const payload&)`: a client that may publish to the channel does.
+  /// A call that ends the session refuses the publish, whatever it returns.
   void on_publish(std::function<verdict(session&, std::string_view, const payload&)> f) { gate_.host.on_publish = std::move(f); }
   /// `void(session&, std::string_view name, std::string_view body, command_reply)`: a command that is not the protocol's.
   /// The views are valid during the call.

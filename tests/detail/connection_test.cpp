@@ -1398,7 +1398,7 @@ TEST_CASE("a client that cannot be told what it follows is closed, so nothing is
   slow.widen();
   CHECK(slow.hear().back() == "close 1013 too much is unsent");
   events.widen();
-  CHECK(events.take().ends_with("xxx\"}\n\n"));
+  CHECK(events.take().find("xxx\"}\n\nretry: 1000\n\nevent: bye\ndata: {\"bye\":{\"code\":\"overloaded\"") != std::string::npos);
   CHECK(events.c->ended_by_server);
 }
 
@@ -1499,13 +1499,18 @@ TEST_CASE("on_websocket: the host's frames on its own path") {
     s.data = std::make_shared<int>(5);
     CHECK_FALSE(s.send_text("welcome"));
     if (r.param("bye") == "1") s.close(4002, "at once");
+    CHECK((r.path() == "/frames" && r.address() == "203.0.113.7" && r.header("host") == "h"));  // also behind a close
     open = &s;
     return true;
   };
   handlers.on_message = [&](frame_socket& s, std::string_view bytes, bool binary) {
     heard.push_back((binary ? "binary " : "text ") + std::string(bytes) + ' ' + std::to_string(*std::static_pointer_cast<int>(s.data)));
     if (bytes == "throw") throw std::runtime_error("message");
-    if (bytes == "close") return s.close(4001, "asked");
+    if (bytes == "close") {
+      s.close(4001, "asked");
+      CHECK(bytes == "close");
+      return;
+    }
     if (binary) CHECK_FALSE(s.send_binary(bytes));
     else CHECK_FALSE(s.send_text(bytes));
   };
@@ -1538,6 +1543,18 @@ TEST_CASE("on_websocket: the host's frames on its own path") {
     CHECK(c.ask(get("/frames")).status == 404);
     CHECK(heard.empty());
     CHECK(c.join("?channel=chat").size() == 1);
+  }
+  SECTION("asked for by one who has closed its half: there is nobody to talk with") {
+    h.store.holding = true;
+    client c(h);
+    c.send(post("?channel=chat", "1") + request(""));
+    c.c->send_end();
+    h.answer();
+    auto a = read_answer(c.take());
+    CHECK(a.status == 201);
+    CHECK(read_answer(a.rest).status == 400);
+    CHECK(c.c->closed);
+    CHECK(heard.empty());
   }
   SECTION("closed within on_open") {
     client c(h);
