@@ -901,6 +901,74 @@ TEST_CASE("a connection is not idle while the end of its answer has yet to reach
   }
 }
 
+TEST_CASE("a client that is slower than one of its channels hears the others") {
+  const std::string big = '"' + std::string(5000, 'x') + '"';
+  const bool events = GENERATE(true, false);
+  const int calm = GENERATE(1, 20);  // of an event stream more than a batch holds
+  house h;
+  client c(h);
+  std::string query = "?channel=busy&since=latest";
+  for (int i = 0; i < calm; ++i) query += "&channel=calm" + std::to_string(i);
+  events ? void(c.open(event_stream(query))) : void(c.join(query));
+  c.take();
+  c.narrow(0);
+  h.publish("busy", big);
+  for (int i = 0; i < calm; ++i) h.publish("calm" + std::to_string(i), "1");
+  std::string got;
+  auto heard = [&](int i) { return got.find("\"channel\":\"calm" + std::to_string(i) + '"') != got.npos; };
+  for (int round = 0; round < 30; ++round) {
+    h.publish("busy", big);
+    c.widen(4990);
+    got += c.take();
+  }
+  for (int i = 0; i < calm; ++i) CHECK(heard(i));
+  c.widen();
+  got += c.take();
+  std::size_t at = 0;
+  for (int i = 1; i <= 31; ++i) {
+    at = got.find("\"channel\":\"busy\",\"offset\":" + std::to_string(i) + ',', at);
+    REQUIRE(at != got.npos);
+  }
+}
+
+TEST_CASE("channels that have much take turns, each in its own order, and an event's id names what came before it and itself") {
+  const bool events = GENERATE(true, false);
+  house h;
+  for (int i = 1; i <= 200; ++i)
+    for (auto name : {"a", "b"}) h.publish(name, '"' + std::string(1000, 'x') + '"');
+  client c(h);
+  c.narrow(70'000);
+  std::string query = "?channel=a&channel=b&since=earliest";
+  c.send(events ? event_stream(query) : upgrade(query));
+  std::string first = c.take();
+  CHECK(first.find("\"channel\":\"a\"") != first.npos);
+  CHECK(first.find("\"channel\":\"b\"") != first.npos);
+  c.widen();
+  std::string all = first + c.take();
+  std::map<std::string, int> last{{"a", 0}, {"b", 0}};
+  std::size_t ids = 0;
+  for (std::size_t at = events ? all.find("\n\n", all.find("\"open\"")) : 0, id = 0;;) {
+    auto next = all.find("{\"channel\":\"", at);
+    if (next == all.npos) break;
+    auto name = all.substr(next + 12, 1);
+    CHECK(std::stoi(all.substr(next + 24)) == ++last[name]);
+    if (events) {
+      // A cursor stands in the event of a batch's last message of a channel.
+      auto line = all.substr(0, next).rfind("id: ");
+      if (line != all.npos && line >= id && line > at) {
+        auto text = all.substr(line, all.find('\n', line) - line);
+        CHECK(text == "id: a-1." + std::to_string(last["a"]) + ",b-1." + std::to_string(last["b"]));
+        ++ids;
+      }
+      id = next;
+    }
+    at = next + 12;
+  }
+  CHECK(last["a"] == 200);
+  CHECK(last["b"] == 200);
+  if (events) CHECK(ids > 10);
+}
+
 TEST_CASE("what a layer has taken and not sent yet is waited for like what waits for the socket") {
   options o;
   o.idle_time = std::chrono::seconds(5);

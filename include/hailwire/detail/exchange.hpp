@@ -80,9 +80,10 @@ struct unfinished {
   std::string out, held;         // own bytes that are to be sent; input that waits
   std::size_t sent = 0;          // of `out`
   subscription* half = nullptr;  // whose frame is half sent
+  std::size_t next = 0;          // the channel whose turn it is, while not all have had theirs
   owned<exchange> request;
   owned<close_reason> reason;
-  bool none() const noexcept { return out.empty() && held.empty() && !half && !request && !reason; }
+  bool none() const noexcept { return out.empty() && held.empty() && !half && !next && !request && !reason; }
 };
 
 }  // namespace hailwire::detail

@@ -7,6 +7,9 @@
 //   the rest of a frame that is half sent │ own bytes
 //   own bytes │ channel A, but for its last message │ cursor │ A's last message │ channel B …
 //
+// Where several channels have something, each gives a part, and the next batch begins behind the channel that was the last to be
+// sent: a client that is slower than one of its channels still hears the others.
+//
 // Only own bytes and cursors (on event streams of several channels) belong to this connection; the rest is shared. Where a
 // write stops, the place of a channel says where to go on. Not so behind a cursor: it has been sent, so what was to follow it
 // is copied and becomes the next own bytes.
@@ -192,20 +195,26 @@ inline void connection::answer_command(std::string_view id, const result<std::st
 /// How many gathered writes one wake may take before others have their turn.
 inline constexpr int rounds_per_wake = 8;
 
+/// What one channel may put into a batch while others wait, about a TLS record; never less than a whole message.
+inline constexpr std::size_t channel_share = 16 * 1024;
+
 /// What one gathered write is made of: at most so many pieces that three more fit a channel with its cursor.
 struct connection::batch {
   struct piece {
     subscription* owner;  // null: the connection's own bytes
     bool tag;             // the connection's own, in the middle of the owner's
+    std::uint32_t index;  // of the owner's channel
   };
   std::array<std::span<const char>, 34> bytes;
   std::array<piece, 34> what;
   std::size_t n = 0;
   std::string tags;
+  bool turns = false;  // of several channels, of which each has its turn
+  bool more = false;   // something may be left that it has no room for
 
-  void add(subscription* owner, bool tag, std::span<const char> b) {
+  void add(subscription* owner, bool tag, std::span<const char> b, std::size_t index = 0) {
     bytes[n] = b;
-    what[n++] = {owner, tag};
+    what[n++] = {owner, tag, static_cast<std::uint32_t>(index)};
   }
 };
 
@@ -224,15 +233,19 @@ inline void connection::gather(batch& b, subscription* live) {
   // All are pulled first. What comes to light by that (a gap, a storage that fails) is told in own bytes, which go out
   // before the batch; so cursors in the batch stand behind it, and behind a stream's end comes nothing.
   if (phase_ == phase::stream && is_open() && opened_) {
-    for (std::size_t k = 0; k < follow_count() && n < (tags ? 10 : all.size()); ++k) {
+    const std::size_t most = tags ? 10 : all.size(), channels = follow_count(), first = work_->next < channels ? work_->next : 0;
+    for (std::size_t i = 0; i < channels; ++i) {
+      const std::size_t k = first + i < channels ? first + i : first + i - channels;
       subscription& s = followed(k);
       if (live && &s != live) continue;
+      if ((b.more = n == most)) break;
       if (auto pending = s.pending(); !pending.empty()) all[n++] = {k, pending.size(), pending.data()};
     }
     if (phase_ != phase::stream) n = 0;
   }
   b.add(nullptr, false, own_bytes());
   if (n == 0) return;
+  b.turns = !live && follow_count() > 1;
 
   vector<std::uint64_t> reached;  // where the batch takes each channel
   if (tags) {
@@ -244,25 +257,33 @@ inline void connection::gather(batch& b, subscription* live) {
     subscription& s = followed(p.index);
     std::span<const char> bytes(p.bytes, p.size);
     std::size_t last = 0;
-    if (tags) {
+    const bool cut = n > 1 && p.size > channel_share;
+    if (tags || cut) {
       auto chunk = s.holding();
       auto begin = static_cast<std::size_t>(bytes.data() - chunk->bytes.data());
-      last = chunk->frame_begin(begin + bytes.size() - 1) - begin;
-      reached[p.index] = chunk->last();
+      if (cut) bytes = bytes.first(chunk->frame_end(begin + channel_share - 1) - begin);
+      b.more = b.more || bytes.size() < p.size;
+      if (tags) {
+        last = chunk->frame_begin(begin + bytes.size() - 1) - begin;
+        reached[p.index] = chunk->offset_at(begin + bytes.size(), 0);
+      }
+    }
+    if (tags) {
       std::size_t at = b.tags.size();
       stream_->tag(b.tags, position_text(reached));
-      if (last) b.add(&s, false, bytes.first(last));
-      b.add(&s, true, std::span<const char>(b.tags).subspan(at));
+      if (last) b.add(&s, false, bytes.first(last), p.index);
+      b.add(&s, true, std::span<const char>(b.tags).subspan(at), p.index);
     }
-    b.add(&s, false, bytes.subspan(last));
+    b.add(&s, false, bytes.subspan(last), p.index);
   }
 }
 
-// `left` bytes of the batch have gone out.
+// `left` bytes of the batch have gone out. The channel behind the last that was sent has the next turn.
 inline void connection::taken(const batch& b, std::size_t left) {
   std::string rest;  // of a channel's part that was cut behind its cursor: it goes out before anything else
   for (std::size_t i = 0; i < b.n;) {
     subscription* owner = b.what[i].owner;
+    if (owner && left && b.turns) busy().next = b.what[i].index + 1;
     std::size_t shared = 0;
     bool tagged = false;
     for (; i < b.n && b.what[i].owner == owner; ++i) {
@@ -340,9 +361,13 @@ inline void connection::pump(subscription* live) {
     gather(b, live);
     std::size_t total = 0;
     for (auto& piece : std::span(b.bytes).first(b.n)) total += piece.size();
-    if (total == 0) return;
+    if (total == 0) {
+      if (work_->next) busy().next = 0, update_watch();
+      return;
+    }
     std::size_t n = write(std::span(b.bytes).first(b.n));
     last_write_ = moment(gate().now());  // also when nothing was taken: a peer's time to take something begins
+    b.turns = b.turns && (n < total || b.more);
     taken(b, n);
     if (n < total || layer_waits_ || phase_ == phase::dead) return block();
     if (live) return;
