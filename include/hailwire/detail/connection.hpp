@@ -122,8 +122,13 @@ class connection : public session {
   // ---- what a driver does ----------------------------------------------------------------------------------------
 
   /// Writes what it can of the pieces, in order, without waiting; the number of bytes taken. Short when it would block, or
-  /// `layer_waits_`. An error is reported by `failed`, later.
+  /// `hold_back`. An error is reported by `failed`, later.
   virtual std::size_t write(std::span<const std::span<const char>> pieces) = 0;
+  /// For a `write` that took something which has not left: as if it had been short, also if it took all.
+  void hold_back() {
+    blocked_ = true;
+    ask_settle();
+  }
   /// What to tell of: bytes to read, room to write.
   virtual void watch(bool readable, bool writable) = 0;
   /// Sends the end of the stream; reading goes on.
@@ -547,6 +552,7 @@ inline void connection::settle() {
       process();
       if (gate().stopping) leave();
   }
+  if (blocked_) schedule();
   update_watch();
 }
 

@@ -241,7 +241,7 @@ class descriptor_connection : public connection {
   std::size_t write(std::span<const std::span<const char>> pieces) final {
     if (closed()) return 0;
     io_result r = layered_ ? layer()->write(descriptor_, pieces) : write_descriptor(descriptor_, pieces);
-    if (layered_) layer_waits_ = layer()->wants_write();
+    if (layered_ && (layer_waits_ = layer()->wants_write())) hold_back();
     if (r.what == io_result::status::failed) failed(r.error);
     return r.bytes;
   }

@@ -66,11 +66,11 @@ inline void connection::write_answer(std::span<const std::span<const char>> piec
     taken -= k;
     left.append(p.data() + k, p.size() - k);
   }
-  if (left.empty() && !work_.any() && !layer_waits_) return;
+  if (left.empty() && !work_.any()) return;
   unfinished& work = busy();
   work.out = std::move(left);
   work.sent = 0;
-  if ((work.out.empty() && !layer_waits_) || phase_ == phase::dead) return;
+  if (work.out.empty() || phase_ == phase::dead) return;
   if (pieces.size() > most || blocked_) {
     ask_wake();
   } else {

@@ -203,7 +203,6 @@ struct connection::batch {
   struct piece {
     subscription* owner;  // null: the connection's own bytes
     bool tag;             // the connection's own, in the middle of the owner's
-    std::uint32_t index;  // of the owner's channel
   };
   std::array<std::span<const char>, 34> bytes;
   std::array<piece, 34> what;
@@ -212,9 +211,9 @@ struct connection::batch {
   bool turns = false;  // of several channels, of which each has its turn
   bool more = false;   // something may be left that it has no room for
 
-  void add(subscription* owner, bool tag, std::span<const char> b, std::size_t index = 0) {
+  void add(subscription* owner, bool tag, std::span<const char> b) {
     bytes[n] = b;
-    what[n++] = {owner, tag, static_cast<std::uint32_t>(index)};
+    what[n++] = {owner, tag};
   }
 };
 
@@ -234,13 +233,14 @@ inline void connection::gather(batch& b, subscription* live) {
   // before the batch; so cursors in the batch stand behind it, and behind a stream's end comes nothing.
   if (phase_ == phase::stream && is_open() && opened_) {
     const std::size_t most = tags ? 10 : all.size(), channels = follow_count(), first = work_->next < channels ? work_->next : 0;
-    for (std::size_t i = 0; i < channels; ++i) {
+    std::size_t i = 0;
+    for (; i < channels && n < most; ++i) {
       const std::size_t k = first + i < channels ? first + i : first + i - channels;
       subscription& s = followed(k);
       if (live && &s != live) continue;
-      if ((b.more = n == most)) break;
       if (auto pending = s.pending(); !pending.empty()) all[n++] = {k, pending.size(), pending.data()};
     }
+    b.more = i < channels;
     if (phase_ != phase::stream) n = 0;
   }
   b.add(nullptr, false, own_bytes());
@@ -271,10 +271,10 @@ inline void connection::gather(batch& b, subscription* live) {
     if (tags) {
       std::size_t at = b.tags.size();
       stream_->tag(b.tags, position_text(reached));
-      if (last) b.add(&s, false, bytes.first(last), p.index);
-      b.add(&s, true, std::span<const char>(b.tags).subspan(at), p.index);
+      if (last) b.add(&s, false, bytes.first(last));
+      b.add(&s, true, std::span<const char>(b.tags).subspan(at));
     }
-    b.add(&s, false, bytes.subspan(last), p.index);
+    b.add(&s, false, bytes.subspan(last));
   }
 }
 
@@ -283,7 +283,8 @@ inline void connection::taken(const batch& b, std::size_t left) {
   std::string rest;  // of a channel's part that was cut behind its cursor: it goes out before anything else
   for (std::size_t i = 0; i < b.n;) {
     subscription* owner = b.what[i].owner;
-    if (owner && left && b.turns) busy().next = b.what[i].index + 1;
+    if (b.turns && owner && left)
+      for (busy().next = 1; &followed(work_->next - 1) != owner;) ++busy().next;
     std::size_t shared = 0;
     bool tagged = false;
     for (; i < b.n && b.what[i].owner == owner; ++i) {
@@ -347,7 +348,7 @@ inline void connection::block() {
   } else if (!live && (busy().sent += n) == work_->out.size()) {
     own_bytes_gone();
   }
-  if (n < total || layer_waits_) block();
+  if (n < total) block();
   return true;
 }
 
@@ -369,7 +370,7 @@ inline void connection::pump(subscription* live) {
     last_write_ = moment(gate().now());  // also when nothing was taken: a peer's time to take something begins
     b.turns = b.turns && (n < total || b.more);
     taken(b, n);
-    if (n < total || layer_waits_ || phase_ == phase::dead) return block();
+    if (n < total || blocked_ || phase_ == phase::dead) return block();
     if (live) return;
   }
   ask_wake();

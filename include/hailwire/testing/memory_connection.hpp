@@ -73,7 +73,7 @@ class memory_connection final : public detail::connection {
       taken += n;
       if (n < p.size()) break;
     }
-    layer_waits_ = seals && taken;
+    if (seals && taken) layer_waits_ = true, hold_back();
     return taken;
   }
   void watch(bool readable, bool writable) override { reading = readable, waiting = writable; }
