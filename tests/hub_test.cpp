@@ -216,6 +216,32 @@ TEST_CASE("a publish of another thread happens on the hub's loop, where its hand
   CHECK(c.take() == "<a-1.1 1><a-1.2 2>");
 }
 
+TEST_CASE("a publish of another thread is pending until it is answered, also while a storage that answers at once has it") {
+  struct watching : host_storage {
+    hub* of = nullptr;
+    std::vector<std::size_t> pending;
+    std::uint64_t append(std::string_view channel, const draft& d) {
+      pending.push_back(of->pending_count());
+      return host_storage::append(channel, d);
+    }
+  } store;
+  testing::manual_loop loop;
+  hub h(loop, detail::erase_storage(store), {});
+  store.of = &h;
+  std::size_t answered = 99;
+  CHECK_FALSE(h.publish("a", payload::json("1")));
+  std::thread([&] {
+    CHECK_FALSE(h.publish("a", payload::json("2")));
+    CHECK_FALSE(h.publish("a", payload::json("3"), {}, [&](std::error_code, position) { answered = h.pending_count(); }));
+    CHECK_FALSE(h.publish("a", payload::json("{")));  // refused on the loop, and nobody hears
+  }).join();
+  CHECK(h.pending_count() == 3);
+  loop.run();
+  CHECK(store.pending == std::vector<std::size_t>{0, 3, 2});
+  CHECK(answered == 1);
+  CHECK(h.pending_count() == 0);
+}
+
 TEST_CASE("past max_pending a publish is overloaded at once, until one is done") {
   options o;
   o.max_pending = 3;

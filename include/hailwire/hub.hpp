@@ -117,8 +117,7 @@ class hub final : public detail::log_source {
     auto op = detail::shared<publish_op>(new publish_op(*this, std::move(what)));
     bool taken = mailbox_->put(
         [this, op, p = std::move(p), o = std::move(o)]() mutable {
-          pending_.fetch_sub(1);
-          op->over = true;
+          op->over = op->what.counted = true;
           op->what.at = expect(op->what.channel);
           start(std::move(op->what), std::move(p), std::move(o), {}, {}, false);
         },
@@ -228,19 +227,7 @@ class hub final : public detail::log_source {
   }
 
   /// Ends what is pending with `operation_aborted`; from now on publishing is an error. Idempotent.
-  void stop() {
-    if (stopped_) return;
-    stopped_ = true;
-    auto unread = mailbox_->close();
-    while (auto l = unread.next()) l->abort();
-    auto ops = std::exchange(operations_, {});
-    for (auto& op : ops) op->abort();
-    keys_.delete_all();
-    oldest_key_ = youngest_key_ = nullptr;
-    wheel_.disarm(cooling_);
-    wheel_.disarm(retry_);
-    rest();
-  }
+  void stop();
   bool stopped() const noexcept { return stopped_; }
   /// Who hears of what a publish or history handler throws. It goes no further: the rest of a turn must not be lost by it.
   void on_fault(detail::function<void(std::exception_ptr)> f) { fault_ = std::move(f); }
@@ -275,6 +262,7 @@ class hub final : public detail::log_source {
     soon at;                      // of the channel
     message content = {};
     kept_key* key = nullptr;   // set when the hub keeps it, and this is the first that comes with it
+    bool counted = false;      // as pending, though it is no operation: it came from another thread
   };
   struct publish_op final : operation {
     publish_op(hub& h, publishing&& p) : operation(h), what(std::move(p)) {}
@@ -410,8 +398,14 @@ class hub final : public detail::log_source {
   };
   void ask(detail::vector<session*>& list, session& o) noexcept;
 
+  // A storage's handler: runs f(hub, result) on the loop, or never once the hub has stopped.
   template <class F>
-  auto on_loop(F f);  // a storage's handler: runs f(hub, result) on the loop, or never once the hub has stopped
+  auto on_loop(F f) {
+    return [box = mailbox_, f = std::move(f)]<class Result>(Result&& r) mutable {
+      if (box->here()) return box->owner->guarded([&] { f(*box->owner, std::move(r)); });  // not the storage's to catch
+      mailbox::forward<std::remove_cvref_t<Result>>(box, std::move(f), std::move(r));
+    };
+  }
 
   void enroll(detail::shared<operation> op) {
     operations_.push_back(std::move(op));
@@ -433,7 +427,9 @@ class hub final : public detail::log_source {
   detail::shared<publish_op> wait(publishing&& what);
   void stored(publishing& what, append_result&& r);
   void stored_later(publish_op& op, append_result&& r);
+  void uncount(publishing& what) noexcept { if (std::exchange(what.counted, false)) pending_.fetch_sub(1); }
   void finish(publishing& what, std::error_code ec, position&& p) {
+    uncount(what);
     if (auto f = std::exchange(what.done, nullptr)) guarded([&] { f(ec, std::move(p)); });
     if (auto f = std::exchange(what.told, nullptr)) ec ? f(storage_failure(ec)) : f(std::move(p));
   }

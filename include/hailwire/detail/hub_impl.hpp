@@ -40,12 +40,18 @@ inline bool hub::mailbox::put(detail::function<void()> f, detail::function<void(
   return true;
 }
 
-template <class F>
-auto hub::on_loop(F f) {
-  return [box = mailbox_, f = std::move(f)]<class Result>(Result&& r) mutable {
-    if (box->here()) return box->owner->guarded([&] { f(*box->owner, std::move(r)); });  // not the storage's to catch
-    mailbox::forward<std::remove_cvref_t<Result>>(box, std::move(f), std::move(r));
-  };
+inline void hub::stop() {
+  if (stopped_) return;
+  stopped_ = true;
+  auto unread = mailbox_->close();
+  while (auto l = unread.next()) l->abort();
+  auto ops = std::exchange(operations_, {});
+  for (auto& op : ops) op->abort();
+  keys_.delete_all();
+  oldest_key_ = youngest_key_ = nullptr;
+  wheel_.disarm(cooling_);
+  wheel_.disarm(retry_);
+  rest();
 }
 
 inline void hub::ask(detail::vector<session*>& list, session& o) noexcept {
@@ -463,6 +469,7 @@ inline void hub::start(publishing&& what, payload&& p, publish_options&& o, std:
     begin(what, std::move(p), std::move(o), std::move(from), std::move(scope), checked);
   } catch (...) {  // no memory: nothing was stored
     if (what.key) settle_key(*std::exchange(what.key, nullptr), errc::internal, {});
+    uncount(what);
     if (!hears) throw;
     guarded([] { throw; });
     finish(what, errc::internal, {});
@@ -525,7 +532,8 @@ inline void hub::stored_later(publish_op& op, append_result&& r) {
 inline detail::shared<hub::publish_op> hub::wait(publishing&& what) {
   operations_.reserve(operations_.size() + 1);
   auto op = detail::shared<publish_op>(new publish_op(*this, std::move(what)));  // from here on nothing throws
-  pending_.fetch_add(1);
+  if (!what.counted) pending_.fetch_add(1);
+  what.counted = op->what.counted = false;  // the operation's from now on
   enroll(op);
   return op;
 }
