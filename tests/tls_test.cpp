@@ -127,7 +127,8 @@ void prepare(tls_server& s) {
       // In one turn: WebSocket frames of as many bytes as a record's, the first one byte shorter. So a record ends one byte behind a frame.
       for (int i = 1; i <= burst; ++i) {
         std::size_t rest = std::string_view("{\"channel\":\"c\",\"offset\":,\"at\":1234567890123,\"data\":\"\"}").size() + std::to_string(i).size();
-        CHECK_FALSE(s.publish("c", hailwire::payload::json('"' + std::string((i == 1 ? 16'379 : 16'380) - rest, 'x') + '"')));
+        if (s.publish("c", hailwire::payload::json('"' + std::string((i == 1 ? 16'379 : 16'380) - rest, 'x') + '"')))
+          return hailwire::response{.status = 500};  // nothing is checked on this thread: Catch2 takes one at a time
       }
     }
     if (r.path() == "/big") return hailwire::response{.body = some_text(3'000'000)};
