@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: BSL-1.0
 
-// The floor: what is left when a server does nothing but epoll, recv and send. It speaks just enough WebSocket and HTTP for
-// the load generator, trusts everything, keeps nothing, and prepares its bytes once: no library can do the same work for
-// less, so the distance to it is the price of everything that a library adds.
+// The floor: what is left when a server does nothing but epoll, recv and send. It speaks just enough WebSocket and HTTP
+// for the load generator, trusts everything, keeps nothing, and prepares its bytes once: no library can do the same
+// work for less, so the distance to it is the price of everything that a library adds.
 //
 //   /echo                   WebSocket: what comes in goes out
-//   /live                   WebSocket: what comes in goes to everybody on /live. With `Accept: text/event-stream`: an event
+//   /live                   WebSocket: what comes in goes to everybody on /live. With `Accept: text/event-stream`: an
+//   event
 //                           stream of it. POST: publishes. Any other GET: a ready-made 304
 //   /direct?id=N            WebSocket: `M payload` goes to the connection that has the number M
 //
-// `--batch` gathers what one loop turn has to say to a connection into one send; without it each message is sent by itself.
+// `--batch` gathers what one loop turn has to say to a connection into one send; without it each message is sent by
+// itself.
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -61,7 +63,8 @@ void frame(std::string& out, unsigned opcode, std::string_view payload) {
 
 class floor_server {
  public:
-  floor_server(int listener, bool batch) : listener_(listener), batch_(batch), epoll_(epoll_create1(0)), buffer_(64 * 1024) {
+  floor_server(int listener, bool batch)
+      : listener_(listener), batch_(batch), epoll_(epoll_create1(0)), buffer_(64 * 1024) {
     epoll_event e{EPOLLIN, {.ptr = nullptr}};
     epoll_ctl(epoll_, EPOLL_CTL_ADD, listener_, &e);
   }
@@ -172,7 +175,8 @@ class floor_server {
     auto head = in.substr(0, end + 2);
     auto field = [&](std::string_view name) {
       auto at = head.find(name);
-      return at == head.npos ? std::string_view() : head.substr(at + name.size(), head.find('\r', at) - at - name.size());
+      return at == head.npos ? std::string_view()
+                             : head.substr(at + name.size(), head.find('\r', at) - at - name.size());
     };
     if (in.starts_with("POST ")) {
       auto size = static_cast<std::size_t>(std::atoi(std::string(field("Content-Length: ")).c_str()));
@@ -289,7 +293,8 @@ int main(int argc, char** argv) {
   at.sin_port = htons(static_cast<std::uint16_t>(port));
   at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   socklen_t size = sizeof at;
-  if (bind(listener, reinterpret_cast<sockaddr*>(&at), size) < 0 || listen(listener, 4096) < 0) return std::perror("floor"), 1;
+  if (bind(listener, reinterpret_cast<sockaddr*>(&at), size) < 0 || listen(listener, 4096) < 0)
+    return std::perror("floor"), 1;
   getsockname(listener, reinterpret_cast<sockaddr*>(&at), &size);
   std::printf("listening on http://127.0.0.1:%u/\n", static_cast<unsigned>(ntohs(at.sin_port)));
   std::fflush(stdout);

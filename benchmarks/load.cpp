@@ -3,19 +3,20 @@
 // The load generator: one epoll loop that speaks to any server by URL, checks that every message arrived, whole and in
 // order, and prints one JSON object. Run it without arguments for its options.
 //
-// What is counted is counted between two instants, and so is the server's CPU time (`--pid`): connecting, warming up and
-// draining are outside. Afterwards nothing more is sent, and what is still under way must arrive, else the run has failed.
+// What is counted is counted between two instants, and so is the server's CPU time (`--pid`): connecting, warming up
+// and draining are outside. Afterwards nothing more is sent, and what is still under way must arrive, else the run has
+// failed.
 //
 // Fixed-rate runs (`--rate`) send at times fixed beforehand, whether or not earlier answers have come, and measure from
 // those times: a server that stalls is charged for everything that should have been sent meanwhile (the correction for
 // what is called coordinated omission).
 
+#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <map>
 #include <memory>
 #include <random>
-#include <filesystem>
 
 #include "load_client.hpp"
 
@@ -78,7 +79,8 @@ inline std::int64_t anonymous_bytes(const std::vector<int>& pids) {
 inline std::int64_t tcp_bytes() {
   std::ifstream in("/proc/net/sockstat");
   for (std::string line; std::getline(in, line);)
-    if (auto at = line.find(" mem "); line.starts_with("TCP:") && at != line.npos) return std::atoll(line.c_str() + at + 5) * 4096;
+    if (auto at = line.find(" mem "); line.starts_with("TCP:") && at != line.npos)
+      return std::atoll(line.c_str() + at + 5) * 4096;
   return 0;
 }
 
@@ -113,7 +115,9 @@ class scenario : public events {
  protected:
   address where(const std::string& url) const {
     auto a = parse_url(url);
-    if (!a) std::fprintf(stderr, "load: not a URL with an IPv4 address that this build can reach: %s\n", url.c_str()), std::exit(2);
+    if (!a)
+      std::fprintf(stderr, "load: not a URL with an IPv4 address that this build can reach: %s\n", url.c_str()),
+          std::exit(2);
     return *a;
   }
   static std::string get(const std::string& path, const address& a, const std::string& more) {
@@ -124,7 +128,9 @@ class scenario : public events {
     std::string path;
     substitute(path, a.path, i);
     if (how == "websocket") {
-      std::string more = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+      std::string more =
+          "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
+          "dGhlIHNhbXBsZSBub25jZQ==\r\n";
       if (!set.subprotocol.empty()) more += "Sec-WebSocket-Protocol: " + set.subprotocol + "\r\n";
       clients->open(i, a, kind::websocket, get(path, a, more));
     } else if (how == "sse") {
@@ -161,10 +167,13 @@ class scenario : public events {
     clients->send_frame(c, text_);
   }
   /// How many things should have been sent by now at the fixed rate: the first one at once.
-  std::uint64_t due() const { return 1 + static_cast<std::uint64_t>(static_cast<double>(nanoseconds() - began_) * set.rate / 1e9); }
+  std::uint64_t due() const {
+    return 1 + static_cast<std::uint64_t>(static_cast<double>(nanoseconds() - began_) * set.rate / 1e9);
+  }
   /// Records how long after its time the `k`th thing came.
   void record(std::uint64_t k) {
-    if (measuring) latencies.add(nanoseconds() - began_ - static_cast<std::int64_t>(static_cast<double>(k) * 1e9 / set.rate));
+    if (measuring)
+      latencies.add(nanoseconds() - began_ - static_cast<std::int64_t>(static_cast<double>(k) * 1e9 / set.rate));
   }
   std::int64_t began_ = 0;
   std::string payload_, text_;
@@ -191,7 +200,8 @@ class echo final : public scenario {
     }
   }
   void marked(client& c, std::uint32_t sequence) override {
-    if (sequence != c.seen) return clients->fail(c, "message " + std::to_string(sequence) + " in place of " + std::to_string(c.seen));
+    if (sequence != c.seen)
+      return clients->fail(c, "message " + std::to_string(sequence) + " in place of " + std::to_string(c.seen));
     ++c.seen;
     ++done;
     --under_way_;
@@ -237,7 +247,8 @@ class fan_out final : public scenario {
     for (; published_ < until; ++published_) publish(static_cast<std::uint32_t>(published_));
   }
   void marked(client& c, std::uint32_t sequence) override {
-    if (sequence != c.seen) return clients->fail(c, "message " + std::to_string(sequence) + " in place of " + std::to_string(c.seen));
+    if (sequence != c.seen)
+      return clients->fail(c, "message " + std::to_string(sequence) + " in place of " + std::to_string(c.seen));
     if (sequence >= published_) return clients->fail(c, "a message that was not sent");
     ++c.seen;
     ++done;
@@ -283,7 +294,9 @@ class fan_out final : public scenario {
     if (c.how == kind::websocket) return say(c, sequence);
     // On one connection, one request after the other, so that the order is the order of sequence numbers.
     make_payload(payload_, sequence, set.size);
-    c.out += "POST " + publish_to_.path + " HTTP/1.1\r\nHost: " + publish_to_.host + "\r\nContent-Type: text/plain\r\nContent-Length: " + std::to_string(payload_.size()) + "\r\n\r\n" + payload_;
+    c.out += "POST " + publish_to_.path + " HTTP/1.1\r\nHost: " + publish_to_.host +
+             "\r\nContent-Type: text/plain\r\nContent-Length: " + std::to_string(payload_.size()) + "\r\n\r\n" +
+             payload_;
     clients->send(c);
   }
 
@@ -293,8 +306,8 @@ class fan_out final : public scenario {
   std::vector<std::size_t> counts_;
 };
 
-/// Connection i follows a channel of its own; a message goes to a random other one, which then sends the next. `--window`
-/// are under way in all.
+/// Connection i follows a channel of its own; a message goes to a random other one, which then sends the next.
+/// `--window` are under way in all.
 class direct final : public scenario {
  public:
   using scenario::scenario;
@@ -329,8 +342,8 @@ class direct final : public scenario {
   std::uint64_t under_way_ = 0;
 };
 
-/// Requests that are answered at once, one after the other on kept-alive connections. With `--status 304` the first answer's
-/// ETag is sent along: nothing new.
+/// Requests that are answered at once, one after the other on kept-alive connections. With `--status 304` the first
+/// answer's ETag is sent along: nothing new.
 class requests final : public scenario {
  public:
   using scenario::scenario;
@@ -395,8 +408,8 @@ class connect final : public scenario {
   std::vector<std::uint32_t> over_;
 };
 
-/// Connections that do nothing but live. Private anonymous memory is read at `--base` connections and at all of them, each
-/// time after `--settle` seconds.
+/// Connections that do nothing but live. Private anonymous memory is read at `--base` connections and at all of them,
+/// each time after `--settle` seconds.
 class idle final : public scenario {
  public:
   using scenario::scenario;
@@ -407,13 +420,16 @@ class idle final : public scenario {
       open_all(held, until, a, set.as);
       if (!clients->error.empty()) return;
       held = until;
-      for (auto late = nanoseconds() + static_cast<std::int64_t>(set.settle * 1e9); nanoseconds() < late && clients->error.empty();) clients->turn(50);
+      for (auto late = nanoseconds() + static_cast<std::int64_t>(set.settle * 1e9);
+           nanoseconds() < late && clients->error.empty();)
+        clients->turn(50);
       bytes_[until == set.connections] = anonymous_bytes(set.pids);
     }
   }
   std::string more() const override {
     auto slope = static_cast<double>(bytes_[1] - bytes_[0]) / static_cast<double>(set.connections - set.base);
-    return ",\"anonymous_bytes\":[" + std::to_string(bytes_[0]) + ',' + std::to_string(bytes_[1]) + "],\"bytes_per_connection\":" + std::to_string(slope);
+    return ",\"anonymous_bytes\":[" + std::to_string(bytes_[0]) + ',' + std::to_string(bytes_[1]) +
+           "],\"bytes_per_connection\":" + std::to_string(slope);
   }
 
  private:
@@ -424,7 +440,8 @@ int usage() {
   std::fputs(
       "usage: load SCENARIO --url URL [options]\n"
       "scenarios: echo, fan_out, direct, requests, connect, idle\n"
-      "  --url URL            ws://A.B.C.D:PORT/path or http://…, wss or https for TLS 1.3; %i becomes the connection's number\n"
+      "  --url URL            ws://A.B.C.D:PORT/path or http://…, wss or https for TLS 1.3; %i becomes the "
+      "connection's number\n"
       "  --as WAY             websocket (default), sse or poll: how fan_out, connect and idle follow\n"
       "  --connections N      of fan_out: subscribers (100)\n"
       "  --size N             bytes of a payload (20)\n"
@@ -486,7 +503,8 @@ int main(int argc, char** argv) {
   if (set.scenario == "requests") work = std::make_unique<requests>(set);
   if (set.scenario == "connect") work = std::make_unique<load::connect>(set);
   if (set.scenario == "idle") work = std::make_unique<idle>(set);
-  bool fine = work && !set.url.empty() && set.connections > 0 && set.size >= smallest_payload && set.base <= set.connections;
+  bool fine =
+      work && !set.url.empty() && set.connections > 0 && set.size >= smallest_payload && set.base <= set.connections;
   if (!fine || (set.as != "websocket" && set.as != "sse" && set.as != "poll")) return usage();
 
   pool clients(work->capacity(), set.size);
@@ -495,7 +513,9 @@ int main(int argc, char** argv) {
   work->clients = &clients;
 
   auto run = [&](double seconds) {
-    for (auto until = nanoseconds() + static_cast<std::int64_t>(seconds * 1e9); nanoseconds() < until && clients.error.empty();) clients.turn(work->spins() ? 0 : 20);
+    for (auto until = nanoseconds() + static_cast<std::int64_t>(seconds * 1e9);
+         nanoseconds() < until && clients.error.empty();)
+      clients.turn(work->spins() ? 0 : 20);
   };
   double connecting = static_cast<double>(nanoseconds());
   work->prepare();
@@ -508,7 +528,11 @@ int main(int argc, char** argv) {
     work->start();
     run(set.warm_up);
     memory[0] = anonymous_bytes(set.pids), kernel[0] = tcp_bytes();
-    auto own_cpu = [] { timespec t{}; clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t); return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) / 1e9; };
+    auto own_cpu = [] {
+      timespec t{};
+      clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+      return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) / 1e9;
+    };
     double cpu_before = cpu_seconds(set.pids), own_before = own_cpu();
     auto began = nanoseconds();
     std::uint64_t before = work->done;
@@ -529,15 +553,19 @@ int main(int argc, char** argv) {
     if (count == 0) clients.fail("nothing was done");
   }
 
-  std::printf("{\"scenario\":\"%s\",\"connections\":%zu,\"count\":%llu,\"seconds\":%.4f,\"per_second\":%.1f", set.scenario.c_str(), set.connections,
-              static_cast<unsigned long long>(count), wall, wall > 0 ? static_cast<double>(count) / wall : 0.0);
-  std::printf(",\"server_cpu\":%.4f,\"per_cpu_second\":%.1f,\"load_cpu\":%.4f,\"connecting\":%.3f", cpu, cpu > 0 ? static_cast<double>(count) / cpu : 0.0, own, connecting);
+  std::printf("{\"scenario\":\"%s\",\"connections\":%zu,\"count\":%llu,\"seconds\":%.4f,\"per_second\":%.1f",
+              set.scenario.c_str(), set.connections, static_cast<unsigned long long>(count), wall,
+              wall > 0 ? static_cast<double>(count) / wall : 0.0);
+  std::printf(",\"server_cpu\":%.4f,\"per_cpu_second\":%.1f,\"load_cpu\":%.4f,\"connecting\":%.3f", cpu,
+              cpu > 0 ? static_cast<double>(count) / cpu : 0.0, own, connecting);
   if (set.scenario != "idle") {
-    std::printf(",\"server_bytes\":[%lld,%lld,%lld],\"tcp_bytes\":[%lld,%lld,%lld]", static_cast<long long>(memory[0]), static_cast<long long>(memory[1]),
-                static_cast<long long>(memory[2]), static_cast<long long>(kernel[0]), static_cast<long long>(kernel[1]), static_cast<long long>(kernel[2]));
+    std::printf(",\"server_bytes\":[%lld,%lld,%lld],\"tcp_bytes\":[%lld,%lld,%lld]", static_cast<long long>(memory[0]),
+                static_cast<long long>(memory[1]), static_cast<long long>(memory[2]), static_cast<long long>(kernel[0]),
+                static_cast<long long>(kernel[1]), static_cast<long long>(kernel[2]));
   }
   if (auto& h = work->latencies; h.total()) {
-    std::printf(",\"microseconds\":{\"p50\":%.1f,\"p99\":%.1f,\"p99.9\":%.1f,\"max\":%.1f}", h.quantile(.5), h.quantile(.99), h.quantile(.999), h.largest());
+    std::printf(",\"microseconds\":{\"p50\":%.1f,\"p99\":%.1f,\"p99.9\":%.1f,\"max\":%.1f}", h.quantile(.5),
+                h.quantile(.99), h.quantile(.999), h.largest());
   }
   std::string error;
   for (char c : clients.error) error += c == '"' || c == '\\' || static_cast<unsigned char>(c) < 0x20 ? ' ' : c;

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-// Clients for the load generator: thousands of them on one epoll loop, each with a few dozen bytes of state and no buffer.
+// Clients for the load generator: thousands of them on one epoll loop, each with a few dozen bytes of state and no
+// buffer.
 //
-// Every payload carries a marker: `#`, eight hexadecimal digits of a sequence number, then `x` up to the payload's size. What
-// a server sends is scanned for markers as it arrives, whatever stands around them (a frame, an event, a JSON object, an
-// answer's body), and each must be whole: a byte that differs ends the run. So one scanner checks every transport of every
-// server. WebSocket frames and HTTP answers are still read by their own rules, since pings have to be answered and the end of
-// an answer has to be known.
+// Every payload carries a marker: `#`, eight hexadecimal digits of a sequence number, then `x` up to the payload's
+// size. What a server sends is scanned for markers as it arrives, whatever stands around them (a frame, an event, a
+// JSON object, an answer's body), and each must be whole: a byte that differs ends the run. So one scanner checks every
+// transport of every server. WebSocket frames and HTTP answers are still read by their own rules, since pings have to
+// be answered and the end of an answer has to be known.
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -37,10 +38,12 @@
 namespace load {
 
 inline std::int64_t nanoseconds() noexcept {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+      .count();
 }
 
-/// Where a server is: `ws://127.0.0.1:8080/live?channel=c` or `http://…`, with an IPv4 address; with TLS `wss://` or `https://`.
+/// Where a server is: `ws://127.0.0.1:8080/live?channel=c` or `http://…`, with an IPv4 address; with TLS `wss://` or
+/// `https://`.
 struct address {
   sockaddr_in at{};
   std::string host, path = "/";
@@ -59,13 +62,15 @@ inline std::optional<address> parse_url(std::string_view url) {
   if (slash < url.size()) a.path = url.substr(slash);
   auto colon = a.host.find(':');
   a.at.sin_family = AF_INET;
-  a.at.sin_port = htons(static_cast<std::uint16_t>(colon == a.host.npos ? (a.tls ? 443 : 80) : std::atoi(a.host.c_str() + colon + 1)));
+  a.at.sin_port = htons(
+      static_cast<std::uint16_t>(colon == a.host.npos ? (a.tls ? 443 : 80) : std::atoi(a.host.c_str() + colon + 1)));
   if (inet_pton(AF_INET, a.host.substr(0, colon).c_str(), &a.at.sin_addr) != 1) return {};
   return a;
 }
 
 /// `text` with `%i` and `%t` replaced by numbers and `%p` by the payload.
-inline void substitute(std::string& out, std::string_view text, std::uint64_t i, std::uint64_t t = 0, std::string_view payload = {}) {
+inline void substitute(std::string& out, std::string_view text, std::uint64_t i, std::uint64_t t = 0,
+                       std::string_view payload = {}) {
   for (std::size_t k = 0; k < text.size(); ++k) {
     char next = k + 1 < text.size() ? text[k + 1] : '\0';
     if (text[k] != '%' || (next != 'i' && next != 't' && next != 'p')) {
@@ -91,8 +96,8 @@ inline void make_payload(std::string& out, std::uint32_t sequence, std::size_t s
   for (std::size_t i = 0; i < 8; ++i) out[1 + i] = "0123456789abcdef"[sequence >> (28 - 4 * i) & 15];
 }
 
-/// Appends a client's frame: masked (RFC 6455, section 5.3), with a constant key, because what it is makes no difference to
-/// the work of taking it off.
+/// Appends a client's frame: masked (RFC 6455, section 5.3), with a constant key, because what it is makes no
+/// difference to the work of taking it off.
 inline void append_frame(std::string& out, unsigned opcode, std::string_view payload) {
   static constexpr unsigned char key[4] = {0x37, 0xfa, 0x21, 0x3d};
   auto put = [&](std::uint64_t v) { out += static_cast<char>(v & 255); };
@@ -168,7 +173,8 @@ class events {
 /// All clients and their loop.
 class pool {
  public:
-  pool(std::size_t capacity, std::size_t payload) : clients(capacity), filler_(payload - smallest_payload, 'x'), buffer_(256 * 1024) {
+  pool(std::size_t capacity, std::size_t payload)
+      : clients(capacity), filler_(payload - smallest_payload, 'x'), buffer_(256 * 1024) {
     epoll_ = epoll_create1(EPOLL_CLOEXEC);
     if (epoll_ < 0) fail("epoll_create1");
   }
@@ -182,9 +188,9 @@ class pool {
 
   std::vector<client> clients;
   events* to = nullptr;
-  std::string error;         ///< the first thing that went wrong; the run is void then
-  int receive_buffer = 0;    ///< of connections opened from now on, in bytes; 0: the system's choice
-  bool exact_frames = false; ///< each data frame holds nothing but the payload
+  std::string error;          ///< the first thing that went wrong; the run is void then
+  int receive_buffer = 0;     ///< of connections opened from now on, in bytes; 0: the system's choice
+  bool exact_frames = false;  ///< each data frame holds nothing but the payload
   std::uint64_t bytes_read = 0;
 
   void fail(std::string what) {
@@ -284,7 +290,8 @@ class pool {
   void write(client& c) {
     std::size_t done = 0;
     while (done < c.out.size()) {
-      auto n = c.tls ? c.tls->send(c.out.data() + done, c.out.size() - done) : ::send(c.fd, c.out.data() + done, c.out.size() - done, MSG_NOSIGNAL);
+      auto n = c.tls ? c.tls->send(c.out.data() + done, c.out.size() - done)
+                     : ::send(c.fd, c.out.data() + done, c.out.size() - done, MSG_NOSIGNAL);
       if (n < 0 && errno == EINTR) continue;
       if (n < 0 && errno == EAGAIN) break;
       if (n < 0) return fail(c, std::string("send: ") + std::strerror(errno));
@@ -304,7 +311,8 @@ class pool {
   void take(client& c, ssize_t n) {
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (n < 0) return fail(c, std::string("recv: ") + std::strerror(errno));
-    if (n == 0) return fail(c, c.text.empty() ? "the server closed it" : "the server closed it after: " + c.text.substr(0, 300));
+    if (n == 0)
+      return fail(c, c.text.empty() ? "the server closed it" : "the server closed it after: " + c.text.substr(0, 300));
     bytes_read += static_cast<std::uint64_t>(n);
     std::string_view in(buffer_.data(), static_cast<std::size_t>(n));
     while (!in.empty() && c.fd >= 0 && error.empty()) {
@@ -319,7 +327,9 @@ class pool {
             c.at = client::stage::head;
           }
           break;
-        case client::stage::head: head(c, in); break;
+        case client::stage::head:
+          head(c, in);
+          break;
         case client::stage::body: {
           auto part = in.substr(0, c.left);
           in.remove_prefix(part.size());
@@ -328,7 +338,8 @@ class pool {
           if (c.left == 0) whole(c);
           break;
         }
-        default: return fail(c, "bytes that nobody asked for");
+        default:
+          return fail(c, "bytes that nobody asked for");
       }
     }
   }
@@ -385,8 +396,9 @@ class pool {
     }
   }
   static bool is(std::string_view name, std::string_view lower) {
-    return name.size() == lower.size() &&
-           std::equal(name.begin(), name.end(), lower.begin(), [](char a, char b) { return (a >= 'A' && a <= 'Z' ? a + 32 : a) == b; });
+    return name.size() == lower.size() && std::equal(name.begin(), name.end(), lower.begin(), [](char a, char b) {
+             return (a >= 'A' && a <= 'Z' ? a + 32 : a) == b;
+           });
   }
 
   void frames(client& c, std::string_view& in) {
@@ -415,13 +427,17 @@ class pool {
       if (c.header[0] & 0x70) return fail(c, "a compressed frame");
       c.left = short_length < 126 ? short_length : 0;
       for (unsigned i = 2; i < need; ++i) c.left = c.left << 8 | c.header[i];
-      if (exact_frames && c.opcode < 8 && c.left != filler_.size() + smallest_payload) return fail(c, "a frame of " + std::to_string(c.left) + " bytes");
+      if (exact_frames && c.opcode < 8 && c.left != filler_.size() + smallest_payload)
+        return fail(c, "a frame of " + std::to_string(c.left) + " bytes");
       if (c.left == 0 && c.opcode >= 8) control(c);
     }
   }
   void control(client& c) {
     if (c.opcode == 8) {
-      return fail(c, "closed with " + (c.text.size() < 2 ? "no code" : std::to_string(static_cast<unsigned char>(c.text[0]) << 8 | static_cast<unsigned char>(c.text[1])) + ' ' + c.text.substr(2)));
+      return fail(c, "closed with " + (c.text.size() < 2 ? "no code"
+                                                         : std::to_string(static_cast<unsigned char>(c.text[0]) << 8 |
+                                                                          static_cast<unsigned char>(c.text[1])) +
+                                                               ' ' + c.text.substr(2)));
     }
     if (c.opcode == 9) {
       append_frame(c.out, 10, c.text);
@@ -441,7 +457,9 @@ class pool {
       } else if (c.matched < 9) {
         char d = in[0];
         in.remove_prefix(1);
-        unsigned v = d >= '0' && d <= '9' ? static_cast<unsigned>(d - '0') : d >= 'a' && d <= 'f' ? static_cast<unsigned>(d - 'a' + 10) : 16;
+        unsigned v = d >= '0' && d <= '9'   ? static_cast<unsigned>(d - '0')
+                     : d >= 'a' && d <= 'f' ? static_cast<unsigned>(d - 'a' + 10)
+                                            : 16;
         if (v == 16) return fail(c, "a marker with a wrong digit");
         c.sequence = c.sequence << 4 | v;
         if (++c.matched < 9) continue;

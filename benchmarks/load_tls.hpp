@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-// TLS for the load generator's clients, in a build that has OpenSSL: calls that look like a socket's. The certificate is not checked,
-// because it is not the client's work that is measured, and one cipher suite is offered, so that all servers do the same work.
+// TLS for the load generator's clients, in a build that has OpenSSL: calls that look like a socket's. The certificate
+// is not checked, because it is not the client's work that is measured, and one cipher suite is offered, so that all
+// servers do the same work.
 
 #include <sys/types.h>
 
@@ -39,10 +40,16 @@ class tls_end {
     if (r > 0) return r;
     switch (::SSL_get_error(ssl_, r)) {
       case SSL_ERROR_WANT_READ:
-      case SSL_ERROR_WANT_WRITE: errno = EAGAIN; return -1;
-      case SSL_ERROR_ZERO_RETURN: return 0;
-      case SSL_ERROR_SYSCALL: return r;
-      default: errno = EPROTO; return -1;
+      case SSL_ERROR_WANT_WRITE:
+        errno = EAGAIN;
+        return -1;
+      case SSL_ERROR_ZERO_RETURN:
+        return 0;
+      case SSL_ERROR_SYSCALL:
+        return r;
+      default:
+        errno = EPROTO;
+        return -1;
     }
   }
   static SSL_CTX* context() {
@@ -50,7 +57,8 @@ class tls_end {
       SSL_CTX* c = ::SSL_CTX_new(::TLS_client_method());
       ::SSL_CTX_set_min_proto_version(c, TLS1_3_VERSION);
       ::SSL_CTX_set_ciphersuites(c, "TLS_AES_128_GCM_SHA256");
-      ::SSL_CTX_set_mode(c, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
+      ::SSL_CTX_set_mode(
+          c, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
       return c;
     }();
     return made;

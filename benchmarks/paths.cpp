@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 
-// Fixed work on the paths that every message takes, for counting instructions: `paths MODE` sets up, then does a number of
-// operations inside `measured`, which callgrind is told to look at alone, and prints how many they were. The upper modes
-// run one codec; the lower ones the whole stack without sockets, on fake time.
+// Fixed work on the paths that every message takes, for counting instructions: `paths MODE` sets up, then does a number
+// of operations inside `measured`, which callgrind is told to look at alone, and prints how many they were. The upper
+// modes run one codec; the lower ones the whole stack without sockets, on fake time.
 
 #include <cstdint>
 #include <cstdio>
@@ -75,9 +75,12 @@ path ws_encode() {
 
 constexpr std::string_view browser_request =
     "GET /live?channel=chat&channel=news&since=k3Jx81mQ.1042%2Ck3Jx81mR.17 HTTP/1.1\r\nHost: app.example:8443\r\n"
-    "Connection: keep-alive\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0 Safari/537.36\r\n"
-    "Accept: text/event-stream\r\nOrigin: https://app.example\r\nSec-Fetch-Site: same-origin\r\nSec-Fetch-Mode: cors\r\nSec-Fetch-Dest: empty\r\n"
-    "Referer: https://app.example/room/7\r\nAccept-Encoding: gzip, deflate, br\r\nAccept-Language: en-GB,en;q=0.9,de;q=0.8\r\n"
+    "Connection: keep-alive\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) "
+    "Chrome/130.0.0.0 Safari/537.36\r\n"
+    "Accept: text/event-stream\r\nOrigin: https://app.example\r\nSec-Fetch-Site: same-origin\r\nSec-Fetch-Mode: "
+    "cors\r\nSec-Fetch-Dest: empty\r\n"
+    "Referer: https://app.example/room/7\r\nAccept-Encoding: gzip, deflate, br\r\nAccept-Language: "
+    "en-GB,en;q=0.9,de;q=0.8\r\n"
     "Cookie: session=0123456789abcdef0123456789abcdef; theme=dark\r\n\r\n";
 
 path http_head() {
@@ -92,7 +95,11 @@ path http_head() {
 
 path json_validate() {
   std::string text = "{\"items\":[";
-  for (int i = 0; i < 12; ++i) text += (i ? "," : "") + std::string("{\"id\":1042,\"name\":\"caf\u00e9 au lait\",\"price\":-3.25e1,\"tags\":[true,false,null],\"note\":\"a \\\"quoted\\\" word\"}");
+  for (int i = 0; i < 12; ++i)
+    text +=
+        (i ? "," : "") + std::string(
+                             "{\"id\":1042,\"name\":\"caf\u00e9 au "
+                             "lait\",\"price\":-3.25e1,\"tags\":[true,false,null],\"note\":\"a \\\"quoted\\\" word\"}");
   text += "]}";
   return {[text] {
     if (hw::proto::json::validate(text)) std::abort();
@@ -101,7 +108,8 @@ path json_validate() {
 }
 
 path command() {
-  std::string text = R"({"id":17,"publish":{"channel":"chat","type":"note","key":"a1b2c3d4","data":{"text":"hello, world","at":[1,2,3]}}})";
+  std::string text =
+      R"({"id":17,"publish":{"channel":"chat","type":"note","key":"a1b2c3d4","data":{"text":"hello, world","at":[1,2,3]}}})";
   return {[text] {
     auto c = hw::proto::read_command(text);
     if (!c) std::abort();
@@ -145,15 +153,15 @@ class sink final : public hw::detail::connection {
 };
 
 struct house {
-  static constexpr auto& linked =
-      hw::detail::linked<hw::transport::websocket, hw::transport::sse, hw::transport::long_poll, hw::transport::short_poll>;
+  static constexpr auto& linked = hw::detail::linked<hw::transport::websocket, hw::transport::sse,
+                                                     hw::transport::long_poll, hw::transport::short_poll>;
   house() : gate(loop, hw::detail::erase_storage(std::make_unique<hw::memory_storage>()), settings(), linked) {
     hw::shared_grant everybody = hw::grant{.follow = hw::channel_set::all(), .publish = hw::channel_set::all()};
     gate.host.authorize = [everybody](const hw::request&, hw::authorize_reply reply) { reply(everybody); };
-    auto route = hw::detail::owned<hw::detail::frame_route>(new hw::detail::frame_route);
+    auto route = hw::std::unique_ptr<hw::detail::frame_route>(new hw::detail::frame_route);
     route->path = "/echo";
     route->handlers.on_message = [](hw::frame_socket& s, std::string_view bytes, bool) { s.send_text(bytes); };
-    route->begin = [](const hw::transport::arrival& a, const std::vector<std::string>& known, std::size_t most) {
+    route->begin = [](const hw::transport::live_request& a, const std::vector<std::string>& known, std::size_t most) {
       return hw::transport::websocket::begin_plain(a, known, most);
     };
     gate.frame_routes.push_back(std::move(route));
@@ -179,8 +187,10 @@ struct house {
     loop.run();
   }
   sink& open_websocket(const std::string& target, const std::string& subprotocol = {}) {
-    return open(target, "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" +
-                            (subprotocol.empty() ? std::string() : "Sec-WebSocket-Protocol: " + subprotocol + "\r\n"));
+    return open(target,
+                "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
+                "dGhlIHNhbXBsZSBub25jZQ==\r\n" +
+                    (subprotocol.empty() ? std::string() : "Sec-WebSocket-Protocol: " + subprotocol + "\r\n"));
   }
 
   hw::testing::manual_loop loop;
@@ -210,7 +220,8 @@ path fan_out(std::size_t window, bool one_stands_still, const std::string& how) 
   }
   h->clients[500]->stands_still = one_stands_still;
   return {[h, window] {
-            for (std::size_t i = 0; i < window; ++i) h->gate.messages.publish("c", hw::payload::text(std::string(128, 'x')));
+            for (std::size_t i = 0; i < window; ++i)
+              h->gate.messages.publish("c", hw::payload::text(std::string(128, 'x')));
             h->loop.run();
           },
           window * 1000};
@@ -241,7 +252,9 @@ path short_poll() {
   h->ask(*c, "/live?channel=c");
   c->keeps = false;
   h->clients.push_back(c);
-  std::string request = "GET /live?channel=c HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nUser-Agent: load\r\nAccept: */*\r\nIf-None-Match: " + etag_of(c->kept) + "\r\n\r\n";
+  std::string request =
+      "GET /live?channel=c HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nUser-Agent: load\r\nAccept: */*\r\nIf-None-Match: " +
+      etag_of(c->kept) + "\r\n\r\n";
   return {[h, c, request] {
     c->say(request);
     h->loop.run();
@@ -264,13 +277,16 @@ path long_poll() {
     first.kept.clear();
     h->gate.messages.publish("c", hw::payload::text(std::string(128, 'x')));
     h->loop.run();
-    std::string request = "GET /live?channel=c&wait=55 HTTP/1.1\r\nHost: h\r\nIf-None-Match: " + etag_of(first.kept) + "\r\n\r\n";
+    std::string request =
+        "GET /live?channel=c&wait=55 HTTP/1.1\r\nHost: h\r\nIf-None-Match: " + etag_of(first.kept) + "\r\n\r\n";
     for (auto& c : h->clients) c->say(request);
     h->loop.run();
   };
   h->clients.front()->keeps = true;
   h->ask(*h->clients.front(), "/live?channel=c");
-  std::string request = "GET /live?channel=c&wait=55 HTTP/1.1\r\nHost: h\r\nIf-None-Match: " + etag_of(h->clients.front()->kept) + "\r\n\r\n";
+  std::string request =
+      "GET /live?channel=c&wait=55 HTTP/1.1\r\nHost: h\r\nIf-None-Match: " + etag_of(h->clients.front()->kept) +
+      "\r\n\r\n";
   for (auto& c : h->clients) c->say(request);
   h->loop.run();
   return {round, 100};

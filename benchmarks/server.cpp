@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 
 // hailwire as it is measured: WebSocket echo on /echo, all four transports on /live, everybody anonymous and allowed
-// everything, history in memory, no compression. `?user=NAME` on /live gives a client a grant of its own, for the memory
-// that a distinct user takes.
+// everything, history in memory, no compression. `?user=NAME` on /live gives a client a grant of its own, for the
+// memory that a distinct user takes.
 
 #include <asio/io_context.hpp>
 
@@ -22,7 +22,8 @@
 namespace {
 
 using live_server = hailwire::server<hailwire::websocket, hailwire::sse, hailwire::long_poll, hailwire::short_poll>;
-using threaded_server = hailwire::threaded_server<hailwire::websocket, hailwire::sse, hailwire::long_poll, hailwire::short_poll>;
+using threaded_server =
+    hailwire::threaded_server<hailwire::websocket, hailwire::sse, hailwire::long_poll, hailwire::short_poll>;
 
 int usage() {
   std::fputs(
@@ -40,21 +41,27 @@ int usage() {
 }
 
 void set_up(live_server& live) {
-  hailwire::shared_grant everybody = hailwire::grant{.follow = hailwire::channel_set::all(), .publish = hailwire::channel_set::all()};
+  hailwire::shared_grant everybody =
+      hailwire::grant{.follow = hailwire::channel_set::all(), .publish = hailwire::channel_set::all()};
   live.authorize([everybody](const hailwire::request& r) -> hailwire::decision {
     if (auto user = r.param("user"); !user.empty()) {
-      return hailwire::grant{.user = std::string(user), .follow = hailwire::channel_set::all(), .publish = hailwire::channel_set::all()};
+      return hailwire::grant{
+          .user = std::string(user), .follow = hailwire::channel_set::all(), .publish = hailwire::channel_set::all()};
     }
     return everybody;
   });
   live.on_websocket("/echo", {.on_message = [](hailwire::frame_socket& s, std::string_view bytes, bool binary) {
-    binary ? s.send_binary(bytes) : s.send_text(bytes);
-  }});
+                      binary ? s.send_binary(bytes) : s.send_text(bytes);
+                    }});
 }
 
-std::uint16_t listen(hailwire::basic_server& live, std::uint16_t port, [[maybe_unused]] const std::string& chain, [[maybe_unused]] const std::string& key) {
+std::uint16_t listen(hailwire::basic_server& live, std::uint16_t port, [[maybe_unused]] const std::string& chain,
+                     [[maybe_unused]] const std::string& key) {
 #ifdef HAILWIRE_SERVER_TLS
-  if (!chain.empty()) return hailwire::listen_tls(live, hailwire::tls_context({.certificates = {hailwire::tls_certificate::from_files(chain, key)}}), "127.0.0.1", port);
+  if (!chain.empty())
+    return hailwire::listen_tls(
+        live, hailwire::tls_context({.certificates = {hailwire::tls_certificate::from_files(chain, key)}}), "127.0.0.1",
+        port);
 #endif
   return live.listen("127.0.0.1", port);
 }
@@ -90,7 +97,9 @@ int main(int argc, char** argv) {
       return usage();
     }
   }
-  if (port < 0 || port > 65535 || threads < 1 || threads > 64 || (threads > 1 && driver != "own") || chain.empty() != key.empty()) return usage();
+  if (port < 0 || port > 65535 || threads < 1 || threads > 64 || (threads > 1 && driver != "own") ||
+      chain.empty() != key.empty())
+    return usage();
   auto listening = [&](hailwire::basic_server& live, int at) {
     auto bound = listen(live, static_cast<std::uint16_t>(at), chain, key);
     std::printf("listening on %s://127.0.0.1:%u/\n", chain.empty() ? "http" : "https", static_cast<unsigned>(bound));

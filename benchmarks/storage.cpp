@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 
-// What a SQLite file costs beneath the hub, one figure a run, as JSON: `storage WORK MEDIUM FILE`. Payloads have 128 bytes.
-// MEDIUM is memory, normal, full or off. `benchmarks/storage` runs these in turns and draws the ratios.
+// What a SQLite file costs beneath the hub, one figure a run, as JSON: `storage WORK MEDIUM FILE`. Payloads have 128
+// bytes. MEDIUM is memory, normal, full or off. `benchmarks/storage` runs these in turns and draws the ratios.
 //
 //   rows_256, rows_1  SQLite alone in a plain loop, so many rows a transaction: nothing can be faster
 //   publish           a host's own publishes through the hub, 256 of them unanswered at any time
@@ -10,7 +10,8 @@
 //   read              the storage alone reading it, page by page
 //   replay            one client that follows from the earliest on, over loopback: WebSocket, payloads without envelope
 //   catch_up          1,000 clients at once that each read 1,000 messages as server-sent events
-//   size              bytes of the closed file for each message, over its payload and 40 bytes; the figure is that ratio
+//   size              bytes of the closed file for each message, over its payload and 40 bytes; the figure is that
+//   ratio
 
 #include <netinet/in.h>
 #include <sqlite3.h>
@@ -52,7 +53,9 @@ void need(bool fine, const char* what) {
 
 std::unique_ptr<hailwire::sqlite_storage> open_file(const std::string& path, std::string_view medium) {
   hailwire::sqlite_options o;
-  o.durability = medium == "full" ? hailwire::durability::full : medium == "off" ? hailwire::durability::off : hailwire::durability::normal;
+  o.durability = medium == "full"  ? hailwire::durability::full
+                 : medium == "off" ? hailwire::durability::off
+                                   : hailwire::durability::normal;
   auto file = hailwire::sqlite_storage::open(path, o);
   if (!file) fail(std::string(file.error().text()).c_str());
   return std::move(*file);
@@ -61,7 +64,8 @@ std::unique_ptr<live_server> make_server(const std::string& path, std::string_vi
   hailwire::options o;
   o.max_sessions = 10'000;
   hailwire::memory_options all{.messages = 2 * replayed, .bytes = 256u << 20};
-  auto live = medium == "memory" ? std::make_unique<live_server>(hailwire::own_thread, std::make_unique<hailwire::memory_storage>(all), o)
+  auto live = medium == "memory" ? std::make_unique<live_server>(hailwire::own_thread,
+                                                                 std::make_unique<hailwire::memory_storage>(all), o)
                                  : std::make_unique<live_server>(hailwire::own_thread, open_file(path, medium), o);
   live->authorize([](const hailwire::request&) {
     return hailwire::grant{.follow = hailwire::channel_set::all(), .publish = hailwire::channel_set::all()};
@@ -71,7 +75,8 @@ std::unique_ptr<live_server> make_server(const std::string& path, std::string_vi
 
 /// A server that runs on a thread of its own until this ends.
 struct running {
-  running(const std::string& path, std::string_view medium) : live(make_server(path, medium)), port(live->listen("127.0.0.1", 0)) {
+  running(const std::string& path, std::string_view medium)
+      : live(make_server(path, medium)), port(live->listen("127.0.0.1", 0)) {
     thread = std::thread([this] { live->run(); });
   }
   ~running() {
@@ -116,7 +121,8 @@ int connected(std::uint16_t port, const std::string& request) {
   return fd;
 }
 std::string upgrade(const std::string& query, const std::string& protocol) {
-  return "GET /live" + query + " HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n" +
+  return "GET /live" + query +
+         " HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n" +
          "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: " + protocol + "\r\n\r\n";
 }
 /// Reads what there is; the answer's head is dropped.
@@ -141,12 +147,15 @@ struct socket_reader {
 
 double since(clock_type::time_point start) { return std::chrono::duration<double>(clock_type::now() - start).count(); }
 
-// ---- SQLite alone ------------------------------------------------------------------------------------------------------
+// ---- SQLite alone
+// ------------------------------------------------------------------------------------------------------
 
 struct plain_file {
   explicit plain_file(const std::string& path) { need(sqlite3_open(path.c_str(), &db) == SQLITE_OK, "cannot open"); }
   ~plain_file() { sqlite3_close(db); }
-  void run(const std::string& sql) { need(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr) == SQLITE_OK, sql.c_str()); }
+  void run(const std::string& sql) {
+    need(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr) == SQLITE_OK, sql.c_str());
+  }
   sqlite3_stmt* prepare(const char* sql) {
     sqlite3_stmt* s = nullptr;
     need(sqlite3_prepare_v2(db, sql, -1, &s, nullptr) == SQLITE_OK, sql);
@@ -158,7 +167,8 @@ struct plain_file {
 double rows(const std::string& path, std::string_view medium, int each, int count) {
   plain_file f(path);
   f.run("PRAGMA journal_mode = WAL; PRAGMA synchronous = " + std::string(medium));
-  f.run("CREATE TABLE messages(id INTEGER PRIMARY KEY, channel TEXT NOT NULL, at INTEGER NOT NULL, data BLOB NOT NULL)");
+  f.run(
+      "CREATE TABLE messages(id INTEGER PRIMARY KEY, channel TEXT NOT NULL, at INTEGER NOT NULL, data BLOB NOT NULL)");
   auto* insert = f.prepare("INSERT INTO messages(channel, at, data) VALUES(?, ?, ?)");
   auto start = clock_type::now();
   for (int i = 0; i < count;) {
@@ -184,7 +194,8 @@ double select(const std::string& path) {
   int count = 0;
   auto start = clock_type::now();
   for (; sqlite3_step(all) == SQLITE_ROW; ++count) {
-    bytes += static_cast<std::size_t>(sqlite3_column_int64(all, 0) & sqlite3_column_int64(all, 1) & sqlite3_column_int64(all, 2) & 1);
+    bytes += static_cast<std::size_t>(sqlite3_column_int64(all, 0) & sqlite3_column_int64(all, 1) &
+                                      sqlite3_column_int64(all, 2) & 1);
     for (int text : {3, 4, 5}) bytes += sqlite3_column_text(all, text) != nullptr;
     auto* data = static_cast<const char*>(sqlite3_column_blob(all, 6));
     bytes += std::string(data, static_cast<std::size_t>(sqlite3_column_bytes(all, 6))).size();
@@ -195,7 +206,8 @@ double select(const std::string& path) {
   return count / seconds;
 }
 
-// ---- hailwire ----------------------------------------------------------------------------------------------------------
+// ---- hailwire
+// ----------------------------------------------------------------------------------------------------------
 
 double publish(const std::string& path, std::string_view medium, int count) {
   running r(path, medium);
@@ -209,7 +221,8 @@ double websocket(const std::string& path, std::string_view medium, int count) {
   running r(path, medium);
   std::string command;
   hailwire::proto::append_masked_frame(command, hailwire::proto::ws_opcode::text,
-                                       R"({"id":1,"publish":{"channel":"chat","data":")" + payload + "\"}}", 0x5AC3F00D);
+                                       R"({"id":1,"publish":{"channel":"chat","data":")" + payload + "\"}}",
+                                       0x5AC3F00D);
   int poll = ::epoll_create1(0), sent = 0, answered = 0;
   std::vector<socket_reader> clients;
   for (std::size_t i = 0; i < outstanding; ++i) {
@@ -222,7 +235,8 @@ double websocket(const std::string& path, std::string_view medium, int count) {
     ::epoll_ctl(poll, EPOLL_CTL_ADD, c.fd, &e);
   }
   auto say = [&](socket_reader& c) {
-    if (sent++ < count) need(::send(c.fd, command.data(), command.size(), 0) == static_cast<ssize_t>(command.size()), "cannot send");
+    if (sent++ < count)
+      need(::send(c.fd, command.data(), command.size(), 0) == static_cast<ssize_t>(command.size()), "cannot send");
   };
   auto start = clock_type::now();
   for (auto& c : clients) say(c);
@@ -253,7 +267,8 @@ double read(const std::string& path, std::string_view medium) {
   while (at < replayed) {
     std::promise<hailwire::read_result> answer;
     auto arrived = answer.get_future();
-    file->async_read("chat", at, {}, [p = std::move(answer)](hailwire::read_result r) mutable { p.set_value(std::move(r)); });
+    file->async_read("chat", at, {},
+                     [p = std::move(answer)](hailwire::read_result r) mutable { p.set_value(std::move(r)); });
     auto page = arrived.get();
     need(!page.error && !page.messages.empty() && page.messages.front().offset == at + 1, "a page is missing");
     at = page.messages.back().offset;
@@ -271,7 +286,8 @@ double replay(const std::string& path, std::string_view medium) {
     in.more();
     if (in.head) continue;
     std::size_t there = in.bytes.size() / whole;
-    for (std::size_t i = 0; i < there; ++i) need(in.bytes.compare(i * whole + 4, payload.size(), payload) == 0, "another message");
+    for (std::size_t i = 0; i < there; ++i)
+      need(in.bytes.compare(i * whole + 4, payload.size(), payload) == 0, "another message");
     in.bytes.erase(0, there * whole);
     frames += there;
   }
@@ -289,7 +305,8 @@ double catch_up(const std::string& path, std::string_view medium) {
   std::vector<int> sockets;
   auto start = clock_type::now();
   for (int i = 0; i < clients; ++i) {
-    sockets.push_back(connected(r.port, "GET /live?channel=chat&since=earliest HTTP/1.1\r\nHost: h\r\nAccept: text/event-stream\r\n\r\n"));
+    sockets.push_back(connected(
+        r.port, "GET /live?channel=chat&since=earliest HTTP/1.1\r\nHost: h\r\nAccept: text/event-stream\r\n\r\n"));
     epoll_event e{};
     e.events = EPOLLIN;
     e.data.u32 = static_cast<std::uint32_t>(i);
@@ -329,7 +346,10 @@ int main(int count, char** words) {
   std::string_view work = count > 1 ? words[1] : "", medium = count > 2 ? words[2] : "";
   bool known = false;
   for (std::string_view m : {"memory", "normal", "full", "off"}) known |= m == medium;
-  if (count != 4 || !known) return std::fputs("usage: storage WORK memory|normal|full|off FILE (the works stand at the top of storage.cpp)\n", stderr), 2;
+  if (count != 4 || !known)
+    return std::fputs("usage: storage WORK memory|normal|full|off FILE (the works stand at the top of storage.cpp)\n",
+                      stderr),
+           2;
   std::string path = words[3];
   bool slow = medium == "full";
   for (const char* with : {"", "-wal", "-shm", "-lock"}) std::filesystem::remove(path + with);
@@ -342,8 +362,9 @@ int main(int count, char** words) {
                   : work == "read"      ? read(path, medium)
                   : work == "replay"    ? replay(path, medium)
                   : work == "catch_up"  ? catch_up(path, medium)
-                  : work == "size"      ? static_cast<double>(std::filesystem::file_size(path)) / static_cast<double>(replayed * (payload.size() + 40))
-                                          : -1;
+                  : work == "size"      ? static_cast<double>(std::filesystem::file_size(path)) /
+                                         static_cast<double>(replayed * (payload.size() + 40))
+                                   : -1;
   if (figure < 0) return std::fputs("storage: no such work\n", stderr), 2;
   std::printf("{\"figure\": %.3f}\n", figure);
 }

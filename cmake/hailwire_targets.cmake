@@ -9,10 +9,10 @@ endif()
 
 # <component>:<package>:<imported targets, comma between>:<headers under include/hailwire, which belong to that target alone>
 set(hailwire_component_table
-  "tls:OpenSSL:OpenSSL::SSL,OpenSSL::Crypto:tls.hpp,detail/tls_*.hpp"
+  "tls:OpenSSL:OpenSSL::SSL,OpenSSL::Crypto:tls.hpp,detail/tls/*.hpp"
   "jwt:cpp-jwt:cpp-jwt::cpp-jwt,OpenSSL::Crypto:jwt.hpp"
   "deflate:ZLIB:ZLIB::ZLIB:deflate.hpp,proto/deflate.hpp"
-  "sqlite:SQLite3:SQLite::SQLite3:storage/sqlite.hpp,detail/sqlite_*.hpp")
+  "sqlite:SQLite3:SQLite::SQLite3:storage/sqlite.hpp,detail/storage/sqlite_*.hpp")
 
 set(hailwire_include_dir "${CMAKE_CURRENT_LIST_DIR}/../include")
 cmake_path(NORMAL_PATH hailwire_include_dir)

@@ -39,7 +39,8 @@ constexpr char usage[] =
     "  --history  messages kept for each room\n"
     "  --storage  where they are kept: memory, or a file that survives the chat and the machine's power\n"
     "  --tls-cert, --tls-key  PEM files: https and wss in place of http and ws\n"
-    "  --driver   who waits for the sockets: the context with one descriptor for all, a thread of its own, or Asio for each\n";
+    "  --driver   who waits for the sockets: the context with one descriptor for all, a thread of its own, or Asio for "
+    "each\n";
 
 struct settings {
   std::string host = "127.0.0.1", path = "/live", storage = "memory", tls_cert, tls_key, driver = "embedded";
@@ -69,11 +70,12 @@ bool read_options(int count, char** words, settings& s) {
                 : name == "--port"    ? read_number(value, s.port)
                 : name == "--path"    ? (s.path = value, is_path(value))
                 : name == "--history" ? read_number(value, s.history) && s.history > 0
-                : name == "--storage" ? (s.storage = value, value == "memory" || (value.starts_with("sqlite:") && value.size() > 7))
+                : name == "--storage"
+                    ? (s.storage = value, value == "memory" || (value.starts_with("sqlite:") && value.size() > 7))
                 : name == "--tls-cert" ? (s.tls_cert = value, true)
-                : name == "--tls-key" ? (s.tls_key = value, true)
-                : name == "--driver"  ? (s.driver = value, value == "embedded" || value == "own" || value == "portable")
-                                      : false;
+                : name == "--tls-key"  ? (s.tls_key = value, true)
+                : name == "--driver" ? (s.driver = value, value == "embedded" || value == "own" || value == "portable")
+                                     : false;
     if (!fine) return false;
   }
   return s.tls_cert.empty() == s.tls_key.empty();
@@ -89,11 +91,12 @@ std::uint16_t listen(chat_server& live, const settings& s) {
 #endif
 }
 
-// `?user=ada` is all that this chat asks for; a real one checks a cookie or a token here. Everybody may enter every room;
-// that nobody but ada follows @ada, the library sees to.
+// `?user=ada` is all that this chat asks for; a real one checks a cookie or a token here. Everybody may enter every
+// room; that nobody but ada follows @ada, the library sees to.
 hailwire::decision authorize(const hailwire::request& r) {
   std::string user(r.param("user"));
-  if (!user.empty() && !hailwire::valid_user(user)) return hailwire::failure(hailwire::errc::bad_request, "that is no name for a user");
+  if (!user.empty() && !hailwire::valid_user(user))
+    return hailwire::failure(hailwire::errc::bad_request, "that is no name for a user");
   return hailwire::grant{.user = user, .follow = hailwire::channel_set::all(), .publish = hailwire::channel_set::all()};
 }
 
@@ -117,7 +120,8 @@ hailwire::result<hailwire::response> serve_page(const hailwire::request& r, cons
                   {"X-Content-Type-Options", "nosniff"},
                   {"Referrer-Policy", "no-referrer"},
                   {"Content-Security-Policy",
-                   "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; connect-src 'self'; "
+                   "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; "
+                   "connect-src 'self'; "
                    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"}};
   return page;
 }
@@ -153,7 +157,9 @@ void run(const settings& s) {
 
   live.authorize(authorize);
   live.on_http([&s](const hailwire::request& r) { return serve_page(r, s); });
-  live.on_log([](hailwire::log_level, std::string_view text) { std::fprintf(stderr, "%.*s\n", int(text.size()), text.data()); });
+  live.on_log([](hailwire::log_level, std::string_view text) {
+    std::fprintf(stderr, "%.*s\n", int(text.size()), text.data());
+  });
 
   asio::signal_set signals(io, SIGINT, SIGTERM);
   signals.async_wait([&io](std::error_code, int) { io.stop(); });
@@ -161,7 +167,8 @@ void run(const settings& s) {
   auto port = listen(live, s);
   bool v6 = s.host.find(':') != s.host.npos;
   const char* scheme = s.tls_cert.empty() ? "http" : "https";
-  std::printf(v6 ? "listening on %s://[%s]:%u/\n" : "listening on %s://%s:%u/\n", scheme, s.host.c_str(), unsigned{port});
+  std::printf(v6 ? "listening on %s://[%s]:%u/\n" : "listening on %s://%s:%u/\n", scheme, s.host.c_str(),
+              unsigned{port});
   std::fflush(stdout);
   std::thread serving;
   if (s.driver == "own") serving = std::thread([&live] { live.run(); });

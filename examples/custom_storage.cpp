@@ -32,7 +32,8 @@ class last_hundred {
     r.head = l.head;
     r.oldest = l.head + 1 - l.kept.size();
     std::size_t bytes = 0;
-    for (auto offset = std::max(since + 1, r.oldest); offset <= l.head && r.messages.size() < limit.messages; ++offset) {
+    for (auto offset = std::max(since + 1, r.oldest); offset <= l.head && r.messages.size() < limit.messages;
+         ++offset) {
       const hailwire::message& m = l.kept[offset - r.oldest];
       bytes += m.data.bytes().size();
       if (bytes > limit.bytes && !r.messages.empty()) break;

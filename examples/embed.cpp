@@ -24,7 +24,8 @@ using live_server = hailwire::server<hailwire::websocket, hailwire::sse, hailwir
 // What the host itself has to say.
 std::string answer(std::string_view head, live_server& live) {
   auto reply = [](std::string_view status, std::string_view text) {
-    return "HTTP/1.1 " + std::string(status) + "\r\nContent-Type: text/plain\r\nContent-Length: " + std::to_string(text.size()) +
+    return "HTTP/1.1 " + std::string(status) +
+           "\r\nContent-Type: text/plain\r\nContent-Length: " + std::to_string(text.size()) +
            "\r\nConnection: close\r\n\r\n" + std::string(text);
   };
   if (head.starts_with("GET / ")) return reply("200 OK", std::to_string(live.sessions().size()) + " are following\n");
@@ -57,7 +58,8 @@ asio::awaitable<void> accept(tcp::acceptor& acceptor, live_server& live) {
       asio::co_spawn(acceptor.get_executor(), serve(std::move(socket), live), asio::detached);
       continue;
     }
-    pause.expires_after(std::chrono::milliseconds(200));  // too many open files, perhaps: that does not pass by asking again
+    pause.expires_after(
+        std::chrono::milliseconds(200));  // too many open files, perhaps: that does not pass by asking again
     co_await pause.async_wait(asio::use_awaitable);
   }
 }

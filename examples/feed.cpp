@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// Prices, four times a second, to everybody who asks: curl -NH 'Accept: text/event-stream' '127.0.0.1:8080/live?channel=prices'
+// Prices, four times a second, to everybody who asks: curl -NH 'Accept: text/event-stream'
+// '127.0.0.1:8080/live?channel=prices'
 
 #include <hailwire/server.hpp>
 #include <hailwire/transport/sse.hpp>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <hailwire/hailwire.hpp>
 #include <asio/io_context.hpp>
 #include <asio/signal_set.hpp>
+#include <hailwire/hailwire.hpp>
 #include <iostream>
 
 int main(int count, char** words) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// A host's own streams. This one is a socket that gives and takes a few bytes at a time and says farewell in its own way, so every
-// write stops somewhere; the same with TLS is in tls_adopt_stream_test.cpp.
+// A host's own streams. This one is a socket that gives and takes a few bytes at a time and says farewell in its own
+// way, so every write stops somewhere; the same with TLS is in tls_adopt_stream_test.cpp.
 #include "hailwire/adopt_stream.hpp"
 
 #include <asio/any_io_executor.hpp>
@@ -44,9 +44,11 @@ struct grudging {
   template <class Handler>
   void async_shutdown(Handler&& h) {
     static const std::string farewell = "<farewell>";
-    auto where = asio::get_associated_executor(h);  // a handler runs where it was bound to, as every Asio stream promises
-    asio::async_write(socket, asio::buffer(farewell),
-                      asio::bind_executor(where, [h = std::forward<Handler>(h)](std::error_code ec, std::size_t) mutable { h(ec); }));
+    auto where =
+        asio::get_associated_executor(h);  // a handler runs where it was bound to, as every Asio stream promises
+    asio::async_write(
+        socket, asio::buffer(farewell),
+        asio::bind_executor(where, [h = std::forward<Handler>(h)](std::error_code ec, std::size_t) mutable { h(ec); }));
   }
 };
 
@@ -153,7 +155,9 @@ TEST_CASE("a stream that takes a few bytes at a time serves every transport") {
 
 TEST_CASE("a stream begins with what its host has read, and shows its peer and its TLS") {
   on_each({}, [](host& h) {
-    h.s->on_http([](const request& r) { return response{.body = "<" + r.peer() + " " + std::string(r.scheme()) + (r.tls() ? r.tls()->version : "") + ">"}; });
+    h.s->on_http([](const request& r) {
+      return response{.body = "<" + r.peer() + " " + std::string(r.scheme()) + (r.tls() ? r.tls()->version : "") + ">"};
+    });
     h.start();
     auto c = h.enter([](tcp::socket a) { return grudging{std::move(a), 3, 3}; }, "GET / HTTP/1.1\r\nHo");
     CHECK(contains(c.send("st: x\r\n\r\n").until(">"), "<127.0.0.1:"));
@@ -162,15 +166,28 @@ TEST_CASE("a stream begins with what its host has read, and shows its peer and i
     wire other(h.port());
     tcp::socket accepted(h.io);
     h.acceptor.accept(accepted);
-    h.on([&] { adopt_stream(*h.s, std::move(accepted), {}, tls_peer{.version = "TLSv1.3", .cipher = {}, .server_name = {}, .subject = {}, .names = {}, .fingerprint = {}}); });
+    h.on([&] {
+      adopt_stream(
+          *h.s, std::move(accepted), {},
+          tls_peer{
+              .version = "TLSv1.3", .cipher = {}, .server_name = {}, .subject = {}, .names = {}, .fingerprint = {}});
+    });
     CHECK(contains(other.send(get("/")).until(">"), " httpsTLSv1.3>"));
     // A page that TLS has brought is one of this host's when its Origin says https, and only then.
-    CHECK(contains(other.ask(post("?channel=a", "1").insert(post("?channel=a", "1").find("\r\n") + 2, "Origin: https://localhost\r\n")), " 201 "));
-    CHECK(contains(other.ask(post("?channel=a", "1").insert(post("?channel=a", "1").find("\r\n") + 2, "Origin: http://localhost\r\n")), " 403 "));
+    CHECK(contains(
+        other.ask(
+            post("?channel=a", "1").insert(post("?channel=a", "1").find("\r\n") + 2, "Origin: https://localhost\r\n")),
+        " 201 "));
+    CHECK(contains(
+        other.ask(
+            post("?channel=a", "1").insert(post("?channel=a", "1").find("\r\n") + 2, "Origin: http://localhost\r\n")),
+        " 403 "));
   });
 }
 
-TEST_CASE("a stream's answer arrives whole, and its farewell after it, also when the client has ended its half or reads slowly") {
+TEST_CASE(
+    "a stream's answer arrives whole, and its farewell after it, also when the client has ended its half or reads "
+    "slowly") {
   std::string page(1'000'000, 'p');
   on_each({}, [&](host& h) {
     h.s->on_http([&](const request&) { return response{200, "text/plain", page, {}}; });
@@ -206,7 +223,8 @@ TEST_CASE("a stream that takes nothing costs its buffers; what it missed it read
     std::string text(50'000, 'x');
     for (int i = 1; i <= 40; ++i) {
       h.s->publish("chat", payload::json("\"" + text + std::to_string(i) + "\""));
-      quick.until("x" + std::to_string(i) + "\"}\n\n");  // short words: a search for a long one among so many x takes minutes under a sanitizer
+      quick.until("x" + std::to_string(i) +
+                  "\"}\n\n");  // short words: a search for a long one among so many x takes minutes under a sanitizer
     }
     auto all = slow.until("x40\"}\n\n");
     CHECK_FALSE(contains(all, "gap"));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-// An echo server for conformance suites: `conformance_server --port N` (0: any). On every path it sends WebSocket messages
-// back as they came, with permessage-deflate as the client asks for it, and answers every HTTP request with its own body.
+// An echo server for conformance suites: `conformance_server --port N` (0: any). On every path it sends WebSocket
+// messages back as they came, with permessage-deflate as the client asks for it, and answers every HTTP request with
+// its own body.
 #include <asio/io_context.hpp>
 #include <asio/signal_set.hpp>
 
@@ -16,7 +17,8 @@ namespace {
 constexpr std::size_t largest = 32 << 20;
 
 // Everything that a suite may ask of compression: contexts kept both ways, every window, no message too small for it.
-constexpr hailwire::deflate_options thorough{.per_connection = true, .client_no_context_takeover = false, .threshold = 0};
+constexpr hailwire::deflate_options thorough{
+    .per_connection = true, .client_no_context_takeover = false, .threshold = 0};
 
 int fail(const std::string& why) {
   std::fprintf(stderr, "conformance_server: %s\nusage: conformance_server --port N\n", why.c_str());
@@ -39,8 +41,10 @@ int main(int argc, char** argv) {
   hailwire::frame_handlers echo;
   echo.max_message = largest;
   echo.on_message = [](hailwire::frame_socket& s, std::string_view message, bool binary) {
-    if (binary) s.send_binary(message);
-    else s.send_text(message);
+    if (binary)
+      s.send_binary(message);
+    else
+      s.send_text(message);
   };
   server.on_websocket<hailwire::websocket_deflate_with<thorough>>("*", std::move(echo));
   server.on_http([](const hailwire::request& r) {

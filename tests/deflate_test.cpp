@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "hailwire/deflate.hpp"
 
-#include "detail/stage.hpp"
+#include "detail/connection/stage.hpp"
 
 using namespace stage;
 using proto::ws_opcode;
@@ -13,7 +13,8 @@ const std::string plain_offer = "Sec-WebSocket-Extensions: permessage-deflate\r\
 
 /// A client's end of the extension: what it hears, inflated, with a `*` before what came compressed.
 struct reader {
-  explicit reader(const proto::deflate_params& agreed = {.server_no_context_takeover = true}) : inflater(agreed, proto::ws_role::client) {}
+  explicit reader(const proto::deflate_params& agreed = {.server_no_context_takeover = true})
+      : inflater(agreed, proto::ws_role::client) {}
   proto::zlib_inflater inflater;
 
   lines read(const std::string& bytes) {
@@ -52,19 +53,22 @@ TEST_CASE("a message is compressed once, for everybody who agreed on it, and oth
   client a(h), b(h), plain(h);
   a.join("?channel=chat", plain_offer);
   b.send(upgrade("?channel=chat", "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"));
-  CHECK(read_answer(b.take(), true)["sec-websocket-extensions"] == "permessage-deflate; server_no_context_takeover; client_no_context_takeover");
+  CHECK(read_answer(b.take(), true)["sec-websocket-extensions"] ==
+        "permessage-deflate; server_no_context_takeover; client_no_context_takeover");
   plain.join("?channel=chat");
   for (int i = 1; i < 4; ++i) {
     h.publish("chat", long_json(i));
     auto one = a.take(), two = b.take();
     CHECK(one == two);
     CHECK(one.size() < 150);
-    CHECK(reader().read(one) == lines{'*' + published("chat", i, long_json(i))});  // a fresh inflater each: no context is kept
+    CHECK(reader().read(one) ==
+          lines{'*' + published("chat", i, long_json(i))});  // a fresh inflater each: no context is kept
     CHECK(plain.hear() == lines{"text " + published("chat", i, long_json(i))});
   }
   // Encodings are told apart by their address, and a channel is encoded once for each.
   using stream = transport::websocket_deflate_stream<deflate_options{}>;
-  auto first = transport::stream_box::of<stream>(stream::mode::object, 1u, proto::deflate_params()), second = transport::stream_box::of<stream>(stream::mode::object, 1u, proto::deflate_params());
+  auto first = transport::stream_box::of<stream>(stream::mode::object, 1u, proto::deflate_params()),
+       second = transport::stream_box::of<stream>(stream::mode::object, 1u, proto::deflate_params());
   CHECK(&first->messages() == &second->messages());
 }
 
@@ -86,8 +90,10 @@ TEST_CASE("what is small, or does not shrink, is not compressed") {
 
 TEST_CASE("an offer that forces a smaller window on the server is answered without compression") {
   house h({}, with_deflate);
-  for (const char* offer : {"permessage-deflate; server_max_window_bits=14", "permessage-deflate; server_max_window_bits=8", "permessage-deflate; server_max_window_bits=16",
-                            "x-other", "permessage-deflate; server_no_context_takeover; unknown=1"}) {
+  for (const char* offer :
+       {"permessage-deflate; server_max_window_bits=14", "permessage-deflate; server_max_window_bits=8",
+        "permessage-deflate; server_max_window_bits=16", "x-other",
+        "permessage-deflate; server_no_context_takeover; unknown=1"}) {
     CAPTURE(offer);
     client c(h);
     c.send(upgrade("?channel=chat", "Sec-WebSocket-Extensions: " + std::string(offer) + "\r\n"));
@@ -127,7 +133,8 @@ TEST_CASE("commands may come compressed, whole, in fragments and byte by byte") 
     fragments += frame("between", ws_opcode::ping);
     proto::append_masked_frame(fragments, ws_opcode::continuation, payload.substr(9), 6);
     c.send(fragments);
-    CHECK(reader().read(c.take()) == lines{"between", R"({"reply":1,"ok":{"epoch":"chat-1","offset":2}})", '*' + published("chat", 2, long_json(5))});
+    CHECK(reader().read(c.take()) == lines{"between", R"({"reply":1,"ok":{"epoch":"chat-1","offset":2}})",
+                                           '*' + published("chat", 2, long_json(5))});
   }
 }
 
@@ -180,8 +187,11 @@ namespace {
 template <deflate_options Options>
 void echo_on(house& h, const char* path) {
   frame_handlers echo;
-  echo.on_message = [](frame_socket& s, std::string_view m, bool binary) { binary ? s.send_binary(m) : s.send_text(m); };
-  h.gate.frame_routes.push_back(detail::owned<detail::frame_route>(new detail::frame_route{path, echo, &transport::websocket_deflate_with<Options>::begin_plain}));
+  echo.on_message = [](frame_socket& s, std::string_view m, bool binary) {
+    binary ? s.send_binary(m) : s.send_text(m);
+  };
+  h.gate.frame_routes.push_back(std::unique_ptr<detail::frame_route>(
+      new detail::frame_route{path, echo, &transport::websocket_deflate_with<Options>::begin_plain}));
 }
 
 std::string answered(client& c, const char* path, const std::string& offer) {
@@ -196,7 +206,11 @@ std::string answered(client& c, const char* path, const std::string& offer) {
 TEST_CASE("the host's own frames are compressed with all four parameters, per connection where it says so") {
   house h({}, with_deflate);
   echo_on<deflate_options{.per_connection = true, .client_no_context_takeover = false, .threshold = 0}>(h, "/kept");
-  echo_on<deflate_options{.per_connection = true, .server_no_context_takeover = true, .server_max_window_bits = 10, .client_max_window_bits = 11, .threshold = 0}>(h, "/lean");
+  echo_on<deflate_options{.per_connection = true,
+                          .server_no_context_takeover = true,
+                          .server_max_window_bits = 10,
+                          .client_max_window_bits = 11,
+                          .threshold = 0}>(h, "/lean");
   echo_on<deflate_options{}>(h, "/shared");
   const std::string text = "some text of the host's own, sixty-four bytes in all, or nearly";
 
@@ -215,20 +229,25 @@ TEST_CASE("the host's own frames are compressed with all four parameters, per co
   client small(h);
   CHECK(answered(small, "/kept", "permessage-deflate; server_max_window_bits=9; server_no_context_takeover") ==
         "permessage-deflate; server_no_context_takeover; server_max_window_bits=9");
-  std::string far = std::string(600, 'a') + text + std::string(600, 'b') + text;  // a window of 512 bytes does not reach back
+  std::string far =
+      std::string(600, 'a') + text + std::string(600, 'b') + text;  // a window of 512 bytes does not reach back
   small.send(frame(far));
-  CHECK(reader({.server_no_context_takeover = true, .server_max_window_bits = 9}).read(small.take()) == lines{'*' + far});
+  CHECK(reader({.server_no_context_takeover = true, .server_max_window_bits = 9}).read(small.take()) ==
+        lines{'*' + far});
 
   client lean(h);
   CHECK(answered(lean, "/lean", "permessage-deflate; client_max_window_bits") ==
-        "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=10; client_max_window_bits=11");
+        "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=10; "
+        "client_max_window_bits=11");
   for (int i = 0; i < 2; ++i) {
     lean.send(frame(far));
-    CHECK(reader({.server_no_context_takeover = true, .server_max_window_bits = 10}).read(lean.take()) == lines{'*' + far});
+    CHECK(reader({.server_no_context_takeover = true, .server_max_window_bits = 10}).read(lean.take()) ==
+          lines{'*' + far});
   }
 
   client shared(h);
-  CHECK(answered(shared, "/shared", "permessage-deflate") == "permessage-deflate; server_no_context_takeover; client_no_context_takeover");
+  CHECK(answered(shared, "/shared", "permessage-deflate") ==
+        "permessage-deflate; server_no_context_takeover; client_no_context_takeover");
   shared.send(frame(far));
   CHECK(reader().read(shared.take()) == lines{'*' + far});
 }

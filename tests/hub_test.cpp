@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "catch.hpp"
-#include "detail/open_storage.hpp"
+#include "detail/connection/open_storage.hpp"
 #include "hailwire/testing/manual_loop.hpp"
 #include "storage/host_storage.hpp"
 
@@ -23,14 +23,23 @@ namespace {
 using lines = std::vector<std::string>;
 
 constexpr proto::encoding short_form{"short", false, [](std::string& out, const proto::envelope& e) {
-  out.append("<").append(e.epoch).append(".").append(std::to_string(e.content.offset)).append(" ").append(e.content.data.bytes()).append(">");
-}};
+                                       out.append("<")
+                                           .append(e.epoch)
+                                           .append(".")
+                                           .append(std::to_string(e.content.offset))
+                                           .append(" ")
+                                           .append(e.content.data.bytes())
+                                           .append(">");
+                                     }};
 
-std::string text(const std::error_code& ec) { return !ec ? "ok" : ec == operation_aborted() ? "aborted" : std::string(code_name(wire_code(ec))); }
+std::string text(const std::error_code& ec) {
+  return !ec ? "ok" : ec == operation_aborted() ? "aborted" : std::string(code_name(wire_code(ec)));
+}
 std::string text(const position& p) { return p.epoch + '.' + std::to_string(p.offset); }
 std::string text(const result<follow_start>& r) {
   if (!r) return std::string(code_name(r.error().code));
-  return text(r->at) + (r->recovered ? "" : (r->lost.epoch_changed ? " epoch " : " trimmed ") + std::to_string(r->lost.next));
+  return text(r->at) +
+         (r->recovered ? "" : (r->lost.epoch_changed ? " epoch " : " trimmed ") + std::to_string(r->lost.next));
 }
 std::string text(const history_result& r) {
   if (r.error) return text(r.error);
@@ -100,7 +109,9 @@ struct client final : session {
   }
   bool ending() const noexcept override { return false; }
   bool adjustable() const noexcept override { return streams; }
-  std::uint64_t floor(const detail::subscription& s) const noexcept override { return mine->permissions().floor_of(s.in().log().name()); }
+  std::uint64_t floor(const detail::subscription& s) const noexcept override {
+    return mine->permissions().floor_of(s.in().log().name());
+  }
 
   hub& at() const noexcept override { return *there; }
   std::string_view transport() const noexcept override { return how; }
@@ -143,12 +154,15 @@ struct rig {
   lines take() { return std::exchange(done, {}); }
 };
 
-history_query after(std::uint64_t offset, std::size_t limit = 50) { return {.after = offset, .limit = limit, .from_start = true}; }
+history_query after(std::uint64_t offset, std::size_t limit = 50) {
+  return {.after = offset, .limit = limit, .from_start = true};
+}
 history_query before(std::uint64_t offset, std::size_t limit = 50) { return {.before = offset, .limit = limit}; }
 
 }  // namespace
 
-// ---- publishing ------------------------------------------------------------------------------------------------------
+// ---- publishing
+// ------------------------------------------------------------------------------------------------------
 
 TEST_CASE("a publish is told its position, each channel counting for itself") {
   rig r;
@@ -216,7 +230,8 @@ TEST_CASE("a publish of another thread happens on the hub's loop, where its hand
   CHECK(c.take() == "<a-1.1 1><a-1.2 2>");
 }
 
-TEST_CASE("a publish of another thread is pending until it is answered, also while a storage that answers at once has it") {
+TEST_CASE(
+    "a publish of another thread is pending until it is answered, also while a storage that answers at once has it") {
   struct watching : host_storage {
     hub* of = nullptr;
     std::vector<std::size_t> pending;
@@ -232,7 +247,8 @@ TEST_CASE("a publish of another thread is pending until it is answered, also whi
   CHECK_FALSE(h.publish("a", payload::json("1")));
   std::thread([&] {
     CHECK_FALSE(h.publish("a", payload::json("2")));
-    CHECK_FALSE(h.publish("a", payload::json("3"), {}, [&](std::error_code, position) { answered = h.pending_count(); }));
+    CHECK_FALSE(
+        h.publish("a", payload::json("3"), {}, [&](std::error_code, position) { answered = h.pending_count(); }));
     CHECK_FALSE(h.publish("a", payload::json("{")));  // refused on the loop, and nobody hears
   }).join();
   CHECK(h.pending_count() == 3);
@@ -295,7 +311,8 @@ TEST_CASE("a handler may publish, follow and unfollow") {
   CHECK(c.take() == "<a-1.3 3>");
 }
 
-// ---- keys ------------------------------------------------------------------------------------------------------------
+// ---- keys
+// ------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("a key that the hub keeps: the same payload is stored once, another one is a conflict") {
   rig r;
@@ -353,9 +370,9 @@ TEST_CASE("keys are a user's own; an anonymous client's count only where the hos
   rig r;
   auto publish = [&](grant g, const std::string& json) {
     client c(r.h, std::move(g));
-    r.h.publish_for(*c.mine, "a", r.h.expect("a"), payload::json(json), {.key = "k"}, true, [note = r.note()](result<position> at) mutable {
-      at ? note({}, std::move(*at)) : note(at.error().code, {});
-    });
+    r.h.publish_for(
+        *c.mine, "a", r.h.prefetch("a"), payload::json(json), {.key = "k"}, true,
+        [note = r.note()](result<position> at) mutable { at ? note({}, std::move(*at)) : note(at.error().code, {}); });
     return r.take();
   };
   CHECK(publish({.user = "ada"}, "1") == lines{"a-1.1"});
@@ -370,7 +387,8 @@ TEST_CASE("keys are a user's own; an anonymous client's count only where the hos
   CHECK(publish({.key_scope = "ada"}, "1") == lines{"a-1.7"});  // no scope is a user's
 }
 
-// ---- following -------------------------------------------------------------------------------------------------------
+// ---- following
+// -------------------------------------------------------------------------------------------------------
 
 TEST_CASE("following begins where it is told to, and says where that is") {
   rig r;
@@ -389,7 +407,8 @@ TEST_CASE("following begins where it is told to, and says where that is") {
   CHECK(all(start::after({"a-1", 4})) == "a-1.4 ");
   CHECK(all(start::after({"a-1", 2})) == "a-1.2 <a-1.3 3><a-1.4 9><a-1.5 9>");
   CHECK(all(start::after({"a-1", 0})) == "a-1.0 <a-1.1 1><a-1.2 2><a-1.3 3><a-1.4 9><a-1.5 9><a-1.6 9>");
-  CHECK(all(start::after({"a-1", 99})) == "a-1.0 epoch 1 [epoch 1]<a-1.1 1><a-1.2 2><a-1.3 3><a-1.4 9><a-1.5 9><a-1.6 9><a-1.7 9>");
+  CHECK(all(start::after({"a-1", 99})) ==
+        "a-1.0 epoch 1 [epoch 1]<a-1.1 1><a-1.2 2><a-1.3 3><a-1.4 9><a-1.5 9><a-1.6 9><a-1.7 9>");
   CHECK(all(start::after({"z-9", 1})).starts_with("a-1.0 epoch 1 [epoch 1]<a-1.1 1>"));
   r.store.trim("a", 2);
   CHECK(all(start::earliest()) == "a-1.7 <a-1.8 9><a-1.9 9>");
@@ -454,7 +473,9 @@ TEST_CASE("a follow that cannot be says why") {
   CHECK(c.mine->channels() == lines{"a", "b"});
 }
 
-TEST_CASE("a channel that is unfollowed before the storage has answered is told as forbidden, a session that left not at all") {
+TEST_CASE(
+    "a channel that is unfollowed before the storage has answered is told as forbidden, a session that left not at "
+    "all") {
   rig r;
   r.store.holding = true;
   client stays(r.h), leaves(r.h);
@@ -626,7 +647,8 @@ TEST_CASE("what is below a floor stays hidden: at the start, live, and in a new 
   }
 }
 
-// ---- epochs of the hub's own -----------------------------------------------------------------------------------------
+// ---- epochs of the hub's own
+// -----------------------------------------------------------------------------------------
 
 TEST_CASE("a storage without epochs has the hub's: one for each channel, the same for all who ask, new with each hub") {
   std::set<std::string> seen;
@@ -669,7 +691,8 @@ TEST_CASE("a position of an earlier life of a storage without epochs is a gap, n
   CHECK(c.follow("a", start::after({old, 1})).ends_with(".0 epoch 1"));
 }
 
-// ---- history ---------------------------------------------------------------------------------------------------------
+// ---- history
+// ---------------------------------------------------------------------------------------------------------
 
 TEST_CASE("history: after an offset, before one, or the newest; oldest first, and whether there is more that way") {
   rig r;
@@ -721,7 +744,8 @@ TEST_CASE("history of another epoch is not found, and what is asked for wrongly 
   CHECK(r.history("a", {}) == "overloaded");
 }
 
-TEST_CASE("history is at most a mebibyte, the part next to where was asked, and never nothing when there is something") {
+TEST_CASE(
+    "history is at most a mebibyte, the part next to where was asked, and never nothing when there is something") {
   rig r;
   for (int i = 0; i < 6; ++i) r.publish("a", payload::text(std::string(300'000, 'x')));
   CHECK(r.history("a", after(0)) == "a-1: 1 2 3 more");
@@ -739,7 +763,8 @@ TEST_CASE("history is at most a mebibyte, the part next to where was asked, and 
   CHECK(got == 6);
 }
 
-// ---- sessions --------------------------------------------------------------------------------------------------------
+// ---- sessions
+// --------------------------------------------------------------------------------------------------------
 
 TEST_CASE("sessions are found by user and by key; a key means one session for ever") {
   rig r;
@@ -908,7 +933,8 @@ TEST_CASE("a host's notices have names of their own and carry JSON") {
   client c(r.h);
   CHECK_FALSE(c.mine->send("weather", "{\"rain\":true}"));
   CHECK(c.notices == lines{"weather {\"rain\":true}"});
-  for (const char* name : {"", "open", "gap", "reply", "ping", "bye", "messages", "a b", "a\"b"}) CHECK(c.mine->send(name, "1") == errc::bad_request);
+  for (const char* name : {"", "open", "gap", "reply", "ping", "bye", "messages", "a b", "a\"b"})
+    CHECK(c.mine->send(name, "1") == errc::bad_request);
   CHECK(c.mine->send(std::string(65, 'n'), "1") == errc::bad_request);
   CHECK(c.mine->send("weather", "{") == errc::bad_request);
   CHECK(c.mine->send("weather", std::string(101, '1')) == errc::too_large);
@@ -916,7 +942,8 @@ TEST_CASE("a host's notices have names of their own and carry JSON") {
   CHECK(c.mine->send("weather", "1") == errc::overloaded);
 }
 
-// ---- turns, brokers, the end -----------------------------------------------------------------------------------------
+// ---- turns, brokers, the end
+// -----------------------------------------------------------------------------------------
 
 TEST_CASE("what one turn publishes leaves in one wake, then come those who asked to be woken, then those who settle") {
   rig r;
@@ -970,10 +997,15 @@ struct wire {
     return 7;
   }
   void detach(std::uint64_t id) { said.push_back("detach " + std::to_string(id)); }
-  void subscribe(std::uint64_t id, std::string_view channel) { said.push_back("subscribe " + std::to_string(id) + ' ' + std::string(channel)); }
-  void unsubscribe(std::uint64_t id, std::string_view channel) { said.push_back("unsubscribe " + std::to_string(id) + ' ' + std::string(channel)); }
+  void subscribe(std::uint64_t id, std::string_view channel) {
+    said.push_back("subscribe " + std::to_string(id) + ' ' + std::string(channel));
+  }
+  void unsubscribe(std::uint64_t id, std::string_view channel) {
+    said.push_back("unsubscribe " + std::to_string(id) + ' ' + std::string(channel));
+  }
   void publish(std::uint64_t id, std::string_view channel, std::string_view epoch, const message& m) {
-    said.push_back("publish " + std::to_string(id) + ' ' + std::string(channel) + ' ' + std::string(epoch) + '.' + std::to_string(m.offset));
+    said.push_back("publish " + std::to_string(id) + ' ' + std::string(channel) + ' ' + std::string(epoch) + '.' +
+                   std::to_string(m.offset));
   }
   lines take() { return std::exchange(said, {}); }
 };
@@ -993,7 +1025,9 @@ TEST_CASE("a hub tells its broker what it follows and publishes, and hears what 
     CHECK(w.take() == lines{"publish 7 a a-1.1", "publish 7 b b-1.1"});
 
     // Another hub has stored 2 to 4; the broker has lost 2 and 3 and repeats 4.
-    for (int i = 2; i <= 4; ++i) r.store.async_append("a", {.at = 0, .from = {}, .type = {}, .data = payload::json(std::to_string(i)), .key = {}}, [](append_result) {});
+    for (int i = 2; i <= 4; ++i)
+      r.store.async_append("a", {.at = 0, .from = {}, .type = {}, .data = payload::json(std::to_string(i)), .key = {}},
+                           [](append_result) {});
     message m;
     m.offset = 4;
     m.data = payload::json("4");
@@ -1028,7 +1062,9 @@ TEST_CASE("a large hole is read in as many turns as it has pieces, whatever answ
   c.follow("a");
   r.publish("a", payload::json("1"));
   const std::string kilobyte = '"' + std::string(1022, 'x') + '"';
-  for (int i = 2; i <= 3000; ++i) r.store.async_append("a", {.at = 0, .from = {}, .type = {}, .data = payload::json(kilobyte), .key = {}}, [](append_result) {});
+  for (int i = 2; i <= 3000; ++i)
+    r.store.async_append("a", {.at = 0, .from = {}, .type = {}, .data = payload::json(kilobyte), .key = {}},
+                         [](append_result) {});
   message m;
   m.offset = 3000;
   m.data = payload::json(kilobyte);
@@ -1042,7 +1078,8 @@ TEST_CASE("a large hole is read in as many turns as it has pieces, whatever answ
   CHECK(c.got.ends_with("<a-1.3001 2>"));
 }
 
-TEST_CASE("when a hole could not be read, who comes back is told what the storage has, also before the channel has cooled") {
+TEST_CASE(
+    "when a hole could not be read, who comes back is told what the storage has, also before the channel has cooled") {
   wire w;
   rig r;
   r.h.join(detail::erase_broker(w));
@@ -1052,7 +1089,9 @@ TEST_CASE("when a hole could not be read, who comes back is told what the storag
   CHECK(c.take() == "<a-1.1 1>");
 
   // Another hub has stored 2 to 4, of which the broker brings the last.
-  for (int i = 2; i <= 4; ++i) r.store.async_append("a", {.at = 0, .from = {}, .type = {}, .data = payload::json(std::to_string(i)), .key = {}}, [](append_result) {});
+  for (int i = 2; i <= 4; ++i)
+    r.store.async_append("a", {.at = 0, .from = {}, .type = {}, .data = payload::json(std::to_string(i)), .key = {}},
+                         [](append_result) {});
   message m;
   m.offset = 4;
   m.data = payload::json("4");

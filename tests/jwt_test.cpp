@@ -5,7 +5,7 @@
 #include <openssl/hmac.h>
 #include <openssl/rsa.h>
 
-#include "detail/stage.hpp"
+#include "detail/connection/stage.hpp"
 
 using namespace stage;
 using hailwire::jwt_algorithm;
@@ -45,7 +45,8 @@ const std::string secret = "0123456789abcdef0123456789abcdef";
 std::string hmac(std::string_view key, std::string_view text) {
   unsigned char out[EVP_MAX_MD_SIZE];
   unsigned size = 0;
-  ::HMAC(::EVP_sha256(), key.data(), static_cast<int>(key.size()), reinterpret_cast<const unsigned char*>(text.data()), text.size(), out, &size);
+  ::HMAC(::EVP_sha256(), key.data(), static_cast<int>(key.size()), reinterpret_cast<const unsigned char*>(text.data()),
+         text.size(), out, &size);
   return {reinterpret_cast<char*>(out), size};
 }
 /// Signed as OpenSSL does it; an ECDSA signature made the two numbers of RFC 7518, section 3.4.
@@ -54,7 +55,8 @@ std::string sign(EVP_PKEY* key, std::string_view text) {
   std::string out(600, '\0');
   std::size_t size = out.size();
   REQUIRE(::EVP_DigestSignInit(c.get(), nullptr, ::EVP_sha256(), nullptr, key) == 1);
-  REQUIRE(::EVP_DigestSign(c.get(), reinterpret_cast<unsigned char*>(out.data()), &size, reinterpret_cast<const unsigned char*>(text.data()), text.size()) == 1);
+  REQUIRE(::EVP_DigestSign(c.get(), reinterpret_cast<unsigned char*>(out.data()), &size,
+                           reinterpret_cast<const unsigned char*>(text.data()), text.size()) == 1);
   out.resize(size);
   if (::EVP_PKEY_get_base_id(key) != EVP_PKEY_EC) return out;
   auto* at = reinterpret_cast<const unsigned char*>(out.data());
@@ -70,7 +72,8 @@ std::string token(const std::string& head, const std::string& claims, EVP_PKEY* 
   auto text = b64(head) + '.' + b64(claims);
   return text + '.' + b64(sign(key, text));
 }
-std::string hs(const std::string& claims, const std::string& head = R"({"alg":"HS256","typ":"JWT"})", std::string_view key = secret) {
+std::string hs(const std::string& claims, const std::string& head = R"({"alg":"HS256","typ":"JWT"})",
+               std::string_view key = secret) {
   auto text = b64(head) + '.' + b64(claims);
   return text + '.' + b64(hmac(key, text));
 }
@@ -81,7 +84,9 @@ std::chrono::system_clock::time_point at(std::int64_t seconds_later) {
   return std::chrono::system_clock::time_point(std::chrono::seconds(start + seconds_later));
 }
 /// Claims that are good for a minute, and more.
-std::string claims(const std::string& more = R"("sub":"ada")") { return R"({"aud":"chat","exp":1800000060,)" + more + '}'; }
+std::string claims(const std::string& more = R"("sub":"ada")") {
+  return R"({"aud":"chat","exp":1800000060,)" + more + '}';
+}
 
 jwt_options options_for(jwt_algorithm a) {
   jwt_options o;
@@ -101,8 +106,11 @@ std::string who(const jwt_options& o, const std::string& t, std::int64_t seconds
   }
   return d.allowed()->user().empty() ? "-" : std::string(d.allowed()->user());
 }
-std::string who(const std::string& t, std::int64_t seconds_later = 0) { return who(options_for(jwt_algorithm::hs256), t, seconds_later); }
-const std::string refused = "the token is not accepted", expired = "the token has expired", early = "the token is not valid yet";
+std::string who(const std::string& t, std::int64_t seconds_later = 0) {
+  return who(options_for(jwt_algorithm::hs256), t, seconds_later);
+}
+const std::string refused = "the token is not accepted", expired = "the token has expired",
+                  early = "the token is not valid yet";
 
 std::string complaint(jwt_options o) {
   try {
@@ -119,20 +127,28 @@ std::string complaint(jwt_options o) {
 TEST_CASE("each algorithm accepts what its key has signed") {
   CHECK(who(options_for(jwt_algorithm::hs256), hs(claims())) == "ada");
   CHECK(who(options_for(jwt_algorithm::rs256), token(rs_head, claims(), rsa_key())) == "ada");
-  for (int i = 0; i < 20; ++i) CHECK(who(options_for(jwt_algorithm::es256), token(es_head, claims(), ec_key())) == "ada");
+  for (int i = 0; i < 20; ++i)
+    CHECK(who(options_for(jwt_algorithm::es256), token(es_head, claims(), ec_key())) == "ada");
 }
 
 TEST_CASE("the example of RFC 7515, appendix A.1 has a good signature, and is not for us") {
   // Its key, and its token, whose claims have no audience.
-  auto key = proto::decode_base64("AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ+EstJQLr/T+1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow==");
+  auto key =
+      proto::decode_base64("AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ+EstJQLr/T+1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow==");
   REQUIRE(key);
   std::string its =
-      "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ."
+      "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9."
+      "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ."
       "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
   auto o = options_for(jwt_algorithm::hs256);
   o.keys = {*key};
   CHECK(who(o, its) == refused);
-  CHECK(hs(R"({"iss":"joe",)" "\r\n" R"( "exp":1300819380,)" "\r\n" R"( "http://example.com/is_root":true})", "{\"typ\":\"JWT\",\r\n \"alg\":\"HS256\"}", *key) == its);
+  CHECK(hs(R"({"iss":"joe",)"
+           "\r\n"
+           R"( "exp":1300819380,)"
+           "\r\n"
+           R"( "http://example.com/is_root":true})",
+           "{\"typ\":\"JWT\",\r\n \"alg\":\"HS256\"}", *key) == its);
 }
 
 TEST_CASE("any of several keys may have signed, and only those") {
@@ -145,7 +161,8 @@ TEST_CASE("any of several keys may have signed, and only those") {
 }
 
 TEST_CASE("a forged token is refused: no byte of it can be another") {
-  for (auto [o, good] : {std::pair(options_for(jwt_algorithm::hs256), hs(claims())), std::pair(options_for(jwt_algorithm::es256), token(es_head, claims(), ec_key())),
+  for (auto [o, good] : {std::pair(options_for(jwt_algorithm::hs256), hs(claims())),
+                         std::pair(options_for(jwt_algorithm::es256), token(es_head, claims(), ec_key())),
                          std::pair(options_for(jwt_algorithm::rs256), token(rs_head, claims(), rsa_key()))}) {
     REQUIRE(who(o, good) == "ada");
     for (std::size_t i = 0; i < good.size(); ++i) {
@@ -169,9 +186,11 @@ TEST_CASE("a forged token is refused: no byte of it can be another") {
 }
 
 TEST_CASE("the algorithm is the host's choice: none, another one, or a public key as a secret") {
-  auto es = options_for(jwt_algorithm::es256), rs = options_for(jwt_algorithm::rs256), hmac_options = options_for(jwt_algorithm::hs256);
+  auto es = options_for(jwt_algorithm::es256), rs = options_for(jwt_algorithm::rs256),
+       hmac_options = options_for(jwt_algorithm::hs256);
   for (auto& o : {es, rs, hmac_options}) {
-    for (std::string alg : {"\"none\"", "\"None\"", "\"NONE\"", "\"nOnE\"", "\"\"", "1", "null", "[\"HS256\"]", "{}", "\"HS512\"", "\"hs256\"", "\"es256\"", "\"rs256\"", "\"HS256\\u0000\"", "\" HS256\""}) {
+    for (std::string alg : {"\"none\"", "\"None\"", "\"NONE\"", "\"nOnE\"", "\"\"", "1", "null", "[\"HS256\"]", "{}",
+                            "\"HS512\"", "\"hs256\"", "\"es256\"", "\"rs256\"", "\"HS256\\u0000\"", "\" HS256\""}) {
       auto text = b64("{\"alg\":" + alg + '}') + '.' + b64(claims());
       CHECK(who(o, text + '.') == refused);
       CHECK(who(o, text + '.' + b64(hmac(secret, text))) == refused);
@@ -190,10 +209,16 @@ TEST_CASE("the algorithm is the host's choice: none, another one, or a public ke
 }
 
 TEST_CASE("headers that ask for more than a signature are refused; those that only say what it is are not") {
-  CHECK(who(hs(claims(), R"({"alg":"HS256","kid":"1","jku":"https://evil/","x5u":"https://evil/","jwk":{"kty":"oct","k":"AA"}})")) == "ada");
+  CHECK(who(hs(
+            claims(),
+            R"({"alg":"HS256","kid":"1","jku":"https://evil/","x5u":"https://evil/","jwk":{"kty":"oct","k":"AA"}})")) ==
+        "ada");
   CHECK(who(hs(claims(), R"({"alg":"HS256","typ":"at+jwt"})")) == "ada");
-  for (std::string more : {R"("crit":["exp"])", R"("crit":[])", R"("b64":false)", R"("typ":"JWE")", R"("typ":1)", R"("typ":null)"}) CHECK(who(hs(claims(), R"({"alg":"HS256",)" + more + '}')) == refused);
-  for (std::string head : {"", "{", "[]", "\"HS256\"", "null", "{\"alg\"}", R"({"typ":"JWT"})", "\xFF\xFE"}) CHECK(who(hs(claims(), head)) == refused);
+  for (std::string more :
+       {R"("crit":["exp"])", R"("crit":[])", R"("b64":false)", R"("typ":"JWE")", R"("typ":1)", R"("typ":null)"})
+    CHECK(who(hs(claims(), R"({"alg":"HS256",)" + more + '}')) == refused);
+  for (std::string head : {"", "{", "[]", "\"HS256\"", "null", "{\"alg\"}", R"({"typ":"JWT"})", "\xFF\xFE"})
+    CHECK(who(hs(claims(), head)) == refused);
 }
 
 TEST_CASE("a token is good from nbf until exp, to the second, and a little longer where clocks may differ") {
@@ -236,7 +261,10 @@ TEST_CASE("a token for another audience, or of another issuer, is another's") {
   CHECK(aud(R"(,"aud":"chat")") == "ada");
   CHECK(aud(R"(,"aud":["shop","chat"])") == "ada");
   CHECK(aud(R"(,"aud":"ch\u0061t")") == "ada");
-  for (std::string bad : {"", R"(,"aud":"Chat")", R"(,"aud":"chat ")", R"(,"aud":"")", R"(,"aud":[])", R"(,"aud":["shop"])", R"(,"aud":[["chat"]])", R"(,"aud":{"chat":1})", R"(,"aud":null)", R"(,"aud":"*")"}) CHECK(aud(bad) == refused);
+  for (std::string bad :
+       {"", R"(,"aud":"Chat")", R"(,"aud":"chat ")", R"(,"aud":"")", R"(,"aud":[])", R"(,"aud":["shop"])",
+        R"(,"aud":[["chat"]])", R"(,"aud":{"chat":1})", R"(,"aud":null)", R"(,"aud":"*")"})
+    CHECK(aud(bad) == refused);
   auto o = options_for(jwt_algorithm::hs256);
   o.issuer = "https://login.example/";
   CHECK(who(o, hs(claims(R"("sub":"ada","iss":"https://login.example/")"))) == "ada");
@@ -247,20 +275,41 @@ TEST_CASE("a token for another audience, or of another issuer, is another's") {
 
 TEST_CASE("users with odd names are those users, or nobody") {
   auto sub = [](const std::string& json) { return who(hs(claims("\"sub\":" + json))); };
-  for (std::string name : {"ada@example.org", "@ada", "*", "a,b", "Ada Lovelace", "\xC3\xA9\xE2\x98\x83", "..", "%41", "-"}) CHECK(sub('"' + name + '"') == name);
+  for (std::string name :
+       {"ada@example.org", "@ada", "*", "a,b", "Ada Lovelace", "\xC3\xA9\xE2\x98\x83", "..", "%41", "-"})
+    CHECK(sub('"' + name + '"') == name);
   CHECK(sub(R"("a\u0064a")") == "ada");
-  // What looks like another is not: letters of another script, composed otherwise, wide, of another case, with what cannot be seen.
-  for (std::string like : {"\xD0\xB0" "da", "a\xCC\x81" "da", "\xC3\xA1" "da", "\xEF\xBD\x81" "da", "ADA", "ada ", " ada", "ada\xE2\x80\x8B", "\xEF\xBB\xBF" "ada", "\xE2\x80\xAE" "ada"}) {
+  // What looks like another is not: letters of another script, composed otherwise, wide, of another case, with what
+  // cannot be seen.
+  for (std::string like : {"\xD0\xB0"
+                           "da",
+                           "a\xCC\x81"
+                           "da",
+                           "\xC3\xA1"
+                           "da",
+                           "\xEF\xBD\x81"
+                           "da",
+                           "ADA", "ada ", " ada", "ada\xE2\x80\x8B",
+                           "\xEF\xBB\xBF"
+                           "ada",
+                           "\xE2\x80\xAE"
+                           "ada"}) {
     CHECK(sub('"' + like + '"') == like);
     CHECK(like != "ada");
   }
-  for (std::string raw : {"\"ada\xC0\x80\"", "\"\xC1\xA1" "da\"", "\"ada\xED\xA0\x80\"", "\"ada\xFF\"", "\"ada\x7F\"", "\"ada\xC2\x85\"", "\"\\u0000ada\"", "\"ada\\u0085\"", "\"ada\\u007f\"", "\"ada\\ud83d\""})
+  for (std::string raw : {"\"ada\xC0\x80\"",
+                          "\"\xC1\xA1"
+                          "da\"",
+                          "\"ada\xED\xA0\x80\"", "\"ada\xFF\"", "\"ada\x7F\"", "\"ada\xC2\x85\"", "\"\\u0000ada\"",
+                          "\"ada\\u0085\"", "\"ada\\u007f\"", "\"ada\\ud83d\""})
     CHECK(sub(raw) == refused);
   CHECK(who(hs(claims(R"("sub":"ada","sub":"bob")"))) == refused);
   CHECK(who(hs(claims(R"("sub":"ada","s\u0075b":"bob")"))) == refused);
   CHECK(sub(R"("\"quoted\\\"")") == "\"quoted\\\"");
   CHECK(sub('"' + std::string(254, 'x') + '"') == std::string(254, 'x'));
-  for (std::string bad : {R"("")", R"("ada\u0000")", R"("ada\n")", R"("\u2028")", R"("\ud800")", "1", "null", R"(["ada"])", R"({"name":"ada"})"}) CHECK(sub(bad) == refused);
+  for (std::string bad : {R"("")", R"("ada\u0000")", R"("ada\n")", R"("\u2028")", R"("\ud800")", "1", "null",
+                          R"(["ada"])", R"({"name":"ada"})"})
+    CHECK(sub(bad) == refused);
   CHECK(sub('"' + std::string(255, 'x') + '"') == refused);
   CHECK(who(hs(claims(R"("name":"ada")"))) == "-");
 }
@@ -289,7 +338,8 @@ TEST_CASE("channels and info are what the claims say") {
   REQUIRE(g);
   CHECK(g.may_follow("a"));
   CHECK_FALSE(g.may_follow("b"));
-  for (std::string bad : {"\"*\"", "[1]", "[null]", "{}", "[\"a\\n\"]", "[\"\"]", "[[\"a\"]]", "true"}) CHECK_FALSE(allowed("\"rooms\":" + bad));
+  for (std::string bad : {"\"*\"", "[1]", "[null]", "{}", "[\"a\\n\"]", "[\"\"]", "[[\"a\"]]", "true"})
+    CHECK_FALSE(allowed("\"rooms\":" + bad));
 }
 
 TEST_CASE("a token over 8 KiB is not read") {
@@ -309,7 +359,8 @@ TEST_CASE("keys that are none, too weak, or for something else are said when the
     return complaint(o);
   };
   CHECK(with_key(jwt_algorithm::hs256, std::string(31, 'x')) == "a secret has at least 32 bytes");
-  CHECK(with_key(jwt_algorithm::hs256, public_pem(rsa_key())) == "a secret is no PEM text: who has the public key could sign");
+  CHECK(with_key(jwt_algorithm::hs256, public_pem(rsa_key())) ==
+        "a secret is no PEM text: who has the public key could sign");
   CHECK(with_key(jwt_algorithm::rs256, "nonsense") == "a key is not a public key as PEM text");
   CHECK(with_key(jwt_algorithm::rs256, public_pem(ec_key())) == "a key is not for this algorithm");
   CHECK(with_key(jwt_algorithm::es256, public_pem(rsa_key())) == "a key is not for this algorithm");
@@ -327,7 +378,8 @@ TEST_CASE("keys that are none, too weak, or for something else are said when the
   CHECK(complaint(o) == "leeway is 0 to 3600 seconds");
 }
 
-// ---- on requests -------------------------------------------------------------------------------------------------------
+// ---- on requests
+// -------------------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -339,9 +391,13 @@ struct token_house : house {
     gate.host.authorize = [a](const request& r, authorize_reply reply) { reply(a(r)); };
     gate.host.on_renew = [a](session& s, std::string_view token, authorize_reply reply) { reply(a(s, token)); };
   }
-  static std::int64_t now() { return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count(); }
+  static std::int64_t now() {
+    return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch())
+        .count();
+  }
   static std::string token_of(const std::string& user, std::int64_t lasts) {
-    return hs(R"({"aud":"chat","exp":)" + std::to_string(now() + lasts) + R"(,"sub":")" + user + R"(","follow":["chat"],"publish":["chat"]})");
+    return hs(R"({"aud":"chat","exp":)" + std::to_string(now() + lasts) + R"(,"sub":")" + user +
+              R"(","follow":["chat"],"publish":["chat"]})");
   }
 };
 
@@ -365,21 +421,29 @@ TEST_CASE("a token comes in the Authorization header, beside the subprotocol or 
   CHECK(status(upgrade("?channel=chat", "Sec-WebSocket-Protocol: bearer." + t + "\r\n")) == 400);  // never alone
 
   auto bob = h.token_of("bob", 3600);
-  CHECK(status(get("/live?channel=chat", "Authorization: Bearer " + t + "\r\nAuthorization: Bearer " + bob + "\r\n")) == 400);
-  CHECK(status(get("/live?channel=chat", "Authorization: Bearer " + t + "\r\nauthorization: bearer " + t + "\r\n")) == 400);
+  CHECK(status(get("/live?channel=chat", "Authorization: Bearer " + t + "\r\nAuthorization: Bearer " + bob + "\r\n")) ==
+        400);
+  CHECK(status(get("/live?channel=chat", "Authorization: Bearer " + t + "\r\nauthorization: bearer " + t + "\r\n")) ==
+        400);
   CHECK(status(get("/live?channel=chat&token=x", "Authorization: Bearer " + t + "\r\n")) == 400);
   CHECK(status(get("/live?channel=chat&%74oken=" + bob, "Authorization: Bearer " + t + "\r\n")) == 400);
-  CHECK(status(upgrade("?channel=chat&token=" + bob, "Sec-WebSocket-Protocol: hailwire.v1, bearer." + t + "\r\n")) == 400);
-  CHECK(status(upgrade("?channel=chat", "Sec-WebSocket-Protocol: hailwire.v1, bearer." + t + ", bearer." + bob + "\r\n")) == 400);
-  CHECK(status(upgrade("?channel=chat", "Sec-WebSocket-Protocol: hailwire.v1, bearer." + t + "\r\nSec-WebSocket-Protocol: bearer." + bob + "\r\n")) == 400);
-  CHECK(status(upgrade("?channel=chat", "Authorization: Bearer " + bob + "\r\nSec-WebSocket-Protocol: hailwire.v1, bearer." + t + "\r\n")) == 400);
+  CHECK(status(upgrade("?channel=chat&token=" + bob, "Sec-WebSocket-Protocol: hailwire.v1, bearer." + t + "\r\n")) ==
+        400);
+  CHECK(status(upgrade("?channel=chat",
+                       "Sec-WebSocket-Protocol: hailwire.v1, bearer." + t + ", bearer." + bob + "\r\n")) == 400);
+  CHECK(status(upgrade("?channel=chat", "Sec-WebSocket-Protocol: hailwire.v1, bearer." + t +
+                                            "\r\nSec-WebSocket-Protocol: bearer." + bob + "\r\n")) == 400);
+  CHECK(status(upgrade("?channel=chat", "Authorization: Bearer " + bob +
+                                            "\r\nSec-WebSocket-Protocol: hailwire.v1, bearer." + t + "\r\n")) == 400);
   // One that is nearly it, or two in one.
-  for (std::string odd : {t + "," + bob, t + ", Bearer " + bob, t + " " + bob, "Bearer " + t, '"' + t + '"', t + ";", t + ".", t + ".x", "." + t, t + "%00", "\t" + t + " x"}) {
+  for (std::string odd : {t + "," + bob, t + ", Bearer " + bob, t + " " + bob, "Bearer " + t, '"' + t + '"', t + ";",
+                          t + ".", t + ".x", "." + t, t + "%00", "\t" + t + " x"}) {
     INFO(odd);
     CHECK(status(get("/live?channel=chat", "Authorization: Bearer " + odd + "\r\n")) == 401);
   }
   CHECK(status(get("/live?channel=chat&Token=" + t)) == 401);
-  CHECK(status(get("/live?channel=chat", "Cookie: token=" + t + "\r\nProxy-Authorization: Bearer " + t + "\r\nX-Authorization: Bearer " + t + "\r\n")) == 401);
+  CHECK(status(get("/live?channel=chat", "Cookie: token=" + t + "\r\nProxy-Authorization: Bearer " + t +
+                                             "\r\nX-Authorization: Bearer " + t + "\r\n")) == 401);
   CHECK(status(get("/live?channel=chat#&token=" + t)) >= 400);
 
   CHECK(status(get("/live?channel=chat")) == 401);
@@ -400,7 +464,8 @@ TEST_CASE("the token's time is the permission's, and another token renews it") {
   h.advance(12'000);
   CHECK(c.hear() == lines{R"(text {"expiring":{"seconds":30}})"});
   c.say(R"({"id":1,"renew":{"token":")" + h.token_of("bob", 3600) + "\"}}");
-  CHECK(c.hear() == lines{R"(text {"reply":1,"error":{"code":"forbidden","message":"the token is for another user"}})"});
+  CHECK(c.hear() ==
+        lines{R"(text {"reply":1,"error":{"code":"forbidden","message":"the token is for another user"}})"});
   c.say(R"({"id":2,"renew":{"token":")" + h.token_of("ada", 3600) + "\"}}");
   auto heard = c.hear();
   REQUIRE(heard.size() == 1);

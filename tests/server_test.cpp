@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: BSL-1.0
-// The whole server over real sockets: what only an operating system, an Asio context and several threads can show. Clients
-// are plain blocking sockets; every wait is for an event, with a limit that only a failure reaches.
+// The whole server over real sockets: what only an operating system, an Asio context and several threads can show.
+// Clients are plain blocking sockets; every wait is for an event, with a limit that only a failure reaches.
 #include "hailwire/hailwire.hpp"
 
-#include <sys/resource.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <asio/executor_work_guard.hpp>
 #include <asio/io_context.hpp>
 #include <asio/ip/tcp.hpp>
 #include <asio/post.hpp>
-#include <asio/executor_work_guard.hpp>
 
 #include <atomic>
 #include <chrono>
@@ -106,8 +106,10 @@ struct running {
   auto on(F f) {
     std::promise<decltype(f())> done;
     s->post([&] {
-      if constexpr (std::is_void_v<decltype(f())>) f(), done.set_value();
-      else done.set_value(f());
+      if constexpr (std::is_void_v<decltype(f())>)
+        f(), done.set_value();
+      else
+        done.set_value(f());
     });
     return done.get_future().get();
   }
@@ -153,7 +155,9 @@ struct gated_storage {
     changed.notify_all();
   }
   append_result append(std::string_view channel, const draft& d) { return pass(), real.append(channel, d); }
-  read_result read(std::string_view channel, std::uint64_t since, read_limit most) { return pass(), real.read(channel, since, most); }
+  read_result read(std::string_view channel, std::uint64_t since, read_limit most) {
+    return pass(), real.read(channel, since, most);
+  }
 
  private:
   void pass() {
@@ -167,7 +171,8 @@ std::string socket_path() { return "/tmp/hailwire_test_" + std::to_string(::getp
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("one server listens on IPv4, IPv6, a Unix socket and a ready descriptor at once", "", embedded, portable_asio, own) {
+TEMPLATE_TEST_CASE("one server listens on IPv4, IPv6, a Unix socket and a ready descriptor at once", "", embedded,
+                   portable_asio, own) {
   running<TestType> r;
   auto port = r.s->listen("127.0.0.1", 0);
   REQUIRE(port != 0);
@@ -214,7 +219,9 @@ static int other_end(const wire& client) {
   ::getsockname(client.descriptor(), reinterpret_cast<sockaddr*>(&mine), &size);
   for (int d = 0; d < 1024; ++d) {
     size = sizeof peer;
-    if (::getpeername(d, reinterpret_cast<sockaddr*>(&peer), &size) == 0 && peer.sin_family == AF_INET && peer.sin_port == mine.sin_port) return d;
+    if (::getpeername(d, reinterpret_cast<sockaddr*>(&peer), &size) == 0 && peer.sin_family == AF_INET &&
+        peer.sin_port == mine.sin_port)
+      return d;
   }
   return -1;
 }
@@ -239,7 +246,9 @@ TEMPLATE_TEST_CASE("the kernel holds little for a reader that stands still", "",
   r.finish();
 }
 
-TEST_CASE("a context has no more work from a server that has stopped, once its last connection is gone; what is posted still runs") {
+TEST_CASE(
+    "a context has no more work from a server that has stopped, once its last connection is gone; what is posted still "
+    "runs") {
   for (bool asio_waits : {false, true}) {
     asio::io_context io;
     options o;
@@ -271,17 +280,21 @@ TEST_CASE("a context has no more work from a server that has stopped, once its l
   io.run();
 }
 
-TEMPLATE_TEST_CASE("what a posted function throws leaves the run, what a publish handler throws is logged, and the server goes on", "", embedded,
-                   portable_asio) {
+TEMPLATE_TEST_CASE(
+    "what a posted function throws leaves the run, what a publish handler throws is logged, and the server goes on", "",
+    embedded, portable_asio) {
   asio::io_context io;
-  auto live = std::is_same_v<TestType, embedded> ? std::make_unique<everything>(io) : std::make_unique<everything>(portable, io);
+  auto live = std::is_same_v<TestType, embedded> ? std::make_unique<everything>(io)
+                                                 : std::make_unique<everything>(portable, io);
   std::vector<std::string> logged;
   live->on_log([&](log_level, std::string_view text) { logged.emplace_back(text); });
   bool ran = false, published = false;
   live->post([] { throw std::runtime_error("posted"); });
   live->post([&] { ran = true; });
   CHECK_THROWS_AS(io.run_for(limit), std::runtime_error);
-  live->post([&] { live->publish("chat", payload::json("1"), [](std::error_code, position) { throw std::runtime_error("told"); }); });
+  live->post([&] {
+    live->publish("chat", payload::json("1"), [](std::error_code, position) { throw std::runtime_error("told"); });
+  });
   live->post([&] {
     live->publish("chat", payload::json("1"), [&](std::error_code, position) {
       published = true;
@@ -309,7 +322,8 @@ TEST_CASE("nothing comes from a connection that is closed, also while somebody e
     }
   };
   REQUIRE(::send(ends[0], "BAD\r\n\r\n", 7, 0) == 7);
-  for (char bytes[4096]; ::recv(ends[0], bytes, sizeof bytes, MSG_DONTWAIT) != 0;) some_turns();  // the refusal and its end
+  for (char bytes[4096]; ::recv(ends[0], bytes, sizeof bytes, MSG_DONTWAIT) != 0;)
+    some_turns();                // the refusal and its end
   ::shutdown(ends[0], SHUT_WR);  // the connection is over
   some_turns();
   CHECK(live.sessions().empty());
@@ -332,7 +346,8 @@ TEMPLATE_TEST_CASE("listening says what is wrong", "", embedded, portable_asio, 
   CHECK_THROWS_AS(r.s->listen_descriptor(-1), std::system_error);
 }
 
-TEMPLATE_TEST_CASE("four clients on four transports see the same messages from one another", "", embedded, portable_asio, own) {
+TEMPLATE_TEST_CASE("four clients on four transports see the same messages from one another", "", embedded,
+                   portable_asio, own) {
   running<TestType> r;
   auto port = r.s->listen("127.0.0.1", 0);
   r.start();
@@ -355,7 +370,8 @@ TEMPLATE_TEST_CASE("four clients on four transports see the same messages from o
   CHECK(contains(all, "\"from ws\""));
 }
 
-TEMPLATE_TEST_CASE("an answer arrives whole on a connection that ends with it, or whose client ended its half", "", embedded, portable_asio, own) {
+TEMPLATE_TEST_CASE("an answer arrives whole on a connection that ends with it, or whose client ended its half", "",
+                   embedded, portable_asio, own) {
   std::string page(3'000'000, 'p');
   running<TestType> r;
   auto port = r.s->listen("127.0.0.1", 0);
@@ -373,7 +389,8 @@ TEMPLATE_TEST_CASE("an answer arrives whole on a connection that ends with it, o
   }
 }
 
-TEMPLATE_TEST_CASE("a connection lives on while it waits for nothing but the storage", "", embedded, portable_asio, own) {
+TEMPLATE_TEST_CASE("a connection lives on while it waits for nothing but the storage", "", embedded, portable_asio,
+                   own) {
   gated_storage store;
   blocking_storage off_loop({}, store);
   running<TestType> r(off_loop);
@@ -397,7 +414,8 @@ TEMPLATE_TEST_CASE("a connection lives on while it waits for nothing but the sto
   CHECK(contains(p.until("\r\n\r\n"), " 201 "));
 }
 
-TEMPLATE_TEST_CASE("a host's own acceptor asks who claims a request and hands the socket on", "", embedded, portable_asio) {
+TEMPLATE_TEST_CASE("a host's own acceptor asks who claims a request and hands the socket on", "", embedded,
+                   portable_asio) {
   running<TestType> r;
   everything& s = *r.s;
   CHECK(s.claims("GET /live?channel=a HTTP/1.1\r\n"));
@@ -447,7 +465,8 @@ TEMPLATE_TEST_CASE("a host's own acceptor asks who claims a request and hands th
   r.finish();
 }
 
-TEMPLATE_TEST_CASE("many threads publish into a context that several threads run: everybody reads everything, in order", "", embedded, portable_asio) {
+TEMPLATE_TEST_CASE("many threads publish into a context that several threads run: everybody reads everything, in order",
+                   "", embedded, portable_asio) {
   constexpr int publishers = 4, each = 500, readers = 6;
   memory_storage store({.messages = 10'000});
   counter ready, done;
@@ -479,10 +498,11 @@ TEMPLATE_TEST_CASE("many threads publish into a context that several threads run
     threads.emplace_back([&, i] {
       for (int n = 1; n <= each; ++n) {
         for (;;) {
-          auto ec = r.s->publish("chat", payload::text(std::to_string(i) + ' ' + std::to_string(n)), [&](std::error_code e, position) {
-            if (e || !r.s->get_executor().running_in_this_thread()) ++wrong;
-            done.add();
-          });
+          auto ec = r.s->publish("chat", payload::text(std::to_string(i) + ' ' + std::to_string(n)),
+                                 [&](std::error_code e, position) {
+                                   if (e || !r.s->get_executor().running_in_this_thread()) ++wrong;
+                                   done.add();
+                                 });
           if (!ec) break;
           if (ec != errc::overloaded) ++wrong;
           std::this_thread::yield();
@@ -497,7 +517,8 @@ TEMPLATE_TEST_CASE("many threads publish into a context that several threads run
   CHECK(done.value() == publishers * each);
 }
 
-TEMPLATE_TEST_CASE("past max_pending a publish is overloaded, and its handler is never called", "", embedded, portable_asio, own) {
+TEMPLATE_TEST_CASE("past max_pending a publish is overloaded, and its handler is never called", "", embedded,
+                   portable_asio, own) {
   options o;
   o.max_pending = 10;
   gated_storage store;
@@ -520,7 +541,8 @@ TEMPLATE_TEST_CASE("past max_pending a publish is overloaded, and its handler is
   CHECK(done.wait_for(11));
 }
 
-TEMPLATE_TEST_CASE("stop ends everything in order, twice is once, and publishing afterwards is an error", "", embedded, portable_asio, own) {
+TEMPLATE_TEST_CASE("stop ends everything in order, twice is once, and publishing afterwards is an error", "", embedded,
+                   portable_asio, own) {
   std::atomic<int> opened = 0, closed = 0;
   running<TestType> r;
   auto port = r.s->listen("127.0.0.1", 0);
@@ -534,11 +556,13 @@ TEMPLATE_TEST_CASE("stop ends everything in order, twice is once, and publishing
   auto cursor = first.substr(first.find("\"cursor\":\"") + 10);
   lp.send(get("/live?channel=chat&wait=50&since=" + cursor.substr(0, cursor.find('"'))));
   CHECK(contains(idle.ask(get("/nowhere")), " 404 "));
-  while (r.on([&] { return r.s->sessions().size(); }) < 3) {}
+  while (r.on([&] { return r.s->sessions().size(); }) < 3) {
+  }
   r.on([&] {
     r.s->stop();
     r.s->stop();
-    CHECK(r.s->publish("chat", payload::json("1"), [](std::error_code, position) { FAIL("called"); }) == operation_aborted());
+    CHECK(r.s->publish("chat", payload::json("1"), [](std::error_code, position) { FAIL("called"); }) ==
+          operation_aborted());
   });
   CHECK(contains(ws.until("server stopped"), "\x03\xE9"));
   CHECK(es.all().empty());
@@ -549,7 +573,8 @@ TEMPLATE_TEST_CASE("stop ends everything in order, twice is once, and publishing
   other.join();
   ws.send(std::string("\x88\x82\0\0\0\0\x03\xE9", 8));
   CHECK(ws.all().empty());
-  while (r.on([&] { return r.s->sessions().size(); }) > 0) {}
+  while (r.on([&] { return r.s->sessions().size(); }) > 0) {
+  }
   CHECK(opened == 4);
   CHECK(closed == 4);
   std::error_code ec;
@@ -566,7 +591,8 @@ TEST_CASE("behind a stop nothing keeps a context waiting whose sockets Asio wait
   CHECK_FALSE(s.publish("chat", payload::json("1"), {.key = "k"}));
   c.send(event_stream("?channel=chat"));
   auto until = std::chrono::steady_clock::now() + limit;
-  while (s.hub().session_count() == 0 && io.run_one_until(until)) {}
+  while (s.hub().session_count() == 0 && io.run_one_until(until)) {
+  }
   asio::post(io, [&] { s.stop(); });
   std::thread peer([c = std::move(c)]() mutable { c.all(); });
   io.run_until(until);
@@ -574,7 +600,8 @@ TEST_CASE("behind a stop nothing keeps a context waiting whose sockets Asio wait
   CHECK(std::chrono::steady_clock::now() < until);
 }
 
-TEMPLATE_TEST_CASE("the destructor closes all and aborts what is pending, also with a storage that is stuck", "", embedded, portable_asio, own) {
+TEMPLATE_TEST_CASE("the destructor closes all and aborts what is pending, also with a storage that is stuck", "",
+                   embedded, portable_asio, own) {
   gated_storage store;
   auto off_loop = std::make_unique<blocking_storage<gated_storage&>>(blocking_options{}, store);
   std::atomic<int> aborted = 0, others = 0, closed = 0;
@@ -590,14 +617,17 @@ TEMPLATE_TEST_CASE("the destructor closes all and aborts what is pending, also w
     auto before = store.asked.value();
     store.set(false);
     for (int i = 0; i < 5; ++i) {
-      r.s->publish("c" + std::to_string(i), payload::json("1"), [&](std::error_code ec, position) { ++(ec == operation_aborted() ? aborted : others); });
+      r.s->publish("c" + std::to_string(i), payload::json("1"),
+                   [&](std::error_code ec, position) { ++(ec == operation_aborted() ? aborted : others); });
     }
     posting->send(post("?channel=chat", "1"));
     ws->send(frame(R"({"id":1,"publish":{"channel":"chat","data":1}})"));
     REQUIRE(store.asked.wait_for(before + 4));  // as many as the storage has threads
     // Not `stop`: the context just ends, and the server with it.
-    if constexpr (std::is_same_v<TestType, own>) r.s->quit();
-    else r.way.io.stop();
+    if constexpr (std::is_same_v<TestType, own>)
+      r.s->quit();
+    else
+      r.way.io.stop();
     for (auto& t : r.threads) t.join();
     r.threads.clear();
   }
@@ -621,14 +651,17 @@ TEMPLATE_TEST_CASE("a server may be destroyed before its context has run what is
     wire c(port);
     c.send(upgrade("?channel=chat"));
     way.io.run_for(1ms);
-    std::thread other([&] { s->publish("chat", payload::json("1"), [](std::error_code ec, position) { CHECK(ec == operation_aborted()); }); });
+    std::thread other([&] {
+      s->publish("chat", payload::json("1"), [](std::error_code ec, position) { CHECK(ec == operation_aborted()); });
+    });
     other.join();
     s->post([] {});
   }
   way.io.run_for(1ms);
 }
 
-TEMPLATE_TEST_CASE("without descriptors accepting pauses instead of spinning, and goes on when there are some", "", embedded, portable_asio) {
+TEMPLATE_TEST_CASE("without descriptors accepting pauses instead of spinning, and goes on when there are some", "",
+                   embedded, portable_asio) {
   std::size_t pauses = 0, closed = 0;
   TestType way;
   auto s = way.make();
@@ -655,7 +688,8 @@ TEMPLATE_TEST_CASE("without descriptors accepting pauses instead of spinning, an
   auto cpu = [] {
     rusage used{};
     ::getrusage(RUSAGE_SELF, &used);
-    return std::chrono::seconds(used.ru_utime.tv_sec + used.ru_stime.tv_sec) + std::chrono::microseconds(used.ru_utime.tv_usec + used.ru_stime.tv_usec);
+    return std::chrono::seconds(used.ru_utime.tv_sec + used.ru_stime.tv_sec) +
+           std::chrono::microseconds(used.ru_utime.tv_usec + used.ru_stime.tv_usec);
   };
   auto began = std::chrono::steady_clock::now();
   auto busy = cpu();

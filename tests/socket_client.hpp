@@ -89,13 +89,15 @@ class wire {
   }
   /// Everything until the server ends it.
   std::string all() {
-    while (more()) {}
+    while (more()) {
+    }
     return std::exchange(seen_, {});
   }
   /// Small answers only: what has a length comes whole in these tests.
   std::string ask(std::string_view request) {
     auto head = send(request).until("\r\n\r\n");
-    while (seen_.empty() && more()) {}
+    while (seen_.empty() && more()) {
+    }
     return head + std::exchange(seen_, {});
   }
   int descriptor() const noexcept { return descriptor_; }
@@ -118,13 +120,20 @@ class wire {
   std::string seen_;
 };
 
-inline std::string get(const std::string& target, const std::string& more = {}) { return "GET " + target + " HTTP/1.1\r\nHost: localhost\r\n" + more + "\r\n"; }
-inline std::string event_stream(const std::string& query) { return get("/live" + query, "Accept: text/event-stream\r\n"); }
+inline std::string get(const std::string& target, const std::string& more = {}) {
+  return "GET " + target + " HTTP/1.1\r\nHost: localhost\r\n" + more + "\r\n";
+}
+inline std::string event_stream(const std::string& query) {
+  return get("/live" + query, "Accept: text/event-stream\r\n");
+}
 inline std::string upgrade(const std::string& query) {
-  return get("/live" + query, "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n");
+  return get("/live" + query,
+             "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
+             "dGhlIHNhbXBsZSBub25jZQ==\r\n");
 }
 inline std::string post(const std::string& query, const std::string& body) {
-  return "POST /live" + query + " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
+  return "POST /live" + query + " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: " +
+         std::to_string(body.size()) + "\r\n\r\n" + body;
 }
 inline std::string frame(std::string_view text) {
   std::string out;

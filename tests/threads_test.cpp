@@ -189,7 +189,8 @@ TEST_CASE("the sessions of an address are counted over all threads, while they c
         if (!contains(got, "event: open")) got += c.until("\n\n");
         if (!contains(got, "event: open")) continue;
         int now = ++inside;
-        for (int seen = most; now > seen && !most.compare_exchange_weak(seen, now);) {}
+        for (int seen = most; now > seen && !most.compare_exchange_weak(seen, now);) {
+        }
         --inside;
       }
     });
@@ -222,7 +223,8 @@ TEST_CASE("a key that one thread has seen is known to the others") {
   CHECK(contains(second.ask(post("?user=ada", body)), "\"offset\":1}"));
 }
 
-TEST_CASE("a storage that takes no care of threads is never called for one channel twice at a time, and needs no epochs") {
+TEST_CASE(
+    "a storage that takes no care of threads is never called for one channel twice at a time, and needs no epochs") {
   careless_storage storage;
   {
     running r(3, storage);
@@ -240,7 +242,8 @@ TEST_CASE("a storage that takes no care of threads is never called for one chann
     }
     for (auto& t : publishers) t.join();
     for (auto& f : followers) f.until("\"offset\":600,");
-    for (int i = 0; i < 3; ++i) CHECK(contains(wire(r.port).ask(get("/live?channel=chat&since=" + epoch + ".599")), "\"offset\":600,"));
+    for (int i = 0; i < 3; ++i)
+      CHECK(contains(wire(r.port).ask(get("/live?channel=chat&since=" + epoch + ".599")), "\"offset\":600,"));
   }
   CHECK(storage.overlaps == 0);
 }

@@ -32,7 +32,8 @@ using tls_stream = asio::ssl::stream<tcp::socket>;
 /// A blocking client.
 class visitor {
  public:
-  explicit visitor(std::uint16_t port, const tls_wire::client_options& o = {}) : d_(tls_wire::connect_to(port)), peer_(o) {
+  explicit visitor(std::uint16_t port, const tls_wire::client_options& o = {})
+      : d_(tls_wire::connect_to(port)), peer_(o) {
     peer_.give({});
     flush();
     while (!::SSL_is_init_finished(peer_.ssl.get())) REQUIRE(more());
@@ -70,7 +71,8 @@ class visitor {
   }
   /// All that comes until the server says that it was all.
   std::string all() {
-    while (!peer_.closed && more()) {}
+    while (!peer_.closed && more()) {
+    }
     return std::exchange(peer_.received, {}) + (peer_.closed ? "<farewell>" : "<cut>");
   }
   /// Says that it will send no more; its socket stays open both ways.
@@ -93,7 +95,8 @@ class visitor {
 /// A host with an acceptor and a TLS context of its own, which hands every stream over after its handshake.
 struct host {
   template <class... Way>
-  explicit host(bool reads_first, Way... way) : first(reads_first), s(std::make_unique<everything>(way..., io, patience())) {
+  explicit host(bool reads_first, Way... way)
+      : first(reads_first), s(std::make_unique<everything>(way..., io, patience())) {
     tls.use_certificate_chain(asio::buffer(tls_wire::plain().chain));
     tls.use_private_key(asio::buffer(tls_wire::plain().key), asio::ssl::context::pem);
     tls.add_certificate_authority(asio::buffer(tls_wire::pem(tls_wire::authority()).chain));
@@ -106,7 +109,9 @@ struct host {
       return decision(std::move(g));
     });
     s->on_http([this](const request& r) {
-      return response{.body = r.path() == "/big" ? page : '<' + std::string(r.address()) + ' ' + std::string(r.scheme()) + ' ' + r.tls()->version + ' ' + r.tls()->server_name + '>'};
+      return response{.body = r.path() == "/big" ? page
+                                                 : '<' + std::string(r.address()) + ' ' + std::string(r.scheme()) +
+                                                       ' ' + r.tls()->version + ' ' + r.tls()->server_name + '>'};
     });
     accept();
     for (int i = 0; i < 2; ++i) threads.emplace_back([this] { io.run(); });
@@ -122,12 +127,19 @@ struct host {
     acceptor.async_accept(asio::bind_executor(s->get_executor(), [this](std::error_code ec, tcp::socket a) {
       if (ec) return;
       auto stream = std::make_shared<tls_stream>(std::move(a), tls);
-      stream->async_handshake(asio::ssl::stream_base::server, asio::bind_executor(s->get_executor(), [this, stream](std::error_code failed) {
-        if (failed) return;
-        if (!first) return adopt(*stream, {});
-        auto head = std::make_shared<std::array<char, 7>>();  // one each: their reads are under way at once, on both threads
-        stream->async_read_some(asio::buffer(*head), asio::bind_executor(s->get_executor(), [this, stream, head](std::error_code, std::size_t n) { adopt(*stream, {head->data(), n}); }));
-      }));
+      stream->async_handshake(
+          asio::ssl::stream_base::server,
+          asio::bind_executor(s->get_executor(), [this, stream](std::error_code failed) {
+            if (failed) return;
+            if (!first) return adopt(*stream, {});
+            auto head = std::make_shared<std::array<char, 7>>();  // one each: their reads are under way at once, on
+                                                                  // both threads
+            stream->async_read_some(
+                asio::buffer(*head),
+                asio::bind_executor(s->get_executor(), [this, stream, head](std::error_code, std::size_t n) {
+                  adopt(*stream, {head->data(), n});
+                }));
+          }));
       accept();
     }));
   }
@@ -195,8 +207,10 @@ TEST_CASE("a host's asio::ssl::stream serves every transport, with big messages 
       lp.send(get("/live?channel=chat&wait=20&since=" + cursor));
       std::string text(60'000, 'x');
       for (int i = 0; i < 20; ++i) {
-        ws.send(frame("{\"id\":" + std::to_string(i) + ",\"publish\":{\"channel\":\"chat\",\"data\":\"" + text + "\"}}"));
-        auto own = ws.until("x\"}");  // not the whole text: a search for a long run of x among others takes seconds under a sanitizer
+        ws.send(
+            frame("{\"id\":" + std::to_string(i) + ",\"publish\":{\"channel\":\"chat\",\"data\":\"" + text + "\"}}"));
+        auto own = ws.until(
+            "x\"}");  // not the whole text: a search for a long run of x among others takes seconds under a sanitizer
         CHECK(contains(own, "\"from\":\"ada\""));
         CHECK(contains(own, text));
         CHECK(contains(es.until("\"}\n\n"), text));
@@ -210,14 +224,19 @@ TEST_CASE("a stream's client is known by its address, by TLS and by its certific
   on_each([](host& h) {
     visitor v(h.port());
     CHECK(contains(v.send(get("/")).until(">"), "<127.0.0.1 https TLSv1.3 localhost>"));
-    auto with_origin = [](const std::string& origin) { return get("/live?channel=a", "Origin: " + origin + "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"); };
+    auto with_origin = [](const std::string& origin) {
+      return get("/live?channel=a", "Origin: " + origin +
+                                        "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: "
+                                        "13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n");
+    };
     CHECK(contains(v.send(with_origin("http://localhost")).until("\r\n"), " 403 "));
     CHECK(contains(visitor(h.port()).send(with_origin("https://localhost")).until("\r\n"), " 101 "));
 
     auto ada = tls_wire::issue("ada", "email:ada@example.org", &tls_wire::authority());
     tls_wire::client_options shows;
     shows.own = &ada;
-    CHECK(contains(visitor(h.port(), shows).send(test::event_stream("?channel=a&user=eve")).until("}}}}"), "\"user\":\"email:ada@example.org\""));
+    CHECK(contains(visitor(h.port(), shows).send(test::event_stream("?channel=a&user=eve")).until("}}}}"),
+                   "\"user\":\"email:ada@example.org\""));
   });
 }
 

@@ -14,7 +14,8 @@
 
 using namespace tls_wire;
 
-// ---- contexts --------------------------------------------------------------------------------------------------------
+// ---- contexts
+// --------------------------------------------------------------------------------------------------------
 
 TEST_CASE("a context says what is wrong with it") {
   auto complaint = [](const tls_options& o) -> std::string {
@@ -31,10 +32,13 @@ TEST_CASE("a context says what is wrong with it") {
   tls_certificate locked{pem(secret.certificate.get()), pem(secret.key.get(), "open sesame")};
   CHECK(complaint(with()) == "none");
   CHECK(complaint({}) == "hailwire: TLS without a certificate: Invalid argument");
-  CHECK(complaint(with({{plain().chain, locked.key, "open sesame"}})) == "hailwire: certificate 1, key: key values mismatch");
+  CHECK(complaint(with({{plain().chain, locked.key, "open sesame"}})) ==
+        "hailwire: certificate 1, key: key values mismatch");
   CHECK(complaint(with({plain(), {"", plain().key}})) == "hailwire: certificate 2, chain: no start line");
   CHECK(complaint(with({{plain().chain, "nonsense"}})).starts_with("hailwire: certificate 1, key: "));
-  CHECK(complaint(with({{plain().chain + "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", plain().key}})).starts_with("hailwire: certificate 1, chain: "));
+  CHECK(
+      complaint(with({{plain().chain + "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", plain().key}}))
+          .starts_with("hailwire: certificate 1, chain: "));
   CHECK(complaint(with({locked})).starts_with("hailwire: certificate 1, key: "));
   locked.password = "open sesame";
   CHECK(complaint(with({locked})) == "none");
@@ -54,7 +58,8 @@ TEST_CASE("a chain is sent whole") {
   CHECK(sk_X509_num(::SSL_get_peer_cert_chain(w.peer.ssl.get())) == 2);
 }
 
-// ---- whole servers ---------------------------------------------------------------------------------------------------
+// ---- whole servers
+// ---------------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -63,11 +68,16 @@ using tls_server = hailwire::server<hailwire::websocket, hailwire::sse, hailwire
 /// A blocking client over a real socket.
 class visitor {
  public:
-  explicit visitor(std::uint16_t port, int receive_buffer = 0) : peer_({}), d_(tls_wire::connect_to(port, receive_buffer)) { peer_.give({}); }
+  explicit visitor(std::uint16_t port, int receive_buffer = 0)
+      : peer_({}), d_(tls_wire::connect_to(port, receive_buffer)) {
+    peer_.give({});
+  }
   ~visitor() { ::close(d_); }
 
   /// Bytes beside TLS.
-  void send_bare(std::string_view bytes) { REQUIRE(::send(d_, bytes.data(), bytes.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(bytes.size())); }
+  void send_bare(std::string_view bytes) {
+    REQUIRE(::send(d_, bytes.data(), bytes.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(bytes.size()));
+  }
   /// Whether the connection ends without a byte.
   bool turned_away() {
     char byte;
@@ -124,9 +134,12 @@ void prepare(tls_server& s) {
   });
   s.on_http([&s](const hailwire::request& r) {
     if (r.path() == "/burst") {
-      // In one turn: WebSocket frames of as many bytes as a record's, the first one byte shorter. So a record ends one byte behind a frame.
+      // In one turn: WebSocket frames of as many bytes as a record's, the first one byte shorter. So a record ends one
+      // byte behind a frame.
       for (int i = 1; i <= burst; ++i) {
-        std::size_t rest = std::string_view("{\"channel\":\"c\",\"offset\":,\"at\":1234567890123,\"data\":\"\"}").size() + std::to_string(i).size();
+        std::size_t rest =
+            std::string_view("{\"channel\":\"c\",\"offset\":,\"at\":1234567890123,\"data\":\"\"}").size() +
+            std::to_string(i).size();
         if (s.publish("c", hailwire::payload::json('"' + std::string((i == 1 ? 16'379 : 16'380) - rest, 'x') + '"')))
           return hailwire::response{.status = 500};  // nothing is checked on this thread: Catch2 takes one at a time
       }
@@ -167,7 +180,9 @@ void on_every_driver(F f) {
 
 }  // namespace
 
-TEST_CASE("a server speaks TLS beside plain text on every driver, to slow readers too, and reloads without dropping anybody") {
+TEST_CASE(
+    "a server speaks TLS beside plain text on every driver, to slow readers too, and reloads without dropping "
+    "anybody") {
   on_every_driver([](tls_server& s, auto play) {
     tls_context context(with());
     auto port = hailwire::listen_tls(s, context, "127.0.0.1", 0);
@@ -224,14 +239,18 @@ TEST_CASE("a server speaks TLS beside plain text on every driver, to slow reader
   });
 }
 
-TEST_CASE("what a connection says itself stands between whole frames to a slow reader, wherever a record ends, and its close is the last") {
+TEST_CASE(
+    "what a connection says itself stands between whole frames to a slow reader, wherever a record ends, and its close "
+    "is the last") {
   on_every_driver([](tls_server& s, auto play) {
     tls_context context(with());
     auto port = hailwire::listen_tls(s, context, "127.0.0.1", 0);
     play([&] {
       visitor slow(port, 4096);
       slow.shake();
-      slow.ask(get("/live?channel=c", "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"));
+      slow.ask(get("/live?channel=c",
+                   "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
+                   "dGhlIHNhbXBsZSBub25jZQ==\r\n"));
       slow.read_until("\"recovered\":true}}}}");
       visitor other(port);
       other.shake();
@@ -257,7 +276,8 @@ TEST_CASE("what a connection says itself stands between whole frames to a slow r
           using type = proto::ws_event::type;
           if (e.what == type::none) break;
           REQUIRE((e.what == type::text || e.what == type::pong || e.what == type::close));
-          texts += e.what == type::text && e.data.starts_with("{\"channel\":\"c\",\"offset\":" + std::to_string(texts + 1) + ',');
+          texts += e.what == type::text &&
+                   e.data.starts_with("{\"channel\":\"c\",\"offset\":" + std::to_string(texts + 1) + ',');
           pongs += e.what == type::pong && e.data == "hello";
           closes += e.what == type::close;
         }
@@ -322,7 +342,9 @@ TEST_CASE("a trusted proxy's header stands before the handshake") {
   o.trusted_proxies = {"127.0.0.1"};
   o.proxy_protocol = true;
   tls_server s(io, o);
-  s.on_http([](const hailwire::request& r) { return hailwire::response{.body = "<" + r.peer() + " " + std::string(r.scheme()) + ">"}; });
+  s.on_http([](const hailwire::request& r) {
+    return hailwire::response{.body = "<" + r.peer() + " " + std::string(r.scheme()) + ">"};
+  });
   auto port = listen_tls(s, tls_context(with()), "127.0.0.1", 0);
   std::thread t([&] { io.run(); });
   {

@@ -52,7 +52,8 @@ inline int connect_to(std::uint16_t port, int receive_buffer = 0) {
   return d;
 }
 
-// ---- certificates ----------------------------------------------------------------------------------------------------
+// ---- certificates
+// ----------------------------------------------------------------------------------------------------
 
 using key_pointer = std::unique_ptr<EVP_PKEY, tls_free<::EVP_PKEY_free>>;
 
@@ -64,13 +65,15 @@ struct identity {
 inline void extend(X509* x, X509* issuer, int id, const char* value) {
   X509V3_CTX context;
   ::X509V3_set_ctx(&context, issuer, x, nullptr, nullptr, 0);
-  std::unique_ptr<X509_EXTENSION, tls_free<::X509_EXTENSION_free>> e(::X509V3_EXT_conf_nid(nullptr, &context, id, value));
+  std::unique_ptr<X509_EXTENSION, tls_free<::X509_EXTENSION_free>> e(
+      ::X509V3_EXT_conf_nid(nullptr, &context, id, value));
   REQUIRE(e);
   ::X509_add_ext(x, e.get(), -1);
 }
 
 /// Signed by `issuer`, or by itself. `names` as X509V3 writes alternative names: `DNS:a,IP:127.0.0.1`.
-inline identity issue(const std::string& common, const std::string& names = {}, const identity* issuer = nullptr, bool authority = false) {
+inline identity issue(const std::string& common, const std::string& names = {}, const identity* issuer = nullptr,
+                      bool authority = false) {
   static long serial = 1;
   identity made{x509_pointer(::X509_new()), key_pointer(EVP_EC_gen("P-256"))};
   X509* x = made.certificate.get();
@@ -79,8 +82,10 @@ inline identity issue(const std::string& common, const std::string& names = {}, 
   ::X509_gmtime_adj(::X509_getm_notBefore(x), -60);
   ::X509_gmtime_adj(::X509_getm_notAfter(x), 3600);
   auto* subject = ::X509_get_subject_name(x);
-  ::X509_NAME_add_entry_by_txt(subject, "O", MBSTRING_UTF8, reinterpret_cast<const unsigned char*>("Analytical Engines"), -1, -1, 0);
-  ::X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_UTF8, reinterpret_cast<const unsigned char*>(common.c_str()), -1, -1, 0);
+  ::X509_NAME_add_entry_by_txt(subject, "O", MBSTRING_UTF8,
+                               reinterpret_cast<const unsigned char*>("Analytical Engines"), -1, -1, 0);
+  ::X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_UTF8, reinterpret_cast<const unsigned char*>(common.c_str()), -1,
+                               -1, 0);
   X509* by = issuer ? issuer->certificate.get() : x;
   ::X509_set_issuer_name(x, ::X509_get_subject_name(by));
   ::X509_set_pubkey(x, made.key.get());
@@ -102,7 +107,8 @@ inline std::string pem(const X509* x) {
 }
 inline std::string pem(const EVP_PKEY* k, const char* password = nullptr) {
   hailwire::detail::bio_pointer b(::BIO_new(::BIO_s_mem()));
-  ::PEM_write_bio_PKCS8PrivateKey(b.get(), k, password ? ::EVP_aes_128_cbc() : nullptr, password, password ? static_cast<int>(std::strlen(password)) : 0, nullptr, nullptr);
+  ::PEM_write_bio_PKCS8PrivateKey(b.get(), k, password ? ::EVP_aes_128_cbc() : nullptr, password,
+                                  password ? static_cast<int>(std::strlen(password)) : 0, nullptr, nullptr);
   return text_of(b.get());
 }
 inline tls_certificate pem(const identity& i) { return {pem(i.certificate.get()), pem(i.key.get())}; }
@@ -117,7 +123,8 @@ inline const tls_certificate& plain() {
 }
 inline tls_options with(std::vector<tls_certificate> c = {plain()}) { return {.certificates = std::move(c)}; }
 
-// ---- a client in memory and a layer, with a pair of sockets between them ---------------------------------------------
+// ---- a client in memory and a layer, with a pair of sockets between them
+// ---------------------------------------------
 
 using ctx_pointer = hailwire::detail::ssl_ctx_pointer;
 
@@ -139,7 +146,8 @@ using session_pointer = std::unique_ptr<SSL_SESSION, session_free>;
 class client {
  public:
   explicit client(const client_options& o) : ctx_(::SSL_CTX_new(::TLS_client_method())) {
-    if (o.version) ::SSL_CTX_set_min_proto_version(ctx_.get(), o.version), ::SSL_CTX_set_max_proto_version(ctx_.get(), o.version);
+    if (o.version)
+      ::SSL_CTX_set_min_proto_version(ctx_.get(), o.version), ::SSL_CTX_set_max_proto_version(ctx_.get(), o.version);
     if (o.suite && o.version == TLS1_3_VERSION) REQUIRE(::SSL_CTX_set_ciphersuites(ctx_.get(), o.suite) == 1);
     if (o.suite && o.version == TLS1_2_VERSION) REQUIRE(::SSL_CTX_set_cipher_list(ctx_.get(), o.suite) == 1);
     ::SSL_CTX_set_session_cache_mode(ctx_.get(), SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
@@ -147,12 +155,16 @@ class client {
       static_cast<client*>(SSL_get_app_data(s))->tickets.emplace_back(session);
       return 1;
     });
-    ::SSL_CTX_set_keylog_callback(ctx_.get(), [](const SSL* s, const char* line) { static_cast<client*>(SSL_get_app_data(s))->keys += std::string(line) + '\n'; });
+    ::SSL_CTX_set_keylog_callback(ctx_.get(), [](const SSL* s, const char* line) {
+      static_cast<client*>(SSL_get_app_data(s))->keys += std::string(line) + '\n';
+    });
     ssl.reset(::SSL_new(ctx_.get()));
     SSL_set_app_data(ssl.get(), this);
     if (!o.name.empty()) SSL_set_tlsext_host_name(ssl.get(), o.name.c_str());
-    if (!o.protocols.empty()) ::SSL_set_alpn_protos(ssl.get(), o.protocols.data(), static_cast<unsigned>(o.protocols.size()));
-    if (o.own) ::SSL_use_certificate(ssl.get(), o.own->certificate.get()), ::SSL_use_PrivateKey(ssl.get(), o.own->key.get());
+    if (!o.protocols.empty())
+      ::SSL_set_alpn_protos(ssl.get(), o.protocols.data(), static_cast<unsigned>(o.protocols.size()));
+    if (o.own)
+      ::SSL_use_certificate(ssl.get(), o.own->certificate.get()), ::SSL_use_PrivateKey(ssl.get(), o.own->key.get());
     if (o.resume) ::SSL_set_session(ssl.get(), o.resume);
     if (o.fragment) ::SSL_set_tlsext_max_fragment_length(ssl.get(), o.fragment);
     ::SSL_set_connect_state(ssl.get());
@@ -206,7 +218,8 @@ class client {
     auto at = keys.find(label);
     auto line = keys.substr(at, keys.find('\n', at) - at);
     std::string out;
-    for (std::size_t i = line.rfind(' ') + 1; i + 1 < line.size(); i += 2) out += static_cast<char>(std::stoi(line.substr(i, 2), nullptr, 16));
+    for (std::size_t i = line.rfind(' ') + 1; i + 1 < line.size(); i += 2)
+      out += static_cast<char>(std::stoi(line.substr(i, 2), nullptr, 16));
     return out;
   }
 
@@ -223,8 +236,9 @@ class client {
 
 /// Stands in for a loop: what is posted runs at the end of a turn.
 struct turns {
-  std::shared_ptr<tls_shared> shared = std::make_shared<tls_shared>([this](hailwire::detail::function<void()> f) { posted.push_back(std::move(f)); });
-  std::deque<hailwire::detail::function<void()>> posted;
+  std::shared_ptr<tls_shared> shared = std::make_shared<tls_shared>(
+      [this](hailwire::detail::move_only_function<void()> f) { posted.push_back(std::move(f)); });
+  std::deque<hailwire::detail::move_only_function<void()>> posted;
   void next() {
     for (auto all = std::exchange(posted, {}); auto& f : all) f();
   }
@@ -356,7 +370,9 @@ struct forger {
   tls_keys keys;
 };
 
-inline client_options v13(const char* suite = "TLS_AES_128_GCM_SHA256") { return {.version = TLS1_3_VERSION, .suite = suite}; }
+inline client_options v13(const char* suite = "TLS_AES_128_GCM_SHA256") {
+  return {.version = TLS1_3_VERSION, .suite = suite};
+}
 inline client_options v12(const char* suite = nullptr) { return {.version = TLS1_2_VERSION, .suite = suite}; }
 
 inline std::string some_text(std::size_t size) {
@@ -370,10 +386,11 @@ struct kind {
   int version;
   const char* suite;
 };
-inline constexpr kind kinds[] = {{TLS1_3_VERSION, "TLS_AES_128_GCM_SHA256"},        {TLS1_3_VERSION, "TLS_AES_256_GCM_SHA384"},
-                          {TLS1_3_VERSION, "TLS_CHACHA20_POLY1305_SHA256"},  {TLS1_2_VERSION, "ECDHE-ECDSA-AES128-GCM-SHA256"},
-                          {TLS1_2_VERSION, "ECDHE-ECDSA-CHACHA20-POLY1305"}};
+inline constexpr kind kinds[] = {{TLS1_3_VERSION, "TLS_AES_128_GCM_SHA256"},
+                                 {TLS1_3_VERSION, "TLS_AES_256_GCM_SHA384"},
+                                 {TLS1_3_VERSION, "TLS_CHACHA20_POLY1305_SHA256"},
+                                 {TLS1_2_VERSION, "ECDHE-ECDSA-AES128-GCM-SHA256"},
+                                 {TLS1_2_VERSION, "ECDHE-ECDSA-CHACHA20-POLY1305"}};
 inline client_options of(const kind& k) { return {.version = k.version, .suite = k.suite}; }
 
 }  // namespace tls_wire
-

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 
-// Asio's own headers that a server of plain sockets needs, and nothing else: no header-only library on Asio compiles faster.
+// Asio's own headers that a server of plain sockets needs, and nothing else: no header-only library on Asio compiles
+// faster.
 
 #include <asio/any_io_executor.hpp>
 #include <asio/basic_socket_acceptor.hpp>

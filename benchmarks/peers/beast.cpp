@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 
-// Boost.Beast, written after its asynchronous examples: WebSocket echo on /echo, everything to everybody on /live. A message
-// is made once and shared; each session has a queue, because a stream may have one write under way.
+// Boost.Beast, written after its asynchronous examples: WebSocket echo on /echo, everything to everybody on /live. A
+// message is made once and shared; each session has a queue, because a stream may have one write under way.
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
@@ -31,9 +31,10 @@ class session : public std::enable_shared_from_this<session> {
   ~session() { everybody.erase(this); }
 
   void start() {
-    beast::http::async_read(stream_.next_layer(), buffer_, request_, [self = shared_from_this()](beast::error_code ec, std::size_t) {
-      if (!ec) self->accept();
-    });
+    beast::http::async_read(stream_.next_layer(), buffer_, request_,
+                            [self = shared_from_this()](beast::error_code ec, std::size_t) {
+                              if (!ec) self->accept();
+                            });
   }
   void send(std::shared_ptr<const std::string> message) {
     queue_.push_back(std::move(message));
@@ -95,7 +96,8 @@ void accept_all(tcp::acceptor& acceptor) {
 
 int main(int argc, char** argv) {
   asio::io_context io(1);
-  tcp::acceptor acceptor(io, {asio::ip::make_address("127.0.0.1"), static_cast<unsigned short>(argc > 1 ? std::atoi(argv[1]) : 0)});
+  tcp::acceptor acceptor(
+      io, {asio::ip::make_address("127.0.0.1"), static_cast<unsigned short>(argc > 1 ? std::atoi(argv[1]) : 0)});
   acceptor.listen(4096);
   std::printf("listening on http://127.0.0.1:%u/\n", static_cast<unsigned>(acceptor.local_endpoint().port()));
   std::fflush(stdout);

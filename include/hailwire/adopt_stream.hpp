@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-// Serves a connection that is a host's own Asio stream, such as an `asio::ssl::stream` whose handshake the host has made: opt in by
-// including this header. A socket is handed over with `basic_server::adopt`, which costs less; TLS of our own is in tls.hpp.
+// Serves a connection that is a host's own Asio stream, such as an `asio::ssl::stream` whose handshake the host has
+// made: opt in by including this header. A socket is handed over with `basic_server::adopt`, which costs less; TLS of
+// our own is in tls.hpp.
 //
 //     hailwire::adopt_stream(live, std::move(stream), already_read);
 //
-// Of such a stream nobody knows whether it would take bytes now, so what a connection writes goes through two buffers of one TLS
-// record each: one that is being written and one that gathers meanwhile. When both are full, the connection waits as it does for a
-// socket that is full. They are there while something is on its way; the buffer for reading stays, because a read must be under way
-// for the peer's end to be noticed.
+// Of such a stream nobody knows whether it would take bytes now, so what a connection writes goes through two buffers
+// of one TLS record each: one that is being written and one that gathers meanwhile. When both are full, the connection
+// waits as it does for a socket that is full. They are there while something is on its way; the buffer for reading
+// stays, because a read must be under way for the peer's end to be noticed.
 //
-// What has been taken into these buffers is not lost by an orderly end: the end of reading is told only when they are empty, and
-// the stream's own farewell (`async_shutdown`, where it has one) comes after them.
+// What has been taken into these buffers is not lost by an orderly end: the end of reading is told only when they are
+// empty, and the stream's own farewell (`async_shutdown`, where it has one) comes after them.
 
 #include <asio/bind_executor.hpp>
 #include <asio/buffer.hpp>
@@ -46,7 +47,8 @@ struct io_probe {
 template <class Stream>
 class adopted_connection final : public connection, public std::enable_shared_from_this<adopted_connection<Stream>> {
  public:
-  adopted_connection(gateway& g, const strand& on, Stream s, std::optional<tls_peer> t) : connection(g), strand_(on), stream_(std::move(s)) {
+  adopted_connection(server_state& g, const strand& on, Stream s, std::optional<tls_peer> t)
+      : connection(g), strand_(on), stream_(std::move(s)) {
     if constexpr (requires { typename Stream::handshake_type; }) {
       if (!t) t.emplace();
     }
@@ -73,24 +75,31 @@ class adopted_connection final : public connection, public std::enable_shared_fr
   void read() {
     if (reading_ || delivering_ || arrived_ || over_ || !wants_read_ || closed_) return;
     reading_ = true;
-    stream_.async_read_some(asio::buffer(in_), asio::bind_executor(strand_, [me = this->shared_from_this()](std::error_code ec, std::size_t n) {
-      if (me->closed_) return;
-      if (ec && me->ending_ && !is_end(ec)) return me->contained([&] { me->drain(); });
-      me->reading_ = false;
-      me->arrived_ = n;
-      if (ec) me->over_ = ec;
-      me->contained([&] { me->deliver(); });
-    }));
+    stream_.async_read_some(asio::buffer(in_), asio::bind_executor(strand_, [me = this->shared_from_this()](
+                                                                                std::error_code ec, std::size_t n) {
+                              if (me->closed_) return;
+                              if (ec && me->ending_ && !is_end(ec)) return me->contained([&] { me->drain(); });
+                              me->reading_ = false;
+                              me->arrived_ = n;
+                              if (ec) me->over_ = ec;
+                              me->contained([&] { me->deliver(); });
+                            }));
   }
-  // OpenSSL takes nothing more from a peer that has gone on sending behind our farewell. What comes is read all the same and dropped:
-  // closing over it would reset the connection and could take our last bytes with it (RFC 9112, section 9.6).
+  // OpenSSL takes nothing more from a peer that has gone on sending behind our farewell. What comes is read all the
+  // same and dropped: closing over it would reset the connection and could take our last bytes with it (RFC 9112,
+  // section 9.6).
   void drain() {
-    if constexpr (requires { static_cast<int>(stream_.lowest_layer().native_handle()), stream_.lowest_layer().async_wait(asio::socket_base::wait_read, io_probe()); }) {
+    if constexpr (requires {
+                    static_cast<int>(stream_.lowest_layer().native_handle()),
+                        stream_.lowest_layer().async_wait(asio::socket_base::wait_read, io_probe());
+                  }) {
       auto got = read_descriptor(static_cast<int>(stream_.lowest_layer().native_handle()), in_).what;
       if (got == io_result::status::done || got == io_result::status::again)
-        return stream_.lowest_layer().async_wait(asio::socket_base::wait_read, asio::bind_executor(strand_, [me = this->shared_from_this()](std::error_code ec) {
-          if (!me->closed_ && !ec) me->contained([&] { me->drain(); });
-        }));
+        return stream_.lowest_layer().async_wait(
+            asio::socket_base::wait_read,
+            asio::bind_executor(strand_, [me = this->shared_from_this()](std::error_code ec) {
+              if (!me->closed_ && !ec) me->contained([&] { me->drain(); });
+            }));
     }
     reading_ = false;
     over_ = asio::error::eof;
@@ -114,11 +123,12 @@ class adopted_connection final : public connection, public std::enable_shared_fr
   void deliver_later() {
     asio::post(strand_, [me = this->shared_from_this()] { me->contained([&] { me->deliver(); }); });
   }
-  // TLS that ends without its farewell may be somebody's doing; but what HTTP and WebSocket send says itself where it ends, and the
-  // peer may still be reading.
+  // TLS that ends without its farewell may be somebody's doing; but what HTTP and WebSocket send says itself where it
+  // ends, and the peer may still be reading.
   static bool is_end(std::error_code ec) {
     constexpr int stream_truncated = 1;  // asio::ssl::error
-    return ec == asio::error::eof || (ec.value() == stream_truncated && std::string_view(ec.category().name()) == "asio.ssl.stream");
+    return ec == asio::error::eof ||
+           (ec.value() == stream_truncated && std::string_view(ec.category().name()) == "asio.ssl.stream");
   }
 
   // ---- writing ---------------------------------------------------------------------------------------------------
@@ -135,8 +145,11 @@ class adopted_connection final : public connection, public std::enable_shared_fr
   void send() {
     if (writing_ || now_.empty()) return;
     writing_ = true;
-    stream_.async_write_some(asio::buffer(now_.data() + sent_, now_.size() - sent_),
-                             asio::bind_executor(strand_, [me = this->shared_from_this()](std::error_code ec, std::size_t n) { me->contained([&] { me->have_sent(ec, n); }); }));
+    stream_.async_write_some(
+        asio::buffer(now_.data() + sent_, now_.size() - sent_),
+        asio::bind_executor(strand_, [me = this->shared_from_this()](std::error_code ec, std::size_t n) {
+          me->contained([&] { me->have_sent(ec, n); });
+        }));
   }
   void have_sent(std::error_code ec, std::size_t n) {
     writing_ = false;
@@ -165,8 +178,9 @@ class adopted_connection final : public connection, public std::enable_shared_fr
     std::string().swap(next_);
     sent_ = 0;
   }
-  // A farewell waits for the peer's own. Once the peer has ended there is none to wait for, and Asio's epoll reactor would not even
-  // tell: a second read at the end of a socket has no edge to come. The socket was asked to take ours when it began.
+  // A farewell waits for the peer's own. Once the peer has ended there is none to wait for, and Asio's epoll reactor
+  // would not even tell: a second read at the end of a socket has no edge to come. The socket was asked to take ours
+  // when it began.
   leaving still() const noexcept override {
     return writing_ ? leaving::bytes : ending_ && !farewell_over_ && !over_ ? leaving::farewell : leaving::nothing;
   }
@@ -180,7 +194,8 @@ class adopted_connection final : public connection, public std::enable_shared_fr
   }
   void say_farewell() {
     if constexpr (requires { stream_.async_shutdown(io_probe()); }) {
-      // Ends when the peer has said the same, or with an error if it goes on sending: then it is read from until it ends.
+      // Ends when the peer has said the same, or with an error if it goes on sending: then it is read from until it
+      // ends.
       stream_.async_shutdown(asio::bind_executor(strand_, [me = this->shared_from_this()](std::error_code ec) {
         if (me->closed_) return;
         me->farewell_over_ = true;
@@ -232,10 +247,11 @@ class adopted_connection final : public connection, public std::enable_shared_fr
   std::shared_ptr<adopted_connection> self_;
   std::shared_ptr<const tls_peer> tls_;
   std::string peer_ = "unknown";
-  std::string now_, next_;             // being written; gathered meanwhile
-  std::size_t sent_ = 0, arrived_ = 0;  // of `now_`; in `in_`, not yet wanted
+  std::string now_, next_;               // being written; gathered meanwhile
+  std::size_t sent_ = 0, arrived_ = 0;   // of `now_`; in `in_`, not yet wanted
   std::optional<std::error_code> over_;  // how reading ended
-  bool reading_ = false, delivering_ = false, writing_ = false, wants_read_ = false, wants_write_ = false, ending_ = false, farewell_over_ = false, closed_ = false;
+  bool reading_ = false, delivering_ = false, writing_ = false, wants_read_ = false, wants_write_ = false,
+       ending_ = false, farewell_over_ = false, closed_ = false;
   std::array<char, most_read> in_;
 };
 
@@ -252,29 +268,38 @@ class adopting {
 
 }  // namespace detail
 
-/// Serves a connection that the host has accepted, and made a handshake on if the stream has one, beginning with the bytes that it has
-/// read from it already. Requests on it that are not claimed go to `on_http`.
+/// Serves a connection that the host has accepted, and made a handshake on if the stream has one, beginning with the
+/// bytes that it has read from it already. Requests on it that are not claimed go to `on_http`.
 ///
-/// The stream is an Asio stream: `async_read_some`, `async_write_some`, and a `lowest_layer()` whose `close` ends what is under way; it
-/// may have an `async_shutdown`. Reading, writing and shutting down may be under way at the same time, as `asio::ssl::stream` allows.
-/// It may belong to another executor, but its handlers run on the server's, and nothing may be pending on it. What the stream refers
-/// to, an `asio::ssl::context` with its callbacks say, must outlive it: until the server's context has run what the server's end leaves.
+/// The stream is an Asio stream: `async_read_some`, `async_write_some`, and a `lowest_layer()` whose `close` ends what
+/// is under way; it may have an `async_shutdown`. Reading, writing and shutting down may be under way at the same time,
+/// as `asio::ssl::stream` allows. It may belong to another executor, but its handlers run on the server's, and nothing
+/// may be pending on it. What the stream refers to, an `asio::ssl::context` with its callbacks say, must outlive it:
+/// until the server's context has run what the server's end leaves.
 ///
-/// `tls`: what the host knows of its client, shown by `request::tls`; see `tls_facts`. An `asio::ssl::stream` counts as TLS without it,
-/// of another stream this is how a page's `Origin` is known to be `https`.
+/// `tls`: what the host knows of its client, shown by `request::tls`; see `tls_facts`. An `asio::ssl::stream` counts as
+/// TLS without it, of another stream this is how a page's `Origin` is known to be `https`.
 ///
 /// Costs, besides what the stream does, 8 KiB for reading, and up to 32 KiB while something is on its way.
 ///
 /// Runs on the server's executor, as `adopt` does. Throws `std::logic_error` for a server that has none (`own_thread`).
 template <class Stream>
-void adopt_stream(basic_server& server, Stream stream, std::string_view already_read = {}, std::optional<tls_peer> tls = {}) {
+void adopt_stream(basic_server& server, Stream stream, std::string_view already_read = {},
+                  std::optional<tls_peer> tls = {}) {
   constexpr bool reads = requires(asio::mutable_buffer to) { stream.async_read_some(to, detail::io_probe()); };
   constexpr bool writes = requires(asio::const_buffer from) { stream.async_write_some(from, detail::io_probe()); };
   constexpr bool closes = requires(std::error_code& ec) { stream.lowest_layer().close(ec); };
-  static_assert(reads, "hailwire: a stream to adopt needs async_read_some(mutable buffer, void(std::error_code, std::size_t) handler)");
-  static_assert(writes, "hailwire: a stream to adopt needs async_write_some(const buffer, void(std::error_code, std::size_t) handler)");
-  static_assert(closes, "hailwire: a stream to adopt needs lowest_layer(), and that close(std::error_code&), which ends what is under way");
-  if constexpr (reads && writes && closes) detail::adopting::take(server, std::move(stream), already_read, std::move(tls));
+  static_assert(
+      reads,
+      "hailwire: a stream to adopt needs async_read_some(mutable buffer, void(std::error_code, std::size_t) handler)");
+  static_assert(
+      writes,
+      "hailwire: a stream to adopt needs async_write_some(const buffer, void(std::error_code, std::size_t) handler)");
+  static_assert(closes,
+                "hailwire: a stream to adopt needs lowest_layer(), and that close(std::error_code&), which ends what "
+                "is under way");
+  if constexpr (reads && writes && closes)
+    detail::adopting::take(server, std::move(stream), already_read, std::move(tls));
 }
 
 }  // namespace hailwire

@@ -16,8 +16,8 @@
 #include <utility>
 #include <vector>
 
-#include "hailwire/detail/function.hpp"
-#include "hailwire/detail/shared.hpp"
+#include "hailwire/detail/base/function.hpp"
+#include "hailwire/detail/base/pointers.hpp"
 #include "hailwire/error.hpp"
 #include "hailwire/message.hpp"
 
@@ -25,19 +25,19 @@ namespace hailwire {
 
 /// A message on its way into a log: all but its offset, and the publisher's idempotency key.
 struct draft {
-  std::int64_t at = 0;   ///< Unix time in milliseconds
-  std::string from;      ///< empty: the host or an anonymous user
-  std::string type;      ///< 0–64 bytes
+  std::int64_t at = 0;  ///< Unix time in milliseconds
+  std::string from;     ///< empty: the host or an anonymous user
+  std::string type;     ///< 0–64 bytes
   payload data;
-  std::string key;       ///< opaque, 0–384 bytes, already scoped to its publisher; empty: none. See `keeps_keys`
+  std::string key;  ///< opaque, 0–384 bytes, already scoped to its publisher; empty: none. See `keeps_keys`
 };
 
 /// What became of an append. Converts from an offset, a position or an error, so that a storage may return just that.
 struct append_result {
-  std::error_code error;      ///< set: nothing was stored (`errc::internal` and `errc::timeout`: unknown)
-  std::uint64_t offset = 0;   ///< where the message stands
-  std::string epoch;          ///< empty: the storage keeps no epochs, the hub's own is used
-  bool duplicate = false;     ///< the key was known: `offset` is the first message's, and nothing was stored
+  std::error_code error;     ///< set: nothing was stored (`errc::internal` and `errc::timeout`: unknown)
+  std::uint64_t offset = 0;  ///< where the message stands
+  std::string epoch;         ///< empty: the storage keeps no epochs, the hub's own is used
+  bool duplicate = false;    ///< the key was known: `offset` is the first message's, and nothing was stored
 
   append_result() = default;
   append_result(std::uint64_t at) : offset(at) {}
@@ -48,34 +48,37 @@ struct append_result {
 
 /// How much one read may return. At least one message comes back when there is one, whatever its size.
 struct read_limit {
-  std::size_t messages = 256;    ///< 0: none, only the facts
-  std::size_t bytes = 64 * 1024; ///< payload bytes
+  std::size_t messages = 256;     ///< 0: none, only the facts
+  std::size_t bytes = 64 * 1024;  ///< payload bytes
 };
 
 /// A stretch of a channel's log, and where the log begins and ends.
 struct read_result {
   std::error_code error;
-  std::vector<message> messages;  ///< ascending without holes, the first one just after `since` or, if that is trimmed, `oldest`
-  std::string epoch;              ///< empty: the storage keeps no epochs
-  std::uint64_t oldest = 1;       ///< the oldest offset still to be had; `head + 1` when nothing is
-  std::uint64_t head = 0;         ///< the newest offset ever given in this epoch; 0: never published to
+  std::vector<message>
+      messages;       ///< ascending without holes, the first one just after `since` or, if that is trimmed, `oldest`
+  std::string epoch;  ///< empty: the storage keeps no epochs
+  std::uint64_t oldest = 1;  ///< the oldest offset still to be had; `head + 1` when nothing is
+  std::uint64_t head = 0;    ///< the newest offset ever given in this epoch; 0: never published to
 
   read_result() = default;
   read_result(std::error_code e) : error(e) {}
 };
 
-using append_handler = detail::function<void(append_result)>;
-using read_handler = detail::function<void(read_result)>;
+using append_handler = detail::move_only_function<void(append_result)>;
+using read_handler = detail::move_only_function<void(read_result)>;
 
 /// A storage that answers when it returns.
 ///
 /// Obligations:
 /// - `append` gives each channel the offsets 1, 2, 3, … without holes and has the message readable when it returns. It
 ///   keeps all of the draft but its key, byte for byte.
-/// - `read` returns the messages with offset > `since`, within `limit`, and always `oldest` and `head`. A channel that was
+/// - `read` returns the messages with offset > `since`, within `limit`, and always `oldest` and `head`. A channel that
+/// was
 ///   never published to is empty: `oldest` 1, `head` 0; reading it leaves no trace.
 /// - Retention is the storage's own affair; what it drops, it drops from the oldest end, and `oldest` tells.
-/// - A storage that may have lost what it acknowledged changes the epoch. One that returns no epochs gets a new one from
+/// - A storage that may have lost what it acknowledged changes the epoch. One that returns no epochs gets a new one
+/// from
 ///   the hub at every start.
 /// - Exceptions are caught and count as `errc::internal`.
 ///
@@ -84,14 +87,16 @@ using read_handler = detail::function<void(read_result)>;
 /// `static constexpr bool thread_safe = true`; a `threaded_server` then has no lock around it.
 ///
 /// Optional members, each found on its own:
-/// - `static constexpr bool keeps_keys = true`: `append` keeps a non-empty key, atomically with its message, for at least
+/// - `static constexpr bool keeps_keys = true`: `append` keeps a non-empty key, atomically with its message, for at
+/// least
 ///   five minutes; the same key with the same payload returns the first offset and `duplicate`, with another payload
 ///   `errc::conflict`. Absent: the hub keeps keys in its own memory.
 template <class S>
-concept synchronous_storage = requires(S& s, std::string_view channel, const draft& d, std::uint64_t since, read_limit limit) {
-  { s.append(channel, d) } -> std::convertible_to<append_result>;
-  { s.read(channel, since, limit) } -> std::convertible_to<read_result>;
-};
+concept synchronous_storage =
+    requires(S& s, std::string_view channel, const draft& d, std::uint64_t since, read_limit limit) {
+      { s.append(channel, d) } -> std::convertible_to<append_result>;
+      { s.read(channel, since, limit) } -> std::convertible_to<read_result>;
+    };
 
 /// A storage that answers later: the same obligations, with a handler in place of the returned value. Operations on one
 /// channel complete in the order in which they were started. A handler is called exactly once, from any thread, also
@@ -108,15 +113,16 @@ concept storage = synchronous_storage<S> || asynchronous_storage<S>;
 
 /// What a broker hands to each hub that subscribed to the channel: the channel, the epoch, the message with its offset.
 /// May be called from any thread.
-using broker_receiver = detail::function<void(std::string_view channel, std::string_view epoch, const message&)>;
+using broker_receiver =
+    detail::move_only_function<void(std::string_view channel, std::string_view epoch, const message&)>;
 
 /// Carries messages between hubs that share a storage.
 ///
-/// Obligations: few. It may drop, repeat and reorder; the hub sees a hole in the offsets and reads the storage. It must not
-/// call a receiver after `detach` has returned.
+/// Obligations: few. It may drop, repeat and reorder; the hub sees a hole in the offsets and reads the storage. It must
+/// not call a receiver after `detach` has returned.
 template <class B>
-concept broker = requires(B& b, std::string_view channel, std::string_view epoch, const message& m, broker_receiver receiver,
-                          std::uint64_t id) {
+concept broker = requires(B& b, std::string_view channel, std::string_view epoch, const message& m,
+                          broker_receiver receiver, std::uint64_t id) {
   { b.attach(std::move(receiver)) } -> std::convertible_to<std::uint64_t>;  // names this hub from now on
   b.detach(id);
   b.subscribe(id, channel);
@@ -127,30 +133,48 @@ concept broker = requires(B& b, std::string_view channel, std::string_view epoch
 /// Says at compile time, one sentence a requirement, why `S` is not a storage.
 template <class S>
 constexpr void explain_storage() {
-  if constexpr (requires(S& s, draft d, append_handler h) { s.async_append(std::string_view(), std::move(d), std::move(h)); }) {
+  if constexpr (requires(S& s, draft d, append_handler h) {
+                  s.async_append(std::string_view(), std::move(d), std::move(h));
+                }) {
     static_assert(asynchronous_storage<S>,
                   "hailwire: an asynchronous storage also needs "
-                  "void async_read(std::string_view channel, std::uint64_t since, hailwire::read_limit limit, hailwire::read_handler done)");
+                  "void async_read(std::string_view channel, std::uint64_t since, hailwire::read_limit limit, "
+                  "hailwire::read_handler done)");
   } else {
-    static_assert(requires(S& s, std::string_view c, const draft& d) { { s.append(c, d) } -> std::convertible_to<append_result>; },
-                  "hailwire: a storage needs hailwire::append_result append(std::string_view channel, const hailwire::draft& message)");
-    static_assert(requires(S& s, std::string_view c, std::uint64_t n, read_limit l) { { s.read(c, n, l) } -> std::convertible_to<read_result>; },
-                  "hailwire: a storage needs hailwire::read_result read(std::string_view channel, std::uint64_t since, hailwire::read_limit limit)");
+    static_assert(
+        requires(S& s, std::string_view c, const draft& d) {
+          { s.append(c, d) } -> std::convertible_to<append_result>;
+        },
+        "hailwire: a storage needs hailwire::append_result append(std::string_view channel, const hailwire::draft& "
+        "message)");
+    static_assert(
+        requires(S& s, std::string_view c, std::uint64_t n, read_limit l) {
+          { s.read(c, n, l) } -> std::convertible_to<read_result>;
+        },
+        "hailwire: a storage needs hailwire::read_result read(std::string_view channel, std::uint64_t since, "
+        "hailwire::read_limit limit)");
   }
 }
 
 /// Says at compile time, one sentence a requirement, why `B` is not a broker.
 template <class B>
 constexpr void explain_broker() {
-  static_assert(requires(B& b, broker_receiver r) { { b.attach(std::move(r)) } -> std::convertible_to<std::uint64_t>; },
-                "hailwire: a broker needs std::uint64_t attach(hailwire::broker_receiver receiver)");
-  static_assert(requires(B& b, std::uint64_t id) { b.detach(id); }, "hailwire: a broker needs void detach(std::uint64_t hub)");
-  static_assert(requires(B& b, std::uint64_t id, std::string_view c) { b.subscribe(id, c); },
-                "hailwire: a broker needs void subscribe(std::uint64_t hub, std::string_view channel)");
-  static_assert(requires(B& b, std::uint64_t id, std::string_view c) { b.unsubscribe(id, c); },
-                "hailwire: a broker needs void unsubscribe(std::uint64_t hub, std::string_view channel)");
-  static_assert(requires(B& b, std::uint64_t id, std::string_view c, const message& m) { b.publish(id, c, c, m); },
-                "hailwire: a broker needs void publish(std::uint64_t hub, std::string_view channel, std::string_view epoch, const hailwire::message& m)");
+  static_assert(
+      requires(B& b, broker_receiver r) {
+        { b.attach(std::move(r)) } -> std::convertible_to<std::uint64_t>;
+      }, "hailwire: a broker needs std::uint64_t attach(hailwire::broker_receiver receiver)");
+  static_assert(
+      requires(B& b, std::uint64_t id) { b.detach(id); }, "hailwire: a broker needs void detach(std::uint64_t hub)");
+  static_assert(
+      requires(B& b, std::uint64_t id, std::string_view c) { b.subscribe(id, c); },
+      "hailwire: a broker needs void subscribe(std::uint64_t hub, std::string_view channel)");
+  static_assert(
+      requires(B& b, std::uint64_t id, std::string_view c) { b.unsubscribe(id, c); },
+      "hailwire: a broker needs void unsubscribe(std::uint64_t hub, std::string_view channel)");
+  static_assert(
+      requires(B& b, std::uint64_t id, std::string_view c, const message& m) { b.publish(id, c, c, m); },
+      "hailwire: a broker needs void publish(std::uint64_t hub, std::string_view channel, std::string_view epoch, "
+      "const hailwire::message& m)");
 }
 
 namespace detail {
@@ -165,10 +189,12 @@ struct any_storage {
   };
   /// Whether it answers when it returns; then an append needs no handler. `at` is of this channel.
   virtual bool at_once() const noexcept { return false; }
-  virtual append_result append_now(const place& /*at*/, std::string_view /*channel*/, const draft& /*d*/) { return errc::internal; }
+  virtual append_result append_now(const place& /*at*/, std::string_view /*channel*/, const draft& /*d*/) {
+    return errc::internal;
+  }
   /// Such an append comes soon: memory is asked for before it is needed.
-  virtual place expect(std::string_view /*channel*/) noexcept { return {}; }
-  virtual void approach(const place& /*at*/) noexcept {}
+  virtual place prefetch(std::string_view /*channel*/) noexcept { return {}; }
+  virtual void prefetch_entry(const place& /*at*/) noexcept {}
   virtual void read(std::string_view channel, std::uint64_t since, read_limit limit, read_handler done) = 0;
   virtual bool keeps_keys() const noexcept = 0;
 };
@@ -183,7 +209,7 @@ struct pointee<std::unique_ptr<T, D>> {
   using type = T;
 };
 template <class T>
-struct pointee<owned<T>> {
+struct pointee<std::unique_ptr<T>> {
   using type = T;
 };
 template <class T>
@@ -203,21 +229,21 @@ class erased_storage final : public any_storage {
     if constexpr (asynchronous_storage<type>) {
       storage().async_append(channel, std::move(d), std::move(done));
     } else {
-      done(append_now(expect(channel), channel, d));
+      done(append_now(prefetch(channel), channel, d));
     }
   }
-  place expect(std::string_view channel) noexcept override {
+  place prefetch(std::string_view channel) noexcept override {
     place out{};
     if constexpr (has_places) {
       auto at = storage().place_of(channel);
       static_assert(sizeof at == sizeof out.bytes && std::is_trivially_copyable_v<decltype(at)>);
       std::memcpy(out.bytes, &at, sizeof at);
-      storage().approach(at, 0);
+      storage().prefetch_entry(at, 0);
     }
     return out;
   }
-  void approach(const place& at) noexcept override {
-    if constexpr (has_places) storage().approach(own(at), 1);
+  void prefetch_entry(const place& at) noexcept override {
+    if constexpr (has_places) storage().prefetch_entry(own(at), 1);
   }
   bool at_once() const noexcept override { return !asynchronous_storage<type>; }
   append_result append_now(const place& at, std::string_view channel, const draft& d) override {
@@ -249,7 +275,9 @@ class erased_storage final : public any_storage {
     }
   }
   bool keeps_keys() const noexcept override {
-    if constexpr (requires { { type::keeps_keys } -> std::convertible_to<bool>; }) {
+    if constexpr (requires {
+                    { type::keeps_keys } -> std::convertible_to<bool>;
+                  }) {
       return type::keeps_keys;
     } else {
       return false;
@@ -257,7 +285,7 @@ class erased_storage final : public any_storage {
   }
 
  private:
-  static constexpr bool has_places = requires(type& s, std::string_view c) { s.approach(s.place_of(c), 0); };
+  static constexpr bool has_places = requires(type& s, std::string_view c) { s.prefetch_entry(s.place_of(c), 0); };
   static auto own(const place& at) noexcept {
     decltype(std::declval<type&>().place_of(std::string_view())) out;
     std::memcpy(&out, at.bytes, sizeof out);
@@ -274,9 +302,9 @@ class erased_storage final : public any_storage {
 };
 
 template <class Storage>
-owned<any_storage> erase_storage(Storage&& s) {
+std::unique_ptr<any_storage> erase_storage(Storage&& s) {
   explain_storage<typename pointee<std::remove_cvref_t<Storage>>::type>();
-  return owned<erased_storage<Storage>>(new erased_storage<Storage>(std::forward<Storage>(s)));
+  return std::unique_ptr<erased_storage<Storage>>(new erased_storage<Storage>(std::forward<Storage>(s)));
 }
 
 /// A broker with its type erased.
@@ -306,9 +334,9 @@ class erased_broker final : public any_broker {
 };
 
 template <class Broker>
-owned<any_broker> erase_broker(Broker& b) {
+std::unique_ptr<any_broker> erase_broker(Broker& b) {
   explain_broker<Broker>();
-  return owned<erased_broker<Broker>>(new erased_broker<Broker>(b));
+  return std::unique_ptr<erased_broker<Broker>>(new erased_broker<Broker>(b));
 }
 
 }  // namespace detail

@@ -17,26 +17,26 @@ namespace hailwire {
 /// Usable as a `std::error_code`. What the network or the disk did arrives as the system's own codes; a handler that
 /// was pending when the server stopped gets `operation_aborted()`.
 enum class errc : std::uint8_t {
-  bad_request = 1,      ///< malformed, or a rule of the protocol broken
-  unauthenticated,      ///< the server does not know who asks
-  forbidden,            ///< it knows, and the answer is no; unknown channels answer the same
-  not_found,            ///< no such thing, or this server does not offer it
-  method_not_allowed,   ///< the resource exists, the method does not fit
-  not_acceptable,       ///< no transport that this server links can serve the request
-  timeout,              ///< the peer was too slow, or an outcome is unknown
-  conflict,             ///< the same key with another payload
-  too_large,            ///< over a size limit
-  unsupported_media,    ///< a text that is not UTF-8, or an encoding that is not understood
-  range,                ///< a range that cannot be satisfied
-  expectation,          ///< an `Expect` that is not understood
-  upgrade_required,     ///< only WebSocket is linked
-  rate_limited,         ///< too often
-  headers_too_large,    ///< the request head is over a limit
-  internal,             ///< the server's own failure; the outcome of a publish is unknown
-  not_implemented,      ///< known to the protocol, not to this server
-  draining,             ///< the server is going away
-  overloaded,           ///< a queue is full; nothing was stored
-  http_version,         ///< an HTTP version that is not 1.x
+  bad_request = 1,     ///< malformed, or a rule of the protocol broken
+  unauthenticated,     ///< the server does not know who asks
+  forbidden,           ///< it knows, and the answer is no; unknown channels answer the same
+  not_found,           ///< no such thing, or this server does not offer it
+  method_not_allowed,  ///< the resource exists, the method does not fit
+  not_acceptable,      ///< no transport that this server links can serve the request
+  timeout,             ///< the peer was too slow, or an outcome is unknown
+  conflict,            ///< the same key with another payload
+  too_large,           ///< over a size limit
+  unsupported_media,   ///< a text that is not UTF-8, or an encoding that is not understood
+  range,               ///< a range that cannot be satisfied
+  expectation,         ///< an `Expect` that is not understood
+  upgrade_required,    ///< only WebSocket is linked
+  rate_limited,        ///< too often
+  headers_too_large,   ///< the request head is over a limit
+  internal,            ///< the server's own failure; the outcome of a publish is unknown
+  not_implemented,     ///< known to the protocol, not to this server
+  draining,            ///< the server is going away
+  overloaded,          ///< a queue is full; nothing was stored
+  http_version,        ///< an HTTP version that is not 1.x
 };
 
 namespace detail {
@@ -97,9 +97,9 @@ inline std::error_code make_error_code(errc e) noexcept { return {static_cast<in
 /// What a pending handler gets when the server stops before its work is done. Equal to Asio's `operation_aborted`.
 inline std::error_code operation_aborted() noexcept { return {ECANCELED, std::system_category()}; }
 
-/// The wire's word for any error: `ec` itself when it is an `errc`. Of the system's own, what says that there is no room, or
-/// that somebody else holds what is needed, is `overloaded`: nothing was done, and it will pass. Everything else, an I/O
-/// error above all, is `internal`: the outcome of a publish is unknown.
+/// The wire's word for any error: `ec` itself when it is an `errc`. Of the system's own, what says that there is no
+/// room, or that somebody else holds what is needed, is `overloaded`: nothing was done, and it will pass. Everything
+/// else, an I/O error above all, is `internal`: the outcome of a publish is unknown.
 inline errc wire_code(const std::error_code& ec) noexcept {
   if (ec.category() == category()) return static_cast<errc>(ec.value());
   for (int passing : {ENOSPC, EDQUOT, ENOMEM, EBUSY, EAGAIN})
@@ -110,19 +110,22 @@ inline errc wire_code(const std::error_code& ec) noexcept {
 /// An error with a sentence for whoever has to mend it, as it stands in `error` objects and problem documents.
 struct failure {
   errc code = errc::internal;
-  std::string message;   ///< English, UTF-8; empty: the code's own phrase
-  int retry_after = 0;   ///< seconds after which trying again makes sense; 0: not said
+  std::string message;  ///< English, UTF-8; empty: the code's own phrase
+  int retry_after = 0;  ///< seconds after which trying again makes sense; 0: not said
 
   failure() = default;
   // There are a hundred places that make one; each is a call, and what leads there is not what a compiler makes fast.
-  [[gnu::cold, gnu::noinline]] failure(errc c, std::string_view text = {}, int seconds = 0) : code(c), message(text), retry_after(seconds) {}
+  [[gnu::cold, gnu::noinline]] failure(errc c, std::string_view text = {}, int seconds = 0)
+      : code(c), message(text), retry_after(seconds) {}
 
   /// `message`, or the code's phrase where there is none.
-  std::string_view text() const noexcept { return message.empty() ? detail::facts(code).phrase : std::string_view(message); }
+  std::string_view text() const noexcept {
+    return message.empty() ? detail::facts(code).phrase : std::string_view(message);
+  }
 };
 
-/// What a client is told of a storage's error, and when it may come back: a queue is shorter in a second, a disk that is
-/// full takes somebody to make room.
+/// What a client is told of a storage's error, and when it may come back: a queue is shorter in a second, a disk that
+/// is full takes somebody to make room.
 inline failure storage_failure(const std::error_code& ec) {
   errc code = wire_code(ec);
   if (code == errc::internal) return {code, "the storage failed"};

@@ -23,9 +23,9 @@ class connection;
 
 /// What is known of a client that came over TLS.
 struct tls_peer {
-  std::string version;             ///< `TLSv1.3`
-  std::string cipher;              ///< `TLS_AES_128_GCM_SHA256`
-  std::string server_name;         ///< the name that it asked for (SNI); empty: none
+  std::string version;      ///< `TLSv1.3`
+  std::string cipher;       ///< `TLS_AES_128_GCM_SHA256`
+  std::string server_name;  ///< the name that it asked for (SNI); empty: none
   /// Of its certificate, which has been verified; all empty when it showed none.
   std::string subject;             ///< as RFC 4514 writes names: `CN=ada,O=Analytical Engines`
   std::vector<std::string> names;  ///< alternative names: `DNS:…`, `email:…`, `URI:…`, `IP:…`
@@ -34,8 +34,8 @@ struct tls_peer {
   bool operator==(const tls_peer&) const = default;
 };
 
-/// An HTTP request as the host sees it. It and views into it are valid during the call that it is given to: who answers later
-/// copies what that takes, because the client may be gone by then and the request with it.
+/// An HTTP request as the host sees it. It and views into it are valid during the call that it is given to: who answers
+/// later copies what that takes, because the client may be gone by then and the request with it.
 class request {
  public:
   /// As sent, case kept: `GET`.
@@ -55,28 +55,35 @@ class request {
   const proto::query_pairs& query() const noexcept { return *query_; }
   /// The body, as sent but for its chunked framing; empty for requests to the live resource.
   std::string_view body() const noexcept { return body_; }
-  /// Who asks: `address:port`, `[address]:port`, `unix`, or `unknown` when the connection has broken already or an adopted stream cannot say; who is connected, or, when that is a trusted proxy
+  /// Who asks: `address:port`, `[address]:port`, `unix`, or `unknown` when the connection has broken already or an
+  /// adopted stream cannot say; who is connected, or, when that is a trusted proxy
   /// (`options::trusted_proxies`), the client that it names, often without a port.
   const std::string& peer() const;
   /// The address alone, without brackets and port; `unix` or `unknown` where there is none.
   std::string_view address() const;
-  /// `https` over this server's own TLS or that of an adopted stream, or when a trusted proxy says that the client asked it so; else `http`.
-  std::string_view scheme() const noexcept { return !scheme_.empty() ? std::string_view(scheme_) : tls_ ? "https" : "http"; }
-  /// The host that the client asked for, with its port if it is not the scheme's: from a trusted proxy, or the request's own.
+  /// `https` over this server's own TLS or that of an adopted stream, or when a trusted proxy says that the client
+  /// asked it so; else `http`.
+  std::string_view scheme() const noexcept {
+    return !scheme_.empty() ? std::string_view(scheme_) : tls_ ? "https" : "http";
+  }
+  /// The host that the client asked for, with its port if it is not the scheme's: from a trusted proxy, or the
+  /// request's own.
   std::string_view host() const noexcept { return host_.empty() ? head_->host : std::string_view(host_); }
-  /// Whether it came over this server's own TLS or that of an adopted stream. A proxy in front that speaks TLS does not count.
+  /// Whether it came over this server's own TLS or that of an adopted stream. A proxy in front that speaks TLS does not
+  /// count.
   bool secure() const noexcept { return tls_ != nullptr; }
   /// What TLS knows of the client; null without TLS.
   const std::shared_ptr<const tls_peer>& tls() const noexcept { return tls_; }
-  /// The transport that serves it (`websocket`, `sse`, `long_poll`, `short_poll`), `post` for commands and publishes on the
-  /// live resource, empty elsewhere.
+  /// The transport that serves it (`websocket`, `sse`, `long_poll`, `short_poll`), `post` for commands and publishes on
+  /// the live resource, empty elsewhere.
   std::string_view transport() const noexcept { return transport_; }
   /// The parsed head, for what has no accessor here.
   const proto::http1::head& head() const noexcept { return *head_; }
 
  private:
   friend class detail::connection;
-  void begin(const detail::connection& on, const proto::http1::head& h, const proto::query_pairs& q, std::shared_ptr<const tls_peer> tls) {
+  void begin(const detail::connection& on, const proto::http1::head& h, const proto::query_pairs& q,
+             std::shared_ptr<const tls_peer> tls) {
     on_ = &on, head_ = &h, query_ = &q;
     for (std::string* s : {&path_, &peer_, &scheme_, &host_}) s->clear();
     tls_ = std::move(tls);
@@ -86,7 +93,7 @@ class request {
   const proto::query_pairs* query_ = nullptr;
   const detail::connection* on_ = nullptr;
   std::string path_;
-  mutable std::string peer_;  // empty until somebody asks: it takes a system call
+  mutable std::string peer_;   // empty until somebody asks: it takes a system call
   std::string scheme_, host_;  // as a trusted proxy says
   std::shared_ptr<const tls_peer> tls_;
   std::string_view body_, transport_;
@@ -97,8 +104,8 @@ struct response {
   int status = 200;
   std::string content_type = "text/plain;charset=utf-8";
   std::string body = {};
-  /// More header fields. `Content-Length`, `Connection`, `Date` and `Transfer-Encoding` are the server's own and skipped, as
-  /// is a field that is not well-formed.
+  /// More header fields. `Content-Length`, `Connection`, `Date` and `Transfer-Encoding` are the server's own and
+  /// skipped, as is a field that is not well-formed.
   std::vector<std::pair<std::string, std::string>> headers = {};
 };
 
@@ -149,12 +156,12 @@ class verdict {
   failure why_;
 };
 
-/// Answers one thing, once: a command, an authorization or a request. Movable; to be called on the hub's executor. One that
-/// is dropped unanswered answers `internal` by itself. Calling it when the client has gone does nothing.
+/// Answers one thing, once: a command, an authorization or a request. Movable; to be called on the hub's executor. One
+/// that is dropped unanswered answers `internal` by itself. Calling it when the client has gone does nothing.
 template <class Answer>
 class reply_to {
  public:
-  explicit reply_to(detail::function<void(Answer)> f) : f_(std::move(f)) {}
+  explicit reply_to(detail::move_only_function<void(Answer)> f) : f_(std::move(f)) {}
   reply_to(reply_to&& other) noexcept : f_(std::exchange(other.f_, nullptr)) {}
   reply_to& operator=(reply_to&& other) noexcept {
     drop();
@@ -174,7 +181,7 @@ class reply_to {
     } catch (...) {
     }
   }
-  detail::function<void(Answer)> f_;
+  detail::move_only_function<void(Answer)> f_;
 };
 
 /// The JSON text of a host-defined command's `ok`, or what went wrong.
@@ -183,14 +190,14 @@ using authorize_reply = reply_to<decision>;
 
 /// How a session ended.
 struct close_reason {
-  errc code = errc::internal;          ///< what the server thinks of it; meaningless when `by_peer` and for close code 1000
-  std::uint16_t close_code = 1006;     ///< as WebSocket has them (RFC 6455, section 7.4.1): 1006, it just went away
+  errc code = errc::internal;  ///< what the server thinks of it; meaningless when `by_peer` and for close code 1000
+  std::uint16_t close_code = 1006;  ///< as WebSocket has them (RFC 6455, section 7.4.1): 1006, it just went away
   std::string text;
-  bool by_peer = false;                ///< the client ended it, or its connection broke
+  bool by_peer = false;  ///< the client ended it, or its connection broke
 };
 
-/// A client that speaks the host's own WebSocket frames, on a path given to `server::on_websocket`. For the hub's executor;
-/// a reference is valid until `frame_handlers::on_close` for it has returned.
+/// A client that speaks the host's own WebSocket frames, on a path given to `server::on_websocket`. For the hub's
+/// executor; a reference is valid until `frame_handlers::on_close` for it has returned.
 class frame_socket {
  public:
   /// Sends one message: valid UTF-8, or any bytes. `overloaded` when `options::max_unsent` bytes wait already;
@@ -212,7 +219,7 @@ struct frame_handlers {
   std::function<void(frame_socket&, std::string_view, bool binary)> on_message = {};
   std::function<void(frame_socket&, const close_reason&)> on_close = {};
   std::vector<std::string> subprotocols = {};  ///< of these the client's first choice is taken
-  std::size_t max_message = 1 << 20;       ///< bytes; a longer one closes with 1009
+  std::size_t max_message = 1 << 20;           ///< bytes; a longer one closes with 1009
 };
 
 /// How important a line of the log is.

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-// The hub: channels, sessions and the way between them. It knows a storage, maybe a broker, and sessions as outlets; it
-// knows nothing of sockets or transports, and belongs to one loop.
+// The hub: channels, sessions and the way between them. It knows a storage, maybe a broker, and sessions as
+// subscribers; it knows nothing of sockets or transports, and belongs to one loop.
 //
-//   publish → storage.append (gives the offset) → broker → the channel's log → end of turn: flush → outlets pull
+//   publish → storage.append (gives the offset) → broker → the channel's log → end of turn: flush → subscribers pull
 //
 // One code path serves storages that answer at once and those that answer later: each operation is an object that is
-// finished on the hub's loop, whoever completed it, and aborted when the hub stops first. Operations hold no pointers into
-// the hub's tables across that wait; they find channel and session again by name and key.
+// finished on the hub's loop, whoever completed it, and aborted when the hub stops first. Operations hold no pointers
+// into the hub's tables across that wait; they find channel and session again by name and key.
 
 #include <atomic>
 #include <cstdint>
@@ -21,13 +21,14 @@
 #include <vector>
 
 #include "hailwire/concepts.hpp"
-#include "hailwire/detail/fan_out.hpp"
-#include "hailwire/detail/hash_index.hpp"
-#include "hailwire/detail/keyed_hash.hpp"
-#include "hailwire/detail/loop.hpp"
-#include "hailwire/detail/shared.hpp"
-#include "hailwire/detail/timer_wheel.hpp"
-#include "hailwire/detail/vector.hpp"
+#include "hailwire/detail/base/event_loop.hpp"
+#include "hailwire/detail/base/hash_table.hpp"
+#include "hailwire/detail/base/pointers.hpp"
+#include "hailwire/detail/base/siphash.hpp"
+#include "hailwire/detail/base/timer_wheel.hpp"
+#include "hailwire/detail/base/vector.hpp"
+#include "hailwire/detail/hub/fan_out.hpp"
+#include "hailwire/detail/storage/fingerprint.hpp"
 #include "hailwire/options.hpp"
 #include "hailwire/proto/json.hpp"
 #include "hailwire/session.hpp"
@@ -37,13 +38,14 @@ namespace hailwire {
 /// What may be said of a publish beside its payload.
 struct publish_options {
   std::string type = {};  ///< the publisher's own word, up to 64 bytes
-  std::string key = {};   ///< idempotency key, 1–64 visible ASCII: the same key and payload are stored once. Empty: none
+  std::string key = {};  ///< idempotency key, 1–64 visible ASCII: the same key and payload are stored once. Empty: none
 };
 
-/// Told once, on the hub's executor, what became of a publish. Without an error the position is where the message stands.
-using publish_handler = detail::function<void(std::error_code, position)>;
+/// Told once, on the hub's executor, what became of a publish. Without an error the position is where the message
+/// stands.
+using publish_handler = detail::move_only_function<void(std::error_code, position)>;
 /// The same for a client's publish: where it stands, or what the client is told.
-using client_publish_handler = detail::function<void(result<position>&&)>;
+using client_publish_handler = detail::move_only_function<void(result<position>&&)>;
 
 /// A stretch of history, oldest first.
 struct history_result {
@@ -52,7 +54,7 @@ struct history_result {
   std::string epoch;
   bool more = false;  ///< there is more in the direction that was asked for
 };
-using history_handler = detail::function<void(history_result)>;
+using history_handler = detail::move_only_function<void(history_result)>;
 
 /// Which stretch of history: after an offset, before one, or, with neither, the newest.
 struct history_query {
@@ -74,9 +76,9 @@ struct follow_start {
 /// Threads: `publish` is safe from any thread; everything else belongs to the hub's executor. Handlers run there.
 class hub final : public detail::log_source {
  public:
-  using follow_handler = detail::function<void(result<follow_start>)>;
+  using follow_handler = detail::move_only_function<void(result<follow_start>)>;
 
-  hub(detail::loop& l, detail::owned<detail::any_storage> store, const options& o)
+  hub(detail::event_loop& l, std::unique_ptr<detail::any_storage> store, const options& o)
       : options_(o), loop_(&l), storage_(std::move(store)), wheel_(l.now()), mailbox_(std::make_shared<mailbox>(l)) {
     mailbox_->owner = this;
     loop_->on_alarm([this] { tick(); });
@@ -97,28 +99,29 @@ class hub final : public detail::log_source {
 
   /// Stores `p` as the next message of `channel` and sends it to everybody who follows. Safe from any thread.
   ///
-  /// Returns at once: `overloaded` when `max_pending` publishes wait already, `operation_aborted` after the hub has stopped.
-  /// In these two cases nothing was stored and `done` is never called. Otherwise `done` is called exactly once, on the
-  /// hub's executor, possibly before this returns when called there: with `bad_request` (channel name, type, key, JSON),
-  /// `unsupported_media` (a text that is not UTF-8), `too_large`, `conflict` (key used with another payload), the
-  /// storage's error, `internal` (no memory; the outcome is unknown), or `operation_aborted` when the hub stopped first and the
-  /// outcome is unknown. What it throws is logged. Throws `std::bad_alloc`, and nothing was stored then.
+  /// Returns at once: `overloaded` when `max_pending` publishes wait already, `operation_aborted` after the hub has
+  /// stopped. In these two cases nothing was stored and `done` is never called. Otherwise `done` is called exactly
+  /// once, on the hub's executor, possibly before this returns when called there: with `bad_request` (channel name,
+  /// type, key, JSON), `unsupported_media` (a text that is not UTF-8), `too_large`, `conflict` (key used with another
+  /// payload), the storage's error, `internal` (no memory; the outcome is unknown), or `operation_aborted` when the hub
+  /// stopped first and the outcome is unknown. What it throws is logged. Throws `std::bad_alloc`, and nothing was
+  /// stored then.
   std::error_code publish(std::string channel, payload p, publish_options o = {}, publish_handler done = {}) {
     if (mailbox_->closed()) return operation_aborted();
     publishing what{std::move(channel), std::move(done), {}, {}};
     if (loop_->here()) {
       if (pending_.load() >= options_.max_pending) return errc::overloaded;
-      what.at = expect(what.channel);
+      what.at = prefetch(what.channel);
       start(std::move(what), std::move(p), std::move(o), {}, {}, false);
       return {};
     }
     room_taken room(*this);
     if (!room) return errc::overloaded;
-    auto op = detail::shared<publish_op>(new publish_op(*this, std::move(what)));
+    auto op = detail::intrusive_ptr<publish_op>(new publish_op(*this, std::move(what)));
     bool taken = mailbox_->put(
         [this, op, p = std::move(p), o = std::move(o)]() mutable {
           op->over = op->what.counted = true;
-          op->what.at = expect(op->what.channel);
+          op->what.at = prefetch(op->what.channel);
           start(std::move(op->what), std::move(p), std::move(o), {}, {}, false);
         },
         [op] { op->abort(); });
@@ -126,11 +129,12 @@ class hub final : public detail::log_source {
     return taken ? std::error_code() : operation_aborted();
   }
 
-  /// Reads a stretch of history, as a client's `history` does. On the hub's executor. Errors: `bad_request` (name, limit),
-  /// `not_found` (another epoch), `overloaded` (`max_pending` operations wait already), the storage's.
+  /// Reads a stretch of history, as a client's `history` does. On the hub's executor. Errors: `bad_request` (name,
+  /// limit), `not_found` (another epoch), `overloaded` (`max_pending` operations wait already), the storage's.
   void history(std::string_view channel, history_query q, std::uint64_t floor, history_handler done);
 
-  /// Every session, streams and waiting polls. On the hub's executor; the pointers are good until it runs something else.
+  /// Every session, streams and waiting polls. On the hub's executor; the pointers are good until it runs something
+  /// else.
   std::vector<session*> sessions() const {
     std::vector<session*> out;
     for (const slot& at : slots_)
@@ -141,7 +145,7 @@ class hub final : public detail::log_source {
   std::vector<session*> find(std::string_view user) const {
     std::vector<session*> out;
     if (users_.empty()) return out;
-    for (std::uint32_t i = users_[user_bucket(user)]; i != no_slot; i = slots_[i].taken()->beyond_->next_user)
+    for (std::uint32_t i = users_[user_bucket(user)]; i != no_slot; i = slots_[i].taken()->extra_->next_user)
       if (slots_[i].taken()->user() == user) out.push_back(slots_[i].taken());
     return out;
   }
@@ -153,7 +157,7 @@ class hub final : public detail::log_source {
 
   // ---- for the parts that serve clients; all on the hub's loop ---------------------------------------------------
 
-  detail::loop& loop() const noexcept { return *loop_; }
+  detail::event_loop& loop() const noexcept { return *loop_; }
   detail::timer_wheel& wheel() noexcept { return wheel_; }
   const options& settings() const noexcept { return options_; }
 
@@ -164,7 +168,7 @@ class hub final : public detail::log_source {
   }
 
   /// Joins other hubs. Before anything is followed.
-  void join(detail::owned<detail::any_broker> b);
+  void join(std::unique_ptr<detail::any_broker> b);
 
   /// Gives whoever serves clients a slot, which it has until it leaves.
   void enter(session& s);
@@ -186,51 +190,58 @@ class hub final : public detail::log_source {
   }
 
   /// Has the session follow a channel. The handler may be called before this returns, with `forbidden` when the
-  /// channel was unfollowed first, and is never called once the session is closed. After it, `subscription::pending` has what comes.
+  /// channel was unfollowed first, and is never called once the session is closed. After it, `subscription::pending`
+  /// has what comes.
   void follow(session& s, std::string_view channel, const start& from, bool named, follow_handler done);
   bool unfollow(session& s, std::string_view channel);
   detail::subscription* find(session& s, std::string_view channel) const noexcept;
 
   /// How long a permission still holds, in milliseconds: not above 0 when it has ended, `INT64_MAX` when it never does.
   std::int64_t left(const shared_grant& g) const noexcept;
-  /// From now on the session is told before its permission ends, and is ended with it. For streams; polls are not held so long.
+  /// From now on the session is told before its permission ends, and is ended with it. For streams; polls are not held
+  /// so long.
   void watch_expiry(session& s);
   std::size_t expiring_count() const noexcept { return expiries_.size(); }
 
-  /// Where a channel that is about to be published to is looked up. Among thousands that take turns each has left the processor's
-  /// caches since its last one, so the memory is asked for before there is work for it: here, and once more in `approach`.
-  struct soon {
+  /// Where a channel that is about to be published to is looked up. Among thousands that take turns each has left the
+  /// processor's caches since its last one, so the memory is asked for before there is work for it: here, and once more
+  /// in `approach`.
+  struct prefetch_hint {
     std::uint64_t hash = 0;
     detail::any_storage::place stored = {};
   };
-  soon expect(std::string_view channel) const noexcept {
-    soon at{hash_of(channel), storage_->expect(channel)};
-    __builtin_prefetch(logs_.near(at.hash));
+  prefetch_hint prefetch(std::string_view channel) const noexcept {
+    prefetch_hint at{hash_of(channel), storage_->prefetch(channel)};
+    __builtin_prefetch(logs_.bucket_address(at.hash));
     return at;
   }
-  void approach(const soon& at) const noexcept {
-    storage_->approach(at.stored);
+  void prefetch_entry(const prefetch_hint& at) const noexcept {
+    storage_->prefetch_entry(at.stored);
     if (auto* near = logs_.candidate(at.hash, false)) detail::fetch(near, 2);
   }
 
-  /// A client's publish: authorized and offered to hooks by the caller. `checked`: the payload is known to be what it says.
-  void publish_for(session& s, std::string&& channel, const soon& at, payload&& p, publish_options&& o, bool checked, client_publish_handler&& done);
+  /// A client's publish: authorized and offered to hooks by the caller. `checked`: the payload is known to be what it
+  /// says.
+  void publish_for(session& s, std::string&& channel, const prefetch_hint& at, payload&& p, publish_options&& o,
+                   bool checked, client_publish_handler&& done);
 
-  /// Has `outlet::wake(nullptr)` called at the end of this turn.
+  /// Has `subscriber::wake(nullptr)` called at the end of this turn.
   void request_wake(session& o) noexcept { ask(wakes_, o); }
-  /// Has `outlet::settle` called at the end of this turn, after all flushing.
+  /// Has `subscriber::settle` called at the end of this turn, after all flushing.
   void request_settle(session& o) noexcept { ask(settles_, o); }
-  /// Forgets requests of an outlet that goes away.
+  /// Forgets requests of a subscriber that goes away.
   void forget(session& o) noexcept {
-    for (auto* list : {&wakes_, &settles_, &waking_, &settling_}) std::replace(list->begin(), list->end(), &o, static_cast<session*>(nullptr));
+    for (auto* list : {&wakes_, &settles_, &waking_, &settling_})
+      std::replace(list->begin(), list->end(), &o, static_cast<session*>(nullptr));
     rest();
   }
 
   /// Ends what is pending with `operation_aborted`; from now on publishing is an error. Idempotent.
   void stop();
   bool stopped() const noexcept { return stopped_; }
-  /// Who hears of what a publish or history handler throws. It goes no further: the rest of a turn must not be lost by it.
-  void on_fault(detail::function<void(std::exception_ptr)> f) { fault_ = std::move(f); }
+  /// Who hears of what a publish or history handler throws. It goes no further: the rest of a turn must not be lost by
+  /// it.
+  void on_fault(detail::move_only_function<void(std::exception_ptr)> f) { fault_ = std::move(f); }
 
   std::string printed(detail::session_key k) const;
 
@@ -241,13 +252,13 @@ class hub final : public detail::log_source {
     detail::bits128 name;   // of channel, scope and key
     detail::bits128 print;  // of the payload
     position at;            // offset 0: the first publish is under way
-    detail::vector<detail::shared<publish_op>> waiting;
+    detail::vector<detail::intrusive_ptr<publish_op>> waiting;
     std::int64_t until = 0;
     kept_key* younger = nullptr;
   };
 
   // An operation that waits for the storage, or for the hub's thread. Finished or aborted once, on the hub's loop.
-  struct operation : detail::counted {
+  struct operation : detail::intrusive_count {
     explicit operation(hub& h) : owner(&h) {}
     virtual ~operation() = default;
     virtual void abort() = 0;
@@ -259,10 +270,10 @@ class hub final : public detail::log_source {
     std::string channel;
     publish_handler done;         // the host's, or
     client_publish_handler told;  // a client's
-    soon at;                      // of the channel
+    prefetch_hint at;             // of the channel
     message content = {};
-    kept_key* key = nullptr;   // set when the hub keeps it, and this is the first that comes with it
-    bool counted = false;      // as pending, though it is no operation: it came from another thread
+    kept_key* key = nullptr;  // set when the hub keeps it, and this is the first that comes with it
+    bool counted = false;     // as pending, though it is no operation: it came from another thread
   };
   struct publish_op final : operation {
     publish_op(hub& h, publishing&& p) : operation(h), what(std::move(p)) {}
@@ -295,12 +306,12 @@ class hub final : public detail::log_source {
 
   // What other threads leave for the hub. Outlives the hub for as long as a storage or a broker may still call.
   //
-  // A stack that grows and is taken whole by one atomic exchange: a storage that answers a hundred publishes of one commit
-  // would else have the hub's thread, woken by the first, fight it for a mutex over each of the others.
+  // A stack that grows and is taken whole by one atomic exchange: a storage that answers a hundred publishes of one
+  // commit would else have the hub's thread, woken by the first, fight it for a mutex over each of the others.
   class mailbox {
    public:
     struct letter {
-      detail::function<void()> run, abort;
+      detail::move_only_function<void()> run, abort;
       letter* next = nullptr;
     };
     /// Letters, the oldest first; owned.
@@ -315,12 +326,14 @@ class hub final : public detail::log_source {
         while (next()) {
         }
       }
-      detail::owned<letter> next() noexcept { return detail::owned<letter>(first_ ? std::exchange(first_, first_->next) : nullptr); }
+      std::unique_ptr<letter> next() noexcept {
+        return std::unique_ptr<letter>(first_ ? std::exchange(first_, first_->next) : nullptr);
+      }
 
      private:
       letter* first_ = nullptr;
     };
-    explicit mailbox(detail::loop& l) : loop_(&l) {}
+    explicit mailbox(detail::event_loop& l) : loop_(&l) {}
     ~mailbox() {
       if (!closed()) letters(newest_.load());
     }
@@ -329,10 +342,11 @@ class hub final : public detail::log_source {
 
     bool closed() const noexcept { return newest_.load() == &end_; }
     /// Runs `f` on the hub's loop, or, when the hub stops first, `abort`. False, and neither, when it has stopped.
-    bool put(detail::function<void()> f, detail::function<void()> abort);
+    bool put(detail::move_only_function<void()> f, detail::move_only_function<void()> abort);
     /// Puts `f` with the result that another thread has for it, to be run with the hub, or not at all.
     template <class Result>
-    static void forward(const std::shared_ptr<mailbox>& to, detail::function<void(hub&, Result)> f, Result&& r) {
+    static void forward(const std::shared_ptr<mailbox>& to, detail::move_only_function<void(hub&, Result)> f,
+                        Result&& r) {
       to->put([to, f = std::move(f), r = std::move(r)]() mutable { f(*to->owner, std::move(r)); }, [] {});
     }
     letters take() noexcept {
@@ -354,20 +368,24 @@ class hub final : public detail::log_source {
 
    private:
     mutable std::mutex mutex_;  // held while the loop is used, which is gone some time after `close`
-    detail::loop* loop_;
+    detail::event_loop* loop_;
     letter end_;  // never read: stands on top once it is closed
     std::atomic<letter*> newest_ = nullptr;
   };
 
-  // Who has entered there; or, told by the lowest bit, what a free slot is to know: the next free one and how many sessions it has
-  // had.
+  // Who has entered there; or, told by the lowest bit, what a free slot is to know: the next free one and how many
+  // sessions it has had.
   class slot {
    public:
-    session* taken() const noexcept { return is_free() ? nullptr : reinterpret_cast<session*>(static_cast<std::uintptr_t>(word_)); }
+    session* taken() const noexcept {
+      return is_free() ? nullptr : reinterpret_cast<session*>(static_cast<std::uintptr_t>(word_));
+    }
     std::uint32_t next_free() const noexcept { return static_cast<std::uint32_t>(word_) >> 1; }
     std::uint32_t generation() const noexcept { return static_cast<std::uint32_t>(word_ >> 32); }
     void take(session& s) noexcept { word_ = reinterpret_cast<std::uintptr_t>(&s); }
-    void free(std::uint32_t next, std::uint32_t generation) noexcept { word_ = std::uint64_t{generation} << 32 | std::uint64_t{next} << 1 | 1; }
+    void free(std::uint32_t next, std::uint32_t generation) noexcept {
+      word_ = std::uint64_t{generation} << 32 | std::uint64_t{next} << 1 | 1;
+    }
 
    private:
     bool is_free() const noexcept { return word_ & 1; }
@@ -388,7 +406,9 @@ class hub final : public detail::log_source {
    public:
     explicit room_taken(hub& h) noexcept : of_(&h), fits_(h.pending_.fetch_add(1) < h.options_.max_pending) {}
     room_taken(const room_taken&) = delete;
-    ~room_taken() { if (of_) of_->pending_.fetch_sub(1); }
+    ~room_taken() {
+      if (of_) of_->pending_.fetch_sub(1);
+    }
     explicit operator bool() const noexcept { return fits_; }
     void keep() noexcept { of_ = nullptr; }
 
@@ -407,7 +427,7 @@ class hub final : public detail::log_source {
     };
   }
 
-  void enroll(detail::shared<operation> op) {
+  void enroll(detail::intrusive_ptr<operation> op) {
     operations_.push_back(std::move(op));
     operations_.back()->index = operations_.size() - 1;
   }
@@ -423,11 +443,14 @@ class hub final : public detail::log_source {
   }
 
   void begin(publishing& what, payload&& p, publish_options&& o, std::string&& from, std::string&& scope, bool checked);
-  void start(publishing&& what, payload&& p, publish_options&& o, std::string&& from, std::string&& scope, bool checked);
-  detail::shared<publish_op> wait(publishing&& what);
+  void start(publishing&& what, payload&& p, publish_options&& o, std::string&& from, std::string&& scope,
+             bool checked);
+  detail::intrusive_ptr<publish_op> wait(publishing&& what);
   void stored(publishing& what, append_result&& r);
   void stored_later(publish_op& op, append_result&& r);
-  void uncount(publishing& what) noexcept { if (std::exchange(what.counted, false)) pending_.fetch_sub(1); }
+  void uncount(publishing& what) noexcept {
+    if (std::exchange(what.counted, false)) pending_.fetch_sub(1);
+  }
   void finish(publishing& what, std::error_code ec, position&& p) {
     uncount(what);
     if (auto f = std::exchange(what.done, nullptr)) guarded([&] { f(ec, std::move(p)); });
@@ -436,13 +459,11 @@ class hub final : public detail::log_source {
   void wake(session& s) noexcept;
   void settle(session& s) noexcept;
   void settle_key(kept_key& k, std::error_code ec, const position& p);
-  void read_history(detail::shared<history_op> op);
-  void history_read(const detail::shared<history_op>& op, read_result r);
+  void read_history(detail::intrusive_ptr<history_op> op);
+  void history_read(const detail::intrusive_ptr<history_op>& op, read_result r);
   std::error_code check(const std::string& channel, payload& p, const publish_options& o, bool checked) const;
 
-  detail::channel_log* find_log(std::string_view channel) const noexcept {
-    return find_log(channel, hash_of(channel));
-  }
+  detail::channel_log* find_log(std::string_view channel) const noexcept { return find_log(channel, hash_of(channel)); }
   detail::channel_log* find_log(std::string_view channel, std::uint64_t hash) const noexcept {
     return logs_.find(hash, [&](const detail::channel_log& l) { return proto::same_bytes(l.name(), channel); });
   }
@@ -451,10 +472,11 @@ class hub final : public detail::log_source {
   template <class F>
   void ask_for(detail::channel_log& log, std::uint64_t since, read_limit limit, F f);
   void open_log(detail::channel_log& log, read_result& r);
-  void began(session& s, detail::subscription& sub, const hailwire::start& from, std::uint64_t floor, read_result r, follow_handler& done);
+  void began(session& s, detail::subscription& sub, const hailwire::start& from, std::uint64_t floor, read_result r,
+             follow_handler& done);
 
   // log_source
-  inline void load(detail::channel_log& log, detail::lane& l, std::uint64_t since) override;
+  inline void load(detail::channel_log& log, detail::encoded_channel& l, std::uint64_t since) override;
   inline void fill(detail::channel_log& log) override;
   inline void reopen(detail::channel_log& log) override;
   void mark_dirty(detail::channel_log& log) override {
@@ -485,11 +507,12 @@ class hub final : public detail::log_source {
     loop_->alarm(*next);
     alarm_ = *next;
   }
-  // Once stopped the alarm is for connections that are closing; behind the last of them it must not hold the host's loop.
+  // Once stopped the alarm is for connections that are closing; behind the last of them it must not hold the host's
+  // loop.
   void rest() noexcept {
     if (!stopped_ || alarm_ < 0 || wheel_.next()) return;
     alarm_ = -1;
-    loop_->alarm(detail::loop::no_alarm);
+    loop_->alarm(detail::event_loop::no_alarm);
   }
   // Lets channels that were busy a moment ago give back what only a busy channel needs.
   struct cooling final : detail::timer {
@@ -539,22 +562,24 @@ class hub final : public detail::log_source {
     delete &k;
   }
   std::uint64_t hash_of(std::string_view name) const noexcept { return detail::table_hash(secret_, name); }
-  std::string own_epoch(std::string_view channel) const { return detail::epoch_of(detail::keyed_hash(secret_).add(channel).finish()); }
+  std::string own_epoch(std::string_view channel) const {
+    return detail::epoch_of(detail::keyed_hash(secret_).add(channel).finish());
+  }
 
   std::size_t user_bucket(std::string_view user) const noexcept { return hash_of(user) & (users_.size() - 1); }
-  void enter_user(session& s) { s.more().next_user = std::exchange(users_[user_bucket(s.user())], s.slot_); }
+  void enter_user(session& s) { s.ensure_extra().next_user = std::exchange(users_[user_bucket(s.user())], s.slot_); }
   void more_users();
   void remove_user(session& s) noexcept {
     std::uint32_t* at = &users_[user_bucket(s.user())];
-    while (*at != s.slot_) at = &slots_[*at].taken()->beyond_->next_user;
-    *at = s.beyond_->next_user;
+    while (*at != s.slot_) at = &slots_[*at].taken()->extra_->next_user;
+    *at = s.extra_->next_user;
     --named_;
   }
 
   options options_;
-  detail::loop* loop_;
-  detail::owned<detail::any_storage> storage_;
-  detail::owned<detail::any_broker> broker_;
+  detail::event_loop* loop_;
+  std::unique_ptr<detail::any_storage> storage_;
+  std::unique_ptr<detail::any_broker> broker_;
   std::uint64_t broker_id_ = 0;
   detail::timer_wheel wheel_;
   std::int64_t alarm_ = -1;
@@ -563,11 +588,11 @@ class hub final : public detail::log_source {
   std::shared_ptr<mailbox> mailbox_;
   std::atomic<std::size_t> pending_ = 0;
 
-  detail::hash_index<detail::channel_log> logs_;  // owned
+  detail::intrusive_hash_table<detail::channel_log> logs_;  // owned
   detail::vector<detail::channel_log*> dirty_, warm_;
   cooling cooling_;
   retry retry_{*this};
-  detail::vector<detail::shared<operation>> operations_;
+  detail::vector<detail::intrusive_ptr<operation>> operations_;
 
   detail::vector<slot> slots_;
   std::uint32_t free_slot_ = no_slot;
@@ -575,19 +600,19 @@ class hub final : public detail::log_source {
   detail::vector<std::uint32_t> users_;  // a power of two buckets, or none
   std::size_t named_ = 0, listed_ = 0;
   std::uint32_t follow_serial_ = 0;
-  detail::hash_index<expiry> expiries_;  // by slot; owned
+  detail::intrusive_hash_table<expiry> expiries_;  // by slot; owned
 
-  detail::hash_index<kept_key> keys_;
+  detail::intrusive_hash_table<kept_key> keys_;
   kept_key *oldest_key_ = nullptr, *youngest_key_ = nullptr;  // of those whose publish is stored
 
   detail::vector<session*> wakes_, settles_, waking_, settling_;
-  detail::function<void(std::exception_ptr)> fault_;
+  detail::move_only_function<void(std::exception_ptr)> fault_;
   bool scheduled_ = false, stopped_ = false, look_at_all_ = false;
 };
 
 }  // namespace hailwire
 
-#include "hailwire/detail/hub_impl.hpp"
-#include "hailwire/detail/permissions.hpp"
-#include "hailwire/detail/read_history.hpp"
-#include "hailwire/detail/session_impl.hpp"
+#include "hailwire/detail/hub/expiry.hpp"
+#include "hailwire/detail/hub/history.hpp"
+#include "hailwire/detail/hub/hub_impl.hpp"
+#include "hailwire/detail/hub/session_impl.hpp"

@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-// A ready authorizer for JSON Web Tokens (RFC 7519, as RFC 8725 recommends to read them): opt in by including this header and
-// linking `hailwire::jwt`, which needs cpp-jwt 1.4 and OpenSSL 3.
+// A ready authorizer for JSON Web Tokens (RFC 7519, as RFC 8725 recommends to read them): opt in by including this
+// header and linking `hailwire::jwt`, which needs cpp-jwt 1.4 and OpenSSL 3.
 //
-//     hailwire::jwt_authorizer tokens({.algorithm = hailwire::jwt_algorithm::es256, .keys = {public_key_pem}, .audience = "chat"});
-//     live.authorize(tokens);
-//     live.on_renew(tokens);
+//     hailwire::jwt_authorizer tokens({.algorithm = hailwire::jwt_algorithm::es256, .keys = {public_key_pem}, .audience
+//     = "chat"}); live.authorize(tokens); live.on_renew(tokens);
 //
-// A request brings its token in one of three places (RFC 6750, section 2): `Authorization: Bearer TOKEN`; where a page cannot set
-// that, beside the WebSocket subprotocol, `hailwire.v1, bearer.TOKEN`; or `?token=TOKEN`, which ends up in the logs of proxies.
+// A request brings its token in one of three places (RFC 6750, section 2): `Authorization: Bearer TOKEN`; where a page
+// cannot set that, beside the WebSocket subprotocol, `hailwire.v1, bearer.TOKEN`; or `?token=TOKEN`, which ends up in
+// the logs of proxies.
 //
-// What the host has said decides, never the token: there is one algorithm, and a token that names another is refused, so neither
-// `none` nor a public key taken for a secret is a way in. cpp-jwt computes and checks signatures (with OpenSSL); the text around
-// them is read here, strictly, before any of it reaches the library. Its own reader throws on {"alg":1} from functions that
-// promise an error code, asserts on bytes that are not base64, takes {"exp":-1} for the far future and no list as audience; and
-// it compares MACs byte by byte, the time of which tells where they differ.
+// What the host has said decides, never the token: there is one algorithm, and a token that names another is refused,
+// so neither `none` nor a public key taken for a secret is a way in. cpp-jwt computes and checks signatures (with
+// OpenSSL); the text around them is read here, strictly, before any of it reaches the library. Its own reader throws on
+// {"alg":1} from functions that promise an error code, asserts on bytes that are not base64, takes {"exp":-1} for the
+// far future and no list as audience; and it compares MACs byte by byte, the time of which tells where they differ.
 
 #include <openssl/crypto.h>
 #include <openssl/err.h>
@@ -35,7 +35,7 @@
 #include <utility>
 #include <vector>
 
-#include "hailwire/detail/vector.hpp"
+#include "hailwire/detail/base/vector.hpp"
 #include "hailwire/hooks.hpp"
 #include "hailwire/proto/json.hpp"
 
@@ -51,10 +51,12 @@ enum class jwt_algorithm : unsigned char {
 /// What a `jwt_authorizer` is told.
 struct jwt_options {
   jwt_algorithm algorithm = jwt_algorithm::es256;
-  /// One to eight, any of which may have signed, so that keys can be replaced. For `hs256` secrets of at least 32 bytes (RFC 7518,
-  /// section 3.2); else public keys as PEM text, `rs256` of at least 2,048 bits (section 3.3), `es256` on P-256.
+  /// One to eight, any of which may have signed, so that keys can be replaced. For `hs256` secrets of at least 32 bytes
+  /// (RFC 7518, section 3.2); else public keys as PEM text, `rs256` of at least 2,048 bits (section 3.3), `es256` on
+  /// P-256.
   std::vector<std::string> keys;
-  /// Must be the token's `aud`, or in it when that is a list: a token that was made for another service is good there alone.
+  /// Must be the token's `aud`, or in it when that is a list: a token that was made for another service is good there
+  /// alone.
   std::string audience;
   /// Must be the token's `iss`; empty: not looked at.
   std::string issuer = {};
@@ -67,18 +69,21 @@ struct jwt_options {
 };
 
 /// Tells from a token who a client is and what it may do: `sub` is the user (without it anonymous), `exp` is when the
-/// permission ends, the two claims of the options are its channels, `info` is `grant::info`. Copies share what they know.
+/// permission ends, the two claims of the options are its channels, `info` is `grant::info`. Copies share what they
+/// know.
 ///
-/// Threads: `check` and the calls are safe from any. A token is answered `unauthenticated`, with a sentence that says whether
-/// it is old, early or not accepted; two tokens in one request are `bad_request`.
+/// Threads: `check` and the calls are safe from any. A token is answered `unauthenticated`, with a sentence that says
+/// whether it is old, early or not accepted; two tokens in one request are `bad_request`.
 class jwt_authorizer {
  public:
-  /// Throws `std::invalid_argument` when a key is not one for that algorithm, or too weak; or when there is no audience.
+  /// Throws `std::invalid_argument` when a key is not one for that algorithm, or too weak; or when there is no
+  /// audience.
   explicit jwt_authorizer(jwt_options o) : o_(std::make_shared<const jwt_options>(std::move(o))) {
     auto wrong = [](const char* why) { throw std::invalid_argument(std::string("hailwire: jwt_options: ") + why); };
     if (o_->keys.empty() || o_->keys.size() > 8) wrong("one to eight keys are needed");
     if (o_->audience.empty()) wrong("the audience is missing");
-    if (o_->leeway < std::chrono::seconds(0) || o_->leeway > std::chrono::hours(1)) wrong("leeway is 0 to 3600 seconds");
+    if (o_->leeway < std::chrono::seconds(0) || o_->leeway > std::chrono::hours(1))
+      wrong("leeway is 0 to 3600 seconds");
     for (const std::string& key : o_->keys)
       if (const char* why = unfit(key)) wrong(why);
   }
@@ -113,7 +118,8 @@ class jwt_authorizer {
     if (token.size() > longest) return no;
     auto first = token.find('.'), second = token.find('.', first + 1);
     if (first == token.npos || second == token.npos) return no;
-    auto head = decode(token.substr(0, first)), claims = decode(token.substr(first + 1, second - first - 1)), signature = decode(token.substr(second + 1));
+    auto head = decode(token.substr(0, first)), claims = decode(token.substr(first + 1, second - first - 1)),
+         signature = decode(token.substr(second + 1));
     if (!head || !claims || !signature || signature->empty()) return no;
     members all;
     if (!read(*head, all) || !header_fits(all)) return no;
@@ -157,18 +163,22 @@ class jwt_authorizer {
   const char* unfit(const std::string& key) const {
     if (o_->algorithm == jwt_algorithm::hs256) {
       if (key.size() < 32) return "a secret has at least 32 bytes";
-      return key.find("-----BEGIN") == key.npos ? nullptr : "a secret is no PEM text: who has the public key could sign";
+      return key.find("-----BEGIN") == key.npos ? nullptr
+                                                : "a secret is no PEM text: who has the public key could sign";
     }
     std::unique_ptr<BIO, freed<::BIO_free>> in(::BIO_new_mem_buf(key.data(), static_cast<int>(key.size())));
-    std::unique_ptr<EVP_PKEY, freed<::EVP_PKEY_free>> read(in ? ::PEM_read_bio_PUBKEY(in.get(), nullptr, nullptr, nullptr) : nullptr);
+    std::unique_ptr<EVP_PKEY, freed<::EVP_PKEY_free>> read(
+        in ? ::PEM_read_bio_PUBKEY(in.get(), nullptr, nullptr, nullptr) : nullptr);
     ::ERR_clear_error();
     if (!read) return "a key is not a public key as PEM text";
     bool rsa = o_->algorithm == jwt_algorithm::rs256;
-    if (::EVP_PKEY_get_base_id(read.get()) != (rsa ? EVP_PKEY_RSA : EVP_PKEY_EC)) return "a key is not for this algorithm";
+    if (::EVP_PKEY_get_base_id(read.get()) != (rsa ? EVP_PKEY_RSA : EVP_PKEY_EC))
+      return "a key is not for this algorithm";
     if (rsa) return ::EVP_PKEY_get_bits(read.get()) >= 2048 ? nullptr : "an RSA key has at least 2,048 bits";
     char curve[32] = "";
     std::size_t size = 0;
-    bool p256 = ::EVP_PKEY_get_group_name(read.get(), curve, sizeof curve, &size) == 1 && std::string_view(curve, size) == "prime256v1";
+    bool p256 = ::EVP_PKEY_get_group_name(read.get(), curve, sizeof curve, &size) == 1 &&
+                std::string_view(curve, size) == "prime256v1";
     return p256 ? nullptr : "an ECDSA key is on P-256";
   }
 
@@ -180,7 +190,9 @@ class jwt_authorizer {
     text.append((4 - text.size() % 4) % 4, '=');
     return proto::decode_base64(text);
   }
-  static bool read(std::string_view json, members& out) { return !proto::json::read_object(json, out, {.depth = 16, .members = 64}); }
+  static bool read(std::string_view json, members& out) {
+    return !proto::json::read_object(json, out, {.depth = 16, .members = 64});
+  }
   static const proto::json::value* find(const members& all, std::string_view name) {
     for (const auto& m : all)
       if (proto::json::name_is(m, name)) return &m.content;
@@ -195,7 +207,8 @@ class jwt_authorizer {
   bool header_fits(const members& all) const {
     constexpr std::string_view names[] = {"HS256", "RS256", "ES256"};
     if (text_of(all, "alg") != names[static_cast<std::size_t>(o_->algorithm)]) return false;
-    // What must be understood is not (RFC 7515, section 4.1.11); and a token is no encrypted or nested one (section 4.1.9).
+    // What must be understood is not (RFC 7515, section 4.1.11); and a token is no encrypted or nested one
+    // (section 4.1.9).
     if (find(all, "crit") || find(all, "b64")) return false;
     if (!find(all, "typ")) return true;
     auto typ = text_of(all, "typ");
@@ -207,11 +220,13 @@ class jwt_authorizer {
     try {
       for (const std::string& key : o_->keys) {
         if (good) break;
-        jwt::string_view k(key.data(), key.size()), text(what.data(), what.size()), given(encoded.data(), encoded.size());
+        jwt::string_view k(key.data(), key.size()), text(what.data(), what.size()),
+            given(encoded.data(), encoded.size());
         switch (o_->algorithm) {
           case jwt_algorithm::hs256: {
             auto [mac, ec] = jwt::HMACSign<jwt::algo::HS256>::sign(k, text);
-            good = !ec && mac.size() == 32 && signature.size() == 32 && ::CRYPTO_memcmp(mac.data(), signature.data(), 32) == 0;
+            good = !ec && mac.size() == 32 && signature.size() == 32 &&
+                   ::CRYPTO_memcmp(mac.data(), signature.data(), 32) == 0;
             break;
           }
           case jwt_algorithm::rs256: {
@@ -252,7 +267,8 @@ class jwt_authorizer {
     if (!v) return false;
     if (v->type == proto::json::kind::string) return proto::json::unescape(v->text) == o_->audience;
     detail::vector<proto::json::value> list;
-    if (v->type != proto::json::kind::array || proto::json::read_array(v->text, list, {.depth = 16, .members = 64})) return false;
+    if (v->type != proto::json::kind::array || proto::json::read_array(v->text, list, {.depth = 16, .members = 64}))
+      return false;
     for (const auto& one : list)
       if (one.type == proto::json::kind::string && proto::json::unescape(one.text) == o_->audience) return true;
     return false;
@@ -262,7 +278,8 @@ class jwt_authorizer {
     auto* v = find(all, claim);
     if (!v) return channel_set();
     detail::vector<proto::json::value> list;
-    if (v->type != proto::json::kind::array || proto::json::read_array(v->text, list, {.depth = 16, .members = 1024})) return {};
+    if (v->type != proto::json::kind::array || proto::json::read_array(v->text, list, {.depth = 16, .members = 1024}))
+      return {};
     std::vector<std::string> names;
     for (const auto& one : list) {
       auto name = one.type == proto::json::kind::string ? proto::json::unescape(one.text) : std::nullopt;

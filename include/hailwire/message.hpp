@@ -7,9 +7,9 @@
 #include <utility>
 #include <vector>
 
-#include "hailwire/detail/shared.hpp"
+#include "hailwire/detail/base/pointers.hpp"
+#include "hailwire/detail/base/text.hpp"
 #include "hailwire/error.hpp"
-#include "hailwire/proto/text.hpp"
 
 namespace hailwire {
 
@@ -56,31 +56,43 @@ class payload {
   /// A JSON text. Not checked here: `publish` refuses one that is not JSON (RFC 8259) with `bad_request`.
   static payload json(std::string_view text) { return payload(kind::json, text, {}); }
   /// A text. Not checked here: `publish` refuses one that is not UTF-8 with `unsupported_media`.
-  static payload text(std::string_view utf8, std::string_view content_type = {}) { return payload(kind::text, utf8, content_type); }
-  static payload binary(std::string_view bytes, std::string_view content_type = {}) { return payload(kind::binary, bytes, content_type); }
+  static payload text(std::string_view utf8, std::string_view content_type = {}) {
+    return payload(kind::text, utf8, content_type);
+  }
+  static payload binary(std::string_view bytes, std::string_view content_type = {}) {
+    return payload(kind::binary, bytes, content_type);
+  }
 
   kind type() const noexcept { return data_ ? static_cast<kind>(data_->type) : kind::json; }
   /// Valid while any copy of this payload lives. A default-constructed payload is the JSON text `null`.
-  std::string_view bytes() const noexcept { return data_ ? std::string_view(data_->text(), data_->size) : std::string_view("null"); }
+  std::string_view bytes() const noexcept {
+    return data_ ? std::string_view(data_->text(), data_->size) : std::string_view("null");
+  }
   /// The publisher's media type, or the one that its kind implies.
   std::string_view content_type() const noexcept {
     if (data_ && data_->media_size) return {data_->text() + data_->size, data_->media_size};
     switch (type()) {
-      case kind::json: return "application/json";
-      case kind::text: return "text/plain;charset=utf-8";
-      default: return "application/octet-stream";
+      case kind::json:
+        return "application/json";
+      case kind::text:
+        return "text/plain;charset=utf-8";
+      default:
+        return "application/octet-stream";
     }
   }
   /// The same kind, bytes and media type.
   friend bool operator==(const payload& a, const payload& b) noexcept {
-    return a.data_ == b.data_ || (a.type() == b.type() && a.bytes() == b.bytes() && a.content_type() == b.content_type());
+    return a.data_ == b.data_ ||
+           (a.type() == b.type() && a.bytes() == b.bytes() && a.content_type() == b.content_type());
   }
 
  private:
   // The bytes stand behind it, then the media type.
-  struct content : detail::counted, detail::with_tail {
+  struct content : detail::intrusive_count, detail::with_tail {
     content(kind k, std::string_view bytes, std::string_view media)
-        : media_size(static_cast<std::uint32_t>(media.size())), size(bytes.size() & (~std::uint64_t{0} >> 8)), type(static_cast<std::uint8_t>(k)) {
+        : media_size(static_cast<std::uint32_t>(media.size())),
+          size(bytes.size() & (~std::uint64_t{0} >> 8)),
+          type(static_cast<std::uint8_t>(k)) {
       auto* to = behind(this);
       media.copy(to + bytes.copy(to, bytes.size()), media.size());
     }
@@ -89,8 +101,8 @@ class payload {
     std::uint64_t size : 56, type : 8;
   };
   payload(kind k, std::string_view bytes, std::string_view media)
-      : data_(new (detail::with_tail::tail{bytes.size() + media.size()}) content(k, bytes, media)) {}
-  detail::shared<const content> data_;
+      : data_(new(detail::with_tail::tail{bytes.size() + media.size()}) content(k, bytes, media)) {}
+  detail::intrusive_ptr<const content> data_;
 };
 
 /// One entry of a channel's log.
@@ -120,7 +132,8 @@ using cursor = std::vector<start>;
 inline constexpr std::size_t max_cursor_size = 4096;
 
 /// Reads a cursor for `channels` channels: one element for each, joined by `,`, or a single word for all. An element is
-/// epoch`.`offset, `latest`, `earliest` or `received`. Anything else is `bad_request`, with what is wrong in its message.
+/// epoch`.`offset, `latest`, `earliest` or `received`. Anything else is `bad_request`, with what is wrong in its
+/// message.
 inline result<cursor> parse_cursor(std::string_view text, std::size_t channels) {
   if (text.size() > max_cursor_size) return {errc::bad_request, "the cursor is longer than 4096 bytes"};
   cursor out;
@@ -139,7 +152,8 @@ inline result<cursor> parse_cursor(std::string_view text, std::size_t channels) 
     auto comma = rest.find(',');
     start s;
     if (!element(rest.substr(0, comma), s)) {
-      return {errc::bad_request, "the cursor has an element that is neither epoch.offset, latest, earliest nor received"};
+      return {errc::bad_request,
+              "the cursor has an element that is neither epoch.offset, latest, earliest nor received"};
     }
     out.push_back(std::move(s));
     if (comma == rest.npos) break;
@@ -151,7 +165,8 @@ inline result<cursor> parse_cursor(std::string_view text, std::size_t channels) 
     while (out.size() < channels) out.push_back({word, {}});
   }
   if (out.size() != channels) {
-    return {errc::bad_request, "the cursor has " + std::to_string(out.size()) + " elements for " + std::to_string(channels) + " channels"};
+    return {errc::bad_request,
+            "the cursor has " + std::to_string(out.size()) + " elements for " + std::to_string(channels) + " channels"};
   }
   return out;
 }

@@ -58,9 +58,10 @@ struct options {
   std::size_t poll_bytes = 1 << 20;
   /// The most commands in one POST.
   std::size_t post_commands = 64;
-  /// What the kernel holds of one connection's bytes, written and not yet acknowledged (`SO_SNDBUF`, of which Linux gives the
-  /// double for its own bookkeeping, up to `net.core.wmem_max`): left to itself it holds 4 MB for each reader that stands
-  /// still. It bounds what one connection can carry on a long way to about this in a round trip. 0: the system's choice.
+  /// What the kernel holds of one connection's bytes, written and not yet acknowledged (`SO_SNDBUF`, of which Linux
+  /// gives the double for its own bookkeeping, up to `net.core.wmem_max`): left to itself it holds 4 MB for each reader
+  /// that stands still. It bounds what one connection can carry on a long way to about this in a round trip. 0: the
+  /// system's choice.
   std::size_t send_buffer = 256 * 1024;
   /// How many connections the kernel may queue (SOMAXCONN on Linux since 5.4).
   int backlog = 4096;
@@ -68,21 +69,22 @@ struct options {
   /// Origins, such as `https://app.example`, whose pages may use the server besides those it serves itself.
   std::vector<std::string> allowed_origins = {};
 
-  /// Reverse proxies that are believed when they say whose requests they bring: addresses, ranges such as `10.0.0.0/8` and
-  /// `fd00::/8`, or `unix` for whoever connects to a Unix socket. Of a chain of them the rightmost address that is not listed here
-  /// is the client's; that is who is shown and counted. Nobody else's word is read. A malformed entry throws
-  /// `std::invalid_argument` when the server is made.
+  /// Reverse proxies that are believed when they say whose requests they bring: addresses, ranges such as `10.0.0.0/8`
+  /// and `fd00::/8`, or `unix` for whoever connects to a Unix socket. Of a chain of them the rightmost address that is
+  /// not listed here is the client's; that is who is shown and counted. Nobody else's word is read. A malformed entry
+  /// throws `std::invalid_argument` when the server is made.
   std::vector<std::string> trusted_proxies = {};
   /// Which header they write: `Forwarded` (RFC 7239), or X-Forwarded-For, -Proto and -Host.
   enum class forwarding_header : unsigned char { x_forwarded, forwarded };
   /// Only the one named is read: the other may be a client's own that a proxy has passed on.
   forwarding_header forwarding = forwarding_header::x_forwarded;
-  /// Whether connections from trusted proxies begin with a header of the PROXY protocol, version 2. One that does not is closed.
-  /// Holds for listeners, not for what a host adopts.
+  /// Whether connections from trusted proxies begin with a header of the PROXY protocol, version 2. One that does not
+  /// is closed. Holds for listeners, not for what a host adopts.
   bool proxy_protocol = false;
-  /// The most sessions of one address, streams and waiting polls, over all threads of a `threaded_server`; more are `rate_limited`. A /64
-  /// of IPv6 counts as one address. Who has none is not limited by it and counted nowhere: who comes by a Unix socket, or by a stream of
-  /// the host's whose address is not known, without a proxy's word. 0: no limit, for whole offices share an address.
+  /// The most sessions of one address, streams and waiting polls, over all threads of a `threaded_server`; more are
+  /// `rate_limited`. A /64 of IPv6 counts as one address. Who has none is not limited by it and counted nowhere: who
+  /// comes by a Unix socket, or by a stream of the host's whose address is not known, without a proxy's word. 0: no
+  /// limit, for whole offices share an address.
   std::size_t max_sessions_per_address = 0;
 };
 

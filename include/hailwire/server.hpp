@@ -16,11 +16,11 @@
 #include <utility>
 #include <vector>
 
-#include "hailwire/detail/asio_driver.hpp"
-#include "hailwire/detail/epoll_driver.hpp"
-#include "hailwire/detail/proxy_layer.hpp"
-#include "hailwire/detail/shared.hpp"
-#include "hailwire/detail/vector.hpp"
+#include "hailwire/detail/base/pointers.hpp"
+#include "hailwire/detail/base/vector.hpp"
+#include "hailwire/detail/io/asio.hpp"
+#include "hailwire/detail/io/epoll.hpp"
+#include "hailwire/detail/io/proxy_protocol.hpp"
 #include "hailwire/fwd.hpp"
 #include "hailwire/storage/memory.hpp"
 
@@ -30,8 +30,8 @@ namespace detail {
 class adopting;
 }
 
-/// Who does a server's input and output is said with one word when it is made; the state machines and the wire are the same.
-/// Without a word it is one epoll descriptor for all connections, which the executor's context waits on (Linux).
+/// Who does a server's input and output is said with one word when it is made; the state machines and the wire are the
+/// same. Without a word it is one epoll descriptor for all connections, which the executor's context waits on (Linux).
 ///
 /// `portable`: Asio waits for each socket. The same throughput for messages, more memory for each connection.
 struct portable_t {};
@@ -42,10 +42,10 @@ inline constexpr own_thread_t own_thread{};
 
 /// Everything of a server that does not depend on its transports. Made through `server<Transports...>`.
 ///
-/// Threads: distinct servers are independent. `publish` is safe from any thread. Everything else, and every hook, belongs to
-/// the hub's executor, `get_executor()`: a strand over the executor that the server was given, so a host may run its
-/// `io_context` with several threads. Before the context runs, and after it has stopped, any thread will do. Where one thread
-/// runs the context, its handlers may call everything.
+/// Threads: distinct servers are independent. `publish` is safe from any thread. Everything else, and every hook,
+/// belongs to the hub's executor, `get_executor()`: a strand over the executor that the server was given, so a host may
+/// run its `io_context` with several threads. Before the context runs, and after it has stopped, any thread will do.
+/// Where one thread runs the context, its handlers may call everything.
 class basic_server {
  public:
   basic_server(const basic_server&) = delete;
@@ -67,7 +67,9 @@ class basic_server {
     if (ec) throw std::system_error(ec, "listen on " + address + " port " + std::to_string(port));
     return got;
   }
-  std::uint16_t listen(const std::string& address, std::uint16_t port, std::error_code& ec) { return bind_and_listen(address, port, {}, ec); }
+  std::uint16_t listen(const std::string& address, std::uint16_t port, std::error_code& ec) {
+    return bind_and_listen(address, port, {}, ec);
+  }
   /// Listens on a Unix socket. The file must not exist and is not removed afterwards: both are the host's to decide.
   void listen_unix(const std::string& path) {
     sockaddr_un at{};
@@ -76,20 +78,21 @@ class basic_server {
     if (path.empty() || path.size() >= sizeof at.sun_path) ec = std::make_error_code(std::errc::filename_too_long);
     path.copy(at.sun_path, sizeof at.sun_path - 1);
     int d = ec ? -1 : ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (!ec && (d < 0 || ::bind(d, reinterpret_cast<sockaddr*>(&at), sizeof at) != 0)) ec = {errno, std::system_category()};
+    if (!ec && (d < 0 || ::bind(d, reinterpret_cast<sockaddr*>(&at), sizeof at) != 0))
+      ec = {errno, std::system_category()};
     begin(d, {}, ec);
     if (ec) throw std::system_error(ec, "listen on " + path);
   }
-  /// Takes a bound stream socket that is ready, or can be made ready, to accept, such as one from a supervisor. Owned from
-  /// now on.
+  /// Takes a bound stream socket that is ready, or can be made ready, to accept, such as one from a supervisor. Owned
+  /// from now on.
   void listen_descriptor(int descriptor) {
     std::error_code ec;
     begin(descriptor, {}, ec);
     if (ec) throw std::system_error(ec, "listen on a descriptor");
   }
 
-  /// For a host that runs its own HTTP server: whether a request is for this server. `head` is what was read so far, from
-  /// the request line on; its path decides.
+  /// For a host that runs its own HTTP server: whether a request is for this server. `head` is what was read so far,
+  /// from the request line on; its path decides.
   bool claims(std::string_view head) const {
     auto line = head.substr(0, head.find("\r\n"));
     auto first = line.find(' ');
@@ -102,13 +105,15 @@ class basic_server {
       if (route->serves(path)) return true;
     return false;
   }
-  /// Serves a connection that the host has accepted, beginning with the bytes it has read from it already. The socket may
-  /// belong to another executor; nothing may be pending on it. Requests on it that are not claimed go to `on_http`.
+  /// Serves a connection that the host has accepted, beginning with the bytes it has read from it already. The socket
+  /// may belong to another executor; nothing may be pending on it. Requests on it that are not claimed go to `on_http`.
   template <class Socket>
   void adopt(Socket socket, std::string_view already_read = {}) {
-    static_assert(requires(std::error_code& ec) { static_cast<int>(socket.release(ec)); },
-                  "hailwire: adopt takes a socket; for another Asio stream, such as asio::ssl::stream, #include <hailwire/adopt_stream.hpp> and call "
-                  "hailwire::adopt_stream(server, std::move(stream), already_read)");
+    static_assert(
+        requires(std::error_code& ec) { static_cast<int>(socket.release(ec)); },
+        "hailwire: adopt takes a socket; for another Asio stream, such as asio::ssl::stream, #include "
+        "<hailwire/adopt_stream.hpp> and call "
+        "hailwire::adopt_stream(server, std::move(stream), already_read)");
     std::error_code ec;
     int d = static_cast<int>(socket.release(ec));
     if (!ec) adopt_descriptor(d, already_read);
@@ -135,16 +140,17 @@ class basic_server {
   /// The sessions of one user.
   std::vector<session*> find(std::string_view user) const { return gate_.messages.find(user); }
   hailwire::hub& hub() noexcept { return gate_.messages; }
-  /// Joins the server to others that share its storage; see the `broker` concept. Before anything is followed. The broker
-  /// must outlive the server.
+  /// Joins the server to others that share its storage; see the `broker` concept. Before anything is followed. The
+  /// broker must outlive the server.
   template <class Broker>
   void join(Broker& b) {
     gate_.messages.join(detail::erase_broker(b));
   }
 
   /// Runs `f` where hooks and handlers run. Safe from any thread.
-  void post(detail::function<void()> f) { driver_->post(std::move(f)); }
-  /// Where hooks and handlers run, for a server that was made on an executor; one that was not throws `std::logic_error`.
+  void post(detail::move_only_function<void()> f) { driver_->post(std::move(f)); }
+  /// Where hooks and handlers run, for a server that was made on an executor; one that was not throws
+  /// `std::logic_error`.
   detail::strand get_executor() const {
     if (!executor_) throw std::logic_error("hailwire: this server runs on its own thread");
     return *executor_;
@@ -160,9 +166,9 @@ class basic_server {
   }
   const hailwire::options& settings() const noexcept { return gate_.settings; }
 
-  /// Stops listening, ends every session (streams with a close, held polls with an answer) and fails what is pending with
-  /// `operation_aborted`. Idempotent. Publishing afterwards is an error. Connections get `close_time` to take their last bytes
-  /// while the context goes on running; the destructor does not wait.
+  /// Stops listening, ends every session (streams with a close, held polls with an answer) and fails what is pending
+  /// with `operation_aborted`. Idempotent. Publishing afterwards is an error. Connections get `close_time` to take
+  /// their last bytes while the context goes on running; the destructor does not wait.
   void stop() {
     if (std::exchange(gate_.stopping, true)) return;
     driver_->stop_listening();
@@ -172,8 +178,8 @@ class basic_server {
 
   // ---- hooks: set them before the first connection ---------------------------------------------------------------
 
-  /// Who is it, and what may they do? `decision(const request&)`, or `void(const request&, authorize_reply)` to answer later.
-  /// Absent: everybody is anonymous and may follow and publish nothing.
+  /// Who is it, and what may they do? `decision(const request&)`, or `void(const request&, authorize_reply)` to answer
+  /// later. Absent: everybody is anonymous and may follow and publish nothing.
   template <class F>
   void authorize(F f) {
     if constexpr (std::is_invocable_v<F&, const request&, authorize_reply>) {
@@ -185,10 +191,11 @@ class basic_server {
       gate_.host.authorize = [f = share(std::move(f))](const request& r, authorize_reply reply) { reply(f(r)); };
     }
   }
-  /// `decision(session&, std::string_view token)`, or `void(session&, std::string_view, authorize_reply)` to answer later: a
-  /// client brings a new token over its open connection (`renew`), usually because an `expiring` notice has told it to. What is
-  /// allowed holds from then on, as by `session::permit`, and must be for the same user; else, and when it is refused, the old
-  /// permission runs out in its time. The view is valid during the call. Absent: `not_implemented`.
+  /// `decision(session&, std::string_view token)`, or `void(session&, std::string_view, authorize_reply)` to answer
+  /// later: a client brings a new token over its open connection (`renew`), usually because an `expiring` notice has
+  /// told it to. What is allowed holds from then on, as by `session::permit`, and must be for the same user; else, and
+  /// when it is refused, the old permission runs out in its time. The view is valid during the call. Absent:
+  /// `not_implemented`.
   template <class F>
   void on_renew(F f) {
     if constexpr (std::is_invocable_v<F&, session&, std::string_view, authorize_reply>) {
@@ -197,21 +204,28 @@ class basic_server {
       static_assert(std::is_invocable_r_v<decision, F&, session&, std::string_view>,
                     "hailwire: on_renew takes hailwire::decision(hailwire::session&, std::string_view token) or "
                     "void(hailwire::session&, std::string_view token, hailwire::authorize_reply)");
-      gate_.host.on_renew = [f = share(std::move(f))](session& s, std::string_view token, authorize_reply reply) { reply(f(s, token)); };
+      gate_.host.on_renew = [f = share(std::move(f))](session& s, std::string_view token, authorize_reply reply) {
+        reply(f(s, token));
+      };
     }
   }
   /// `void(session&)`: somebody follows now. On polls this is every request.
   void on_open(std::function<void(session&)> f) { gate_.host.on_open = std::move(f); }
   /// `verdict(session&, std::string_view channel, const payload&)`: a client that may publish to the channel does.
   /// A call that ends the session refuses the publish, whatever it returns.
-  void on_publish(std::function<verdict(session&, std::string_view, const payload&)> f) { gate_.host.on_publish = std::move(f); }
-  /// `void(session&, std::string_view name, std::string_view body, command_reply)`: a command that is not the protocol's.
-  /// The views are valid during the call.
-  void on_command(std::function<void(session&, std::string_view, std::string_view, command_reply)> f) { gate_.host.on_command = std::move(f); }
+  void on_publish(std::function<verdict(session&, std::string_view, const payload&)> f) {
+    gate_.host.on_publish = std::move(f);
+  }
+  /// `void(session&, std::string_view name, std::string_view body, command_reply)`: a command that is not the
+  /// protocol's. The views are valid during the call.
+  void on_command(std::function<void(session&, std::string_view, std::string_view, command_reply)> f) {
+    gate_.host.on_command = std::move(f);
+  }
   /// `void(session&, const close_reason&)`: the last that is heard of a session.
   void on_close(std::function<void(session&, const close_reason&)> f) { gate_.host.on_close = std::move(f); }
-  /// What no transport claims: `response(const request&)`, or `void(const request&, reply_to<result<response>>)` to answer
-  /// later. An error `method_not_allowed` says that GET and HEAD are; a response may have its own `Allow`. Absent: 404.
+  /// What no transport claims: `response(const request&)`, or `void(const request&, reply_to<result<response>>)` to
+  /// answer later. An error `method_not_allowed` says that GET and HEAD are; a response may have its own `Allow`.
+  /// Absent: 404.
   template <class F>
   void on_http(F f) {
     if constexpr (std::is_invocable_v<F&, const request&, reply_to<result<response>>>) {
@@ -220,21 +234,24 @@ class basic_server {
       static_assert(std::is_invocable_r_v<result<response>, F&, const request&>,
                     "hailwire: on_http takes hailwire::response(const hailwire::request&) or "
                     "void(const hailwire::request&, hailwire::reply_to<hailwire::result<hailwire::response>>)");
-      gate_.host.on_http = [f = share(std::move(f))](const request& r, reply_to<result<response>> reply) { reply(f(r)); };
+      gate_.host.on_http = [f = share(std::move(f))](const request& r, reply_to<result<response>> reply) {
+        reply(f(r));
+      };
     }
   }
   /// `void(log_level, std::string_view)`. Absent: nothing is logged.
   void on_log(std::function<void(log_level, std::string_view)> f) { gate_.host.log = std::move(f); }
 
  protected:
-  friend std::uint16_t listen_tls(basic_server&, const tls_context&, const std::string&, std::uint16_t, std::error_code&);
+  friend std::uint16_t listen_tls(basic_server&, const tls_context&, const std::string&, std::uint16_t,
+                                  std::error_code&);
   friend void adopt_tls(basic_server&, const tls_context&, int);
   friend class tls_context;
   friend class detail::adopting;
   template <class... T>
   friend class threaded_server;
   // Called on the thread of the server that will serve the connection, with that server.
-  using make_layer = std::function<detail::owned<detail::stream_layer>(basic_server&)>;
+  using make_layer = std::function<std::unique_ptr<detail::stream_layer>(basic_server&)>;
 
   struct driving {
     std::shared_ptr<detail::driver> by;
@@ -253,13 +270,18 @@ class basic_server {
     return {d, {}, d};
   }
 
-  basic_server(driving d, detail::owned<detail::any_storage> store, const options& o, const detail::linkage& linked)
-      : executor_(std::move(d.executor)), own_(std::move(d.own)), driver_(std::move(d.by)), gate_(*driver_, std::move(store), o, linked) {}
+  basic_server(driving d, std::unique_ptr<detail::any_storage> store, const options& o, const detail::linkage& linked)
+      : executor_(std::move(d.executor)),
+        own_(std::move(d.own)),
+        driver_(std::move(d.by)),
+        gate_(*driver_, std::move(store), o, linked) {}
 
   // std::function wants copies; host callables need not be copyable.
   template <class F>
   static auto share(F f) {
-    return [p = std::make_shared<F>(std::move(f))](auto&&... args) -> decltype(auto) { return (*p)(std::forward<decltype(args)>(args)...); };
+    return [p = std::make_shared<F>(std::move(f))](auto&&... args) -> decltype(auto) {
+      return (*p)(std::forward<decltype(args)>(args)...);
+    };
   }
 
   std::uint16_t bind_and_listen(const std::string& address, std::uint16_t port, make_layer layer, std::error_code& ec) {
@@ -289,7 +311,7 @@ class basic_server {
     if (ec || ::getsockname(d, reinterpret_cast<sockaddr*>(&at), &size) != 0) return 0;
     return ntohs(at.ss_family == AF_INET ? v4.sin_port : v6.sin6_port);
   }
-  void serve(int descriptor, detail::owned<detail::stream_layer> layer, std::string_view already_read) {
+  void serve(int descriptor, std::unique_ptr<detail::stream_layer> layer, std::string_view already_read) {
     detail::tune(descriptor, gate_.settings.send_buffer);
     ::fcntl(descriptor, F_SETFL, ::fcntl(descriptor, F_GETFL) | O_NONBLOCK);
     if (gate_.stopping) {
@@ -319,7 +341,8 @@ class basic_server {
     detail::owned_descriptor own(descriptor);
     try {
       auto made = layer ? layer(*this) : nullptr;
-      if (gate_.settings.proxy_protocol && gate_.behind.trust(detail::peer_of(descriptor))) made = detail::owned<detail::proxy_layer>(new detail::proxy_layer(std::move(made)));
+      if (gate_.settings.proxy_protocol && gate_.behind.trust(detail::peer_of(descriptor)))
+        made = std::unique_ptr<detail::proxy_layer>(new detail::proxy_layer(std::move(made)));
       driver_->serve(gate_, own.release(), std::move(made), {});
     } catch (...) {  // no memory for one more
       gate_.tell_thrown("accepting");
@@ -331,10 +354,10 @@ class basic_server {
   std::optional<detail::strand> executor_;
   std::shared_ptr<detail::own_thread_driver> own_;
   std::shared_ptr<detail::driver> driver_;
-  std::shared_ptr<void> layers_share_;  // what all TLS connections do
-  detail::vector<basic_server*> parts_;    // who serves what this one accepts; empty: itself
+  std::shared_ptr<void> layers_share_;   // what all TLS connections do
+  detail::vector<basic_server*> parts_;  // who serves what this one accepts; empty: itself
   std::size_t next_part_ = 0;
-  detail::gateway gate_;
+  detail::server_state gate_;
 };
 
 /// An Asio context, such as `asio::io_context`.
@@ -348,54 +371,62 @@ concept not_options = !std::convertible_to<T, const options&>;
 ///
 ///     asio::io_context io;
 ///     hailwire::server<hailwire::sse> live(io);
-///     live.authorize([](const hailwire::request&) { return hailwire::grant{.follow = hailwire::channel_set::all()}; });
-///     live.listen("127.0.0.1", 8080);
-///     live.publish("prices", hailwire::payload::json(R"({"EUR":1.08})"));
+///     live.authorize([](const hailwire::request&) { return hailwire::grant{.follow = hailwire::channel_set::all()};
+///     }); live.listen("127.0.0.1", 8080); live.publish("prices", hailwire::payload::json(R"({"EUR":1.08})"));
 ///     io.run();
 template <class... Transports>
 class server : public basic_server {
-  static_assert(sizeof...(Transports) > 0, "hailwire: name at least one transport: hailwire::server<hailwire::websocket, hailwire::sse>");
-  static_assert((transport::kind<Transports> && ...),
-                "hailwire: a transport is hailwire::websocket, hailwire::sse, hailwire::long_poll or hailwire::short_poll, and its header "
+  static_assert(sizeof...(Transports) > 0,
+                "hailwire: name at least one transport: hailwire::server<hailwire::websocket, hailwire::sse>");
+  static_assert((transport::transport_type<Transports> && ...),
+                "hailwire: a transport is hailwire::websocket, hailwire::sse, hailwire::long_poll or "
+                "hailwire::short_poll, and its header "
                 "must be included: #include <hailwire/transport/websocket.hpp>");
   static constexpr const detail::linkage& linked_ = detail::linked<Transports...>;
 
  public:
   /// On an executor or a context, with history in memory (`memory_storage` with its defaults).
-  explicit server(const asio::any_io_executor& ex, const options& o = {}) : server(ex, detail::owned<memory_storage>(new memory_storage), o) {}
+  explicit server(const asio::any_io_executor& ex, const options& o = {})
+      : server(ex, std::unique_ptr<memory_storage>(new memory_storage), o) {}
   template <context Context>
   explicit server(Context& c, const options& o = {}) : server(asio::any_io_executor(c.get_executor()), o) {}
 
-  /// With a storage of the host's choice. An lvalue stays the host's and must outlive the server; what is moved in, a storage
-  /// or a `unique_ptr` or `shared_ptr` to one, is the server's.
+  /// With a storage of the host's choice. An lvalue stays the host's and must outlive the server; what is moved in, a
+  /// storage or a `unique_ptr` or `shared_ptr` to one, is the server's.
   template <not_options Storage>
   server(const asio::any_io_executor& ex, Storage&& store, const options& o = {})
-      : basic_server(drive<detail::embedded_driver>(ex), detail::erase_storage<Storage>(std::forward<Storage>(store)), o, linked_) {}
+      : basic_server(drive<detail::embedded_driver>(ex), detail::erase_storage<Storage>(std::forward<Storage>(store)),
+                     o, linked_) {}
   template <context Context, not_options Storage>
   server(Context& c, Storage&& store, const options& o = {})
       : server(asio::any_io_executor(c.get_executor()), std::forward<Storage>(store), o) {}
 
   /// The same, driven by `portable` or `own_thread`.
   template <context Context>
-  server(portable_t, Context& c, const options& o = {}) : server(portable, c, detail::owned<memory_storage>(new memory_storage), o) {}
+  server(portable_t, Context& c, const options& o = {})
+      : server(portable, c, std::unique_ptr<memory_storage>(new memory_storage), o) {}
   template <context Context, not_options Storage>
   server(portable_t, Context& c, Storage&& store, const options& o = {})
-      : basic_server(drive<detail::asio_driver<detail::strand>>(c.get_executor()), detail::erase_storage<Storage>(std::forward<Storage>(store)), o, linked_) {}
-  explicit server(own_thread_t, const options& o = {}) : server(own_thread, detail::owned<memory_storage>(new memory_storage), o) {}
+      : basic_server(drive<detail::asio_driver<detail::strand>>(c.get_executor()),
+                     detail::erase_storage<Storage>(std::forward<Storage>(store)), o, linked_) {}
+  explicit server(own_thread_t, const options& o = {})
+      : server(own_thread, std::unique_ptr<memory_storage>(new memory_storage), o) {}
   template <not_options Storage>
   server(own_thread_t, Storage&& store, const options& o = {})
-      : basic_server(drive<detail::own_thread_driver>(), detail::erase_storage<Storage>(std::forward<Storage>(store)), o, linked_) {}
+      : basic_server(drive<detail::own_thread_driver>(), detail::erase_storage<Storage>(std::forward<Storage>(store)),
+                     o, linked_) {}
 
-  /// Serves the host's own WebSocket frames on another path, or, with `*`, on every path that is not the live resource's. Of
-  /// several that fit, the first one given does. Requests there that do not ask for WebSocket go to `on_http`. `WebSocket` is
-  /// the one that is linked, or another one for these frames alone, such as `websocket_deflate_with<…>` of deflate.hpp.
+  /// Serves the host's own WebSocket frames on another path, or, with `*`, on every path that is not the live
+  /// resource's. Of several that fit, the first one given does. Requests there that do not ask for WebSocket go to
+  /// `on_http`. `WebSocket` is the one that is linked, or another one for these frames alone, such as
+  /// `websocket_deflate_with<…>` of deflate.hpp.
   template <class WebSocket = typename transport::first_framed<Transports...>::type>
     requires transport::framed<WebSocket>
   void on_websocket(std::string path, frame_handlers handlers) {
-    gate_.frame_routes.push_back(detail::owned<detail::frame_route>(
-        new detail::frame_route{std::move(path), std::move(handlers), [](const transport::arrival& a, const std::vector<std::string>& known, std::size_t most) {
-                              return WebSocket::begin_plain(a, known, most);
-                            }}));
+    gate_.frame_routes.push_back(std::unique_ptr<detail::frame_route>(
+        new detail::frame_route{std::move(path), std::move(handlers),
+                                [](const transport::live_request& a, const std::vector<std::string>& known,
+                                   std::size_t most) { return WebSocket::begin_plain(a, known, most); }}));
   }
 };
 

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <new>
 #include <string>
 #include <string_view>
@@ -12,9 +13,9 @@
 #include <utility>
 #include <vector>
 
-#include "hailwire/detail/fan_out.hpp"
-#include "hailwire/detail/shared.hpp"
-#include "hailwire/detail/vector.hpp"
+#include "hailwire/detail/base/pointers.hpp"
+#include "hailwire/detail/base/vector.hpp"
+#include "hailwire/detail/hub/fan_out.hpp"
 #include "hailwire/error.hpp"
 #include "hailwire/message.hpp"
 
@@ -23,11 +24,11 @@ namespace hailwire {
 class hub;
 namespace detail {
 class connection;
-class gateway;
-}
+class server_state;
+}  // namespace detail
 
-/// Some channels: none (the default), all, some by name or prefix, or whatever a predicate says. Copies share what it says, so
-/// that the grants of many clients take little memory.
+/// Some channels: none (the default), all, some by name or prefix, or whatever a predicate says. Copies share what it
+/// says, so that the grants of many clients take little memory.
 class channel_set {
  public:
   channel_set() = default;
@@ -54,58 +55,65 @@ class channel_set {
   }
 
  private:
-  struct rules : detail::counted {
-    rules(std::vector<std::string> n, std::function<bool(std::string_view)> p) : names(std::move(n)), predicate(std::move(p)) {}
+  struct rules : detail::intrusive_count {
+    rules(std::vector<std::string> n, std::function<bool(std::string_view)> p)
+        : names(std::move(n)), predicate(std::move(p)) {}
     std::vector<std::string> names;
     std::function<bool(std::string_view)> predicate;
   };
-  detail::shared<const rules> rules_;
+  detail::intrusive_ptr<const rules> rules_;
 };
 
 /// What an authorizer allows one client.
 struct grant {
-  std::string user = {};  ///< 1–254 bytes as `valid_user` says; empty: anonymous
-  channel_set follow = {};    ///< what it may follow and read. Nobody but its user ever follows an inbox (`@user`)
-  channel_set publish = {};   ///< what it may publish to
-  std::string key_scope = {}; ///< tells one anonymous client's idempotency keys from another's; empty: theirs are ignored
+  std::string user = {};     ///< 1–254 bytes as `valid_user` says; empty: anonymous
+  channel_set follow = {};   ///< what it may follow and read. Nobody but its user ever follows an inbox (`@user`)
+  channel_set publish = {};  ///< what it may publish to
+  std::string key_scope =
+      {};  ///< tells one anonymous client's idempotency keys from another's; empty: theirs are ignored
   /// Messages of `channel` below `offset` stay hidden from this client.
   struct floor {
     std::string channel;
     std::uint64_t offset;
   };
   std::vector<floor> floors = {};
-  /// When the permission ends; as it is, never. A stream is told `options::expiry_notice` before by an `expiring` notice and
-  /// is closed with 4401 at that time, unless `on_renew` or `session::permit` has put it off; a poll is not held for longer.
+  /// When the permission ends; as it is, never. A stream is told `options::expiry_notice` before by an `expiring`
+  /// notice and is closed with 4401 at that time, unless `on_renew` or `session::permit` has put it off; a poll is not
+  /// held for longer.
   std::chrono::system_clock::time_point expires = std::chrono::system_clock::time_point::max();
   /// What may be told of the user to others, a JSON text; empty: nothing.
   std::string info = {};
 };
 
-/// A grant as it is kept for those who have it: made of a `grant`, never changed, and one for as many clients as the host
-/// likes. A copy costs a pointer; the thing itself, beside the user's name, 40 bytes, and 100 more where it has an `info`, a
-/// `key_scope` or floors. Copies may be used by different threads; what they say is valid while one of them lives.
+/// A grant as it is kept for those who have it: made of a `grant`, never changed, and one for as many clients as the
+/// host likes. A copy costs a pointer; the thing itself, beside the user's name, 40 bytes, and 100 more where it has an
+/// `info`, a `key_scope` or floors. Copies may be used by different threads; what they say is valid while one of them
+/// lives.
 class shared_grant {
  public:
   /// None at all; nothing but `operator bool` may be asked of it.
   shared_grant() = default;
   shared_grant(grant g) {
-    auto fresh = detail::owned<content>(new (detail::with_tail::tail{g.user.size()}) content);
+    auto fresh = std::unique_ptr<content>(new (detail::with_tail::tail{g.user.size()}) content);
     g.user.copy(content::behind(fresh.get()), g.user.size());
     fresh->name_size = static_cast<std::uint32_t>(g.user.size());
     fresh->follow = std::move(g.follow);
     fresh->publish = std::move(g.publish);
     fresh->expires = g.expires;
     if (!g.key_scope.empty() || !g.info.empty() || !g.floors.empty()) {
-      fresh->more = detail::owned<const rare>(new rare{std::move(g.key_scope), std::move(g.info), std::move(g.floors)});
+      fresh->more =
+          std::unique_ptr<const rare>(new rare{std::move(g.key_scope), std::move(g.info), std::move(g.floors)});
     }
-    at_ = detail::shared<const content>(fresh.release());
+    at_ = detail::intrusive_ptr<const content>(fresh.release());
   }
   explicit operator bool() const noexcept { return bool(at_); }
 
   std::string_view user() const noexcept { return {content::behind(&*at_), at_->name_size}; }
   const channel_set& follow() const noexcept { return at_->follow; }
   const channel_set& publish() const noexcept { return at_->publish; }
-  std::string_view key_scope() const noexcept { return at_->more ? std::string_view(at_->more->key_scope) : std::string_view(); }
+  std::string_view key_scope() const noexcept {
+    return at_->more ? std::string_view(at_->more->key_scope) : std::string_view();
+  }
   std::string_view info() const noexcept { return at_->more ? std::string_view(at_->more->info) : std::string_view(); }
   std::chrono::system_clock::time_point expires() const noexcept { return at_->expires; }
   bool may_follow(std::string_view channel) const {
@@ -113,8 +121,8 @@ class shared_grant {
     return at_->follow.contains(channel);
   }
   bool may_publish(std::string_view channel) const { return at_->publish.contains(channel); }
-  /// The first offset of the channel that may be seen: one that an offset can be, whatever the grant says, because the place
-  /// before it stands in cursors.
+  /// The first offset of the channel that may be seen: one that an offset can be, whatever the grant says, because the
+  /// place before it stands in cursors.
   std::uint64_t floor_of(std::string_view channel) const noexcept {
     if (at_->more)
       for (const grant::floor& f : at_->more->floors)
@@ -128,13 +136,13 @@ class shared_grant {
     std::string key_scope, info;
     std::vector<grant::floor> floors;
   };
-  struct content : detail::counted, detail::with_tail {
+  struct content : detail::intrusive_count, detail::with_tail {
     std::uint32_t name_size = 0;
     channel_set follow, publish;
     std::chrono::system_clock::time_point expires;
-    detail::owned<const rare> more;
+    std::unique_ptr<const rare> more;
   };
-  detail::shared<const content> at_;
+  detail::intrusive_ptr<const content> at_;
 };
 
 namespace detail {
@@ -147,13 +155,13 @@ struct session_key {
 
 }  // namespace detail
 
-/// One client's live subscription, whatever the transport: who it is, what it follows, and from where. On a poll it lasts
-/// for one request, on a stream for one connection.
+/// One client's live subscription, whatever the transport: who it is, what it follows, and from where. On a poll it
+/// lasts for one request, on a stream for one connection.
 ///
 /// Every member is for the hub's executor (hooks run there). A reference is valid until `on_close` for it has returned.
 ///
-/// It is a part of the connection that it is on, so that a client who only listens costs one piece of memory. A connection is
-/// entered at the hub for as long as it lives; on it sessions are opened and closed, one at a time.
+/// It is a part of the connection that it is on, so that a client who only listens costs one piece of memory. A
+/// connection is entered at the hub for as long as it lives; on it sessions are opened and closed, one at a time.
 class session : protected detail::follower {
  public:
   session(const session&) = delete;
@@ -166,7 +174,9 @@ class session : protected detail::follower {
   /// Empty when anonymous.
   std::string_view user() const noexcept { return grant_.user(); }
   /// Which of the user's devices; empty when not said.
-  std::string_view device() const noexcept { return rare() ? std::string_view(rare()->device) : std::string_view(); }
+  std::string_view device() const noexcept {
+    return find_rare() ? std::string_view(find_rare()->device) : std::string_view();
+  }
   /// The transport's name: `websocket`, `sse`, `long_poll`, `short_poll`, or `post` for one that only brings commands.
   virtual std::string_view transport() const noexcept = 0;
   /// What the authorizer allowed; see also `revoke`.
@@ -177,20 +187,21 @@ class session : protected detail::follower {
   /// The channels it follows, in the order in which they were asked for.
   std::vector<std::string> channels() const;
 
-  /// Has the session follow one more channel, which its grant need not name; it is told by a `followed` notice, or, when too
-  /// much is unsent for that, closed with 1013. On streams only. Errors: `bad_request` (already followed, not a name, too many,
-  /// not a stream).
+  /// Has the session follow one more channel, which its grant need not name; it is told by a `followed` notice, or,
+  /// when too much is unsent for that, closed with 1013. On streams only. Errors: `bad_request` (already followed, not
+  /// a name, too many, not a stream).
   std::error_code follow(std::string_view channel, start from = start::latest());
-  /// Stops following; it is told by a `closed` notice with the code `forbidden`. A client that cannot be told is closed: with
-  /// 1013 when too much is unsent, with 4403 when it is raw. `not_found` when it did not follow.
+  /// Stops following; it is told by a `closed` notice with the code `forbidden`. A client that cannot be told is
+  /// closed: with 1013 when too much is unsent, with 4403 when it is raw. `not_found` when it did not follow.
   std::error_code unfollow(std::string_view channel);
-  /// Takes away the right to follow the channel and to publish to it, for the rest of the session, renewed or not. One that
-  /// follows it is told by a `closed` notice with the code `forbidden`; a raw client, which cannot be told, is closed with 4403.
+  /// Takes away the right to follow the channel and to publish to it, for the rest of the session, renewed or not. One
+  /// that follows it is told by a `closed` notice with the code `forbidden`; a raw client, which cannot be told, is
+  /// closed with 4403.
   void revoke(std::string_view channel);
-  /// Gives the session other permissions from now on: channels that it asked for and may not follow any more are closed, a floor
-  /// that has risen hides what lies below it, and the expiry is the new one. On streams only. Errors, after which nothing has
-  /// changed: `bad_request` (none, another user, not a stream), `unauthenticated` (it has expired already). Throws what a
-  /// predicate of `follow` throws.
+  /// Gives the session other permissions from now on: channels that it asked for and may not follow any more are
+  /// closed, a floor that has risen hides what lies below it, and the expiry is the new one. On streams only. Errors,
+  /// after which nothing has changed: `bad_request` (none, another user, not a stream), `unauthenticated` (it has
+  /// expired already). Throws what a predicate of `follow` throws.
   std::error_code permit(shared_grant g);
   /// Sends a notice `{"name":json}` to this client alone. Errors: `bad_request` (`name` is empty, over 64 bytes or the
   /// protocol's own; not JSON), `overloaded` (`max_unsent` bytes wait already), `not_implemented` (a raw client).
@@ -199,12 +210,12 @@ class session : protected detail::follower {
   /// transports just end. `on_close` runs later, not within this call.
   void close(std::uint16_t code = 1000, std::string_view reason = {});
 
-  /// The host's own object, made on first use and destroyed with the session. Throws `std::bad_cast` when another type is
-  /// there already.
+  /// The host's own object, made on first use and destroyed with the session. Throws `std::bad_cast` when another type
+  /// is there already.
   template <class T>
   T& data() {
-    auto& held = rarely().data;
-    if (!held) held = detail::owned<box<T>>(new box<T>);
+    auto& held = ensure_rare().data;
+    if (!held) held = std::unique_ptr<box<T>>(new box<T>);
     return dynamic_cast<box<T>&>(*held).value;
   }
 
@@ -219,7 +230,7 @@ class session : protected detail::follower {
  private:
   friend class hub;
   friend class detail::connection;
-  friend class detail::gateway;
+  friend class detail::server_state;
 
   // ---- what whoever serves the client does for it ----------------------------------------------------------------
 
@@ -254,55 +265,62 @@ class session : protected detail::follower {
     detail::vector<gone> gone_channels;  // by place
     std::vector<std::string> revoked;
     std::string device;
-    detail::owned<any_box> data;
+    std::unique_ptr<any_box> data;
   };
-  // What an anonymous client on one channel does without; once it is there it stays until the session ends. Further channels lie
-  // behind it. They move when it grows and when one before them goes.
-  struct beyond : detail::with_tail {
-    detail::owned<rare_state> rare;
+  // What an anonymous client on one channel does without; once it is there it stays until the session ends. Further
+  // channels lie behind it. They move when it grows and when one before them goes.
+  struct extra_state : detail::with_tail {
+    std::unique_ptr<rare_state> rare;
     std::uint32_t next_user = 0;  // the slot of the next one in the hub's table of users
     std::uint32_t further = 0;
-    detail::further_subscription* at(std::size_t i) noexcept { return reinterpret_cast<detail::further_subscription*>(behind(this)) + i; }
+    detail::further_subscription* at(std::size_t i) noexcept {
+      return reinterpret_cast<detail::further_subscription*>(behind(this)) + i;
+    }
   };
 
-  rare_state* rare() const noexcept { return beyond_ ? beyond_->rare.get() : nullptr; }
-  rare_state& rarely() {
-    auto& rare = more().rare;
-    if (!rare) rare = detail::owned<rare_state>(new rare_state());
+  rare_state* find_rare() const noexcept { return extra_ ? extra_->rare.get() : nullptr; }
+  rare_state& ensure_rare() {
+    auto& rare = ensure_extra().rare;
+    if (!rare) rare = std::unique_ptr<rare_state>(new rare_state());
     return *rare;
   }
   bool revoked(std::string_view channel) const noexcept {
-    return rare() && std::find(rare()->revoked.begin(), rare()->revoked.end(), channel) != rare()->revoked.end();
+    return find_rare() &&
+           std::find(find_rare()->revoked.begin(), find_rare()->revoked.end(), channel) != find_rare()->revoked.end();
   }
-  beyond& more() {
-    if (!beyond_) grow(0);
-    return *beyond_;
+  extra_state& ensure_extra() {
+    if (!extra_) grow(0);
+    return *extra_;
   }
   void grow(std::size_t room) {
-    detail::owned<beyond> larger(new (beyond::tail{room * sizeof(detail::further_subscription)}) beyond);
-    if (beyond_) {
-      larger->rare = std::move(beyond_->rare);
-      larger->next_user = beyond_->next_user;
-      for (auto& n = larger->further; n < beyond_->further; ++n) beyond_->at(n)->move_to(larger->at(n));
+    std::unique_ptr<extra_state> larger(new (extra_state::tail{room * sizeof(detail::further_subscription)}) extra_state);
+    if (extra_) {
+      larger->rare = std::move(extra_->rare);
+      larger->next_user = extra_->next_user;
+      for (auto& n = larger->further; n < extra_->further; ++n) extra_->at(n)->move_to(larger->at(n));
     }
-    beyond_ = std::move(larger);
+    extra_ = std::move(larger);
   }
 
-  // What it follows, in the order in which it was asked for. Of most sessions that is one channel, whose subscription is a part of it.
-  std::size_t follow_count() const noexcept { return std::size_t{bool(first_)} + (beyond_ ? beyond_->further : 0); }
-  detail::subscription& followed(std::size_t i) noexcept { return first_ && i == 0 ? first_ : *beyond_->at(i - bool(first_)); }
+  // What it follows, in the order in which it was asked for. Of most sessions that is one channel, whose subscription
+  // is a part of it.
+  std::size_t follow_count() const noexcept { return std::size_t{bool(first_)} + (extra_ ? extra_->further : 0); }
+  detail::subscription& followed(std::size_t i) noexcept {
+    return first_ && i == 0 ? first_ : *extra_->at(i - bool(first_));
+  }
   const detail::subscription& followed(std::size_t i) const noexcept { return const_cast<session*>(this)->followed(i); }
-  detail::subscription& add_follow(detail::lane& in, std::uint32_t serial, bool named) {
+  detail::subscription& add_follow(detail::encoded_channel& in, std::uint32_t serial, bool named) {
     if (follow_count() == 0) return first_.enter(in, serial, named), first_;
-    const std::uint32_t n = more().further;
+    const std::uint32_t n = ensure_extra().further;
     if ((n & (n - 1)) == 0) grow(n ? 2 * n : 1);  // there is room up to each power of two
-    return *::new (static_cast<void*>(beyond_->at(beyond_->further++))) detail::further_subscription(*this, in, serial, named);
+    return *::new (static_cast<void*>(extra_->at(extra_->further++)))
+        detail::further_subscription(*this, in, serial, named);
   }
   void drop_follow(std::size_t i) noexcept {
     if (first_ && i == 0) return first_.leave();
     std::size_t at = i - bool(first_);
-    std::destroy_at(beyond_->at(at));
-    for (--beyond_->further; at < beyond_->further; ++at) beyond_->at(at + 1)->move_to(beyond_->at(at));
+    std::destroy_at(extra_->at(at));
+    for (--extra_->further; at < extra_->further; ++at) extra_->at(at + 1)->move_to(extra_->at(at));
   }
 
   // The client cannot be told what it follows from now on, so it has to come back.
@@ -310,7 +328,7 @@ class session : protected detail::follower {
 
   // In this order there are no gaps.
   shared_grant grant_;
-  detail::owned<beyond> beyond_;
+  std::unique_ptr<extra_state> extra_;
   std::uint32_t generation_ = 0;
   bool open_ : 1 = false, listed_ : 1 = false;
 };

@@ -2,8 +2,9 @@
 #pragma once
 
 // One server on several threads. Each thread has a hub of its own with its own connections; they are joined by an
-// `in_process_broker` and share one storage, exactly as hubs on several machines are joined by a broker and share a storage.
-// The hot paths of a hub know nothing of it: what is locked is the storage and the way from one hub to another.
+// `in_process_broker` and share one storage, exactly as hubs on several machines are joined by a broker and share a
+// storage. The hot paths of a hub know nothing of it: what is locked is the storage and the way from one hub to
+// another.
 
 #include <algorithm>
 #include <array>
@@ -21,33 +22,35 @@
 #include <vector>
 
 #include "hailwire/broker/in_process.hpp"
-#include "hailwire/detail/keyed_hash.hpp"
-#include "hailwire/detail/shared.hpp"
+#include "hailwire/detail/base/pointers.hpp"
+#include "hailwire/detail/base/siphash.hpp"
 #include "hailwire/server.hpp"
 
 namespace hailwire {
 
 namespace detail {
 
-/// A storage behind several hubs. It keeps the promises of the storage concept that a single hub keeps by itself: calls for
-/// one channel never overlap, and a storage without epochs gets the same one from every hub.
+/// A storage behind several hubs. It keeps the promises of the storage concept that a single hub keeps by itself: calls
+/// for one channel never overlap, and a storage without epochs gets the same one from every hub.
 class common_storage {
  public:
   /// How it answers: later, in an order of its own; or at once, and then what must not overlap.
   enum class guard : std::uint8_t { later, none, channel, all };
 
-  common_storage(owned<any_storage> s, guard g) : storage_(std::move(s)), guard_(g), secret_(random_bits()) {}
+  common_storage(std::unique_ptr<any_storage> s, guard g) : storage_(std::move(s)), guard_(g), secret_(random_bits()) {}
 
   void append(std::string_view channel, draft d, append_handler done) {
-    ask<append_result>(channel, std::move(done), [&](append_handler h) { storage_->append(channel, std::move(d), std::move(h)); });
+    ask<append_result>(channel, std::move(done),
+                       [&](append_handler h) { storage_->append(channel, std::move(d), std::move(h)); });
   }
   void read(std::string_view channel, std::uint64_t since, read_limit limit, read_handler done) {
-    ask<read_result>(channel, std::move(done), [&](read_handler h) { storage_->read(channel, since, limit, std::move(h)); });
+    ask<read_result>(channel, std::move(done),
+                     [&](read_handler h) { storage_->read(channel, since, limit, std::move(h)); });
   }
 
  private:
   template <class Result, class Start>
-  void ask(std::string_view channel, function<void(Result)> done, Start start) {
+  void ask(std::string_view channel, move_only_function<void(Result)> done, Start start) {
     if (guard_ == guard::later) {
       return start([this, channel = std::string(channel), done = std::move(done)](Result r) mutable {
         if (!r.error && r.epoch.empty()) r.epoch = epoch_for(channel);
@@ -68,7 +71,7 @@ class common_storage {
   }
   std::string epoch_for(std::string_view channel) const { return epoch_of(keyed_hash(secret_).add(channel).finish()); }
 
-  owned<any_storage> storage_;
+  std::unique_ptr<any_storage> storage_;
   guard guard_;
   bits128 secret_;
   std::array<std::mutex, 64> guards_;
@@ -79,7 +82,9 @@ struct common_storage_share {
   static constexpr bool keeps_keys = true;
   std::shared_ptr<common_storage> of;
 
-  void async_append(std::string_view channel, draft d, append_handler done) { of->append(channel, std::move(d), std::move(done)); }
+  void async_append(std::string_view channel, draft d, append_handler done) {
+    of->append(channel, std::move(d), std::move(done));
+  }
   void async_read(std::string_view channel, std::uint64_t since, read_limit limit, read_handler done) {
     of->read(channel, since, limit, std::move(done));
   }
@@ -101,23 +106,24 @@ constexpr common_storage::guard guard_for() {
 
 }  // namespace detail
 
-/// `server<Transports...>` on several threads behind one port. Connections are dealt to the threads in turn; a client follows
-/// any channel from any of them, and one `publish` reaches all.
+/// `server<Transports...>` on several threads behind one port. Connections are dealt to the threads in turn; a client
+/// follows any channel from any of them, and one `publish` reaches all.
 ///
 ///     hailwire::threaded_server<hailwire::websocket> live(4);
 ///     live.each([](auto& s) { s.authorize(my_authorizer); });
 ///     live.listen("0.0.0.0", 8080);
 ///     live.run();
 ///
-/// Hooks and handlers of a session run on the thread of its hub, so those of different sessions run at the same time: what
-/// they share, the host guards. `sessions()` and `find()` of a `server<Transports...>` know the sessions of their own thread.
+/// Hooks and handlers of a session run on the thread of its hub, so those of different sessions run at the same time:
+/// what they share, the host guards. `sessions()` and `find()` of a `server<Transports...>` know the sessions of their
+/// own thread.
 ///
-/// The storage must keep keys (`keeps_keys`), or a publish that is repeated over another connection could be stored twice. It
-/// is never called for one channel twice at a time; one that is `single_threaded` is called once at a time. One that guards
-/// itself better says `static constexpr bool thread_safe = true`, as `memory_storage` does.
+/// The storage must keep keys (`keeps_keys`), or a publish that is repeated over another connection could be stored
+/// twice. It is never called for one channel twice at a time; one that is `single_threaded` is called once at a time.
+/// One that guards itself better says `static constexpr bool thread_safe = true`, as `memory_storage` does.
 ///
-/// Limits of `options` hold for each thread, but `max_sessions`, which is divided among them, and `max_sessions_per_address`, which counts
-/// over all of them.
+/// Limits of `options` hold for each thread, but `max_sessions`, which is divided among them, and
+/// `max_sessions_per_address`, which counts over all of them.
 ///
 /// Threads: `publish`, `quit` and `stop` are safe from any; the rest is for one thread, before `run`.
 template <class... Transports>
@@ -126,16 +132,21 @@ class threaded_server {
   using part = server<Transports...>;
 
   /// `threads`: 1–64; 0 means as many as the machine has cores. History is kept in memory.
-  explicit threaded_server(unsigned threads, const options& o = {}) : threaded_server(threads, detail::owned<memory_storage>(new memory_storage), o) {}
-  /// With a storage of the host's choice, handed in as to `server`. Throws `std::invalid_argument` for too many threads.
+  explicit threaded_server(unsigned threads, const options& o = {})
+      : threaded_server(threads, std::unique_ptr<memory_storage>(new memory_storage), o) {}
+  /// With a storage of the host's choice, handed in as to `server`. Throws `std::invalid_argument` for too many
+  /// threads.
   template <not_options Storage>
   threaded_server(unsigned threads, Storage&& store, options o = {}) {
     using type = typename detail::pointee<std::remove_cvref_t<Storage>>::type;
-    static_assert(requires { requires bool(type::keeps_keys); },
-                  "hailwire: several hubs need a storage that keeps keys: static constexpr bool keeps_keys = true, and an append that does");
+    static_assert(
+        requires { requires bool(type::keeps_keys); },
+        "hailwire: several hubs need a storage that keeps keys: static constexpr bool keeps_keys = true, and an append "
+        "that does");
     if (threads == 0) threads = std::clamp(std::thread::hardware_concurrency(), 1u, 64u);
     if (threads > 64) throw std::invalid_argument("hailwire: a threaded_server has at most 64 threads");
-    auto common = std::make_shared<detail::common_storage>(detail::erase_storage<Storage>(std::forward<Storage>(store)), detail::guard_for<type>());
+    auto common = std::make_shared<detail::common_storage>(detail::erase_storage<Storage>(std::forward<Storage>(store)),
+                                                           detail::guard_for<type>());
     o.max_sessions = (o.max_sessions + threads - 1) / threads;
     for (unsigned i = 0; i < threads; ++i) {
       parts_.push_back(std::make_unique<part>(own_thread, detail::common_storage_share{common}, o));

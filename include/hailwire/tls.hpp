@@ -6,13 +6,14 @@
 //     hailwire::tls_context tls({.certificates = {hailwire::tls_certificate::from_files("chain.pem", "key.pem")}});
 //     hailwire::listen_tls(live, tls, "0.0.0.0", 8443);
 //
-// Offered are TLS 1.3 and 1.2, the latter with ECDHE and AEAD ciphers only, no renegotiation, no compression, no early data.
-// ALPN: a client that names protocols must name `http/1.1` among them. Which certificate a client gets is decided by the name
-// it asks for (SNI). Resumption is by session tickets, so nothing is kept for clients that are gone.
+// Offered are TLS 1.3 and 1.2, the latter with ECDHE and AEAD ciphers only, no renegotiation, no compression, no early
+// data. ALPN: a client that names protocols must name `http/1.1` among them. Which certificate a client gets is decided
+// by the name it asks for (SNI). Resumption is by session tickets, so nothing is kept for clients that are gone.
 //
-// A TLS 1.3 connection costs a few hundred bytes more than a plain one while nothing is on its way; one of TLS 1.2 keeps
-// OpenSSL's own object, about 14 KB. A client that is slow to read costs at most one record (16 KiB) besides. The time that
-// handshakes take in one turn of the loop is bounded, so a burst of them delays newcomers, not those who are connected.
+// A TLS 1.3 connection costs a few hundred bytes more than a plain one while nothing is on its way; one of TLS 1.2
+// keeps OpenSSL's own object, about 14 KB. A client that is slow to read costs at most one record (16 KiB) besides. The
+// time that handshakes take in one turn of the loop is bounded, so a burst of them delays newcomers, not those who are
+// connected.
 //
 // Files are read when you say so, never later: call `reload` when certificates were renewed.
 
@@ -29,8 +30,8 @@
 #include <utility>
 #include <vector>
 
-#include "hailwire/detail/shared.hpp"
-#include "hailwire/detail/tls_layer.hpp"
+#include "hailwire/detail/base/pointers.hpp"
+#include "hailwire/detail/tls/layer.hpp"
 #include "hailwire/server.hpp"
 
 namespace hailwire {
@@ -67,15 +68,16 @@ enum class tls_version : unsigned char { tls_1_2, tls_1_3 };
 
 /// What a `tls_context` is made of.
 struct tls_options {
-  /// At least one. Each serves the names in it (the DNS names among its alternative names, else its common name), wildcards
-  /// for one label included; of two for one name the first. The first of all serves every other name, and clients that name
-  /// none.
+  /// At least one. Each serves the names in it (the DNS names among its alternative names, else its common name),
+  /// wildcards for one label included; of two for one name the first. The first of all serves every other name, and
+  /// clients that name none.
   std::vector<tls_certificate> certificates;
   tls_clients clients = tls_clients::anonymous;
   /// The authorities, as PEM text, whose client certificates are valid. They alone: not those of the system.
   std::string client_ca = {};
   tls_version lowest = tls_version::tls_1_2;
-  /// Whether clients may resume: two tickets each, good for two hours or until the next `reload`, which changes their key.
+  /// Whether clients may resume: two tickets each, good for two hours or until the next `reload`, which changes their
+  /// key.
   bool tickets = true;
 };
 
@@ -92,11 +94,12 @@ class tls_context {
   /// Throws `std::system_error`: which certificate, and OpenSSL's reason.
   explicit tls_context(const tls_options& o) : shared_(std::make_shared<shared>()) {
     std::string what;
-    if (std::error_code ec = detail::make_tls_contexts(o, shared_->now, what)) throw std::system_error(ec, "hailwire: " + what);
+    if (std::error_code ec = detail::make_tls_contexts(o, shared_->now, what))
+      throw std::system_error(ec, "hailwire: " + what);
   }
 
-  /// Uses other certificates and rules for connections that are accepted from now on; those that are there go on. On an error
-  /// nothing changes.
+  /// Uses other certificates and rules for connections that are accepted from now on; those that are there go on. On an
+  /// error nothing changes.
   std::error_code reload(const tls_options& o) {
     std::shared_ptr<const detail::tls_contexts> made;
     std::string what;
@@ -107,7 +110,8 @@ class tls_context {
   }
 
  private:
-  friend std::uint16_t listen_tls(basic_server&, const tls_context&, const std::string&, std::uint16_t, std::error_code&);
+  friend std::uint16_t listen_tls(basic_server&, const tls_context&, const std::string&, std::uint16_t,
+                                  std::error_code&);
   friend void adopt_tls(basic_server&, const tls_context&, int);
 
   struct shared {
@@ -120,7 +124,9 @@ class tls_context {
   }
 
   static std::shared_ptr<detail::tls_shared> shared_of(basic_server& s) {
-    if (!s.layers_share_) s.layers_share_ = std::make_shared<detail::tls_shared>([&s](detail::function<void()> f) { s.post(std::move(f)); });
+    if (!s.layers_share_)
+      s.layers_share_ =
+          std::make_shared<detail::tls_shared>([&s](detail::move_only_function<void()> f) { s.post(std::move(f)); });
     return std::static_pointer_cast<detail::tls_shared>(s.layers_share_);
   }
 
@@ -129,29 +135,38 @@ class tls_context {
 
 /// Listens with TLS, otherwise as `basic_server::listen` does. Throws `std::system_error`; the overload with an
 /// `std::error_code` does not, and returns 0.
-inline std::uint16_t listen_tls(basic_server& server, const tls_context& context, const std::string& address, std::uint16_t port, std::error_code& ec) {
+inline std::uint16_t listen_tls(basic_server& server, const tls_context& context, const std::string& address,
+                                std::uint16_t port, std::error_code& ec) {
   return server.bind_and_listen(
-      address, port, [context](basic_server& s) { return detail::owned<detail::tls_layer>(new detail::tls_layer(tls_context::shared_of(s), context.now())); }, ec);
+      address, port,
+      [context](basic_server& s) {
+        return std::unique_ptr<detail::tls_layer>(new detail::tls_layer(tls_context::shared_of(s), context.now()));
+      },
+      ec);
 }
-inline std::uint16_t listen_tls(basic_server& server, const tls_context& context, const std::string& address, std::uint16_t port) {
+inline std::uint16_t listen_tls(basic_server& server, const tls_context& context, const std::string& address,
+                                std::uint16_t port) {
   std::error_code ec;
   auto got = listen_tls(server, context, address, port, ec);
   if (ec) throw std::system_error(ec, "listen on " + address + " port " + std::to_string(port));
   return got;
 }
 
-/// Serves a connected descriptor, the server's from now on, that nothing was read from yet: its first byte is the client's
-/// handshake. For a host that accepts connections itself.
+/// Serves a connected descriptor, the server's from now on, that nothing was read from yet: its first byte is the
+/// client's handshake. For a host that accepts connections itself.
 inline void adopt_tls(basic_server& server, const tls_context& context, int descriptor) {
-  server.serve(descriptor, detail::owned<detail::tls_layer>(new detail::tls_layer(tls_context::shared_of(server), context.now())), {});
+  server.serve(descriptor,
+               std::unique_ptr<detail::tls_layer>(new detail::tls_layer(tls_context::shared_of(server), context.now())),
+               {});
 }
 
-/// What a host's own TLS knows of its client once the handshake is done, as `request::tls` shows it: for `adopt_stream`, from the
-/// `native_handle` of an `asio::ssl::stream`. A certificate counts when OpenSSL has verified it, not when a callback of the host's
-/// let one pass.
+/// What a host's own TLS knows of its client once the handshake is done, as `request::tls` shows it: for
+/// `adopt_stream`, from the `native_handle` of an `asio::ssl::stream`. A certificate counts when OpenSSL has verified
+/// it, not when a callback of the host's let one pass.
 inline tls_peer tls_facts(SSL* ssl) { return detail::tls_facts_of(ssl); }
 
-// ---- what a context is made of ---------------------------------------------------------------------------------------
+// ---- what a context is made of
+// ---------------------------------------------------------------------------------------
 
 namespace detail {
 
@@ -162,7 +177,9 @@ inline int tls_give_password(char* to, int most, int, void* password) noexcept {
   text.copy(to, text.size());
   return static_cast<int>(text.size());
 }
-inline bio_pointer tls_reader(std::string_view pem) { return bio_pointer(::BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size()))); }
+inline bio_pointer tls_reader(std::string_view pem) {
+  return bio_pointer(::BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
+}
 inline std::string tls_lower(std::string_view text) {
   std::string out(text);
   for (char& c : out)
@@ -186,7 +203,8 @@ inline bool tls_load(SSL_CTX* ctx, const tls_certificate& c, std::string& what) 
 
   what = which + ", key";
   in = tls_reader(c.key);
-  std::unique_ptr<EVP_PKEY, tls_free<::EVP_PKEY_free>> key(in ? ::PEM_read_bio_PrivateKey(in.get(), nullptr, tls_give_password, password) : nullptr);
+  std::unique_ptr<EVP_PKEY, tls_free<::EVP_PKEY_free>> key(
+      in ? ::PEM_read_bio_PrivateKey(in.get(), nullptr, tls_give_password, password) : nullptr);
   return key && ::SSL_CTX_use_PrivateKey(ctx, key.get()) == 1 && ::SSL_CTX_check_private_key(ctx) == 1;
 }
 
@@ -215,15 +233,18 @@ inline int tls_choose(SSL* ssl, int*, void* contexts) noexcept {
 }
 
 // RFC 7301, section 3.2: without a protocol in common the handshake fails.
-inline int tls_choose_protocol(SSL*, const unsigned char** out, unsigned char* size, const unsigned char* in, unsigned length, void*) noexcept {
+inline int tls_choose_protocol(SSL*, const unsigned char** out, unsigned char* size, const unsigned char* in,
+                               unsigned length, void*) noexcept {
   static constexpr unsigned char known[] = {8, 'h', 't', 't', 'p', '/', '1', '.', '1'};
   unsigned char* chosen = nullptr;
-  if (::SSL_select_next_proto(&chosen, size, known, sizeof known, in, length) != OPENSSL_NPN_NEGOTIATED) return SSL_TLSEXT_ERR_ALERT_FATAL;
+  if (::SSL_select_next_proto(&chosen, size, known, sizeof known, in, length) != OPENSSL_NPN_NEGOTIATED)
+    return SSL_TLSEXT_ERR_ALERT_FATAL;
   *out = chosen;
   return SSL_TLSEXT_ERR_OK;
 }
 
-inline std::error_code make_tls_contexts(const tls_options& o, std::shared_ptr<const tls_contexts>& out, std::string& what) {
+inline std::error_code make_tls_contexts(const tls_options& o, std::shared_ptr<const tls_contexts>& out,
+                                         std::string& what) {
   ::ERR_clear_error();
   auto made = std::make_shared<tls_contexts>();
   what = "TLS without a certificate";
@@ -237,11 +258,14 @@ inline std::error_code make_tls_contexts(const tls_options& o, std::shared_ptr<c
     SSL_CTX* ctx = held.get();
     if (!ctx || !store) return take_tls_error();
     ::SSL_CTX_set_min_proto_version(ctx, o.lowest == tls_version::tls_1_3 ? TLS1_3_VERSION : TLS1_2_VERSION);
-    ::SSL_CTX_set_options(ctx, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
+    ::SSL_CTX_set_options(ctx, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE |
+                                   SSL_OP_PRIORITIZE_CHACHA);
     ::SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS);
-    // AEAD with forward secrecy: what RFC 9325, section 4.2 recommends. With AES in hardware the shorter key is the faster one.
+    // AEAD with forward secrecy: what RFC 9325, section 4.2 recommends. With AES in hardware the shorter key is the
+    // faster one.
     bool fine = ::SSL_CTX_set_cipher_list(ctx, "ECDHE+AESGCM:ECDHE+CHACHA20") == 1 &&
-                ::SSL_CTX_set_ciphersuites(ctx, "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256") == 1;
+                ::SSL_CTX_set_ciphersuites(
+                    ctx, "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256") == 1;
     ::SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
     fine = fine && ::SSL_CTX_set_session_id_context(ctx, reinterpret_cast<const unsigned char*>("hailwire"), 8) == 1;
     if (!o.tickets) {
@@ -256,9 +280,11 @@ inline std::error_code make_tls_contexts(const tls_options& o, std::shared_ptr<c
     if (ask) {
       what = "client_ca";
       if (i == 0 && !tls_trust(ctx, store.get(), o.client_ca)) return take_tls_error();
-      if (i != 0) ::SSL_CTX_set_client_CA_list(ctx, ::SSL_dup_CA_list(::SSL_CTX_get_client_CA_list(made->all[0].get())));
+      if (i != 0)
+        ::SSL_CTX_set_client_CA_list(ctx, ::SSL_dup_CA_list(::SSL_CTX_get_client_CA_list(made->all[0].get())));
       ::SSL_CTX_set1_cert_store(ctx, store.get());
-      ::SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | (o.clients == tls_clients::must_show ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0), nullptr);
+      ::SSL_CTX_set_verify(
+          ctx, SSL_VERIFY_PEER | (o.clients == tls_clients::must_show ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0), nullptr);
     }
     X509* certificate = ::SSL_CTX_get0_certificate(ctx);
     bool named = false;
@@ -268,7 +294,9 @@ inline std::error_code make_tls_contexts(const tls_options& o, std::shared_ptr<c
       made->names.emplace(tls_lower(name.substr(4)), ctx);
     }
     char common[256];
-    int size = named ? -1 : ::X509_NAME_get_text_by_NID(::X509_get_subject_name(certificate), NID_commonName, common, sizeof common);
+    int size = named ? -1
+                     : ::X509_NAME_get_text_by_NID(::X509_get_subject_name(certificate), NID_commonName, common,
+                                                   sizeof common);
     if (size > 0) made->names.emplace(tls_lower({common, static_cast<std::size_t>(size)}), ctx);
     made->all.push_back(std::move(held));
   }

@@ -30,11 +30,13 @@ outcome decode(std::string_view bytes, std::size_t max_body, const Ends& ends) {
   outcome out;
   std::size_t from = 0;
   for (std::size_t end : ends) {
-    std::vector<char> buffer(bytes.begin() + static_cast<std::ptrdiff_t>(from), bytes.begin() + static_cast<std::ptrdiff_t>(end));
+    std::vector<char> buffer(bytes.begin() + static_cast<std::ptrdiff_t>(from),
+                             bytes.begin() + static_cast<std::ptrdiff_t>(end));
     std::string_view in(buffer.data(), buffer.size());
     out.verdict = decoder.decode(in, out.body, max_body);
     out.taken += end - from - in.size();
-    if (out.verdict == http1::progress::failed) out.error = std::string(code_name(decoder.error().code)) + decoder.error().message;
+    if (out.verdict == http1::progress::failed)
+      out.error = std::string(code_name(decoder.error().code)) + decoder.error().message;
     if (out.verdict != http1::progress::need_more) break;
     require(in.empty());
     from = end;

@@ -34,14 +34,16 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   append_reply_ok(reply, c->id, c->body);
   require(!json::validate(reply));
 
-  bool names_channel = c->what != verb::renew && c->what != verb::device && c->what != verb::ping && c->what != verb::other;
+  bool names_channel =
+      c->what != verb::renew && c->what != verb::device && c->what != verb::ping && c->what != verb::other;
   require(names_channel ? valid_channel(c->channel) : c->channel.empty());
   require((c->what == verb::publish) == (c->has_data || c->has_bytes) && !(c->has_data && c->has_bytes));
   if (c->has_data) require(!json::validate(c->data));
   require(c->type.size() <= 64 && printable_utf8(c->type) && c->key.size() <= 64 && c->key.find(' ') == c->key.npos);
   if (c->since) require(bool(parse_cursor(*c->since, 1)));
   require(!(c->before && c->after));
-  require(c->before.value_or(0) <= max_offset && c->after.value_or(0) <= max_offset && c->offset.value_or(0) <= max_offset);
+  require(c->before.value_or(0) <= max_offset && c->after.value_or(0) <= max_offset &&
+          c->offset.value_or(0) <= max_offset);
   if (c->limit) require(*c->limit >= 1 && *c->limit <= max_history);
   if (c->epoch) require(valid_epoch(*c->epoch));
   require((c->what == verb::received || c->what == verb::read) == c->offset.has_value());

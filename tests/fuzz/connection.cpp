@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
-// The whole stack under any bytes: a gateway with all four transports, an authorizer that permits everything, one client that
-// sends the input and three that follow a channel. The first byte chooses what the bytes are to the client's connection
-// (requests, frames of each kind of WebSocket, commands, the body of a POST), the second how they are cut.
-// Whole, cut, and with a client that takes a few bytes at a time: the same is said. At the end nothing is left.
+// The whole stack under any bytes: a server_state with all four transports, an authorizer that permits everything, one
+// client that sends the input and three that follow a channel. The first byte chooses what the bytes are to the
+// client's connection (requests, frames of each kind of WebSocket, commands, the body of a POST), the second how they
+// are cut. Whole, cut, and with a client that takes a few bytes at a time: the same is said. At the end nothing is
+// left.
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -75,25 +76,33 @@ options small() {
 }
 
 using deflated = transport::websocket_deflate_with<deflate_options{.threshold = 64}>;
-using deflated_alone = transport::websocket_deflate_with<deflate_options{.per_connection = true, .client_no_context_takeover = false, .threshold = 0}>;
+using deflated_alone = transport::websocket_deflate_with<deflate_options{
+    .per_connection = true, .client_no_context_takeover = false, .threshold = 0}>;
 constexpr auto& linked = detail::linked<deflated, transport::sse, transport::long_poll, transport::short_poll>;
 
 enum class way : std::uint8_t { requests, frames, commands, raw, deflated, plain, plain_deflated, post };
 
 std::string handshake(std::string_view target, std::string_view more = {}) {
   std::string s = "GET ";
-  s.append(target).append(" HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n");
+  s.append(target).append(
+      " HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n");
   return s.append("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n").append(more).append("\r\n");
 }
 
 /// What the client sends in all.
 std::string conversation(way w, std::string_view bytes) {
   switch (w) {
-    case way::frames: return handshake("/live?channel=a&channel=b").append(bytes);
-    case way::raw: return handshake("/live?channel=a", "Sec-WebSocket-Protocol: hailwire.v1.raw\r\n").append(bytes);
-    case way::deflated: return handshake("/live?channel=a", "Sec-WebSocket-Extensions: permessage-deflate\r\n").append(bytes);
-    case way::plain: return handshake("/plain").append(bytes);
-    case way::plain_deflated: return handshake("/deflated", "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n").append(bytes);
+    case way::frames:
+      return handshake("/live?channel=a&channel=b").append(bytes);
+    case way::raw:
+      return handshake("/live?channel=a", "Sec-WebSocket-Protocol: hailwire.v1.raw\r\n").append(bytes);
+    case way::deflated:
+      return handshake("/live?channel=a", "Sec-WebSocket-Extensions: permessage-deflate\r\n").append(bytes);
+    case way::plain:
+      return handshake("/plain").append(bytes);
+    case way::plain_deflated:
+      return handshake("/deflated", "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n")
+          .append(bytes);
     case way::commands: {
       // A line is a command; masks of zeros hide nothing from a mutation.
       std::string out = handshake("/live?channel=a");
@@ -108,13 +117,14 @@ std::string conversation(way w, std::string_view bytes) {
       std::string out = "POST /live HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: ";
       return out.append(std::to_string(bytes.size())).append("\r\n\r\n").append(bytes);
     }
-    case way::requests: break;
+    case way::requests:
+      break;
   }
   return std::string(bytes);
 }
 
-/// What a client heard, in parts that keep their order: what happened at once may be told in one turn or in two, and then
-/// messages stand before or behind replies and pongs.
+/// What a client heard, in parts that keep their order: what happened at once may be told in one turn or in two, and
+/// then messages stand before or behind replies and pongs.
 struct heard {
   std::string answers, replies, controls;
   std::map<std::string, std::string> messages;  // by channel: those of two have no order
@@ -123,13 +133,15 @@ struct heard {
 };
 
 void cut_out(std::string& text, std::string_view mark, std::size_t more) {
-  for (std::size_t at = 0; (at = text.find(mark, at)) != text.npos; at += mark.size()) text.erase(at + mark.size(), more);
+  for (std::size_t at = 0; (at = text.find(mark, at)) != text.npos; at += mark.size())
+    text.erase(at + mark.size(), more);
 }
 
 heard understand(std::string bytes, bool raw = false) {
   heard out;
   std::size_t switched = bytes.find("HTTP/1.1 101 ");
-  // An answer's body may quote anything, but no input is long enough to have a whole handshake echoed and a head before it.
+  // An answer's body may quote anything, but no input is long enough to have a whole handshake echoed and a head before
+  // it.
   std::size_t head = switched == bytes.npos ? bytes.npos : bytes.find("\r\n\r\n", switched);
   out.answers = bytes.substr(0, head);
   for (std::string_view interim = "HTTP/1.1 100 Continue\r\n\r\n"; out.answers.find(interim) != out.answers.npos;) {
@@ -146,19 +158,27 @@ heard understand(std::string bytes, bool raw = false) {
     auto e = client.next(in, &inflater);
     std::string data(e.data);
     switch (e.what) {
-      case proto::ws_event::type::none: return out;
-      case proto::ws_event::type::failed: require(false, "frames that a client cannot read"); break;
+      case proto::ws_event::type::none:
+        return out;
+      case proto::ws_event::type::failed:
+        require(false, "frames that a client cannot read");
+        break;
       case proto::ws_event::type::close:
         out.closed = true;
         out.controls += "close " + std::to_string(e.code) + data;
         break;
-      case proto::ws_event::type::pong: ++out.pongs; [[fallthrough]];
-      case proto::ws_event::type::ping: out.controls += "p" + data + '\n'; break;
+      case proto::ws_event::type::pong:
+        ++out.pongs;
+        [[fallthrough]];
+      case proto::ws_event::type::ping:
+        out.controls += "p" + data + '\n';
+        break;
       case proto::ws_event::type::text:
       case proto::ws_event::type::binary:
         cut_out(data, "{\"open\":{\"session\":\"", 11);
         bool message = raw || data.starts_with("{\"channel\":");
-        auto& part = message ? out.messages[raw ? std::string() : data.substr(0, data.find("\",\"offset\":"))] : out.replies;
+        auto& part =
+            message ? out.messages[raw ? std::string() : data.substr(0, data.find("\",\"offset\":"))] : out.replies;
         part += data + '\n';
     }
   }
@@ -171,14 +191,22 @@ struct stage {
       if (!g.user.empty() && !valid_user(g.user)) return reply(errc::unauthenticated);
       reply(std::move(g));
     };
-    gate.host.on_http = [](const request& r, reply_to<result<response>> reply) { reply(response{.body = std::string(r.body())}); };
-    gate.host.on_command = [](session&, std::string_view, std::string_view body, command_reply reply) { reply(std::string(body)); };
+    gate.host.on_http = [](const request& r, reply_to<result<response>> reply) {
+      reply(response{.body = std::string(r.body())});
+    };
+    gate.host.on_command = [](session&, std::string_view, std::string_view body, command_reply reply) {
+      reply(std::string(body));
+    };
     frame_handlers echo;
     echo.max_message = 2048;
     echo.subprotocols = {"x"};
-    echo.on_message = [](frame_socket& s, std::string_view m, bool binary) { binary ? s.send_binary(m) : s.send_text(m); };
-    gate.frame_routes.push_back(detail::owned<detail::frame_route>(new detail::frame_route{"/plain", echo, &deflated::begin_plain}));
-    gate.frame_routes.push_back(detail::owned<detail::frame_route>(new detail::frame_route{"/deflated", echo, &deflated_alone::begin_plain}));
+    echo.on_message = [](frame_socket& s, std::string_view m, bool binary) {
+      binary ? s.send_binary(m) : s.send_text(m);
+    };
+    gate.frame_routes.push_back(
+        std::unique_ptr<detail::frame_route>(new detail::frame_route{"/plain", echo, &deflated::begin_plain}));
+    gate.frame_routes.push_back(
+        std::unique_ptr<detail::frame_route>(new detail::frame_route{"/deflated", echo, &deflated_alone::begin_plain}));
   }
   ~stage() {
     gate.messages.stop();
@@ -193,7 +221,7 @@ struct stage {
   }
   testing::manual_loop loop;
   fixed_storage store;
-  detail::gateway gate;
+  detail::server_state gate;
 };
 
 struct outcome {
@@ -205,9 +233,10 @@ struct outcome {
 outcome run(way w, std::string_view bytes, const std::vector<std::size_t>& cuts, std::size_t window) {
   outcome out;
   stage s;
-  std::shared_ptr<testing::memory_connection> followers[] = {s.open(handshake("/live?channel=a")),
-                                                             s.open("GET /live?channel=a HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n"),
-                                                             s.open("GET /live?channel=a&since=e.0&wait=9 HTTP/1.1\r\nHost: a\r\n\r\n")};
+  std::shared_ptr<testing::memory_connection> followers[] = {
+      s.open(handshake("/live?channel=a")),
+      s.open("GET /live?channel=a HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n"),
+      s.open("GET /live?channel=a&since=e.0&wait=9 HTTP/1.1\r\nHost: a\r\n\r\n")};
   auto c = s.open();
   if (window) c->room = 0;
   auto settle = [&] {
@@ -257,7 +286,8 @@ outcome run(way w, std::string_view bytes, const std::vector<std::size_t>& cuts,
 bool begin_alike(std::map<std::string, std::string> a, std::map<std::string, std::string> b) {
   for (auto& [channel, lines] : a) {
     auto& others = b[channel];
-    if (lines.compare(0, std::min(lines.size(), others.size()), others, 0, std::min(lines.size(), others.size())) != 0) return false;
+    if (lines.compare(0, std::min(lines.size(), others.size()), others, 0, std::min(lines.size(), others.size())) != 0)
+      return false;
   }
   return true;
 }
@@ -266,12 +296,13 @@ void agree(const outcome& a, const outcome& b, bool leaves) {
   require(a.client.answers == b.client.answers, "the same answers");
   require(a.client.replies == b.client.replies, "the same replies");
   require(a.client.closed == b.client.closed, "the same end");
-  // Whoever is closed for what it sent may or may not have been told before of what it sent before that; and whoever stops
-  // following.
+  // Whoever is closed for what it sent may or may not have been told before of what it sent before that; and whoever
+  // stops following.
   const auto &m = a.client.messages, &n = b.client.messages;
   if (!leaves) require(a.client.closed ? begin_alike(m, n) : m == n, "the same messages");
   // Of many pings that come together only some are answered.
-  if (std::max(a.client.pongs, b.client.pongs) < 64) require(a.client.controls == b.client.controls, "the same control frames");
+  if (std::max(a.client.pongs, b.client.pongs) < 64)
+    require(a.client.controls == b.client.controls, "the same control frames");
   for (int i = 0; i < 2; ++i) require(a.followers[i] == b.followers[i], "the same for those who follow");
   // A poll is answered with what there is by then.
   require(a.followers[2].empty() == b.followers[2].empty(), "an answer to the poll that waited");
@@ -297,8 +328,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       agree(whole, run(w, sent, each, 0), leaves);
       break;
     }
-    case 1: agree(whole, run(w, sent, {}, 1 + at % 97), leaves); break;
-    default: break;
+    case 1:
+      agree(whole, run(w, sent, {}, 1 + at % 97), leaves);
+      break;
+    default:
+      break;
   }
   return 0;
 }

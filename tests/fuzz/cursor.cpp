@@ -26,9 +26,15 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   for (const start& s : *read) {
     if (!printed.empty()) printed += ',';
     switch (s.from) {
-      case start::word::latest: printed += "latest"; break;
-      case start::word::earliest: printed += "earliest"; break;
-      case start::word::received: printed += "received"; break;
+      case start::word::latest:
+        printed += "latest";
+        break;
+      case start::word::earliest:
+        printed += "earliest";
+        break;
+      case start::word::received:
+        printed += "received";
+        break;
       case start::word::at:
         require(valid_epoch(s.at.epoch) && s.at.offset <= max_offset);
         append_position(printed, s.at.epoch, s.at.offset);
@@ -39,6 +45,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (channels == 0) return 0;
   auto again = parse_cursor(printed, channels);
   require(bool(again));
-  for (std::size_t i = 0; i < channels; ++i) require((*again)[i].from == (*read)[i].from && (*again)[i].at == (*read)[i].at);
+  for (std::size_t i = 0; i < channels; ++i)
+    require((*again)[i].from == (*read)[i].from && (*again)[i].at == (*read)[i].at);
   return 0;
 }

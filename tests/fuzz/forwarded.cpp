@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Forwarding headers under any bytes: hops or a clear refusal; and whoever is not trusted changes nothing to the right of a hop that
-// is. The input's lines are the values of Forwarded, X-Forwarded-For, -Proto and -Host in turn.
+// Forwarding headers under any bytes: hops or a clear refusal; and whoever is not trusted changes nothing to the right
+// of a hop that is. The input's lines are the values of Forwarded, X-Forwarded-For, -Proto and -Host in turn.
 #include "hailwire/proto/forwarded.hpp"
 
 #include <algorithm>
@@ -53,9 +53,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   check(read_forwarded(h));
   check(read_x_forwarded(h));
-  if (auto e = endpoint::parse(h.headers.empty() ? std::string_view() : h.headers[0].value)) require(endpoint::parse(e->text())->address == e->address);
+  if (auto e = endpoint::parse(h.headers.empty() ? std::string_view() : h.headers[0].value))
+    require(endpoint::parse(e->text())->address == e->address);
   if (!h.headers.empty()) {
-    if (auto r = ip_range::parse(h.headers[0].value)) require(r->contains(*ip_address::parse(h.headers[0].value.substr(0, h.headers[0].value.find('/')))));
+    if (auto r = ip_range::parse(h.headers[0].value))
+      require(r->contains(*ip_address::parse(h.headers[0].value.substr(0, h.headers[0].value.find('/')))));
   }
   return 0;
 }

@@ -44,7 +44,8 @@ outcome parse(std::string_view bytes, const Ends& ends) {
   for (std::size_t end : ends) {
     std::vector<char> buffer(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(end));
     out.verdict = parser.parse({buffer.data(), buffer.size()}, h);
-    if (out.verdict == http1::progress::failed) out.said = std::string(code_name(parser.error().code)) + parser.error().message;
+    if (out.verdict == http1::progress::failed)
+      out.said = std::string(code_name(parser.error().code)) + parser.error().message;
     if (out.verdict == http1::progress::done) out.said = tell(parser, h);
     if (out.verdict != http1::progress::need_more) break;
   }
@@ -64,7 +65,8 @@ void check_promises(std::string_view bytes) {
   require(!h.path.empty() && (h.path[0] == '/' || (h.path == "*" && h.method == "OPTIONS")));
   require(h.host.empty() ? h.minor == 0 : http1::parse_authority(h.host).has_value());
   require(!(h.chunked && h.content_length) && !(h.chunked && h.minor == 0));
-  require(h.count("content-length") == (h.content_length ? 1u : 0u) && h.count("transfer-encoding") == (h.chunked ? 1u : 0u));
+  require(h.count("content-length") == (h.content_length ? 1u : 0u) &&
+          h.count("transfer-encoding") == (h.chunked ? 1u : 0u));
   for (auto& line : h.headers) {
     require(http1::is_token(line.name) && http1::is_value(line.value) && trim(line.value) == line.value);
     require(h.find(line.name).data() != nullptr && h.count(line.name) > 0);

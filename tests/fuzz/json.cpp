@@ -15,7 +15,8 @@ void require(bool claim) {
 void check_value(std::string_view text, const json::value& v) {
   require(v.text.data() >= text.data() && v.text.data() + v.text.size() <= text.data() + text.size());
   json::value again;
-  require(!json::read_value(v.text, again) && again.type == v.type && again.text.data() == v.text.data() && again.text.size() == v.text.size());
+  require(!json::read_value(v.text, again) && again.type == v.type && again.text.data() == v.text.data() &&
+          again.text.size() == v.text.size());
   auto decoded = json::unescape(v.text);
   if (v.type != json::kind::string) {
     require(!decoded);
@@ -41,7 +42,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   json::value v;
   hailwire::detail::vector<json::member> members;
   hailwire::detail::vector<json::value> elements;
-  auto not_value = json::read_value(text, v), not_object = json::read_object(text, members), not_array = json::read_array(text, elements);
+  auto not_value = json::read_value(text, v), not_object = json::read_object(text, members),
+       not_array = json::read_array(text, elements);
   require(!refused == !not_value);
   require(not_object.at <= text.size() && not_array.at <= text.size());
   if (!not_object || !not_array) require(!refused);
@@ -51,14 +53,19 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     require(hailwire::proto::valid_utf8(text));
     check_value(text, v);
     // Valid and of the right kind: only its duplicates or its number of members can still be refused.
-    if (v.type == json::kind::object) require(!not_object || members.size() > 1);
-    else require(not_object && members.empty());
-    if (v.type == json::kind::array) require(!not_array || not_array.what == json::too_many_members);
-    else require(not_array && elements.empty());
+    if (v.type == json::kind::object)
+      require(!not_object || members.size() > 1);
+    else
+      require(not_object && members.empty());
+    if (v.type == json::kind::array)
+      require(!not_array || not_array.what == json::too_many_members);
+    else
+      require(not_array && elements.empty());
     std::string line(text);
     json::spaces_for_line_breaks(line);
     json::value on_line;
-    require(line.find_first_of("\r\n") == line.npos && line.size() == text.size() && !json::read_value(line, on_line) && on_line.type == v.type);
+    require(line.find_first_of("\r\n") == line.npos && line.size() == text.size() && !json::read_value(line, on_line) &&
+            on_line.type == v.type);
   }
   // What was read before an error is as sound as after none.
   for (const auto& m : members) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// The PROXY protocol's header under any bytes: cut anywhere the answer is the same, and no more is asked for than there is.
+// The PROXY protocol's header under any bytes: cut anywhere the answer is the same, and no more is asked for than there
+// is.
 #include "hailwire/proto/proxy_header.hpp"
 
 #include <cstdlib>
@@ -30,7 +31,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   // Byte by byte: fails no later, and not where the whole succeeds.
   proxy_header again;
   proxy_header_progress q;
-  for (std::size_t n = 0; n <= have && q.what == state::need_more; ++n) q = read_proxy_header(std::string_view(bytes).substr(0, n), again);
+  for (std::size_t n = 0; n <= have && q.what == state::need_more; ++n)
+    q = read_proxy_header(std::string_view(bytes).substr(0, n), again);
   require(q.what == p.what);
   if (p.what != state::done) return 0;
   require(p.size == have && q.size == have && have >= proxy_header_start && have <= max_proxy_header);

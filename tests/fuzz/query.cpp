@@ -3,7 +3,7 @@
 // answer whole and split.
 #include <cstdlib>
 
-#include "hailwire/proto/text.hpp"
+#include "hailwire/detail/base/text.hpp"
 
 using namespace hailwire::proto;
 
@@ -15,8 +15,10 @@ void require(bool claim) {
 void append_escaped(std::string& out, std::string_view s) {
   for (char c : s) {
     auto byte = static_cast<unsigned char>(c);
-    if (is_token_letter(c)) out += c;
-    else out += '%', out += "0123456789ABCDEF"[byte / 16], out += "0123456789ABCDEF"[byte % 16];
+    if (is_token_letter(c))
+      out += c;
+    else
+      out += '%', out += "0123456789ABCDEF"[byte / 16], out += "0123456789ABCDEF"[byte % 16];
   }
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// A server's TLS before anybody is known: any bytes after, or in place of, a client's first flight, for a server with two names and
-// client certificates. The handshake fails or waits; nobody is let in, and nothing that was said is data.
+// A server's TLS before anybody is known: any bytes after, or in place of, a client's first flight, for a server with
+// two names and client certificates. The handshake fails or waits; nobody is let in, and nothing that was said is data.
 #include "hailwire/tls.hpp"
 
 #include <cstdlib>
@@ -26,7 +26,8 @@ tls_certificate self_signed(const char* name) {
   ::ASN1_INTEGER_set(::X509_get_serialNumber(x.get()), 1);
   ::X509_gmtime_adj(::X509_getm_notBefore(x.get()), -60);
   ::X509_gmtime_adj(::X509_getm_notAfter(x.get()), 86400);
-  ::X509_NAME_add_entry_by_txt(::X509_get_subject_name(x.get()), "CN", MBSTRING_UTF8, reinterpret_cast<const unsigned char*>(name), -1, -1, 0);
+  ::X509_NAME_add_entry_by_txt(::X509_get_subject_name(x.get()), "CN", MBSTRING_UTF8,
+                               reinterpret_cast<const unsigned char*>(name), -1, -1, 0);
   ::X509_set_issuer_name(x.get(), ::X509_get_subject_name(x.get()));
   ::X509_set_pubkey(x.get(), key.get());
   require(::X509_sign(x.get(), key.get(), ::EVP_sha256()) > 0);
@@ -38,8 +39,9 @@ tls_certificate self_signed(const char* name) {
 
 struct house {
   std::shared_ptr<const detail::tls_contexts> contexts;
-  std::vector<detail::function<void()>> turn;
-  std::shared_ptr<detail::tls_shared> shared = std::make_shared<detail::tls_shared>([this](detail::function<void()> f) { turn.push_back(std::move(f)); });
+  std::vector<detail::move_only_function<void()>> turn;
+  std::shared_ptr<detail::tls_shared> shared = std::make_shared<detail::tls_shared>(
+      [this](detail::move_only_function<void()> f) { turn.push_back(std::move(f)); });
   std::vector<char> buffer = std::vector<char>(64 * 1024);
   house() {
     tls_options o;
@@ -71,7 +73,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         for (auto& f : due) f();
         if (last.what != detail::io_result::status::later) break;
       }
-      require(last.what == detail::io_result::status::again || last.what == detail::io_result::status::failed || last.what == detail::io_result::status::later);
+      require(last.what == detail::io_result::status::again || last.what == detail::io_result::status::failed ||
+              last.what == detail::io_result::status::later);
       if (last.what == detail::io_result::status::failed) break;
     }
     require(!layer.peer());

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
-// Records of a peer who has the keys and keeps no rule. The input says what it sends: records of any type, content and padding, bytes
-// that are no record, its own KeyUpdates. However the bytes are cut, the same data comes out and the same is answered; a record that was
-// changed on the way is never data; and nothing comes after an end.
-#include "hailwire/detail/tls_records.hpp"
+// Records of a peer who has the keys and keeps no rule. The input says what it sends: records of any type, content and
+// padding, bytes that are no record, its own KeyUpdates. However the bytes are cut, the same data comes out and the
+// same is answered; a record that was changed on the way is never data; and nothing comes after an end.
+#include "hailwire/detail/tls/records.hpp"
 
 #include <cstdlib>
 #include <vector>
@@ -39,12 +39,14 @@ outcome receive(tls_suite& suite, const std::string& bytes, std::size_t step) {
     o.data.append(into.data(), produced);
     held.erase(0, used);
     // Less than one record is kept, and that is bounded.
-    if (server.now() == tls_records::state::open) require(held.size() < tls_record_header + tls_record_content + tls_record_overhead);
+    if (server.now() == tls_records::state::open)
+      require(held.size() < tls_record_header + tls_record_content + tls_record_overhead);
   }
   o.state = server.now();
   std::vector<char> into(64);
   std::size_t produced = 0;
-  if (o.state != tls_records::state::open) require(server.receive(std::string(64, 'x'), into, produced, o.reply) == 0 && produced == 0);
+  if (o.state != tls_records::state::open)
+    require(server.receive(std::string(64, 'x'), into, produced, o.reply) == 0 && produced == 0);
   return o;
 }
 
@@ -52,7 +54,8 @@ outcome receive(tls_suite& suite, const std::string& bytes, std::size_t step) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   if (size < 2) return 0;
-  static std::unique_ptr<tls_suite> all[] = {tls_suite::make(suites[0]), tls_suite::make(suites[1]), tls_suite::make(suites[2])};
+  static std::unique_ptr<tls_suite> all[] = {tls_suite::make(suites[0]), tls_suite::make(suites[1]),
+                                             tls_suite::make(suites[2])};
   tls_suite& suite = *all[data[0] % 3];
   std::size_t step = 1 + data[1];
   tls_keys peer;
@@ -96,8 +99,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         require(suite.update(peer));
         break;
       }
-      case 4: seal(22, take(n)); break;
-      case 5: seal(21, take(n % 4)); break;
+      case 4:
+        seal(22, take(n));
+        break;
+      case 5:
+        seal(21, take(n % 4));
+        break;
       case 6:
         bytes += take(n);
         break;

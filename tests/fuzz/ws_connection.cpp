@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// The WebSocket machine on any bytes. The first byte chooses the role (bit 0), the limits (bits 1 and 2) and where to split.
+// The WebSocket machine on any bytes. The first byte chooses the role (bit 0), the limits (bits 1 and 2) and where to
+// split.
 
 #include <cstddef>
 #include <cstdint>

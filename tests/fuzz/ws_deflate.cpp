@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// The WebSocket machine with an inflater on any bytes, in the client's role, where no mask hides what a mutation does to
-// the stream. The first byte chooses the limit, whether the context is kept, and the window's size.
+// The WebSocket machine with an inflater on any bytes, in the client's role, where no mask hides what a mutation does
+// to the stream. The first byte chooses the limit, whether the context is kept, and the window's size.
 
 #include <cstddef>
 #include <cstdint>

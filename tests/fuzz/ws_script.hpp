@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the WebSocket fuzzers share: a run of the machine over input that is cut at given places, and what it must not do.
+// What the WebSocket fuzzers share: a run of the machine over input that is cut at given places, and what it must not
+// do.
 #pragma once
 
 #include <cstdio>
@@ -27,7 +28,8 @@ struct record {
   bool failed = false;
 };
 
-inline void feed(ws_connection& machine, ws_inflater* inflater, const ws_limits& limits, std::string_view bytes, record& out) {
+inline void feed(ws_connection& machine, ws_inflater* inflater, const ws_limits& limits, std::string_view bytes,
+                 record& out) {
   // Memory of exactly that size, so that reading beyond it is seen.
   std::vector<char> copy(bytes.begin(), bytes.end());
   std::span<char> in(copy);
@@ -38,8 +40,12 @@ inline void feed(ws_connection& machine, ws_inflater* inflater, const ws_limits&
     must(!ended, "an event after the end");
     using enum ws_event::type;
     switch (e.what) {
-      case text: must(valid_utf8(e.data), "a text that is not UTF-8"); [[fallthrough]];
-      case binary: must(e.data.size() <= limits.message, "a message over the limit"); break;
+      case text:
+        must(valid_utf8(e.data), "a text that is not UTF-8");
+        [[fallthrough]];
+      case binary:
+        must(e.data.size() <= limits.message, "a message over the limit");
+        break;
       case close:
         must(valid_utf8(e.data) && e.data.size() <= 123, "a bad close reason");
         must(e.code == ws_no_code ? e.data.empty() : valid_close_code(e.code), "a bad close code");
@@ -49,7 +55,8 @@ inline void feed(ws_connection& machine, ws_inflater* inflater, const ws_limits&
         must(!e.data.empty() && machine.idle(), "a failure without a reason, or that keeps memory");
         out.failed = true;
         break;
-      default: must(e.data.size() <= max_control_size, "a control frame over 125 bytes");
+      default:
+        must(e.data.size() <= max_control_size, "a control frame over 125 bytes");
     }
     must(machine.ended() == (e.what == close || e.what == failed), "an end that is none");
     out.events += static_cast<char>('0' + static_cast<int>(e.what));
@@ -65,7 +72,9 @@ template <class Machine>
 void compare(std::string_view bytes, const ws_limits& limits, std::size_t choice, Machine machine) {
   auto run = [&](auto&& cuts) {
     record out;
-    machine([&](ws_connection& m, ws_inflater* inflater) { cuts([&](std::string_view piece) { feed(m, inflater, limits, piece, out); }); });
+    machine([&](ws_connection& m, ws_inflater* inflater) {
+      cuts([&](std::string_view piece) { feed(m, inflater, limits, piece, out); });
+    });
     return out;
   };
   auto whole = run([&](auto&& piece) { piece(bytes); });

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-// Memory runs out in the middle of a step: each allocation that the step makes fails in turn. Whatever was lost by that, afterwards
-// a server goes on with everybody whom it has not ended: each message once, in order, and nothing is left over of those who go.
+// Memory runs out in the middle of a step: each allocation that the step makes fails in turn. Whatever was lost by
+// that, afterwards a server goes on with everybody whom it has not ended: each message once, in order, and nothing is
+// left over of those who go.
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
@@ -9,7 +10,7 @@
 #include <new>
 #include <thread>
 
-#include "detail/stage.hpp"
+#include "detail/connection/stage.hpp"
 #include "hailwire/hailwire.hpp"
 #include "hailwire/storage/memory.hpp"
 #include "socket_client.hpp"
@@ -53,7 +54,8 @@ struct world {
         grant g;
         g.user = s.user();
         g.follow = g.publish = channel_set::all();
-        g.expires = std::chrono::system_clock::time_point(std::chrono::milliseconds(testing::manual_loop::unix_start + 60'000));
+        g.expires =
+            std::chrono::system_clock::time_point(std::chrono::milliseconds(testing::manual_loop::unix_start + 60'000));
         s.permit(std::move(g));
       }
       reply(std::string(body));
@@ -92,7 +94,8 @@ std::vector<int> offsets(const std::string& bytes, const std::string& channel) {
 }
 
 /// Has `step` fail at each of its allocations in turn, each time in a new world.
-void at_every_allocation(const options& o, const std::function<void(world&)>& before, const std::function<void(world&)>& step) {
+void at_every_allocation(const options& o, const std::function<void(world&)>& before,
+                         const std::function<void(world&)>& step) {
   for (std::size_t n = 1;; ++n) {
     INFO("allocation " << n << " fails");
     REQUIRE(n < 3000);
@@ -173,20 +176,30 @@ void wait_all(world& w) {
 
 TEST_CASE("a client that comes finds no memory") {
   for (const std::string& request :
-       {upgrade("?channel=chat&channel=news&user=ada&device=phone"), upgrade("?channel=chat&since=earliest&user=ada"), event_stream("?channel=chat&user=ada"),
-        event_stream("?channel=chat&channel=news&since=earliest&user=ada"), get("/live?channel=chat&since=earliest&user=ada"),
-        get("/live?channel=chat&user=ada&wait=5"), post("?channel=chat&user=ada", "1"),
-        post("?user=ada", R"([{"id":1,"publish":{"channel":"chat","data":1,"key":"k"}},{"id":2,"history":{"channel":"chat"}}])")}) {
+       {upgrade("?channel=chat&channel=news&user=ada&device=phone"), upgrade("?channel=chat&since=earliest&user=ada"),
+        event_stream("?channel=chat&user=ada"), event_stream("?channel=chat&channel=news&since=earliest&user=ada"),
+        get("/live?channel=chat&since=earliest&user=ada"), get("/live?channel=chat&user=ada&wait=5"),
+        post("?channel=chat&user=ada", "1"),
+        post("?user=ada",
+             R"([{"id":1,"publish":{"channel":"chat","data":1,"key":"k"}},{"id":2,"history":{"channel":"chat"}}])")}) {
     INFO(request);
-    at_every_allocation({}, [](world& w) { follow_all(w); w.come().c->unread.reserve(4096); },
-                        [&](world& w) { w.all.back()->send(request); });
+    at_every_allocation(
+        {},
+        [](world& w) {
+          follow_all(w);
+          w.come().c->unread.reserve(4096);
+        },
+        [&](world& w) { w.all.back()->send(request); });
   }
 }
 
 TEST_CASE("what a client says finds no memory") {
-  for (const char* text : {R"({"id":1,"publish":{"channel":"chat","data":"from a client","key":"k"}})", R"({"publish":{"channel":"chat","data":1}})",
-                           R"({"id":2,"subscribe":{"channel":"news","since":"earliest"}})", R"({"id":2,"subscribe":{"channel":"other"}})", R"({"id":3,"unsubscribe":{"channel":"chat"}})",
-                           R"({"id":4,"history":{"channel":"chat"}})", R"({"id":5,"follow":1})", R"({"id":5,"revoke":1})", R"({"id":6,"permit":1})", R"({"id":7,"no such":{}})", "not json"}) {
+  for (const char* text :
+       {R"({"id":1,"publish":{"channel":"chat","data":"from a client","key":"k"}})",
+        R"({"publish":{"channel":"chat","data":1}})", R"({"id":2,"subscribe":{"channel":"news","since":"earliest"}})",
+        R"({"id":2,"subscribe":{"channel":"other"}})", R"({"id":3,"unsubscribe":{"channel":"chat"}})",
+        R"({"id":4,"history":{"channel":"chat"}})", R"({"id":5,"follow":1})", R"({"id":5,"revoke":1})",
+        R"({"id":6,"permit":1})", R"({"id":7,"no such":{}})", "not json"}) {
     INFO(text);
     auto bytes = frame(text);
     at_every_allocation({}, follow_all, [&](world& w) {
@@ -222,10 +235,12 @@ TEST_CASE("a slow client's way finds no memory") {
     for (auto& c : w.all) c->narrow(1000);
   };
   at_every_allocation({}, slow, [&](world& w) { publish(w, 3); });
-  at_every_allocation({}, [&](world& w) { slow(w), publish(w, 3); }, [&](world& w) {
-    for (auto& c : w.all) c->widen(4000);
-    for (auto& c : w.all) c->widen();
-  });
+  at_every_allocation(
+      {}, [&](world& w) { slow(w), publish(w, 3); },
+      [&](world& w) {
+        for (auto& c : w.all) c->widen(4000);
+        for (auto& c : w.all) c->widen();
+      });
 }
 
 TEST_CASE("what only time brings finds no memory") {
@@ -288,7 +303,8 @@ TEST_CASE("a channel's new epoch finds no memory: who is not ended is told of it
 
 TEST_CASE("over sockets want of memory ends one client at most, and neither the loop nor whoever else is there") {
   server<websocket, sse> s(own_thread);
-  s.authorize([](const request&) { return decision(grant{.follow = channel_set::all(), .publish = channel_set::all()}); });
+  s.authorize(
+      [](const request&) { return decision(grant{.follow = channel_set::all(), .publish = channel_set::all()}); });
   auto port = s.listen("127.0.0.1", 0);
   std::atomic<int> left = 0;
   std::thread loop([&] {
@@ -315,7 +331,7 @@ TEST_CASE("over sockets want of memory ends one client at most, and neither the 
     test::wire one(port);
     one.send(upgrade("?channel=chat&channel=news") + frame(R"({"id":1,"publish":{"channel":"chat","data":1}})"));
     if (test::contains(one.until("\r\n\r\n"), " 101 ")) one.until("\"reply\":1");  // else it was refused, or is closed
-    REQUIRE(std::chrono::steady_clock::now() - began < test::limit);  // but nobody is left waiting
+    REQUIRE(std::chrono::steady_clock::now() - began < test::limit);               // but nobody is left waiting
     on([&] { hits = failed, fails_in = 0; });
     // Who was there before is, and so is a newcomer.
     auto last = std::to_string(1000 + n);

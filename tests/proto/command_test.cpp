@@ -30,12 +30,15 @@ std::string refusal(std::string_view text, errc code = errc::bad_request) {
   return c.error().message;
 }
 
-bool names(const std::string& sentence, std::string_view member) { return sentence.find("\"" + std::string(member) + "\"") != sentence.npos; }
+bool names(const std::string& sentence, std::string_view member) {
+  return sentence.find("\"" + std::string(member) + "\"") != sentence.npos;
+}
 
 }  // namespace
 
 TEST_CASE("reads a publish with everything it can carry") {
-  const auto text = R"( {"id":1,"publish":{"channel":"chat","data":{"a":[1.0, "x\n"]} ,"type":"note","key":"k-1","ephemeral":true}} )"s;
+  const auto text =
+      R"( {"id":1,"publish":{"channel":"chat","data":{"a":[1.0, "x\n"]} ,"type":"note","key":"k-1","ephemeral":true}} )"s;
   auto c = read_good(text);
   CHECK(c.id == "1");
   CHECK(c.what == verb::publish);
@@ -71,7 +74,8 @@ TEST_CASE("decodes a publish's bytes from base64") {
   CHECK_FALSE(c.has_data);
   CHECK(c.bytes == "\x00\x01\xFF\xFF"s);
   CHECK(read_good(R"({"publish":{"channel":"a","bytes":""}})").has_bytes);
-  for (auto bytes : {"\"A\"", "\"AAA\"", "\"AAB=\"", "\"AA==AAAA\"", "\"AA A\"", "\"_-==\"", "null", "[1]", "7", "\"\\ud800\""}) {
+  for (auto bytes :
+       {"\"A\"", "\"AAA\"", "\"AAB=\"", "\"AA==AAAA\"", "\"AA A\"", "\"_-==\"", "null", "[1]", "7", "\"\\ud800\""}) {
     CHECK(names(refusal(R"({"publish":{"channel":"a","bytes":)" + std::string(bytes) + "}}"), "bytes"));
   }
 }
@@ -89,7 +93,8 @@ TEST_CASE("checks a publish's type, key and ephemeral") {
   auto with = [](const std::string& rest) { return R"({"publish":{"channel":"a","data":1,)" + rest + "}}"; };
   CHECK(read_good(with(R"("type":"é 😀")")).type == "é 😀");
   CHECK(read_good(with("\"type\":\"" + std::string(64, 'x') + "\"")).type.size() == 64);
-  for (auto type : {"\"\"", "\"a\\nb\"", "\"\\u0000\"", "\"\\u0085\"", "\"\\u2028\"", "\"\\ud800\"", "null", "1", "[\"a\"]"})
+  for (auto type :
+       {"\"\"", "\"a\\nb\"", "\"\\u0000\"", "\"\\u0085\"", "\"\\u2028\"", "\"\\ud800\"", "null", "1", "[\"a\"]"})
     CHECK(names(refusal(with("\"type\":" + std::string(type))), "type"));
   CHECK(names(refusal(with("\"type\":\"" + std::string(65, 'x') + "\"")), "type"));
   CHECK(names(refusal(with("\"type\":\"" + std::string(63, 'x') + "é\"")), "type"));
@@ -101,7 +106,8 @@ TEST_CASE("checks a publish's type, key and ephemeral") {
   CHECK(names(refusal(with("\"key\":\"" + std::string(65, 'x') + "\"")), "key"));
 
   CHECK_FALSE(read_good(with(R"("ephemeral":false)")).ephemeral);
-  for (auto flag : {"null", "1", "\"true\"", "[]"}) CHECK(names(refusal(with("\"ephemeral\":" + std::string(flag))), "ephemeral"));
+  for (auto flag : {"null", "1", "\"true\"", "[]"})
+    CHECK(names(refusal(with("\"ephemeral\":" + std::string(flag))), "ephemeral"));
 }
 
 TEST_CASE("wants a valid channel wherever a command takes one") {
@@ -111,7 +117,8 @@ TEST_CASE("wants a valid channel wherever a command takes one") {
     CHECK(read_good(with("\"channel\":\"@\\u0061d\u00e4 \",")).channel == "@ad\u00e4 ");
     CHECK(read_good(with("\"channel\":\"" + std::string(255, 'x') + "\",")).channel.size() == 255);
     CHECK(names(refusal(with("")), "channel"));
-    for (auto channel : {"\"\"", "\"a\\nb\"", "\"\\u0000\"", "\"\\u007F\"", "\"\\u009f\"", "\"\\u2029\"", "\"\\udc00\"", "null", "1", "[\"a\"]"})
+    for (auto channel : {"\"\"", "\"a\\nb\"", "\"\\u0000\"", "\"\\u007F\"", "\"\\u009f\"", "\"\\u2029\"", "\"\\udc00\"",
+                         "null", "1", "[\"a\"]"})
       CHECK(names(refusal(with("\"channel\":" + std::string(channel) + ",")), "channel"));
     CHECK(names(refusal(with("\"channel\":\"" + std::string(256, 'x') + "\",")), "channel"));
   }
@@ -123,7 +130,8 @@ TEST_CASE("reads where a subscription starts") {
   CHECK_FALSE(c.since);
   for (auto since : {"latest", "earliest", "received", "e-1.0", "e-1.9007199254740991"})
     CHECK(read_good("{\"subscribe\":{\"channel\":\"a\",\"since\":\"" + std::string(since) + "\"}}").since == since);
-  for (auto since : {"\"\"", "\"e\"", "\"e.\"", "\"e.-1\"", "\"e.01\"", "\"latest,latest\"", "\"e.9007199254740992\"", "null", "5"}) {
+  for (auto since : {"\"\"", "\"e\"", "\"e.\"", "\"e.-1\"", "\"e.01\"", "\"latest,latest\"", "\"e.9007199254740992\"",
+                     "null", "5"}) {
     auto sentence = refusal("{\"subscribe\":{\"channel\":\"a\",\"since\":" + std::string(since) + "}}");
     CHECK((names(sentence, "since") || sentence.find("cursor") != sentence.npos));
   }
@@ -146,7 +154,8 @@ TEST_CASE("reads which part of the history is asked for") {
   CHECK(names(both, "before"));
   CHECK(names(both, "after"));
   for (std::string name : {"before", "after"})
-    for (auto n : {"-1", "1.0", "1e2", "9007199254740992", "\"1\"", "null", "true"}) CHECK(names(refusal(with(",\"" + name + "\":" + n)), name));
+    for (auto n : {"-1", "1.0", "1e2", "9007199254740992", "\"1\"", "null", "true"})
+      CHECK(names(refusal(with(",\"" + name + "\":" + n)), name));
   for (auto n : {"0", "1001", "-1", "1.5", "\"50\"", "null"}) CHECK(names(refusal(with(",\"limit\":"s + n)), "limit"));
   for (auto e : {"\"\"", "\"a.b\"", "\"é\"", "1", "null"}) CHECK(names(refusal(with(",\"epoch\":"s + e)), "epoch"));
   CHECK(names(refusal(with(",\"epoch\":\"" + std::string(33, 'e') + "\"")), "epoch"));
@@ -159,7 +168,8 @@ TEST_CASE("reads watermarks, which need an offset") {
     CHECK(c.what == (v == "read" ? verb::read : verb::received));
     CHECK(c.offset == 42u);
     CHECK(names(refusal(with("")), "offset"));
-    for (auto n : {"-1", "4.2e1", "9007199254740992", "\"42\"", "null"}) CHECK(names(refusal(with(",\"offset\":"s + n)), "offset"));
+    for (auto n : {"-1", "4.2e1", "9007199254740992", "\"42\"", "null"})
+      CHECK(names(refusal(with(",\"offset\":"s + n)), "offset"));
   }
 }
 
@@ -171,7 +181,8 @@ TEST_CASE("reads the commands with few arguments") {
   auto renew = read_good(R"({"renew":{"token":"a\"\u00e9"}})");
   CHECK(renew.what == verb::renew);
   CHECK(renew.token == "a\"\u00e9");
-  for (auto body : {"{}", R"({"token":null})", R"({"token":1})"}) CHECK(names(refusal("{\"renew\":"s + body + "}"), "token"));
+  for (auto body : {"{}", R"({"token":null})", R"({"token":1})"})
+    CHECK(names(refusal("{\"renew\":"s + body + "}"), "token"));
   auto ping = read_good(R"({"id":9,"ping":{}})");
   CHECK(ping.what == verb::ping);
   CHECK(ping.body == "{}");
@@ -181,7 +192,8 @@ TEST_CASE("reads the commands with few arguments") {
 }
 
 TEST_CASE("wants an object as the value of each of its own commands") {
-  for (std::string v : {"publish", "subscribe", "unsubscribe", "history", "presence", "received", "read", "renew", "device", "ping"})
+  for (std::string v :
+       {"publish", "subscribe", "unsubscribe", "history", "presence", "received", "read", "renew", "device", "ping"})
     for (auto body : {"null", "true", "1", "\"a\"", "[]"}) CHECK(names(refusal("{\"" + v + "\":" + body + "}"), v));
 }
 
@@ -254,11 +266,14 @@ TEST_CASE("finds the id of a command that is refused") {
 }
 
 TEST_CASE("refuses what is not one JSON object, saying where it stops being one") {
-  for (auto text : {"", " ", "1", "[]", "null", "\"ping\"", "{\"ping\":{}", "{\"ping\":{}}{}", "{'ping':{}}", "{\"ping\":{},}", "{\"ping\":{}}\xFF"}) refusal(text);
+  for (auto text : {"", " ", "1", "[]", "null", "\"ping\"", "{\"ping\":{}", "{\"ping\":{}}{}", "{'ping':{}}",
+                    "{\"ping\":{},}", "{\"ping\":{}}\xFF"})
+    refusal(text);
   CHECK(refusal(R"({"ping":{}}x)").find("byte 11") != std::string::npos);
   CHECK(refusal(R"({"ping":{"x":1,"x":2}})").find("byte 21") != std::string::npos);
   refusal(R"({"publish":{"channel":"a","data":)" + std::string(65, '[') + std::string(65, ']') + "}}");
-  CHECK(read_good(R"({"publish":{"channel":"a","data":)" + std::string(64, '[') + std::string(64, ']') + "}}").has_data);
+  CHECK(
+      read_good(R"({"publish":{"channel":"a","data":)" + std::string(64, '[') + std::string(64, ']') + "}}").has_data);
 }
 
 TEST_CASE("refuses more members than a command can need as too large") {
@@ -274,7 +289,8 @@ TEST_CASE("refuses more members than a command can need as too large") {
 }
 
 TEST_CASE("every beginning of a command is refused, and none of them does harm") {
-  const auto text = R"({"id":"x\u00e9","publish":{"channel":"chat","data":{"a":[1,2]},"type":"é","key":"k","ephemeral":false}})"s;
+  const auto text =
+      R"({"id":"x\u00e9","publish":{"channel":"chat","data":{"a":[1,2]},"type":"é","key":"k","ephemeral":false}})"s;
   REQUIRE(read_command(text));
   for (std::size_t n = 0; n < text.size(); ++n) {
     // A copy of just these bytes: reading past them is then seen by the address sanitizer.

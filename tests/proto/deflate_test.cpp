@@ -47,7 +47,8 @@ std::string server_frame(zlib_deflater& deflater, std::string_view message) {
 std::string packed(std::string_view payload, bool fin = true, int opcode = 1) { return frame(opcode, payload, fin, 4); }
 std::string mixed_text(std::size_t size) {
   std::string out;
-  for (unsigned i = 7; out.size() < size; i = i * 1103515245 + 12345) out += std::to_string(i >> 16), out += " \xC3\xA4 ";
+  for (unsigned i = 7; out.size() < size; i = i * 1103515245 + 12345)
+    out += std::to_string(i >> 16), out += " \xC3\xA4 ";
   while (out.size() > size) out.pop_back();
   while (!valid_utf8(out)) out.pop_back();
   return out;
@@ -66,7 +67,8 @@ TEST_CASE("a server that shares frames always keeps no context and the full wind
   CHECK(answered("permessage-deflate; client_max_window_bits=10") == both + "; client_max_window_bits=10");
   // What a host says of a deflater of the connection's own means nothing then.
   CHECK(answered("permessage-deflate", {.server_max_window_bits = 10}) == both);
-  CHECK(answered("permessage-deflate", {.client_no_context_takeover = false}) == "permessage-deflate; server_no_context_takeover");
+  CHECK(answered("permessage-deflate", {.client_no_context_takeover = false}) ==
+        "permessage-deflate; server_no_context_takeover");
 }
 
 TEST_CASE("an offer that needs a smaller server window is passed over for the next", "[deflate]") {
@@ -76,21 +78,36 @@ TEST_CASE("an offer that needs a smaller server window is passed over for the ne
           "permessage-deflate; server_no_context_takeover; client_no_context_takeover");
   }
   CHECK(answered("permessage-deflate; server_max_window_bits=8", per_connection) == "declined");
-  CHECK(answered("permessage-deflate; server_max_window_bits=9", per_connection) == "permessage-deflate; server_max_window_bits=9");
+  CHECK(answered("permessage-deflate; server_max_window_bits=9", per_connection) ==
+        "permessage-deflate; server_max_window_bits=9");
 }
 
 TEST_CASE("a malformed offer is passed over for the next", "[deflate]") {
-  for (auto bad : {"server_no_context_takeover=1", "client_no_context_takeover=true", "server_max_window_bits", "server_max_window_bits=7",
-                   "server_max_window_bits=16", "server_max_window_bits=015", "server_max_window_bits=0", "server_max_window_bits=1a",
-                   "client_max_window_bits=7", "client_max_window_bits=16", "client_max_window_bits=x", "unknown", "unknown=1",
-                   "Server_no_context_takeover", "server_no_context_takeover; server_no_context_takeover",
-                   "client_no_context_takeover; client_no_context_takeover", "server_max_window_bits=15; server_max_window_bits=15",
-                   "client_max_window_bits; client_max_window_bits", "client_max_window_bits; client_max_window_bits=15",
+  for (auto bad : {"server_no_context_takeover=1",
+                   "client_no_context_takeover=true",
+                   "server_max_window_bits",
+                   "server_max_window_bits=7",
+                   "server_max_window_bits=16",
+                   "server_max_window_bits=015",
+                   "server_max_window_bits=0",
+                   "server_max_window_bits=1a",
+                   "client_max_window_bits=7",
+                   "client_max_window_bits=16",
+                   "client_max_window_bits=x",
+                   "unknown",
+                   "unknown=1",
+                   "Server_no_context_takeover",
+                   "server_no_context_takeover; server_no_context_takeover",
+                   "client_no_context_takeover; client_no_context_takeover",
+                   "server_max_window_bits=15; server_max_window_bits=15",
+                   "client_max_window_bits; client_max_window_bits",
+                   "client_max_window_bits; client_max_window_bits=15",
                    "client_max_window_bits=15; client_max_window_bits"}) {
     auto offer = "permessage-deflate; "s + bad;
     for (auto& how : {deflate_options{}, per_connection}) {
       CHECK(answered(offer, how) == "declined");
-      CHECK(answered(offer + ", permessage-deflate; client_max_window_bits", how) == answered("permessage-deflate", how));
+      CHECK(answered(offer + ", permessage-deflate; client_max_window_bits", how) ==
+            answered("permessage-deflate", how));
     }
   }
 }
@@ -104,15 +121,21 @@ TEST_CASE("other extensions are not taken", "[deflate]") {
 TEST_CASE("a server that deflates per connection agrees on all four parameters", "[deflate]") {
   CHECK(answered("permessage-deflate", per_connection) == "permessage-deflate");
   CHECK(answered("permessage-deflate; client_max_window_bits", per_connection) == "permessage-deflate");
-  CHECK(answered("permessage-deflate; server_no_context_takeover", per_connection) == "permessage-deflate; server_no_context_takeover");
-  CHECK(answered("permessage-deflate; client_no_context_takeover", per_connection) == "permessage-deflate; client_no_context_takeover");
+  CHECK(answered("permessage-deflate; server_no_context_takeover", per_connection) ==
+        "permessage-deflate; server_no_context_takeover");
+  CHECK(answered("permessage-deflate; client_no_context_takeover", per_connection) ==
+        "permessage-deflate; client_no_context_takeover");
   CHECK(answered("permessage-deflate; server_max_window_bits=10; client_max_window_bits=11", per_connection) ==
         "permessage-deflate; server_max_window_bits=10; client_max_window_bits=11");
-  deflate_options small{.per_connection = true, .server_no_context_takeover = true, .server_max_window_bits = 11, .client_max_window_bits = 12};
+  deflate_options small{.per_connection = true,
+                        .server_no_context_takeover = true,
+                        .server_max_window_bits = 11,
+                        .client_max_window_bits = 12};
   CHECK(answered("permessage-deflate", small) ==
         "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=11");
   CHECK(answered("permessage-deflate; client_max_window_bits; server_max_window_bits=13", small) ==
-        "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=11; client_max_window_bits=12");
+        "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=11; "
+        "client_max_window_bits=12");
   std::string answer;
   auto agreed = accept_deflate(extensions("permessage-deflate; client_max_window_bits=10"), small, answer);
   REQUIRE(agreed);
@@ -124,8 +147,11 @@ TEST_CASE("a server that deflates per connection agrees on all four parameters",
 TEST_CASE("client and server agree on the same, whatever each wants", "[deflate]") {
   for (int i = 0; i < 64; ++i) {
     auto wish = [&](int bits, bool per) {
-      return deflate_options{.per_connection = per, .server_no_context_takeover = (bits & 1) != 0, .client_no_context_takeover = (bits & 2) != 0,
-                             .server_max_window_bits = bits & 4 ? 10 : 15, .client_max_window_bits = bits & 2 ? 9 : 15};
+      return deflate_options{.per_connection = per,
+                             .server_no_context_takeover = (bits & 1) != 0,
+                             .client_no_context_takeover = (bits & 2) != 0,
+                             .server_max_window_bits = bits & 4 ? 10 : 15,
+                             .client_max_window_bits = bits & 2 ? 9 : 15};
     };
     auto client = wish(i % 8, false), server = wish(i / 8, true);
     std::string answer;
@@ -149,8 +175,9 @@ TEST_CASE("a client refuses an answer that does not fit its offer", "[deflate]")
   CHECK(read_deflate_answer({}, wants));
   CHECK_FALSE(*read_deflate_answer({}, wants));
   for (auto& bad : {"permessage-deflate; server_max_window_bits=12"s, "permessage-deflate; server_no_context_takeover"s,
-                    "permessage-deflate; server_no_context_takeover; server_max_window_bits=13"s, good + "; client_max_window_bits=11",
-                    good + "; client_max_window_bits", good + "; server_no_context_takeover", good + "; x", good + ", " + good, "foo"s}) {
+                    "permessage-deflate; server_no_context_takeover; server_max_window_bits=13"s,
+                    good + "; client_max_window_bits=11", good + "; client_max_window_bits",
+                    good + "; server_no_context_takeover", good + "; x", good + ", " + good, "foo"s}) {
     auto r = read_deflate_answer(extensions(bad), wants);
     REQUIRE_FALSE(r);
     CHECK(r.error().code == errc::bad_request);
@@ -166,10 +193,10 @@ TEST_CASE("the examples of RFC 7692, section 7.2.3 are understood", "[deflate]")
   CHECK(says(packed(hello.substr(0, 3), false) + more(hello.substr(3)), how) == "text Hello");
   // With context takeover the second is two bytes shorter.
   CHECK(says(packed(hello) + packed(raw("\xF2\x00\x11\x00\x00")), how) == "text Hello; text Hello");
-  CHECK(says(packed(hello) + packed(raw("\xF2\x00\x11\x00\x00")), with_inflater({.client_no_context_takeover = true})) ==
-        "text Hello; failed 1007");
-  CHECK(says(packed(raw("\x00\x05\x00\xFA\xFF\x48\x65\x6C\x6C\x6F\x00")), how) == "text Hello");   // no compression
-  CHECK(says(packed(raw("\xF3\x48\xCD\xC9\xC9\x07\x00\x00")), how) == "text Hello");               // BFINAL
+  CHECK(says(packed(hello) + packed(raw("\xF2\x00\x11\x00\x00")),
+             with_inflater({.client_no_context_takeover = true})) == "text Hello; failed 1007");
+  CHECK(says(packed(raw("\x00\x05\x00\xFA\xFF\x48\x65\x6C\x6C\x6F\x00")), how) == "text Hello");  // no compression
+  CHECK(says(packed(raw("\xF3\x48\xCD\xC9\xC9\x07\x00\x00")), how) == "text Hello");              // BFINAL
   CHECK(says(packed(raw("\xF2\x48\x05\x00\x00\x00\xFF\xFF\xCA\xC9\xC9\x07\x00")), how) == "text Hello");  // two blocks
   CHECK(says(packed(raw("\x00")), how) == "text");
 }
@@ -178,7 +205,8 @@ TEST_CASE("an empty compressed message and one that ends with its final block ar
   auto how = with_inflater();
   CHECK(says(packed(""), how) == "text");
   CHECK(says(packed("", false) + more(""), how) == "text");
-  CHECK(says(packed(raw("\xF3\x48\xCD\xC9\xC9\x07\x00")) + packed(raw("\xF2\x48\xCD\xC9\xC9\x07\x00")), how) == "text Hello; text Hello");
+  CHECK(says(packed(raw("\xF3\x48\xCD\xC9\xC9\x07\x00")) + packed(raw("\xF2\x48\xCD\xC9\xC9\x07\x00")), how) ==
+        "text Hello; text Hello");
   CHECK(says(packed("") + packed(raw("\xF2\x48\xCD\xC9\xC9\x07\x00")), how) == "text; text Hello");
 }
 
@@ -186,9 +214,11 @@ TEST_CASE("compressed and plain messages alternate, control frames between fragm
   auto hello = raw("\xF2\x48\xCD\xC9\xC9\x07\x00");
   auto how = with_inflater();
   CHECK(says(packed(hello) + text("plain") + packed(hello, true, 2), how) == "text Hello; text plain; binary Hello");
-  CHECK(says(packed(hello.substr(0, 2), false) + ping("ping") + more(hello.substr(2)) + ping("x"), how) == "ping ping; text Hello; ping x");
-  CHECK(says(packed(hello.substr(0, 2), false) + ping("ping") + more("", false) + more(hello.substr(2), false) + more(""), how) ==
-        "ping ping; text Hello");
+  CHECK(says(packed(hello.substr(0, 2), false) + ping("ping") + more(hello.substr(2)) + ping("x"), how) ==
+        "ping ping; text Hello; ping x");
+  CHECK(
+      says(packed(hello.substr(0, 2), false) + ping("ping") + more("", false) + more(hello.substr(2), false) + more(""),
+           how) == "ping ping; text Hello");
 }
 
 TEST_CASE("RSV1 stands only in the first frame of a message", "[deflate]") {
@@ -203,11 +233,13 @@ TEST_CASE("RSV1 stands only in the first frame of a message", "[deflate]") {
 TEST_CASE("a stream that is broken or ends elsewhere than its message is refused with 1007", "[deflate]") {
   auto how = with_inflater();
   auto hello = raw("\xF2\x48\xCD\xC9\xC9\x07\x00");
-  CHECK(says(packed("\xFF\xFF\xFF"), how) == "failed 1007");                  // reserved block type
-  CHECK(says(packed(raw("\x00\x05\x00\xFF\xFF")), how) == "failed 1007");     // a stored block's length and its complement
+  CHECK(says(packed("\xFF\xFF\xFF"), how) == "failed 1007");               // reserved block type
+  CHECK(says(packed(raw("\x00\x05\x00\xFF\xFF")), how) == "failed 1007");  // a stored block's length and its complement
   for (std::size_t n = 1; n < hello.size(); ++n) CHECK(says(packed(hello.substr(0, n)), how) == "failed 1007");
-  CHECK(says(packed(raw("\x00\x64\x00\x9B\xFF" "abc")), how) == "failed 1007");  // 100 stored bytes, of which three came
-  CHECK(says(packed(hello + raw("\x00\x00\xFF\xFF")), how) == "failed 1007");    // the flush was not taken off
+  CHECK(says(packed(raw("\x00\x64\x00\x9B\xFF"
+                        "abc")),
+             how) == "failed 1007");                                           // 100 stored bytes, of which three came
+  CHECK(says(packed(hello + raw("\x00\x00\xFF\xFF")), how) == "failed 1007");  // the flush was not taken off
 }
 
 TEST_CASE("inflated text is UTF-8 or refused at once, also within a fragment", "[deflate]") {
@@ -280,12 +312,15 @@ TEST_CASE("what one end deflates the other inflates, with every window and with 
         lines expected;
         for (std::size_t size : {1000u, 0u, 1u, 40'000u, 1000u, 0u, 0u, 70'000u}) {
           auto message = mixed_text(size);
-          if (role == ws_role::server) append_deflated_frame(script, deflater, ws_opcode::text, message);
-          else append_masked_deflated_frame(script, deflater, ws_opcode::text, message, 0xCAFEBABE);
+          if (role == ws_role::server)
+            append_deflated_frame(script, deflater, ws_opcode::text, message);
+          else
+            append_masked_deflated_frame(script, deflater, ws_opcode::text, message, 0xCAFEBABE);
           expected.push_back(line({ws_event::type::text, message, 0}));
         }
         CHECK(script.size() < 80'000);
-        CHECK(play(script, with_inflater(agreed, {}, role == ws_role::server ? ws_role::client : ws_role::server)) == expected);
+        CHECK(play(script, with_inflater(agreed, {}, role == ws_role::server ? ws_role::client : ws_role::server)) ==
+              expected);
       }
     }
   }
@@ -299,7 +334,8 @@ TEST_CASE("a shared frame is understood by connections at any point of their liv
   CHECK(append_deflated_frame(first, deflater, ws_opcode::text, mixed_text(500)));
   CHECK(append_deflated_frame(second, deflater, ws_opcode::text, mixed_text(600)));
   auto how = with_inflater(*agreed, {}, ws_role::client);
-  for (auto& script : {first, second, first + second, second + first, second + second}) CHECK(play(script, how).size() == (script.size() > second.size() ? 2 : 1));
+  for (auto& script : {first, second, first + second, second + first, second + second})
+    CHECK(play(script, how).size() == (script.size() > second.size() ? 2 : 1));
   std::string again;
   append_deflated_frame(again, deflater, ws_opcode::text, mixed_text(500));
   CHECK(again == first);
@@ -321,7 +357,8 @@ TEST_CASE("a window of 2^8 bytes is read, and answered uncompressed", "[deflate]
   zlib_deflater deflater(agreed, ws_role::client);
   std::string out;
   CHECK_FALSE(append_masked_deflated_frame(out, deflater, ws_opcode::text, std::string(100, 'x'), key));
-  CHECK(says(out + packed(raw("\xF2\x48\xCD\xC9\xC9\x07\x00")), with_inflater(agreed)) == "text " + std::string(100, 'x') + "; text Hello");
+  CHECK(says(out + packed(raw("\xF2\x48\xCD\xC9\xC9\x07\x00")), with_inflater(agreed)) ==
+        "text " + std::string(100, 'x') + "; text Hello");
 }
 
 TEST_CASE("an empty message is one byte, however often it is repeated", "[deflate]") {

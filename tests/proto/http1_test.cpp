@@ -35,8 +35,10 @@ class exact {
 
 std::string describe(http1::progress p, const http1::head_parser& parser, const http1::head& h) {
   if (p == http1::progress::need_more) return "more";
-  if (p == http1::progress::failed) return "failed " + std::string(code_name(parser.error().code)) + ": " + parser.error().message;
-  std::string s = std::to_string(parser.size()) + " " + std::string(h.method) + " " + std::string(h.path) + " ?" + std::string(h.query);
+  if (p == http1::progress::failed)
+    return "failed " + std::string(code_name(parser.error().code)) + ": " + parser.error().message;
+  std::string s = std::to_string(parser.size()) + " " + std::string(h.method) + " " + std::string(h.path) + " ?" +
+                  std::string(h.query);
   s += " 1." + std::to_string(h.minor) + " @" + std::string(h.host);
   if (h.content_length) s += " length=" + std::to_string(*h.content_length);
   if (h.chunked) s += " chunked";
@@ -143,8 +145,10 @@ std::string chunk_refusal(std::string_view bytes, std::size_t max_body = 1 << 20
 }  // namespace
 
 TEST_CASE("reads a request head") {
-  CHECK(read("GET /live?channel=chat&since=x HTTP/1.1\r\nHost: example.org:8080\r\nAccept:  text/html \t\r\nX-Empty:\r\n\r\n") ==
-        "99 GET /live ?channel=chat&since=x 1.1 @example.org:8080 keep [Host=example.org:8080] [Accept=text/html] [X-Empty=]");
+  CHECK(read("GET /live?channel=chat&since=x HTTP/1.1\r\nHost: example.org:8080\r\nAccept:  text/html "
+             "\t\r\nX-Empty:\r\n\r\n") ==
+        "99 GET /live ?channel=chat&since=x 1.1 @example.org:8080 keep [Host=example.org:8080] [Accept=text/html] "
+        "[X-Empty=]");
   CHECK(read("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello") ==
         "48 POST /a ? 1.1 @a length=5 keep [Host=a] [Content-Length=5]");
   CHECK(read("POST /a HTTP/1.1\r\nhost: a\r\ntransfer-encoding:\tChunked\t\r\n\r\n0\r\n\r\n") ==
@@ -202,8 +206,9 @@ TEST_CASE("reads pipelined heads one after another, into the same memory") {
 TEST_CASE("nothing of a request shows in the next") {
   http1::head_parser parser;
   http1::head h;
-  REQUIRE(parser.parse("POST http://x/p?q HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n", h) ==
-          http1::progress::done);
+  REQUIRE(parser.parse("POST http://x/p?q HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: "
+                       "100-continue\r\nConnection: close\r\n\r\n",
+                       h) == http1::progress::done);
   CHECK(h.expect_continue);
   parser.reset();
   REQUIRE(parser.parse("GET /n HTTP/1.0\r\n\r\n", h) == http1::progress::done);
@@ -234,9 +239,37 @@ TEST_CASE("knows the forms of a target") {
 }
 
 TEST_CASE("refuses a target that is none") {
-  for (auto target : {"*", "a", "a/b", "example.org:80", "?q", "#", "/#", "/a#b", "http:/a", "http://", "http:///x", "http://?x", "http:a",
-                      "://a/", "ftp://a/", "ws://a/", "javascript:alert(1)", "http://u@a/", "http://u:p@a/", "http://a:b/", "http://a:99999/",
-                      "http://a b/", "http://[::1/", "http://[::g]/", "http://a\\b/", "/\x7F", "/\x80", "/caf\xC3\xA9", "/\xC0\xAF", "/\t", "\\"}) {
+  for (auto target : {"*",
+                      "a",
+                      "a/b",
+                      "example.org:80",
+                      "?q",
+                      "#",
+                      "/#",
+                      "/a#b",
+                      "http:/a",
+                      "http://",
+                      "http:///x",
+                      "http://?x",
+                      "http:a",
+                      "://a/",
+                      "ftp://a/",
+                      "ws://a/",
+                      "javascript:alert(1)",
+                      "http://u@a/",
+                      "http://u:p@a/",
+                      "http://a:b/",
+                      "http://a:99999/",
+                      "http://a b/",
+                      "http://[::1/",
+                      "http://[::g]/",
+                      "http://a\\b/",
+                      "/\x7F",
+                      "/\x80",
+                      "/caf\xC3\xA9",
+                      "/\xC0\xAF",
+                      "/\t",
+                      "\\"}) {
     CAPTURE(target);
     CHECK(refusal(line("GET " + std::string(target) + " HTTP/1.1")) == "bad_request");
   }
@@ -250,10 +283,34 @@ TEST_CASE("answers CONNECT with not implemented") {
 }
 
 TEST_CASE("refuses a request line that is not three words with one space between") {
-  for (auto text : {"GET /", "GET / ", "GET  / HTTP/1.1", "GET /  HTTP/1.1", "GET / HTTP/1.1 ", " GET / HTTP/1.1", "GET\t/\tHTTP/1.1", "GET /\tHTTP/1.1",
-                    "GET /a b HTTP/1.1", "GET", "GET HTTP/1.1", "GET  HTTP/1.1", "/ HTTP/1.1", " / HTTP/1.1", "HTTP/1.1 200 OK", "HTTP/1.1", "   ",
-                    "Extra lineGET / HTTP/1.1", "G@T / HTTP/1.1", "GET: / HTTP/1.1", "(GET) / HTTP/1.1", "G\xC3\x89T / HTTP/1.1", "\"GET\" / HTTP/1.1",
-                    "\xEF\xBB\xBFGET / HTTP/1.1", "GET\x0B/ HTTP/1.1", "GET /\x0C HTTP/1.1", "GET / HTTP/1.1\x01", "GET / HTTP/1.1 HTTP/1.1"}) {
+  for (auto text : {"GET /",
+                    "GET / ",
+                    "GET  / HTTP/1.1",
+                    "GET /  HTTP/1.1",
+                    "GET / HTTP/1.1 ",
+                    " GET / HTTP/1.1",
+                    "GET\t/\tHTTP/1.1",
+                    "GET /\tHTTP/1.1",
+                    "GET /a b HTTP/1.1",
+                    "GET",
+                    "GET HTTP/1.1",
+                    "GET  HTTP/1.1",
+                    "/ HTTP/1.1",
+                    " / HTTP/1.1",
+                    "HTTP/1.1 200 OK",
+                    "HTTP/1.1",
+                    "   ",
+                    "Extra lineGET / HTTP/1.1",
+                    "G@T / HTTP/1.1",
+                    "GET: / HTTP/1.1",
+                    "(GET) / HTTP/1.1",
+                    "G\xC3\x89T / HTTP/1.1",
+                    "\"GET\" / HTTP/1.1",
+                    "\xEF\xBB\xBFGET / HTTP/1.1",
+                    "GET\x0B/ HTTP/1.1",
+                    "GET /\x0C HTTP/1.1",
+                    "GET / HTTP/1.1\x01",
+                    "GET / HTTP/1.1 HTTP/1.1"}) {
     CAPTURE(text);
     CHECK(refusal(line(text)) == "bad_request");
   }
@@ -261,8 +318,10 @@ TEST_CASE("refuses a request line that is not three words with one space between
 }
 
 TEST_CASE("reads the version to the letter") {
-  for (auto version : {"http/1.1", "HTTP/1", "HTTP/1.", "HTTP/.1", "HTTP/1.10", "HTTP/01.1", "HTTP/1.01", "HTTP/11", "HTTP/1,1", "HTTP/ 1.1", "HTTP-1.1",
-                       "HTTP1.1", "HTTP//1.1", "HTTP/1.1x", "HTTP/x.y", "HTTP/-1.1", "HTTP/1.+", "XTTP/1.1", "HTTPS/1.1", "ICY/1.1", "RTSP/1.0", "HTTP/\xB9.1"}) {
+  for (auto version :
+       {"http/1.1", "HTTP/1",    "HTTP/1.",   "HTTP/.1", "HTTP/1.10", "HTTP/01.1",  "HTTP/1.01", "HTTP/11",
+        "HTTP/1,1", "HTTP/ 1.1", "HTTP-1.1",  "HTTP1.1", "HTTP//1.1", "HTTP/1.1x",  "HTTP/x.y",  "HTTP/-1.1",
+        "HTTP/1.+", "XTTP/1.1",  "HTTPS/1.1", "ICY/1.1", "RTSP/1.0",  "HTTP/\xB9.1"}) {
     CAPTURE(version);
     CHECK(refusal(line("GET / " + std::string(version))) == "bad_request");
   }
@@ -297,8 +356,27 @@ TEST_CASE("the only line end is CRLF") {
 }
 
 TEST_CASE("refuses a header line that is not a token, a colon and a value") {
-  for (auto text : {"X : y", "X\t: y", "Content-Length : 5", "Transfer-Encoding : chunked", ": y", ":", "X", "X y: z", "X[]: y", "X(: y", "X@: y", "\"X\": y",
-                    "X\xC3\xAB: y", "Content-Length\xA0: 5", "X/Y: z", "X{: y", "X=y", "X;: y", "X,: y", "X\\: y", "X?: y"}) {
+  for (auto text : {"X : y",
+                    "X\t: y",
+                    "Content-Length : 5",
+                    "Transfer-Encoding : chunked",
+                    ": y",
+                    ":",
+                    "X",
+                    "X y: z",
+                    "X[]: y",
+                    "X(: y",
+                    "X@: y",
+                    "\"X\": y",
+                    "X\xC3\xAB: y",
+                    "Content-Length\xA0: 5",
+                    "X/Y: z",
+                    "X{: y",
+                    "X=y",
+                    "X;: y",
+                    "X,: y",
+                    "X\\: y",
+                    "X?: y"}) {
     CAPTURE(text);
     CHECK(refusal(get(std::string(text) + "\r\n")) == "bad_request");
   }
@@ -307,7 +385,8 @@ TEST_CASE("refuses a header line that is not a token, a colon and a value") {
     bool control = (c < 0x20 && c != '\t') || c == 0x7F;
     auto said = refusal(get("X: a" + std::string(1, static_cast<char>(c)) + "b\r\n"));
     CHECK((said == "bad_request") == control);
-    bool letter = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c != 0 && std::string_view("!#$%&'*+-.^_`|~").find(static_cast<char>(c)) != std::string_view::npos);
+    bool letter = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                  (c != 0 && std::string_view("!#$%&'*+-.^_`|~").find(static_cast<char>(c)) != std::string_view::npos);
     if (c == ':') continue;  // `a: b: c` has a value of `b: c`
     said = refusal(get("a" + std::string(1, static_cast<char>(c)) + "b: c\r\n"));
     CHECK((said == "bad_request") == !letter);
@@ -326,15 +405,66 @@ TEST_CASE("refuses folded header lines") {
 }
 
 TEST_CASE("wants exactly one well-formed Host of HTTP/1.1") {
-  for (auto host : {"a", "example.org", "example.org:80", "example.org:", "localhost:65535", "127.0.0.1:8080", "[::1]", "[::1]:80", "[2001:db8::1:0:0:1]", "a_b-c.d~e",
-                    "%61.example", "xn--nxasmq6b", "[::ffff:1.2.3.4]", "[1:2:3:4:5:6:7:8]", "[1:2:3:4:5:6:1.2.3.4]", "[1::8]", "[::]", "[1::]"}) {
+  for (auto host : {"a", "example.org", "example.org:80", "example.org:", "localhost:65535", "127.0.0.1:8080", "[::1]",
+                    "[::1]:80", "[2001:db8::1:0:0:1]", "a_b-c.d~e", "%61.example", "xn--nxasmq6b", "[::ffff:1.2.3.4]",
+                    "[1:2:3:4:5:6:7:8]", "[1:2:3:4:5:6:1.2.3.4]", "[1::8]", "[::]", "[1::]"}) {
     CAPTURE(host);
     CHECK(read(hosted(host)).find(" @" + std::string(host) + " ") != std::string::npos);
   }
-  for (auto host : {"", " ", "a b", "a, b", "a/b", "a?b", "a#b", "u@a", "u:p@a", "a:b", "a:80:80", "a:65536", "a:-1", "a:+80", "a:080000", ":80", ":", "http://a", "a\\b", "\"a\"",
-                    "<a>", "a%", "a%2", "a%zz", "[]", "[", "]", "[::1", "::1", "[::1]a", "[::1]80", "[:1]", "[1:]", "[1:2]", "[:::]", "[1::2::3]", "[12345::]", "[g::]", "[1:2:3:4:5:6:7:8:9]",
-                    "[1:2:3:4:5:6:7::8]x", "[::1.2.3]", "[::1.2.3.256]", "[::01.2.3.4]", "[::1.2.3.4:5]", "[1:2:3:4:5:6:7:1.2.3.4]", "[1::2:3:4:5:6:7:8]", "[fe80::1%25eth0]", "[v1.a]", "[1.2.3.4]",
-                    "caf\xC3\xA9", "a\tb", "{a}", "a|b", "a^b"}) {
+  for (auto host : {"",
+                    " ",
+                    "a b",
+                    "a, b",
+                    "a/b",
+                    "a?b",
+                    "a#b",
+                    "u@a",
+                    "u:p@a",
+                    "a:b",
+                    "a:80:80",
+                    "a:65536",
+                    "a:-1",
+                    "a:+80",
+                    "a:080000",
+                    ":80",
+                    ":",
+                    "http://a",
+                    "a\\b",
+                    "\"a\"",
+                    "<a>",
+                    "a%",
+                    "a%2",
+                    "a%zz",
+                    "[]",
+                    "[",
+                    "]",
+                    "[::1",
+                    "::1",
+                    "[::1]a",
+                    "[::1]80",
+                    "[:1]",
+                    "[1:]",
+                    "[1:2]",
+                    "[:::]",
+                    "[1::2::3]",
+                    "[12345::]",
+                    "[g::]",
+                    "[1:2:3:4:5:6:7:8:9]",
+                    "[1:2:3:4:5:6:7::8]x",
+                    "[::1.2.3]",
+                    "[::1.2.3.256]",
+                    "[::01.2.3.4]",
+                    "[::1.2.3.4:5]",
+                    "[1:2:3:4:5:6:7:1.2.3.4]",
+                    "[1::2:3:4:5:6:7:8]",
+                    "[fe80::1%25eth0]",
+                    "[v1.a]",
+                    "[1.2.3.4]",
+                    "caf\xC3\xA9",
+                    "a\tb",
+                    "{a}",
+                    "a|b",
+                    "a^b"}) {
     CAPTURE(host);
     CHECK(refusal(hosted(host)) == "bad_request");
   }
@@ -350,9 +480,36 @@ TEST_CASE("wants exactly one well-formed Host of HTTP/1.1") {
 TEST_CASE("takes one Content-Length of plain digits") {
   CHECK(read(post("Content-Length: 0\r\n")) == "47 POST / ? 1.1 @a length=0 keep [Host=a] [Content-Length=0]");
   CHECK(read(post("content-LENGTH:\t10 \r\n")) == "49 POST / ? 1.1 @a length=10 keep [Host=a] [content-LENGTH=10]");
-  CHECK(read(post("Content-Length: 18446744073709551615\r\n")).find("length=18446744073709551615 ") != std::string::npos);
-  for (auto value : {"", "-1", "-0", "+5", "-123456789123456789123456789", "abc", "5x", "x5", "0x5", "0o5", "05", "00", "0200", "5,5", "5, 5", "5, 10", ",5", "5,", "1 0", "1_0", "1.0", "1e3", "5;", "\"5\"",
-                     "18446744073709551616", "99999999999999999999", "\xB2", "\xEF\xBC\x95"}) {
+  CHECK(read(post("Content-Length: 18446744073709551615\r\n")).find("length=18446744073709551615 ") !=
+        std::string::npos);
+  for (auto value : {"",
+                     "-1",
+                     "-0",
+                     "+5",
+                     "-123456789123456789123456789",
+                     "abc",
+                     "5x",
+                     "x5",
+                     "0x5",
+                     "0o5",
+                     "05",
+                     "00",
+                     "0200",
+                     "5,5",
+                     "5, 5",
+                     "5, 10",
+                     ",5",
+                     "5,",
+                     "1 0",
+                     "1_0",
+                     "1.0",
+                     "1e3",
+                     "5;",
+                     "\"5\"",
+                     "18446744073709551616",
+                     "99999999999999999999",
+                     "\xB2",
+                     "\xEF\xBC\x95"}) {
     CAPTURE(value);
     CHECK(refusal(post("Content-Length: " + std::string(value) + "\r\n")) == "bad_request");
   }
@@ -364,15 +521,38 @@ TEST_CASE("takes one Content-Length of plain digits") {
 }
 
 TEST_CASE("takes chunked alone for a transfer coding") {
-  for (auto value : {"", ",", "chunked,", ",chunked", ", chunked", "chunked, chunked", "chunked,gzip", "chunked, identity", "identity", "gzip", "xchunked", "chunkedx", "chunked;a=b", "chunk",
-                     "\"chunked\"", "'chunked'", "[chunked]", "chunked chunked", "gzip chunked", "gzip, chunked, gzip", "gzip;q=\"a,chunked\"", "ch\xC3\xBCnked", "chunked\xA0"}) {
+  for (auto value : {"",
+                     ",",
+                     "chunked,",
+                     ",chunked",
+                     ", chunked",
+                     "chunked, chunked",
+                     "chunked,gzip",
+                     "chunked, identity",
+                     "identity",
+                     "gzip",
+                     "xchunked",
+                     "chunkedx",
+                     "chunked;a=b",
+                     "chunk",
+                     "\"chunked\"",
+                     "'chunked'",
+                     "[chunked]",
+                     "chunked chunked",
+                     "gzip chunked",
+                     "gzip, chunked, gzip",
+                     "gzip;q=\"a,chunked\"",
+                     "ch\xC3\xBCnked",
+                     "chunked\xA0"}) {
     CAPTURE(value);
     CHECK(refusal(post("Transfer-Encoding: " + std::string(value) + "\r\n")) == "bad_request");
   }
   CHECK(refusal(post("Transfer-Encoding: gzip, chunked\r\n")) == "not_implemented");
   CHECK(refusal(post("Transfer-Encoding: identity, Chunked\r\n")) == "not_implemented");
-  CHECK(refusal(post("Transfer-Encoding: \x0B" "chunked\r\n")) == "bad_request");
-  CHECK(refusal(post("Transfer-Encoding: \x0C" "chunked\r\n")) == "bad_request");
+  CHECK(refusal(post("Transfer-Encoding: \x0B"
+                     "chunked\r\n")) == "bad_request");
+  CHECK(refusal(post("Transfer-Encoding: \x0C"
+                     "chunked\r\n")) == "bad_request");
   CHECK(refusal(post("Transfer-Encoding: chunked\0\r\n"s)) == "bad_request");
   CHECK(refusal(post("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n")) == "bad_request");
   CHECK(refusal(post("Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n")) == "bad_request");
@@ -442,7 +622,8 @@ TEST_CASE("refuses floods by default") {
   CHECK(refusal(get(many + "X: y\r\n")) == "headers_too_large");
   for (int i = 0; i < 20; ++i) large += "X: " + std::string(1000, 'x') + "\r\n";
   CHECK(refusal(get(large)) == "headers_too_large");
-  CHECK(read("GET /" + std::string(7986, 'a') + " HTTP/1.1\r\nHost: a\r\n\r\n").substr(0, 6) == "8013 G");  // RFC 9112, section 3: 8000 octets
+  CHECK(read("GET /" + std::string(7986, 'a') + " HTTP/1.1\r\nHost: a\r\n\r\n").substr(0, 6) ==
+        "8013 G");  // RFC 9112, section 3: 8000 octets
 }
 
 TEST_CASE("finds headers in any case") {
@@ -468,7 +649,9 @@ TEST_CASE("decodes chunked bodies, and leaves what follows") {
   CHECK(decode("5\r\nhello\r\n6\r\n world\r\n000\r\n\r\n") == "hello world|");
   CHECK(decode("A\r\n0123456789\r\na\r\n\r\n\r\n\r\n\r\n\r\n\r\n0\r\n\r\n") == "0123456789\r\n\r\n\r\n\r\n\r\n|");
   CHECK(decode("000000000000000a\r\n0123456789\r\n0\r\n\r\n") == "0123456789|");
-  for (auto part : {"", "5", "5\r", "5\r\n", "5\r\nhell", "5\r\nhello", "5\r\nhello\r", "5\r\nhello\r\n", "5\r\nhello\r\n0", "5\r\nhello\r\n0\r\n", "5\r\nhello\r\n0\r\n\r", "0\r\nX", "0\r\nX: y\r\n", "0\r\nX: y\r\n\r"}) {
+  for (auto part :
+       {"", "5", "5\r", "5\r\n", "5\r\nhell", "5\r\nhello", "5\r\nhello\r", "5\r\nhello\r\n", "5\r\nhello\r\n0",
+        "5\r\nhello\r\n0\r\n", "5\r\nhello\r\n0\r\n\r", "0\r\nX", "0\r\nX: y\r\n", "0\r\nX: y\r\n\r"}) {
     CAPTURE(part);
     CHECK(decode(part).substr(0, 5) == "more ");
   }
@@ -478,8 +661,18 @@ TEST_CASE("checks and ignores chunk extensions") {
   CHECK(decode("5;a\r\nhello\r\n0;b=c\r\n\r\n") == "hello|");
   CHECK(decode("5;a=\"q;\\\"\\\\ \t\xC3\xA9\";b=1;c\r\nhello\r\n0\r\n\r\n") == "hello|");
   CHECK(decode("5 ; a = b ;\tc = \"\" ; d\r\nhello\r\n0\r\n\r\n") == "hello|");
-  for (auto text : {"5;", "5;;a", "5;=", "5;a=", "5;a=;b", "5;a[", "5;a=[", "5;a=\"", "5;a=\"b\"c", "5;a=\"b", "5;a=b\"c\"", "5;a b", "5;a =", "5;a ", "5;a=b ", "5 ", "5\t", "5 a", "5,a", "5;a\x01", "5;a=\"\x01\"", "5;a=\"\\\x7F\"",
-                    "5;\xC3\xA9", "5;a=\"b\" "}) {
+  for (auto text : {"5;",           "5;;a",
+                    "5;=",          "5;a=",
+                    "5;a=;b",       "5;a[",
+                    "5;a=[",        "5;a=\"",
+                    "5;a=\"b\"c",   "5;a=\"b",
+                    "5;a=b\"c\"",   "5;a b",
+                    "5;a =",        "5;a ",
+                    "5;a=b ",       "5 ",
+                    "5\t",          "5 a",
+                    "5,a",          "5;a\x01",
+                    "5;a=\"\x01\"", "5;a=\"\\\x7F\"",
+                    "5;\xC3\xA9",   "5;a=\"b\" "}) {
     CAPTURE(text);
     CHECK(chunk_refusal(std::string(text) + "\r\nhello\r\n0\r\n\r\n") == "bad_request");
   }
@@ -491,7 +684,28 @@ TEST_CASE("checks and ignores chunk extensions") {
 }
 
 TEST_CASE("refuses tricks with a chunk's size") {
-  for (auto text : {"", " 5", "\t5", "+5", "-5", "-1", "+0", "0x5", "0X5", "5h", "g", "1_0", "5.0", "\"5\"", "x", ";a", "\xEF\xBC\x95", "5\x0B", "5\x0C", "fffffffffffffffff", "FFFFFFFFFFFFFFFF0", "10000000000000005",
+  for (auto text : {"",
+                    " 5",
+                    "\t5",
+                    "+5",
+                    "-5",
+                    "-1",
+                    "+0",
+                    "0x5",
+                    "0X5",
+                    "5h",
+                    "g",
+                    "1_0",
+                    "5.0",
+                    "\"5\"",
+                    "x",
+                    ";a",
+                    "\xEF\xBC\x95",
+                    "5\x0B",
+                    "5\x0C",
+                    "fffffffffffffffff",
+                    "FFFFFFFFFFFFFFFF0",
+                    "10000000000000005",
                     "00000000000000005"}) {
     CAPTURE(text);
     CHECK(chunk_refusal(std::string(text) + "\r\nhello\r\n0\r\n\r\n") == "bad_request");
@@ -500,15 +714,18 @@ TEST_CASE("refuses tricks with a chunk's size") {
 }
 
 TEST_CASE("wants the line ends of a chunked body where they belong") {
-  for (auto text : {"5\nhello\r\n0\r\n\r\n", "5\rhello\r\n0\r\n\r\n", "5\r\nhello\n0\r\n\r\n", "5\r\nhello0\r\n\r\n", "5\r\nhello\r0\r\n\r\n", "5\r\nhello!!\r\n0\r\n\r\n", "5\r\nhello\r\n\r\n0\r\n\r\n", "5\r\nhel\r\n0\r\n\r\n",
-                    "5\r\r\nhello\r\n0\r\n\r\n", "0\r\n\n", "0\n\n", "0\r\n\rX", "0\r\nX: y\n\r\n", "0\r\nX: y\r\n\n", "\r\n5\r\nhello\r\n0\r\n\r\n"}) {
+  for (auto text : {"5\nhello\r\n0\r\n\r\n", "5\rhello\r\n0\r\n\r\n", "5\r\nhello\n0\r\n\r\n", "5\r\nhello0\r\n\r\n",
+                    "5\r\nhello\r0\r\n\r\n", "5\r\nhello!!\r\n0\r\n\r\n", "5\r\nhello\r\n\r\n0\r\n\r\n",
+                    "5\r\nhel\r\n0\r\n\r\n", "5\r\r\nhello\r\n0\r\n\r\n", "0\r\n\n", "0\n\n", "0\r\n\rX",
+                    "0\r\nX: y\n\r\n", "0\r\nX: y\r\n\n", "\r\n5\r\nhello\r\n0\r\n\r\n"}) {
     CAPTURE(text);
     CHECK(chunk_refusal(text) == "bad_request");
   }
 }
 
 TEST_CASE("checks and drops trailers") {
-  CHECK(decode("5\r\nhello\r\n0\r\nX-Sum: abc\r\nContent-Length: 50\r\nHost:evil\r\nEmpty:\r\n\r\nrest") == "hello|rest");
+  CHECK(decode("5\r\nhello\r\n0\r\nX-Sum: abc\r\nContent-Length: 50\r\nHost:evil\r\nEmpty:\r\n\r\nrest") ==
+        "hello|rest");
   for (auto text : {" X: y", "X : y", "X", ": y", "X[: y", "X: \x01", "X: y\r\n z", "X\xC3\xA9: y", "GET / HTTP/1.1"}) {
     CAPTURE(text);
     CHECK(chunk_refusal("0\r\n" + std::string(text) + "\r\n\r\n") == "bad_request");
@@ -550,7 +767,8 @@ TEST_CASE("a chunked decoder is as new after reset") {
 }
 
 TEST_CASE("writes a response head for each version and way of closing") {
-  auto write = [](int status, std::string_view type, std::optional<std::uint64_t> length, bool keep, int minor, std::string_view extra = {}) {
+  auto write = [](int status, std::string_view type, std::optional<std::uint64_t> length, bool keep, int minor,
+                  std::string_view extra = {}) {
     std::string out = "-";
     http1::append_response_head(out, status, type, length, keep, minor, extra);
     return out;
@@ -561,7 +779,8 @@ TEST_CASE("writes a response head for each version and way of closing") {
   CHECK(write(400, "", {}, false, 1) == "-HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
   CHECK(write(400, "", {}, false, 0) == "-HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
   CHECK(write(204, "", 0, true, 1) == "-HTTP/1.1 204 No Content\r\n\r\n");
-  CHECK(write(101, "", 0, true, 1, "Connection: Upgrade\r\n") == "-HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\r\n");
+  CHECK(write(101, "", 0, true, 1, "Connection: Upgrade\r\n") ==
+        "-HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\r\n");
   CHECK(write(299, "", 1, true, 1) == "-HTTP/1.1 299 \r\nContent-Length: 1\r\n\r\n");
   CHECK(http1::continue_response == "HTTP/1.1 100 Continue\r\n\r\n");
 }
@@ -589,22 +808,45 @@ TEST_CASE("tells a page of this host from another's") {
   CHECK(http1::same_origin("http://a", "a:80"));
   CHECK(http1::same_origin("http://a:8080", "a:8080"));
   CHECK(http1::same_origin("HTTP://[::1]:81", "[::1]:81"));
-  for (auto [origin, host] : {std::pair{"null", "null"}, {"", ""}, {"http://", ""}, {"http://a", "b"}, {"http://a", "a:443"}, {"https://a", "a:80"}, {"http://a:81", "a"}, {"http://a", "a:81"}, {"http://a.b", "a"}, {"http://a", "a.b"},
-                              {"ftp://a", "a"}, {"a", "a"}, {"http://a/", "a"}, {"http://u@a", "a"}, {"http://a http://b", "a"}, {"http://b, http://a", "a"}, {"file://", ""}, {"http://a:x", "a"}, {"chrome-extension://a", "a"}}) {
+  for (auto [origin, host] : {std::pair{"null", "null"},
+                              {"", ""},
+                              {"http://", ""},
+                              {"http://a", "b"},
+                              {"http://a", "a:443"},
+                              {"https://a", "a:80"},
+                              {"http://a:81", "a"},
+                              {"http://a", "a:81"},
+                              {"http://a.b", "a"},
+                              {"http://a", "a.b"},
+                              {"ftp://a", "a"},
+                              {"a", "a"},
+                              {"http://a/", "a"},
+                              {"http://u@a", "a"},
+                              {"http://a http://b", "a"},
+                              {"http://b, http://a", "a"},
+                              {"file://", ""},
+                              {"http://a:x", "a"},
+                              {"chrome-extension://a", "a"}}) {
     CAPTURE(origin, host);
     CHECK_FALSE(http1::same_origin(origin, host));
   }
 }
 
 TEST_CASE("an Accept counts when it names the type with a weight above 0") {
-  auto accepts = [](std::string_view value) { return http1::accepts_literally(parsed("Accept: " + std::string(value) + "\r\n").head, "text/event-stream"); };
-  for (auto value : {"text/event-stream", "TEXT/Event-Stream", "text/html, text/event-stream;q=0.001", "text/event-stream ; charset=utf-8", "text/event-stream;Q=1", "text/event-stream;q=1.000", "text/event-stream;q=0.5;x=y",
-                     ",, text/event-stream ,", "text/plain;x=\"a,b\", text/event-stream", "text/html\r\nAccept: text/event-stream"}) {
+  auto accepts = [](std::string_view value) {
+    return http1::accepts_literally(parsed("Accept: " + std::string(value) + "\r\n").head, "text/event-stream");
+  };
+  for (auto value : {"text/event-stream", "TEXT/Event-Stream", "text/html, text/event-stream;q=0.001",
+                     "text/event-stream ; charset=utf-8", "text/event-stream;Q=1", "text/event-stream;q=1.000",
+                     "text/event-stream;q=0.5;x=y", ",, text/event-stream ,", "text/plain;x=\"a,b\", text/event-stream",
+                     "text/html\r\nAccept: text/event-stream"}) {
     CAPTURE(value);
     CHECK(accepts(value));
   }
-  for (auto value : {"", "*/*", "text/*", "text/html", "text/event-stream;q=0", "text/event-stream; q=0.000", "text/event-stream;q=0.", "text/event-stream;q=", "text/event-stream;q=x", "text/event-stream;q=2", "text/event-stream;q=1.1",
-                     "text/event-stream;q=0.0001", "text/event-stream;q=-1", "text/event-streams", "x=\"text/event-stream\"", "text/plain;x=\", text/event-stream"}) {
+  for (auto value : {"", "*/*", "text/*", "text/html", "text/event-stream;q=0", "text/event-stream; q=0.000",
+                     "text/event-stream;q=0.", "text/event-stream;q=", "text/event-stream;q=x", "text/event-stream;q=2",
+                     "text/event-stream;q=1.1", "text/event-stream;q=0.0001", "text/event-stream;q=-1",
+                     "text/event-streams", "x=\"text/event-stream\"", "text/plain;x=\", text/event-stream"}) {
     CAPTURE(value);
     CHECK_FALSE(accepts(value));
   }
@@ -612,7 +854,9 @@ TEST_CASE("an Accept counts when it names the type with a weight above 0") {
 }
 
 TEST_CASE("reads how long a client would wait") {
-  auto wait = [](std::string_view value) { return http1::prefer_wait(parsed("Prefer: " + std::string(value) + "\r\n").head); };
+  auto wait = [](std::string_view value) {
+    return http1::prefer_wait(parsed("Prefer: " + std::string(value) + "\r\n").head);
+  };
   CHECK(wait("wait=10") == 10u);
   CHECK(wait("respond-async, Wait = 0") == 0u);
   CHECK(wait("wait=\"7\"") == 7u);
@@ -622,7 +866,8 @@ TEST_CASE("reads how long a client would wait") {
   CHECK(wait("x\r\nPrefer: wait=007") == 7u);
   CHECK(wait("wait=2147483648") == 2147483648u);
   CHECK(wait("wait=99999999999999999999999999") == 2147483648u);
-  for (auto value : {"wait", "wait=", "wait=x", "wait=-1", "wait=+1", "wait=1.5", "wait=1 0", "wait=\"", "wait=\"\"", "waits=1", "\"wait=1\"", "wait=x, wait=5"}) {
+  for (auto value : {"wait", "wait=", "wait=x", "wait=-1", "wait=+1", "wait=1.5", "wait=1 0", "wait=\"", "wait=\"\"",
+                     "waits=1", "\"wait=1\"", "wait=x, wait=5"}) {
     CAPTURE(value);
     CHECK(wait(value) == std::nullopt);
   }

@@ -47,14 +47,27 @@ class generator {
   std::string mutate(std::string text, const std::string& other) {
     for (std::size_t n = 1 + below(3); n; --n) {
       std::size_t at = below(text.size() + 1);
-      static constexpr std::string_view likely = "{}[]\",:\\u0123456789abdefDtrn.+-eE \t\r\n\0\x1F\x7F\x80\xBF\xC2\xE0\xED\xF0\xF4\xFF"sv;
+      static constexpr std::string_view likely =
+          "{}[]\",:\\u0123456789abdefDtrn.+-eE \t\r\n\0\x1F\x7F\x80\xBF\xC2\xE0\xED\xF0\xF4\xFF"sv;
       switch (below(6)) {
-        case 0: text.insert(at, 1, likely[below(likely.size())]); break;
-        case 1: if (at < text.size()) text[at] = likely[below(likely.size())]; break;
-        case 2: text.erase(at, 1 + below(3)); break;
-        case 3: text.insert(at, text.substr(below(text.size() + 1), below(8))); break;
-        case 4: text.replace(at, below(8), other.substr(below(other.size() + 1), below(8))); break;
-        case 5: if (at < text.size()) text[at] = static_cast<char>(below(256)); break;
+        case 0:
+          text.insert(at, 1, likely[below(likely.size())]);
+          break;
+        case 1:
+          if (at < text.size()) text[at] = likely[below(likely.size())];
+          break;
+        case 2:
+          text.erase(at, 1 + below(3));
+          break;
+        case 3:
+          text.insert(at, text.substr(below(text.size() + 1), below(8)));
+          break;
+        case 4:
+          text.replace(at, below(8), other.substr(below(other.size() + 1), below(8)));
+          break;
+        case 5:
+          if (at < text.size()) text[at] = static_cast<char>(below(256));
+          break;
       }
     }
     return text;
@@ -67,20 +80,32 @@ class generator {
   }
 
   void character(std::string& out) {
-    static constexpr std::string_view escapes[] = {"\\\"", "\\\\", "\\/", "\\b", "\\f", "\\n", "\\r", "\\t", "\\u0000", "\\u00e9", "\\u20AC", "\\ud83d\\ude00", "\\uFFFF"};
-    static constexpr std::string_view letters[] = {"é", "ß", "€", "日", "😀", "\x7F", "\u2028", "\xEF\xBF\xBF", "\xF4\x8F\xBF\xBF"};
+    static constexpr std::string_view escapes[] = {"\\\"",   "\\\\", "\\/",     "\\b",     "\\f",     "\\n",
+                                                   "\\r",    "\\t",  "\\u0000", "\\u00e9", "\\u20AC", "\\ud83d\\ude00",
+                                                   "\\uFFFF"};
+    static constexpr std::string_view letters[] = {
+        "é", "ß", "€", "日", "😀", "\x7F", "\u2028", "\xEF\xBF\xBF", "\xF4\x8F\xBF\xBF"};
     switch (below(8)) {
-      case 0: out += escapes[below(std::size(escapes))]; break;
-      case 1: out += letters[below(std::size(letters))]; break;
-      default: out += "abcdefgh /{}[]:,'0"[below(18)];
+      case 0:
+        out += escapes[below(std::size(escapes))];
+        break;
+      case 1:
+        out += letters[below(std::size(letters))];
+        break;
+      default:
+        out += "abcdefgh /{}[]:,'0"[below(18)];
     }
   }
 
   void number(std::string& out) {
-    auto digits = [&] { for (std::size_t n = 1 + below(5); n; --n) out += static_cast<char>('0' + below(10)); };
+    auto digits = [&] {
+      for (std::size_t n = 1 + below(5); n; --n) out += static_cast<char>('0' + below(10));
+    };
     if (below(3) == 0) out += '-';
-    if (below(3) == 0) out += '0';
-    else out += static_cast<char>('1' + below(9)), digits();
+    if (below(3) == 0)
+      out += '0';
+    else
+      out += static_cast<char>('1' + below(9)), digits();
     if (below(4) == 0) out += '.', digits();
     if (below(4) == 0) {
       out += "eE"[below(2)];
@@ -103,11 +128,21 @@ class generator {
   void value(std::string& out, int depth) {
     space(out);
     switch (below(depth < 5 ? 8 : 5)) {
-      case 0: out += "null"; break;
-      case 1: out += below(2) ? "true" : "false"; break;
-      case 2: number(out); break;
-      case 3: case 4: out += quoted(); break;
-      default: members(out, depth, below(2));
+      case 0:
+        out += "null";
+        break;
+      case 1:
+        out += below(2) ? "true" : "false";
+        break;
+      case 2:
+        number(out);
+        break;
+      case 3:
+      case 4:
+        out += quoted();
+        break;
+      default:
+        members(out, depth, below(2));
     }
     space(out);
   }
@@ -137,8 +172,8 @@ struct oracle : nlohmann::json_sax<nlohmann::json> {
   bool accepts(const std::string& text) { return nlohmann::json::sax_parse(text, this); }
 };
 
-/// The differences that json.hpp states: nlohmann/json skips a byte order mark, takes a NUL for the end, has no limit of
-/// depth, and refuses lone surrogates and numbers that no double holds.
+/// The differences that json.hpp states: nlohmann/json skips a byte order mark, takes a NUL for the end, has no limit
+/// of depth, and refuses lone surrogates and numbers that no double holds.
 bool differ_as_documented(const std::string& text, json::error ours, const std::string& theirs) {
   if (ours) return text.starts_with("\xEF\xBB\xBF") || text.find('\0') != text.npos || ours.what == "nested too deep"sv;
   return theirs.find("surrogate") != theirs.npos || theirs.find("number overflow") != theirs.npos;
@@ -158,7 +193,9 @@ void compare(const std::string& text) {
   auto first = text.find_first_not_of(" \t\r\n");
   bool object = first != text.npos && text[first] == '{', array = first != text.npos && text[first] == '[';
   auto as_object = json::read_object(text, members), as_array = json::read_array(text, elements);
-  bool same = object ? (ours ? as_object.what == ours.what && as_object.at == ours.at : !as_object || as_object.what == "two members have the same name"sv) : bool(as_object);
+  bool same = object ? (ours ? as_object.what == ours.what && as_object.at == ours.at
+                             : !as_object || as_object.what == "two members have the same name"sv)
+                     : bool(as_object);
   same = same && (array ? as_array.what == ours.what && as_array.at == ours.at : bool(as_array));
   if (!same) {
     CAPTURE(text, ours.at, as_object.at, as_array.at);
@@ -171,22 +208,28 @@ bool is_character(const std::string& s) {
   auto at = [&](std::size_t i) { return static_cast<unsigned char>(s[i]); };
   auto in = [&](std::size_t i, int from, int to) { return at(i) >= from && at(i) <= to; };
   switch (s.size()) {
-    case 1: return in(0, 0, 0x7F);
-    case 2: return in(0, 0xC2, 0xDF) && in(1, 0x80, 0xBF);
+    case 1:
+      return in(0, 0, 0x7F);
+    case 2:
+      return in(0, 0xC2, 0xDF) && in(1, 0x80, 0xBF);
     case 3:
-      return in(2, 0x80, 0xBF) && ((in(0, 0xE0, 0xE0) && in(1, 0xA0, 0xBF)) || (in(0, 0xE1, 0xEC) && in(1, 0x80, 0xBF)) ||
-                                   (in(0, 0xED, 0xED) && in(1, 0x80, 0x9F)) || (in(0, 0xEE, 0xEF) && in(1, 0x80, 0xBF)));
+      return in(2, 0x80, 0xBF) &&
+             ((in(0, 0xE0, 0xE0) && in(1, 0xA0, 0xBF)) || (in(0, 0xE1, 0xEC) && in(1, 0x80, 0xBF)) ||
+              (in(0, 0xED, 0xED) && in(1, 0x80, 0x9F)) || (in(0, 0xEE, 0xEF) && in(1, 0x80, 0xBF)));
     case 4:
       return in(2, 0x80, 0xBF) && in(3, 0x80, 0xBF) &&
-             ((in(0, 0xF0, 0xF0) && in(1, 0x90, 0xBF)) || (in(0, 0xF1, 0xF3) && in(1, 0x80, 0xBF)) || (in(0, 0xF4, 0xF4) && in(1, 0x80, 0x8F)));
-    default: return false;
+             ((in(0, 0xF0, 0xF0) && in(1, 0x90, 0xBF)) || (in(0, 0xF1, 0xF3) && in(1, 0x80, 0xBF)) ||
+              (in(0, 0xF4, 0xF4) && in(1, 0x80, 0x8F)));
+    default:
+      return false;
   }
 }
 
 /// Whether `s` splits into characters that may stand unescaped inside a string.
 bool may_stand_in_string(const std::string& s) {
   for (std::size_t i = 0, n; i < s.size(); i += n) {
-    for (n = 1; n <= 4 && i + n <= s.size() && !is_character(s.substr(i, n)); ++n) {}
+    for (n = 1; n <= 4 && i + n <= s.size() && !is_character(s.substr(i, n)); ++n) {
+    }
     if (n > 4 || i + n > s.size()) return false;
     if (n == 1 && (static_cast<unsigned char>(s[i]) < 0x20 || s[i] == '"' || s[i] == '\\')) return false;
   }
@@ -196,9 +239,31 @@ bool may_stand_in_string(const std::string& s) {
 }  // namespace
 
 TEST_CASE("accepts every kind of JSON value, alone and with white space around it") {
-  for (auto text : {"null", "true", "false", "0", "-0", "10", "-1.5", "1e5", "1E+5", "0.0e-0", "1e999", "123456789012345678901234567890", "\"\"",
-                    "\"a\"", "[]", "{}", "[1]", "[1,2]", "[[],{}]", "{\"a\":1}", "{\"a\":{\"b\":[]},\"c\":\"d\"}", "\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u0aFf\"",
-                    "\"\x7F\"", "\"\\ud800\"", "\"\\udc00\\ud800\""}) {
+  for (auto text : {"null",
+                    "true",
+                    "false",
+                    "0",
+                    "-0",
+                    "10",
+                    "-1.5",
+                    "1e5",
+                    "1E+5",
+                    "0.0e-0",
+                    "1e999",
+                    "123456789012345678901234567890",
+                    "\"\"",
+                    "\"a\"",
+                    "[]",
+                    "{}",
+                    "[1]",
+                    "[1,2]",
+                    "[[],{}]",
+                    "{\"a\":1}",
+                    "{\"a\":{\"b\":[]},\"c\":\"d\"}",
+                    "\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u0aFf\"",
+                    "\"\x7F\"",
+                    "\"\\ud800\"",
+                    "\"\\udc00\\ud800\""}) {
     CAPTURE(text);
     CHECK(accepts(text));
     CHECK(accepts(" \t\r\n"s + text + "\n\r\t "));
@@ -210,15 +275,78 @@ TEST_CASE("refuses what is not JSON, at the byte that shows it") {
     std::string_view text;
     std::size_t at;
   };
-  for (auto [text, at] : std::initializer_list<refused>{
-           {"", 0}, {"  ", 2}, {"nul", 0}, {"nulL", 0}, {"True", 0}, {"nullx", 4}, {"true false", 5},
-           {"-", 1}, {"+1", 0}, {"01", 1}, {"-01", 2}, {"1.", 2}, {".5", 0}, {"1.e5", 2}, {"1e", 2}, {"1e+", 3}, {"0x10", 1}, {"1_000", 1}, {"NaN", 0},
-           {"-Infinity", 1}, {"\"", 1}, {"\"a", 2}, {"\"\\\"", 3}, {"\"\\", 2}, {"\"\\x\"", 1}, {"\"\\u12g4\"", 1}, {"\"\\u12\"", 1}, {"\"\\u\"", 1},
-           {"\"\t\"", 1}, {"\"a\nb\"", 2}, {"\"\0\""sv, 1}, {"\"\x1F\"", 1}, {"\"\x80\"", 1}, {"\"\xC0\x80\"", 1}, {"\"a\xC2\"", 2}, {"'a'", 0},
-           {"[", 1}, {"[1", 2}, {"[1,", 3}, {"[1,]", 3}, {"[,1]", 1}, {"[1 2]", 3}, {"[1]]", 3}, {"]", 0}, {"[}", 1}, {"[1}", 2}, {"[//\n1]", 1},
-           {"{", 1}, {"{\"a\"", 4}, {"{\"a\":", 5}, {"{\"a\":}", 5}, {"{\"a\":1", 6}, {"{\"a\":1,", 7}, {"{\"a\":1,}", 7}, {"{,}", 1}, {"{\"a\" 1}", 5},
-           {"{a:1}", 1}, {"{1:1}", 1}, {"{\"a\":1]", 6}, {"{\"a\":1 \"b\":2}", 7}, {"{\"a\"::1}", 5}, {"[{\"a\":1]}", 7},
-           {"\xEF\xBB\xBF{}", 0}, {"{}\0"sv, 2}, {"\xC2\xA0" "1", 0}, {"\v1", 0}, {"\f1", 0}, {"/**/1", 0}, {"1,2", 1}, {"{}{}", 2}}) {
+  for (auto [text, at] : std::initializer_list<refused>{{"", 0},
+                                                        {"  ", 2},
+                                                        {"nul", 0},
+                                                        {"nulL", 0},
+                                                        {"True", 0},
+                                                        {"nullx", 4},
+                                                        {"true false", 5},
+                                                        {"-", 1},
+                                                        {"+1", 0},
+                                                        {"01", 1},
+                                                        {"-01", 2},
+                                                        {"1.", 2},
+                                                        {".5", 0},
+                                                        {"1.e5", 2},
+                                                        {"1e", 2},
+                                                        {"1e+", 3},
+                                                        {"0x10", 1},
+                                                        {"1_000", 1},
+                                                        {"NaN", 0},
+                                                        {"-Infinity", 1},
+                                                        {"\"", 1},
+                                                        {"\"a", 2},
+                                                        {"\"\\\"", 3},
+                                                        {"\"\\", 2},
+                                                        {"\"\\x\"", 1},
+                                                        {"\"\\u12g4\"", 1},
+                                                        {"\"\\u12\"", 1},
+                                                        {"\"\\u\"", 1},
+                                                        {"\"\t\"", 1},
+                                                        {"\"a\nb\"", 2},
+                                                        {"\"\0\""sv, 1},
+                                                        {"\"\x1F\"", 1},
+                                                        {"\"\x80\"", 1},
+                                                        {"\"\xC0\x80\"", 1},
+                                                        {"\"a\xC2\"", 2},
+                                                        {"'a'", 0},
+                                                        {"[", 1},
+                                                        {"[1", 2},
+                                                        {"[1,", 3},
+                                                        {"[1,]", 3},
+                                                        {"[,1]", 1},
+                                                        {"[1 2]", 3},
+                                                        {"[1]]", 3},
+                                                        {"]", 0},
+                                                        {"[}", 1},
+                                                        {"[1}", 2},
+                                                        {"[//\n1]", 1},
+                                                        {"{", 1},
+                                                        {"{\"a\"", 4},
+                                                        {"{\"a\":", 5},
+                                                        {"{\"a\":}", 5},
+                                                        {"{\"a\":1", 6},
+                                                        {"{\"a\":1,", 7},
+                                                        {"{\"a\":1,}", 7},
+                                                        {"{,}", 1},
+                                                        {"{\"a\" 1}", 5},
+                                                        {"{a:1}", 1},
+                                                        {"{1:1}", 1},
+                                                        {"{\"a\":1]", 6},
+                                                        {"{\"a\":1 \"b\":2}", 7},
+                                                        {"{\"a\"::1}", 5},
+                                                        {"[{\"a\":1]}", 7},
+                                                        {"\xEF\xBB\xBF{}", 0},
+                                                        {"{}\0"sv, 2},
+                                                        {"\xC2\xA0"
+                                                         "1",
+                                                         0},
+                                                        {"\v1", 0},
+                                                        {"\f1", 0},
+                                                        {"/**/1", 0},
+                                                        {"1,2", 1},
+                                                        {"{}{}", 2}}) {
     CAPTURE(text);
     auto e = error_of(text);
     CHECK(e);
@@ -281,7 +409,9 @@ TEST_CASE("knows an object from an array on every level") {
 }
 
 TEST_CASE("takes into a string exactly what is UTF-8 and may stand there unescaped, wherever it lies") {
-  const std::string edge = "\x1F\x20\x22\x41\x5C\x7F\x80\x8F\x90\x9F\xA0\xBF\xC0\xC1\xC2\xDF\xE0\xE1\xEC\xED\xEE\xEF\xF0\xF1\xF3\xF4\xF5\xFF"s + '\0';
+  const std::string edge =
+      "\x1F\x20\x22\x41\x5C\x7F\x80\x8F\x90\x9F\xA0\xBF\xC0\xC1\xC2\xDF\xE0\xE1\xEC\xED\xEE\xEF\xF0\xF1\xF3\xF4\xF5\xFF"s +
+      '\0';
   std::size_t wrong = 0;
   std::string text, part;
   auto check = [&](std::size_t pad) {
@@ -330,7 +460,9 @@ TEST_CASE("agrees with nlohmann/json on generated documents and on damaged ones"
 }
 
 TEST_CASE("agrees with nlohmann/json on short texts of telling bytes") {
-  static constexpr std::string_view pieces[] = {"{", "}", "[", "]", ",", ":", "\"", "\"a\"", "1", "0", "-", ".", "e", "+", "true", "null", " ", "\n", "\\", "\\u00e9", "\\n", "\\ud800", "\\udc00", "\xC3", "\xA9", "x"};
+  static constexpr std::string_view pieces[] = {
+      "{", "}",    "[",    "]", ",",  ":",  "\"",      "\"a\"", "1",       "0",       "-",    ".",    "e",
+      "+", "true", "null", " ", "\n", "\\", "\\u00e9", "\\n",   "\\ud800", "\\udc00", "\xC3", "\xA9", "x"};
   std::mt19937 random(7);
   for (int i = 0; i < 60000; ++i) {
     std::string text;
@@ -363,7 +495,8 @@ TEST_CASE("gives the elements of an array as they were written") {
   elements.resize(3);
   REQUIRE_FALSE(json::read_array(" [ 1.0 ,\"a\" , [ ],{\"a\":{}}, true,null] ", elements));
   REQUIRE(elements.size() == 6);
-  const json::kind kinds[] = {json::kind::number, json::kind::string, json::kind::array, json::kind::object, json::kind::boolean, json::kind::null};
+  const json::kind kinds[] = {json::kind::number, json::kind::string,  json::kind::array,
+                              json::kind::object, json::kind::boolean, json::kind::null};
   const std::string_view texts[] = {"1.0", "\"a\"", "[ ]", "{\"a\":{}}", "true", "null"};
   for (std::size_t i = 0; i < 6; ++i) {
     CHECK(elements[i].type == kinds[i]);
@@ -390,7 +523,8 @@ TEST_CASE("reads as an object or array only what is one") {
 TEST_CASE("checks nested values and what follows also where only the outermost members are asked for") {
   hailwire::detail::vector<json::member> members;
   hailwire::detail::vector<json::value> elements;
-  for (auto text : {R"({"a":[1,]})", R"({"a":{"b":tru}})", R"({"a":1}x)", R"({"a":1,})", R"({"a":1)", "{\"a\":\"\xFF\"}"}) {
+  for (auto text :
+       {R"({"a":[1,]})", R"({"a":{"b":tru}})", R"({"a":1}x)", R"({"a":1,})", R"({"a":1)", "{\"a\":\"\xFF\"}"}) {
     CAPTURE(text);
     auto e = json::read_object(text, members);
     CHECK(e);
@@ -509,9 +643,11 @@ TEST_CASE("resolves every \\u escape to its character, and none that has no char
     std::snprintf(quoted, sizeof quoted, "\"\\u%04X\"", c);
     auto s = json::unescape(quoted);
     bool surrogate = c >= 0xD800 && c <= 0xDFFF;
-    if (bool(s) == surrogate || (s && (!is_character(*s) || *s != nlohmann::json::parse(quoted).get<std::string>()))) FAIL(quoted);
+    if (bool(s) == surrogate || (s && (!is_character(*s) || *s != nlohmann::json::parse(quoted).get<std::string>())))
+      FAIL(quoted);
   }
-  for (auto lone : {R"("\ud800")", R"("\udfff")", R"("a\ud83db")", R"("\ud83d\n")", R"("\ud83d\ud83d\ude00")", R"("\ude00\ud83d")", R"("\ud83d\u0041")", R"("\ud83d\udbff")", R"("\ud83d\ue000")"}) {
+  for (auto lone : {R"("\ud800")", R"("\udfff")", R"("a\ud83db")", R"("\ud83d\n")", R"("\ud83d\ud83d\ude00")",
+                    R"("\ude00\ud83d")", R"("\ud83d\u0041")", R"("\ud83d\udbff")", R"("\ud83d\ue000")"}) {
     CAPTURE(lone);
     CHECK_FALSE(json::unescape(lone));
     CHECK(accepts(lone));
@@ -519,7 +655,8 @@ TEST_CASE("resolves every \\u escape to its character, and none that has no char
 }
 
 TEST_CASE("resolves nothing that is not one string") {
-  for (auto text : {"", "\"", "a", "\"a", "a\"", "\"a\"b\"", "\"a\" ", " \"a\"", "\"\\\"", "\"\\u12\"", "\"\xFF\"", "\"\n\"", "null"}) {
+  for (auto text : {"", "\"", "a", "\"a", "a\"", "\"a\"b\"", "\"a\" ", " \"a\"", "\"\\\"", "\"\\u12\"", "\"\xFF\"",
+                    "\"\n\"", "null"}) {
     CAPTURE(text);
     CHECK_FALSE(json::unescape(text));
   }
@@ -562,7 +699,8 @@ TEST_CASE("takes for an unsigned number only one that is written plainly") {
   CHECK(read("18446744073709551615") == UINT64_MAX);
   CHECK(read("9007199254740991", 9007199254740991u) == 9007199254740991u);
   CHECK(read("1000", 1000) == 1000u);
-  for (auto text : {"-0", "-1", "1.0", "1e2", "1E0", "0.5", "18446744073709551616", "99999999999999999999999", "\"1\"", "true", "null", "[]", "{}"}) {
+  for (auto text : {"-0", "-1", "1.0", "1e2", "1E0", "0.5", "18446744073709551616", "99999999999999999999999", "\"1\"",
+                    "true", "null", "[]", "{}"}) {
     CAPTURE(text);
     CHECK_FALSE(read(text));
   }

@@ -65,11 +65,13 @@ TEST_CASE("messages of every length form arrive as they were sent", "[ws_connect
     for (int opcode : {1, 2}) {
       std::string payload(size, '*');
       for (std::size_t i = 0; i < size; ++i) payload[i] = static_cast<char>(' ' + i % 90);
-      CHECK(says(frame(opcode, payload)) == line({opcode == 1 ? ws_event::type::text : ws_event::type::binary, payload, 0}));
+      CHECK(says(frame(opcode, payload)) ==
+            line({opcode == 1 ? ws_event::type::text : ws_event::type::binary, payload, 0}));
       ws_limits limits;
       ws_connection machine(ws_role::server, limits);
       auto bytes = frame(opcode, payload);
-      std::span<char> first(bytes.data(), bytes.size() / 2), second(bytes.data() + bytes.size() / 2, bytes.size() - bytes.size() / 2);
+      std::span<char> first(bytes.data(), bytes.size() / 2),
+          second(bytes.data() + bytes.size() / 2, bytes.size() - bytes.size() / 2);
       CHECK(machine.next(first).what == ws_event::type::none);
       CHECK(machine.next(second).data == payload);
     }
@@ -226,17 +228,38 @@ TEST_CASE("valid UTF-8 arrives, whole and cut between and within characters", "[
   std::string bytewise = text("", false);
   for (char c : umlauts) bytewise += more({&c, 1}, false);
   CHECK(says(bytewise + more("")) == "text " + umlauts);
-  for (auto good : {"\xF4\x8F\xBF\xBF", "\xF0\x90\x80\x80", "\xED\x9F\xBF", "\xEE\x80\x80", "\xEF\xBF\xBD", "\xEF\xBF\xBE",
-                    "\xEF\xBF\xBF", "\xC2\x80", "\xE0\xA0\x80", "\xDF\xBF", "\xF0\x9F\xBF\xBE", "\xCE\xBA\xE1\xBD\xB9\xCF\x83"}) {
+  for (auto good :
+       {"\xF4\x8F\xBF\xBF", "\xF0\x90\x80\x80", "\xED\x9F\xBF", "\xEE\x80\x80", "\xEF\xBF\xBD", "\xEF\xBF\xBE",
+        "\xEF\xBF\xBF", "\xC2\x80", "\xE0\xA0\x80", "\xDF\xBF", "\xF0\x9F\xBF\xBE", "\xCE\xBA\xE1\xBD\xB9\xCF\x83"}) {
     CHECK(says(text(good)) == std::string("text ") + good);
   }
 }
 
 TEST_CASE("invalid UTF-8 is refused with 1007", "[ws_connection]") {
-  for (std::string bad : {"\x80", "\xBF", "\x80\xBF", "\xC0\x80", "\xC1\xBF", "\xC0\xAF", "\xE0\x80\xAF", "\xE0\x9F\xBF",
-                          "\xF0\x80\x80\xAF", "\xF0\x8F\xBF\xBF", "\xF8\x88\x80\x80\x80", "\xFC\x84\x80\x80\x80\x80", "\xFE",
-                          "\xFF", "\xED\xA0\x80", "\xED\xBF\xBF", "\xED\xA0\x80\xED\xB0\x80", "\xF4\x90\x80\x80", "\xF7\xBF\xBF\xBF",
-                          "\xC3(", "\xE1\x80(", "\xF1\x80\x80(", "\xCE\xBA\xE1\xBD\xB9\xCF\x83\xED\xA0\x80" "edited"}) {
+  for (std::string bad : {"\x80",
+                          "\xBF",
+                          "\x80\xBF",
+                          "\xC0\x80",
+                          "\xC1\xBF",
+                          "\xC0\xAF",
+                          "\xE0\x80\xAF",
+                          "\xE0\x9F\xBF",
+                          "\xF0\x80\x80\xAF",
+                          "\xF0\x8F\xBF\xBF",
+                          "\xF8\x88\x80\x80\x80",
+                          "\xFC\x84\x80\x80\x80\x80",
+                          "\xFE",
+                          "\xFF",
+                          "\xED\xA0\x80",
+                          "\xED\xBF\xBF",
+                          "\xED\xA0\x80\xED\xB0\x80",
+                          "\xF4\x90\x80\x80",
+                          "\xF7\xBF\xBF\xBF",
+                          "\xC3(",
+                          "\xE1\x80(",
+                          "\xF1\x80\x80(",
+                          "\xCE\xBA\xE1\xBD\xB9\xCF\x83\xED\xA0\x80"
+                          "edited"}) {
     CHECK(says(text(bad)) == "failed 1007");
     CHECK(says(text("ok " + bad + " ok") + text("never")) == "failed 1007");
     CHECK(says(text("ok", false) + more(bad) + text("never")) == "failed 1007");
@@ -252,9 +275,12 @@ TEST_CASE("a text that ends within a character is refused at its end", "[ws_conn
   }
 }
 
-TEST_CASE("bad UTF-8 is refused at its first bad byte, within a fragment and before the frame is complete", "[ws_connection]") {
+TEST_CASE("bad UTF-8 is refused at its first bad byte, within a fragment and before the frame is complete",
+          "[ws_connection]") {
   // Valid up to the fourth byte of a character above U+10FFFF: its second byte cannot be right.
-  std::string good = "\xCE\xBA\xE1\xBD\xB9\xCF\x83\xCE\xBC\xCE\xB5", bad = "\xF4\x90\x80\x80" "edited";
+  std::string good = "\xCE\xBA\xE1\xBD\xB9\xCF\x83\xCE\xBC\xCE\xB5", bad =
+                                                                         "\xF4\x90\x80\x80"
+                                                                         "edited";
   CHECK(fails_after(text(good + bad)) == 6 + good.size() + 2);
   CHECK(fails_after(text(good, false) + more(bad)) == 6 + good.size() + 6 + 2);
   CHECK(fails_after(text(good, false) + more("\xF4", false) + more("\x90\x80\x80")) == 6 + good.size() + 6 + 1 + 6 + 1);
@@ -284,7 +310,9 @@ TEST_CASE("a close reason is UTF-8 of at most 123 bytes", "[ws_connection]") {
   CHECK(says(close_frame(1000, std::string(123, '*'))) == "close 1000 " + std::string(123, '*'));
   CHECK(says(close_frame(1000, std::string(124, '*'))) == "failed 1002");
   CHECK(says(close_frame(1000, umlauts)) == "close 1000 " + umlauts);
-  CHECK(says(close_frame(1000, "\xCE\xBA\xED\xA0\x80" "edited")) == "failed 1007");
+  CHECK(says(close_frame(1000,
+                         "\xCE\xBA\xED\xA0\x80"
+                         "edited")) == "failed 1007");
   CHECK(says(close_frame(1000, "\xCE")) == "failed 1007");
 }
 
@@ -333,7 +361,8 @@ TEST_CASE("a message at the limit arrives, one byte more is refused before any p
 TEST_CASE("fragments are limited together, as soon as a head shows it", "[ws_connection]") {
   auto how = with_limit(10);
   CHECK(says(text("12345", false) + more("67890"), how) == "text 1234567890");
-  CHECK(says(text("12345", false) + ping("does not count") + more("67890"), how) == "ping does not count; text 1234567890");
+  CHECK(says(text("12345", false) + ping("does not count") + more("67890"), how) ==
+        "ping does not count; text 1234567890");
   CHECK(fails_after(text("12345", false) + more("678901"), how) == 6 + 5 + 2);
   CHECK(says(text("1234567890", false) + more("", false) + more(""), how) == "text 1234567890");
 }
@@ -365,8 +394,10 @@ TEST_CASE("65,536 fragments of one byte are a message", "[ws_connection]") {
 TEST_CASE("a flood of empty fragments is refused, some are not", "[ws_connection]") {
   options how{.limits = {.empty_fragments = 3}};
   CHECK(says(text("", false) + more("", false) + more("", false) + more(""), how) == "text");
-  CHECK(says(text("", false) + more("", false) + more("a", false) + more("", false) + more("", false), how) == "failed 1008");
-  CHECK(says(text("", false) + more("", false) + ping() + more("", false) + more("", false), how) == "ping; failed 1008");
+  CHECK(says(text("", false) + more("", false) + more("a", false) + more("", false) + more("", false), how) ==
+        "failed 1008");
+  CHECK(says(text("", false) + more("", false) + ping() + more("", false) + more("", false), how) ==
+        "ping; failed 1008");
   // The count is a message's own.
   auto three = text("", false) + more("", false) + more("", false) + more("end");
   CHECK(says(three + three + three, how) == "text end; text end; text end");
@@ -399,7 +430,8 @@ namespace {
 struct peer {
   explicit peer(ws_role r) : role(r), machine(r, limits) {}
   void send(ws_opcode what, std::string_view payload) {
-    role == ws_role::server ? append_frame(out, what, payload) : append_masked_frame(out, what, payload, mask += 0x9E3779B9);
+    role == ws_role::server ? append_frame(out, what, payload)
+                            : append_masked_frame(out, what, payload, mask += 0x9E3779B9);
   }
   void receive(std::string bytes) {
     std::span<char> in(bytes);
@@ -450,9 +482,11 @@ TEST_CASE("client and server talk, echo and close in either direction", "[ws_con
       carry(client, server, piece);
       (server_closes ? server : client).start_close(1000, "done");
       carry(client, server, piece);
-      CHECK(joined(server.heard) == "text " + umlauts + "; ping p; binary of 70000; pong q; close 1000" + (server_closes ? "" : " done"));
+      CHECK(joined(server.heard) ==
+            "text " + umlauts + "; ping p; binary of 70000; pong q; close 1000" + (server_closes ? "" : " done"));
       // The server's own ping may overtake its echoes only in the first line, where it was sent first.
-      CHECK(joined(client.heard) == "ping q; text " + umlauts + "; pong p; binary of 70000; close 1000" + (server_closes ? " done" : ""));
+      CHECK(joined(client.heard) ==
+            "ping q; text " + umlauts + "; pong p; binary of 70000; close 1000" + (server_closes ? " done" : ""));
       CHECK(server.machine.ended());
       CHECK(client.machine.ended());
     }

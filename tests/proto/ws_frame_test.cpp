@@ -40,8 +40,9 @@ TEST_CASE("a client's frame is that of RFC 6455, section 5.7", "[ws_frame]") {
 }
 
 TEST_CASE("a length takes its shortest form, and is read back", "[ws_frame]") {
-  for (std::uint64_t size : {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{125}, std::uint64_t{126}, std::uint64_t{65535},
-                             std::uint64_t{65536}, std::uint64_t{0x123456789ABCDEF0}, (std::uint64_t{1} << 63) - 1}) {
+  for (std::uint64_t size :
+       {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{125}, std::uint64_t{126}, std::uint64_t{65535},
+        std::uint64_t{65536}, std::uint64_t{0x123456789ABCDEF0}, (std::uint64_t{1} << 63) - 1}) {
     std::string out;
     append_frame_header(out, ws_opcode::binary, size, false, true);
     CHECK(out.size() == (size < 126 ? 2 : size < 65536 ? 4 : 10));
@@ -83,7 +84,8 @@ TEST_CASE("unmasking by words is XOR byte by byte, at every size, phase and alig
           expected[i] = static_cast<char>(static_cast<unsigned char>(i * 37) ^ ring[(phase + i) % 4]);
         }
         unmask(bytes.data() + alignment, size, key, phase);
-        if (bytes.substr(alignment) != expected) FAIL("size " << size << " phase " << phase << " alignment " << alignment);
+        if (bytes.substr(alignment) != expected)
+          FAIL("size " << size << " phase " << phase << " alignment " << alignment);
       }
     }
   }
@@ -104,7 +106,8 @@ TEST_CASE("unmasking in two parts is unmasking at once", "[ws_frame]") {
 TEST_CASE("close codes are valid as RFC 6455 and its registry say", "[ws_frame]") {
   for (unsigned code = 0; code <= 0xFFFF; ++code) {
     bool registered = code >= 1000 && code <= 1014 && code != 1004 && code != 1005 && code != 1006;
-    if (valid_close_code(static_cast<std::uint16_t>(code)) != (registered || (code >= 3000 && code <= 4999))) FAIL(code);
+    if (valid_close_code(static_cast<std::uint16_t>(code)) != (registered || (code >= 3000 && code <= 4999)))
+      FAIL(code);
   }
 }
 

@@ -28,18 +28,17 @@ const std::string key = "dGhlIHNhbXBsZSBub25jZQ==";
 /// A good request; `change` replaces a line by its name, an empty value removes it.
 struct request {
   std::string line = "GET /chat HTTP/1.1";
-  std::vector<std::pair<std::string, std::string>> fields = {{"Host", "server.example.com"},
-                                                             {"Upgrade", "websocket"},
-                                                             {"Connection", "Upgrade"},
-                                                             {"Sec-WebSocket-Key", key},
-                                                             {"Origin", "http://example.com"},
-                                                             {"Sec-WebSocket-Version", "13"}};
+  std::vector<std::pair<std::string, std::string>> fields = {
+      {"Host", "server.example.com"}, {"Upgrade", "websocket"},         {"Connection", "Upgrade"},
+      {"Sec-WebSocket-Key", key},     {"Origin", "http://example.com"}, {"Sec-WebSocket-Version", "13"}};
   request& start(std::string with) { return line = std::move(with), *this; }
   request& change(std::string name, std::string value) {
     std::erase_if(fields, [&](auto& f) { return f.first == name; });
     return value.empty() ? *this : add(std::move(name), std::move(value));
   }
-  request& add(std::string name, std::string value) { return fields.emplace_back(std::move(name), std::move(value)), *this; }
+  request& add(std::string name, std::string value) {
+    return fields.emplace_back(std::move(name), std::move(value)), *this;
+  }
   result<ws_offer> read() const {
     std::string bytes = line + "\r\n";
     for (auto& [name, value] : fields) bytes += name + ": " + value + "\r\n";
@@ -105,9 +104,10 @@ errc answer_error(std::string_view bytes, std::string_view subprotocols = {}) {
 TEST_CASE("SHA-1 gives the digests of FIPS 180", "[ws_handshake]") {
   CHECK(hex(sha1("")) == "da39a3ee5e6b4b0d3255bfef95601890afd80709");
   CHECK(hex(sha1("abc")) == "a9993e364706816aba3e25717850c26c9cd0d89d");
-  CHECK(hex(sha1("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq")) == "84983e441c3bd26ebaae4aa1f95129e5e54670f1");
-  CHECK(hex(sha1("abcdefghbcdefghicdefghijdefghijkefghijklfghijklmghijklmnhijklmnoijklmnopjklmnopqklmnopqrlmnopqrsmnopqrstnopqrstu")) ==
-        "a49b2446a02c645bf419f995b67091253a04a259");
+  CHECK(hex(sha1("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq")) ==
+        "84983e441c3bd26ebaae4aa1f95129e5e54670f1");
+  CHECK(hex(sha1("abcdefghbcdefghicdefghijdefghijkefghijklfghijklmghijklmnhijklmnoijklmnopjklmnopqklmnopqrlmnopqrsmnopq"
+                 "rstnopqrstu")) == "a49b2446a02c645bf419f995b67091253a04a259");
   CHECK(hex(sha1(std::string(1'000'000, 'a'))) == "34aa973cd4c4daa4f61eeb2bdbad27316534016f");
 }
 
@@ -166,15 +166,19 @@ TEST_CASE("refuses a handshake that brings a body", "[ws_handshake]") {
 }
 
 TEST_CASE("refuses a key that is not 16 bytes in base64", "[ws_handshake]") {
-  for (auto bad : {"", "dGhlIHNhbXBsZSBub25jZQ=", "dGhlIHNhbXBsZSBub25jZQ", "dGhlIHNhbXBsZSBub25jZQAA", "dGhlIHNhbXBsZSBub25jZTE=",
-                   "dGhlIHNhbXBsZSBub25jZR==", "dGhl!HNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBu b25jZQ==", "AAAAAAAAAAAAAAAAAAAAAAAAAAA="}) {
+  for (auto bad : {"", "dGhlIHNhbXBsZSBub25jZQ=", "dGhlIHNhbXBsZSBub25jZQ", "dGhlIHNhbXBsZSBub25jZQAA",
+                   "dGhlIHNhbXBsZSBub25jZTE=", "dGhlIHNhbXBsZSBub25jZR==", "dGhl!HNhbXBsZSBub25jZQ==",
+                   "dGhlIHNhbXBsZSBu b25jZQ==", "AAAAAAAAAAAAAAAAAAAAAAAAAAA="}) {
     CHECK(request().change("Sec-WebSocket-Key", bad).error() == errc::bad_request);
   }
   CHECK(request().add("Sec-WebSocket-Key", key).error() == errc::bad_request);
 }
 
 TEST_CASE("reads subprotocols in order, from one field or several", "[ws_handshake]") {
-  auto r = request().add("Sec-WebSocket-Protocol", "hailwire.v1,bearer.abc").add("Sec-WebSocket-Protocol", " last , ").read();
+  auto r = request()
+               .add("Sec-WebSocket-Protocol", "hailwire.v1,bearer.abc")
+               .add("Sec-WebSocket-Protocol", " last , ")
+               .read();
   REQUIRE(r);
   CHECK(r->subprotocols == std::vector<std::string>{"hailwire.v1", "bearer.abc", "last"});
 }
@@ -183,7 +187,8 @@ TEST_CASE("refuses subprotocols that are doubled, no tokens, none or too many", 
   for (auto bad : {"chat, chat", "chat, super chat", "a/b", "\"quoted\"", ",", "a;b", "\xC3\xA4"}) {
     CHECK(request().add("Sec-WebSocket-Protocol", bad).error() == errc::bad_request);
   }
-  CHECK(request().add("Sec-WebSocket-Protocol", "chat").add("Sec-WebSocket-Protocol", "chat").error() == errc::bad_request);
+  CHECK(request().add("Sec-WebSocket-Protocol", "chat").add("Sec-WebSocket-Protocol", "chat").error() ==
+        errc::bad_request);
   CHECK(request().add("Sec-WebSocket-Protocol", "chat, Chat").read());
   std::string many = "p0";
   for (int i = 1; i < 64; ++i) many += ",p" + std::to_string(i);
@@ -193,7 +198,8 @@ TEST_CASE("refuses subprotocols that are doubled, no tokens, none or too many", 
 
 TEST_CASE("reads extensions with their parameters", "[ws_handshake]") {
   auto r = request()
-               .add("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits; server_max_window_bits=10 ,foo;a=\"b\\c\"")
+               .add("Sec-WebSocket-Extensions",
+                    "permessage-deflate; client_max_window_bits; server_max_window_bits=10 ,foo;a=\"b\\c\"")
                .add("Sec-WebSocket-Extensions", "bar")
                .read();
   REQUIRE(r);
@@ -222,8 +228,9 @@ TEST_CASE("an empty list of extensions offers none", "[ws_handshake]") {
 }
 
 TEST_CASE("refuses extensions that break the grammar", "[ws_handshake]") {
-  for (auto bad : {";a", "foo;", "foo; ;a", "foo; =b", "foo;a=", "foo;a=\"\"", "foo;a=\"b", "foo;a=\"b c\"", "foo;a=\"b\\", "foo;a=\"b\\\"\"",
-                   "foo bar", "foo;a b", "foo;a=b c", "foo;a=b=c", "foo/bar", "\"foo\"", "foo, bar baz"}) {
+  for (auto bad :
+       {";a", "foo;", "foo; ;a", "foo; =b", "foo;a=", "foo;a=\"\"", "foo;a=\"b", "foo;a=\"b c\"", "foo;a=\"b\\",
+        "foo;a=\"b\\\"\"", "foo bar", "foo;a b", "foo;a=b c", "foo;a=b=c", "foo/bar", "\"foo\"", "foo, bar baz"}) {
     CHECK(request().add("Sec-WebSocket-Extensions", bad).error() == errc::bad_request);
   }
   std::string many = "e";
@@ -241,8 +248,8 @@ TEST_CASE("a server understands what a client asks, and the client the answer", 
   for (std::size_t i = 0; i < 16; ++i) nonce[i] = static_cast<unsigned char>(i * 17);
   auto own_key = handshake_key(nonce);
   std::string asked, answered;
-  append_upgrade_request(asked, "/live?channel=chat", "example.com:8080", own_key, "hailwire.v1.raw, hailwire.v1", "permessage-deflate",
-                         "Origin: https://example.com\r\n");
+  append_upgrade_request(asked, "/live?channel=chat", "example.com:8080", own_key, "hailwire.v1.raw, hailwire.v1",
+                         "permessage-deflate", "Origin: https://example.com\r\n");
   http1::head_parser parser;
   http1::head head;
   REQUIRE(parser.parse(asked, head) == http1::progress::done);
@@ -253,7 +260,8 @@ TEST_CASE("a server understands what a client asks, and the client the answer", 
   REQUIRE(offer);
   CHECK(offer->key == own_key);
   CHECK(offer->subprotocols.size() == 2);
-  append_switching_protocols(answered, offer->key, offer->subprotocols[1], "permessage-deflate; server_no_context_takeover");
+  append_switching_protocols(answered, offer->key, offer->subprotocols[1],
+                             "permessage-deflate; server_no_context_takeover");
   auto answer = read_switching_protocols(answer_head(answered), own_key, "hailwire.v1.raw, hailwire.v1");
   REQUIRE(answer);
   CHECK(answer->subprotocol == "hailwire.v1");
@@ -268,8 +276,9 @@ TEST_CASE("a server understands what a client asks, and the client the answer", 
 }
 
 TEST_CASE("a client refuses an answer that breaks a rule", "[ws_handshake]") {
-  std::string start = "HTTP/1.1 101 Switching Protocols\r\n", upgrade = "Upgrade: websocket\r\n", connection = "Connection: Upgrade\r\n",
-              accept = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n", end = "\r\n";
+  std::string start = "HTTP/1.1 101 Switching Protocols\r\n", upgrade = "Upgrade: websocket\r\n",
+              connection = "Connection: Upgrade\r\n", accept = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n",
+              end = "\r\n";
   CHECK(read_switching_protocols(answer_head(start + upgrade + connection + accept + end), key));
   CHECK(answer_error(start + connection + accept + end) == errc::bad_request);
   CHECK(answer_error(start + "Upgrade: h2c\r\n" + connection + accept + end) == errc::bad_request);
@@ -277,11 +286,13 @@ TEST_CASE("a client refuses an answer that breaks a rule", "[ws_handshake]") {
   CHECK(answer_error(start + upgrade + accept + end) == errc::bad_request);
   CHECK(answer_error(start + upgrade + connection + end) == errc::bad_request);
   CHECK(answer_error(start + upgrade + connection + accept + accept + end) == errc::bad_request);
-  CHECK(answer_error(start + upgrade + connection + "Sec-WebSocket-Accept: S3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" + end) == errc::bad_request);
+  CHECK(answer_error(start + upgrade + connection + "Sec-WebSocket-Accept: S3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" + end) ==
+        errc::bad_request);
   auto good = start + upgrade + connection + accept;
   CHECK(answer_error(good + "Sec-WebSocket-Protocol: chat\r\n" + end) == errc::bad_request);
   CHECK(answer_error(good + "Sec-WebSocket-Protocol: chat\r\n" + end, "superchat") == errc::bad_request);
-  CHECK(answer_error(good + "Sec-WebSocket-Protocol: a\r\nSec-WebSocket-Protocol: a\r\n" + end, "a") == errc::bad_request);
+  CHECK(answer_error(good + "Sec-WebSocket-Protocol: a\r\nSec-WebSocket-Protocol: a\r\n" + end, "a") ==
+        errc::bad_request);
   CHECK(answer_error(good + "Sec-WebSocket-Extensions: a;\r\n" + end) == errc::bad_request);
 }
 

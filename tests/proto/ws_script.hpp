@@ -32,7 +32,8 @@ inline std::string line(const ws_event& e) {
 inline void feed(ws_connection& machine, std::string_view bytes, lines& out, ws_inflater* inflater = nullptr) {
   std::vector<char> copy(bytes.begin(), bytes.end());
   std::span<char> in(copy);
-  for (auto e = machine.next(in, inflater); e.what != ws_event::type::none; e = machine.next(in, inflater)) out.push_back(line(e));
+  for (auto e = machine.next(in, inflater); e.what != ws_event::type::none; e = machine.next(in, inflater))
+    out.push_back(line(e));
   REQUIRE(in.empty());
 }
 
@@ -44,11 +45,13 @@ struct options {
 };
 
 inline lines run(std::string_view bytes, const options& how, std::size_t first, std::size_t step) {
-  auto inflater = how.inflater ? how.inflater() : std::unique_ptr<ws_inflater, void (*)(ws_inflater*)>(nullptr, [](ws_inflater*) {});
+  auto inflater = how.inflater ? how.inflater()
+                               : std::unique_ptr<ws_inflater, void (*)(ws_inflater*)>(nullptr, [](ws_inflater*) {});
   ws_connection machine(how.role, how.limits);
   lines out;
   if (first) feed(machine, bytes.substr(0, first), out, inflater.get());
-  for (std::size_t at = first; at < bytes.size(); at += step) feed(machine, bytes.substr(at, step), out, inflater.get());
+  for (std::size_t at = first; at < bytes.size(); at += step)
+    feed(machine, bytes.substr(at, step), out, inflater.get());
   return out;
 }
 

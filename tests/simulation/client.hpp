@@ -2,8 +2,8 @@
 #pragma once
 
 // A client that hops between the transports with nothing but what it has seen, publishes by every way there is, reads
-// slowly, loses answers and connections, and checks each byte that it believes. Per followed channel it knows its place;
-// every message must be the next one, or a gap must have said why not.
+// slowly, loses answers and connections, and checks each byte that it believes. Per followed channel it knows its
+// place; every message must be the next one, or a gap must have said why not.
 
 #include <algorithm>
 #include <map>
@@ -21,12 +21,12 @@
 namespace simulation {
 
 struct world {
-  hailwire::detail::gateway& gate;
+  hailwire::detail::server_state& gate;
   dice& random;
   record& rec;
   std::vector<std::string> channels;
-  bool large = false;    // payloads of many pages
-  bool calm = false;     // nobody misbehaves any more: the time to catch up
+  bool large = false;  // payloads of many pages
+  bool calm = false;   // nobody misbehaves any more: the time to catch up
   std::vector<std::shared_ptr<hailwire::testing::memory_connection>> broken = {};  // until the server has noticed
 
   /// Breaks a connection, as a driver sees it: the object lives until the server has closed it.
@@ -91,9 +91,9 @@ class client {
     place seen;  // where this client stands: further on when it came back with an older cursor
     bool asked = false, gap_due = false;
     bool from_word = false;  // it stands somewhere before a gap, and was never told where
-    bool earliest = false;  // how it asked when it knew no place
-    place least = {};       // what was acknowledged when it asked
-    bool gone = false;      // the host has taken it away: it comes back by a new connection
+    bool earliest = false;   // how it asked when it knew no place
+    place least = {};        // what was acknowledged when it asked
+    bool gone = false;       // the host has taken it away: it comes back by a new connection
   };
   struct command {
     enum { publish, subscribe, unsubscribe, history, renew, ping } what;
@@ -110,7 +110,9 @@ class client {
 
   bool chance(unsigned percent) { return world_.random.chance(percent); }
   std::size_t below(std::size_t n) { return world_.random.below(n); }
-  void complain(const std::string& what) { world_.rec.complain(name_ + " (" + way_names[static_cast<int>(way_)] + "): " + what); }
+  void complain(const std::string& what) {
+    world_.rec.complain(name_ + " (" + way_names[static_cast<int>(way_)] + "): " + what);
+  }
   void trace(const std::string& what) {
     if (world_.rec.keep_trace && world_.rec.wrong.empty()) world_.rec.trace.push_back(name_ + ": " + what);
   }
@@ -165,28 +167,29 @@ class client {
   way way_ = way::none;
   std::string in_;
   bool head_read_ = false, opened_ = false, asked_ = false, ended_ = false;
-  bool trust_ids_ = false;               // comes back with the last id of its stream, not with what it has seen
+  bool trust_ids_ = false;  // comes back with the last id of its stream, not with what it has seen
   std::vector<std::pair<std::string, place>> ids_;
-  std::string polled_;                   // the tag of the last answer
+  std::string polled_;  // the tag of the last answer
   std::uint64_t next_command_ = 1;
   std::map<std::uint64_t, command> busy_;
 
-  // When the permission of the connection ends, by what is known and by what may have been renewed already; how much of `in_` was
-  // written before that, or before a channel was taken away.
+  // When the permission of the connection ends, by what is known and by what may have been renewed already; how much of
+  // `in_` was written before that, or before a channel was taken away.
   std::int64_t until_ = 0, perhaps_until_ = 0, post_until_ = 0;
   bool ended_token_ = false, ended_post_token_ = false;
   std::optional<std::size_t> timely_;
   std::map<std::string, std::size_t> taken_away_;
   std::string session_;
 
-  std::vector<letter> outbox_;           // not acknowledged, and not under way
+  std::vector<letter> outbox_;  // not acknowledged, and not under way
   std::shared_ptr<hailwire::testing::memory_connection> poster_;
   std::string post_in_;
-  std::vector<std::uint64_t> posted_;    // what the POST under way carries
+  std::vector<std::uint64_t> posted_;  // what the POST under way carries
   bool posting_ = false, batch_ = false;
 };
 
-// ---- connecting ------------------------------------------------------------------------------------------------------
+// ---- connecting
+// ------------------------------------------------------------------------------------------------------
 
 inline std::string client::cursor_text() const {
   std::string out;
@@ -244,10 +247,16 @@ inline void client::ask(std::string more) {
   std::string fields = "Host: sim\r\n", cursor = cursor_text();
   bool plain = std::none_of(follows_.begin(), follows_.end(), [](const follow& f) { return f.at.known || f.earliest; });
   switch (way_) {
-    case way::sse: fields += "Accept: text/event-stream\r\n"; break;
-    case way::raw: fields += "Sec-WebSocket-Protocol: hailwire.v1.raw\r\n"; [[fallthrough]];
+    case way::sse:
+      fields += "Accept: text/event-stream\r\n";
+      break;
+    case way::raw:
+      fields += "Sec-WebSocket-Protocol: hailwire.v1.raw\r\n";
+      [[fallthrough]];
     case way::websocket:
-      fields += "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+      fields +=
+          "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
+          "dGhlIHNhbXBsZSBub25jZQ==\r\n";
       break;
     case way::long_poll:
       if (chance(50)) {
@@ -256,7 +265,8 @@ inline void client::ask(std::string more) {
         fields += "Prefer: wait=" + std::to_string(1 + below(30)) + "\r\n";
       }
       break;
-    default: break;
+    default:
+      break;
   }
   bool tagged = false;
   if (plain && chance(50)) {
@@ -286,13 +296,16 @@ inline void client::disconnect(const char* why) {
   trust_ids_ = false;
   ids_.clear();
   for (auto& [id, c] : busy_)
-    if (c.what == command::publish) outbox_.push_back({c.number, world_.rec.message(c.number).data.type() != hailwire::payload::kind::json || chance(30), true});
+    if (c.what == command::publish)
+      outbox_.push_back(
+          {c.number, world_.rec.message(c.number).data.type() != hailwire::payload::kind::json || chance(30), true});
   busy_.clear();
   for (auto& f : follows_) f.asked = false;
   way_ = way::none;
 }
 
-// ---- reading ---------------------------------------------------------------------------------------------------------
+// ---- reading
+// ---------------------------------------------------------------------------------------------------------
 
 inline bool client::take_place(std::string_view text, place& p) {
   auto dot = text.find('.');
@@ -333,11 +346,13 @@ inline void client::began(follow& f, std::string_view entry) {
     moved(f);
     if (!recovered) return complain("a start at a word was not recovered in " + f.channel);
     if (f.earliest ? !world_.rec.may_be_trimmed(f.channel, p.epoch, p.offset)
-                   : (f.least.known && f.least.epoch == p.epoch && p.offset < f.least.offset) || !world_.rec.may_exist(f.channel, p.epoch, p.offset)) {
+                   : (f.least.known && f.least.epoch == p.epoch && p.offset < f.least.offset) ||
+                         !world_.rec.may_exist(f.channel, p.epoch, p.offset)) {
       complain(std::string(f.earliest ? "earliest" : "latest") + " began at " + p.text() + " in " + f.channel);
     }
   } else if (recovered) {
-    if (p.epoch != f.at.epoch || p.offset != f.at.offset) complain("recovered at " + p.text() + " in " + f.channel + " instead of " + f.at.text());
+    if (p.epoch != f.at.epoch || p.offset != f.at.offset)
+      complain("recovered at " + p.text() + " in " + f.channel + " instead of " + f.at.text());
   } else {
     f.gap_due = true;
   }
@@ -351,7 +366,8 @@ inline void client::gap(std::string_view text) {
   trace("is told of a gap (" + reason + ") in " + channel + " before " + epoch + "." + std::to_string(next));
   ++world_.rec.count.gaps;
   follow* f = find_follow(channel);
-  if (!f || !f->asked || !f->at.known) return complain("a gap in " + channel + ", which it does not follow from a place");
+  if (!f || !f->asked || !f->at.known)
+    return complain("a gap in " + channel + ", which it does not follow from a place");
   if (next == 0) return complain("a gap before nothing");
   if (std::exchange(f->from_word, false)) {
     f->at.epoch = epoch;
@@ -365,7 +381,8 @@ inline void client::gap(std::string_view text) {
   } else {
     return complain("a gap without a reason");
   }
-  if (!world_.rec.may_be_trimmed(channel, epoch, next - 1)) complain("the gap in " + channel + " hides message " + std::to_string(next - 1) + ", which is retained");
+  if (!world_.rec.may_be_trimmed(channel, epoch, next - 1))
+    complain("the gap in " + channel + " hides message " + std::to_string(next - 1) + ", which is retained");
   f->at = {epoch, next - 1, true};
   f->gap_due = false;
   moved(*f);
@@ -375,13 +392,15 @@ inline void client::message(std::string_view text) {
   auto m = members(text, world_.rec.wrong);
   std::string channel = string_of(simulation::find(m, "channel"));
   if (timely_ && *timely_ == 0) return complain("a message of " + channel + " after its permission had ended");
-  if (auto taken = taken_away_.find(channel); taken != taken_away_.end() && taken->second == 0) return complain("a message of " + channel + ", which had been taken away");
+  if (auto taken = taken_away_.find(channel); taken != taken_away_.end() && taken->second == 0)
+    return complain("a message of " + channel + ", which had been taken away");
   std::uint64_t offset = number_of(simulation::find(m, "offset"));
   follow* f = find_follow(channel);
   if (!f || !f->asked) return complain("a message of " + channel + ", which it does not follow");
   if (f->gap_due) return complain("a message before the gap that was announced in " + channel);
   if (!f->at.known) return complain("a message before its start in " + channel);
-  if (offset != f->at.offset + 1) return complain("message " + std::to_string(offset) + " after " + f->at.text() + " in " + channel);
+  if (offset != f->at.offset + 1)
+    return complain("message " + std::to_string(offset) + " after " + f->at.text() + " in " + channel);
   f->at.offset = offset;
   std::string_view data = simulation::find(m, "data"), bytes = simulation::find(m, "bytes");
   std::uint64_t number = 0;
@@ -396,13 +415,15 @@ inline void client::message(std::string_view text) {
   std::string member = data.empty() ? "\"bytes\":" + std::string(bytes) : "\"data\":" + std::string(data);
   trace("reads " + std::to_string(number) + " at " + f->at.text() + " in " + channel);
   for (auto& [id, c] : busy_)
-    if (c.what == command::publish && c.number == number && c.first_try) complain("its own message " + std::to_string(number) + " came before the answer");
+    if (c.what == command::publish && c.number == number && c.first_try)
+      complain("its own message " + std::to_string(number) + " came before the answer");
   if (f->seen.epoch == f->at.epoch && offset <= f->seen.offset) {
     ++world_.rec.count.repeats;  // it had come back with an older cursor, and drops what it has seen
   } else {
     f->seen = f->at;
   }
-  world_.rec.received(name_, channel, f->at, number, member, string_of(simulation::find(m, "from")), string_of(simulation::find(m, "type")));
+  world_.rec.received(name_, channel, f->at, number, member, string_of(simulation::find(m, "from")),
+                      string_of(simulation::find(m, "type")));
 }
 
 inline void client::notice(std::string_view name, std::string_view content) {
@@ -428,9 +449,11 @@ inline void client::notice(std::string_view name, std::string_view content) {
   } else if (name == "closed" && world_.rec.permits) {
     std::string channel = string_of(simulation::find(members(content, world_.rec.wrong), "channel"));
     follow* f = find_follow(channel);
-    if (!f || !taken_away_.count(channel)) return complain("told that " + channel + " was taken away, which it was not");
+    if (!f || !taken_away_.count(channel))
+      return complain("told that " + channel + " was taken away, which it was not");
     f->gone = true;
-  } else if (name == "bye" && (world_.rec.failures || !taken_away_.empty())) {  // a notice of what was taken away may not fit any more
+  } else if (name == "bye" &&
+             (world_.rec.failures || !taken_away_.empty())) {  // a notice of what was taken away may not fit any more
     trace("is told to come back later");
   } else if (name != "ping") {
     complain("an unexpected notice: " + std::string(name));
@@ -516,27 +539,35 @@ inline void client::raw_message(bool binary, std::string_view bytes) {
   const auto& sent = world_.rec.message(number);
   std::string expected(sent.data.bytes());
   if (sent.data.type() == hailwire::payload::kind::json) json::spaces_for_line_breaks(expected);
-  if (bytes != expected || binary != (sent.data.type() == hailwire::payload::kind::binary)) complain("message " + std::to_string(number) + " has other bytes");
+  if (bytes != expected || binary != (sent.data.type() == hailwire::payload::kind::binary))
+    complain("message " + std::to_string(number) + " has other bytes");
 }
 
 inline void client::closed_frame(std::string_view payload) {
-  unsigned code = payload.size() < 2 ? 1005 : static_cast<unsigned>(static_cast<unsigned char>(payload[0])) << 8 | static_cast<unsigned char>(payload[1]);
+  unsigned code = payload.size() < 2 ? 1005
+                                     : static_cast<unsigned>(static_cast<unsigned char>(payload[0])) << 8 |
+                                           static_cast<unsigned char>(payload[1]);
   trace("is closed with " + std::to_string(code));
-  bool expected = code == 1000 || code == 1005 || code == 4408 || ((code == 1011 || code == 1008 || code == 1013) && world_.rec.failures) ||
-                  (code == 4401 && !permitted(until_)) || (code == 1013 && !taken_away_.empty());  // could not be told of it
+  bool expected = code == 1000 || code == 1005 || code == 4408 ||
+                  ((code == 1011 || code == 1008 || code == 1013) && world_.rec.failures) ||
+                  (code == 4401 && !permitted(until_)) ||
+                  (code == 1013 && !taken_away_.empty());  // could not be told of it
   if (code == 4401) ++world_.rec.count.expiries;
   if (code == 4410 && way_ == way::raw) {
     const follow& f = follows_[0];
     expected = world_.rec.restarts || world_.rec.may_be_trimmed(f.channel, f.at.epoch, f.at.offset + 1);
     ++world_.rec.count.gaps;
   }
-  if (!expected) complain("closed with " + std::to_string(code) + ' ' + std::string(payload.substr(std::min<std::size_t>(2, payload.size()))));
+  if (!expected)
+    complain("closed with " + std::to_string(code) + ' ' +
+             std::string(payload.substr(std::min<std::size_t>(2, payload.size()))));
   ended_ = true;
 }
 
 inline void client::refused(const http_answer& a) {
   trace("is refused with " + std::to_string(a.status));
-  bool expected = ((a.status == 500 || a.status == 503) && world_.rec.failures) || a.status == 408 || (a.status == 401 && !permitted(until_));
+  bool expected = ((a.status == 500 || a.status == 503) && world_.rec.failures) || a.status == 408 ||
+                  (a.status == 401 && !permitted(until_));
   if (a.status == 401) ++world_.rec.count.expiries;
   if (!expected) complain("refused with " + std::to_string(a.status) + ": " + a.body);
   ended_ = true;
@@ -598,9 +629,14 @@ inline void client::read() {
       if (!f.take(in_, broken)) break;
       using op = hailwire::proto::ws_opcode;
       switch (f.what) {
-        case op::ping: send_frame(op::pong, f.payload); break;
-        case op::pong: break;
-        case op::close: closed_frame(f.payload); break;
+        case op::ping:
+          send_frame(op::pong, f.payload);
+          break;
+        case op::pong:
+          break;
+        case op::close:
+          closed_frame(f.payload);
+          break;
         case op::text:
         case op::binary:
           if (way_ == way::raw) {
@@ -611,14 +647,16 @@ inline void client::read() {
             object(f.payload);
           }
           break;
-        default: complain("an unexpected frame");
+        default:
+          complain("an unexpected frame");
       }
     }
   }
   if (ended_ || over) disconnect("the server ended it");
 }
 
-// ---- commands --------------------------------------------------------------------------------------------------------
+// ---- commands
+// --------------------------------------------------------------------------------------------------------
 
 inline void client::send_command(command c) {
   std::uint64_t id = next_command_++;
@@ -643,18 +681,28 @@ inline void client::send_command(command c) {
     }
     case command::subscribe:
       f->earliest = chance(50);
-      text += ",\"subscribe\":{\"channel\":" + channel + ",\"since\":\"" + (f->at.known ? f->at.text() : f->earliest ? "earliest" : "latest") + "\"}}";
+      text += ",\"subscribe\":{\"channel\":" + channel + ",\"since\":\"" +
+              (f->at.known   ? f->at.text()
+               : f->earliest ? "earliest"
+                             : "latest") +
+              "\"}}";
       f->least = world_.rec.acknowledged_head(c.channel);
       break;
-    case command::unsubscribe: text += ",\"unsubscribe\":{\"channel\":" + channel + "}}"; break;
-    case command::history: text += ",\"history\":{\"channel\":" + channel + ",\"limit\":" + std::to_string(1 + below(20)) + "}}"; break;
+    case command::unsubscribe:
+      text += ",\"unsubscribe\":{\"channel\":" + channel + "}}";
+      break;
+    case command::history:
+      text += ",\"history\":{\"channel\":" + channel + ",\"limit\":" + std::to_string(1 + below(20)) + "}}";
+      break;
     case command::renew: {
       std::string fresh = token(c.until);
       if (permitted(c.until)) perhaps_until_ = std::max(perhaps_until_, c.until);
       text += ",\"renew\":{\"token\":\"" + fresh + "\"}}";
       break;
     }
-    case command::ping: text += ",\"ping\":{}}"; break;
+    case command::ping:
+      text += ",\"ping\":{}}";
+      break;
   }
   trace("commands " + text.substr(0, 100));
   busy_.emplace(id, std::move(c));
@@ -673,19 +721,23 @@ inline void client::reply(std::string_view id, std::string_view ok, std::string_
     std::string code = string_of(simulation::find(m, "code"));
     bool late = code == "unauthenticated" && (!permitted(until_) || (c.what == command::renew && !permitted(c.until)));
     bool gone = code == "forbidden" && taken_away_.count(c.channel);
-    if (!late && !gone && !((code == "internal" || code == "overloaded") && world_.rec.failures)) return complain("a command failed with " + code);
+    if (!late && !gone && !((code == "internal" || code == "overloaded") && world_.rec.failures))
+      return complain("a command failed with " + code);
     if (c.what == command::publish) outbox_.push_back({c.number, false, true});
     if (c.what == command::subscribe) std::erase_if(follows_, [&](const follow& f) { return f.channel == c.channel; });
     return;
   }
   switch (c.what) {
     case command::publish:
-      world_.rec.acknowledged(c.number, string_of(simulation::find(m, "epoch")), number_of(simulation::find(m, "offset")));
+      world_.rec.acknowledged(c.number, string_of(simulation::find(m, "epoch")),
+                              number_of(simulation::find(m, "offset")));
       break;
     case command::subscribe:
       if (follow* f = find_follow(c.channel)) f->asked = true, f->gap_due = false, began(*f, ok);
       break;
-    case command::unsubscribe: std::erase_if(follows_, [&](const follow& f) { return f.channel == c.channel; }); break;
+    case command::unsubscribe:
+      std::erase_if(follows_, [&](const follow& f) { return f.channel == c.channel; });
+      break;
     case command::history: {
       place at{string_of(simulation::find(m, "epoch")), 0, true};
       for (const auto& v : elements(simulation::find(m, "messages"), world_.rec.wrong)) {
@@ -694,7 +746,8 @@ inline void client::reply(std::string_view id, std::string_view ok, std::string_
         if (at.offset && offset != at.offset + 1) complain("history has a hole in " + c.channel);
         at.offset = offset;
       }
-      if (const place& head = world_.rec.acknowledged_head(c.channel); !world_.rec.may_exist(c.channel, at.epoch, at.offset)) {
+      if (const place& head = world_.rec.acknowledged_head(c.channel);
+          !world_.rec.may_exist(c.channel, at.epoch, at.offset)) {
         complain("history ends at " + at.text() + ", acknowledged is " + head.text());
       }
       break;
@@ -704,20 +757,26 @@ inline void client::reply(std::string_view id, std::string_view ok, std::string_
       until_ = c.until;
       perhaps_until_ = std::max(until_, perhaps_until_);
       std::int64_t most = 3'600'000;
-      if (static_cast<std::int64_t>(number_of(simulation::find(m, "expires"))) * 1000 > most) complain("a renewal for longer than was asked");
+      if (static_cast<std::int64_t>(number_of(simulation::find(m, "expires"))) * 1000 > most)
+        complain("a renewal for longer than was asked");
       break;
     }
-    case command::ping: break;
+    case command::ping:
+      break;
   }
 }
 
-// ---- permission ------------------------------------------------------------------------------------------------------
+// ---- permission
+// ------------------------------------------------------------------------------------------------------
 
-// What whoever gives tokens gives it: the query, and the token, that say until when. Now and then it uses one that has ended.
+// What whoever gives tokens gives it: the query, and the token, that say until when. Now and then it uses one that has
+// ended.
 inline std::string client::token(std::int64_t& until) {
   until = std::numeric_limits<std::int64_t>::max();
   if (!world_.rec.permits) return {};
-  until = now() + (world_.calm ? 3'000'000 : chance(8) ? -1 - static_cast<std::int64_t>(below(5000)) : 300 + static_cast<std::int64_t>(below(chance(50) ? 3000 : 15'000)));
+  until = now() + (world_.calm ? 3'000'000
+                   : chance(8) ? -1 - static_cast<std::int64_t>(below(5000))
+                               : 300 + static_cast<std::int64_t>(below(chance(50) ? 3000 : 15'000)));
   return "&until=" + std::to_string(until);
 }
 
@@ -747,7 +806,8 @@ inline bool client::lose_channel() {
   return false;
 }
 
-// ---- publishing ------------------------------------------------------------------------------------------------------
+// ---- publishing
+// ------------------------------------------------------------------------------------------------------
 
 /// A payload that carries its number.
 inline hailwire::payload make_payload(dice& d, std::uint64_t number, bool large, hailwire::payload::kind kind) {
@@ -756,9 +816,12 @@ inline hailwire::payload make_payload(dice& d, std::uint64_t number, bool large,
   if (d.chance(20)) pad += "\xE2\x82\xAC";
   std::string n = std::to_string(number);
   switch (kind) {
-    case hailwire::payload::kind::json: return hailwire::payload::json("{\"n\":" + n + (d.chance(20) ? ",\r\n\"pad\":\"" : ",\"pad\":\"") + pad + "\"}");
-    case hailwire::payload::kind::text: return hailwire::payload::text("n" + n + ' ' + pad + (d.chance(20) ? "\n\"x\\\"" : ""));
-    default: return hailwire::payload::binary("n" + n + " 0123456789abcdef0123456789" + pad + '\0' + "\xFF");
+    case hailwire::payload::kind::json:
+      return hailwire::payload::json("{\"n\":" + n + (d.chance(20) ? ",\r\n\"pad\":\"" : ",\"pad\":\"") + pad + "\"}");
+    case hailwire::payload::kind::text:
+      return hailwire::payload::text("n" + n + ' ' + pad + (d.chance(20) ? "\n\"x\\\"" : ""));
+    default:
+      return hailwire::payload::binary("n" + n + " 0123456789abcdef0123456789" + pad + '\0' + "\xFF");
   }
 }
 
@@ -767,7 +830,8 @@ inline void client::write_letter() {
   using kind = hailwire::payload::kind;
   kind k = chance(70) ? kind::json : chance(50) ? kind::text : kind::binary;
   const auto& channel = world_.channels[below(world_.channels.size())];
-  auto number = world_.rec.begin(channel, name_, k == kind::json && chance(20) ? "note" : "", make_payload(world_.random, world_.rec.next_number(), world_.large, k));
+  auto number = world_.rec.begin(channel, name_, k == kind::json && chance(20) ? "note" : "",
+                                 make_payload(world_.random, world_.rec.next_number(), world_.large, k));
   outbox_.push_back({number, k == kind::text || chance(50)});
 }
 
@@ -775,7 +839,8 @@ inline void client::send_letter() {
   for (auto it = outbox_.begin(); it != outbox_.end(); ++it) {
     const auto& m = world_.rec.message(it->number);
     bool text = m.data.type() == hailwire::payload::kind::text;
-    // A message with a type cannot be a plain POST, a text cannot be a command: each keeps to one form over all its attempts.
+    // A message with a type cannot be a plain POST, a text cannot be a command: each keeps to one form over all its
+    // attempts.
     if (way_ == way::websocket && opened_ && !text && !it->by_post) {
       auto number = it->number;
       std::string channel = m.channel;
@@ -808,7 +873,8 @@ inline void client::post() {
       std::string channel;
       json::append_quoted(channel, m.channel);
       if (!posted_.empty()) body += ',';
-      body += "{\"id\":" + std::to_string(l.number) + ",\"publish\":{\"channel\":" + channel + ",\"data\":" + std::string(m.data.bytes());
+      body += "{\"id\":" + std::to_string(l.number) + ",\"publish\":{\"channel\":" + channel +
+              ",\"data\":" + std::string(m.data.bytes());
       if (!m.type.empty()) body += ",\"type\":\"" + m.type + '"';
       body += ",\"key\":\"k" + std::to_string(l.number) + "\"}}";
       posted_.push_back(l.number);
@@ -821,12 +887,14 @@ inline void client::post() {
     posted_.push_back(outbox_[0].number);
     body = first.data.bytes();
     request = "POST /live?user=" + name_ + allowed + "&channel=" + escaped(first.channel);
-    fields = "Content-Type: " + std::string(types[static_cast<int>(first.data.type())]) + "\r\nIdempotency-Key: \"k" + std::to_string(posted_[0]) + "\"\r\n";
+    fields = "Content-Type: " + std::string(types[static_cast<int>(first.data.type())]) + "\r\nIdempotency-Key: \"k" +
+             std::to_string(posted_[0]) + "\"\r\n";
   }
   for (auto& l : outbox_) l.tried = l.tried || std::find(posted_.begin(), posted_.end(), l.number) != posted_.end();
   trace("posts " + std::to_string(posted_.size()) + " from " + std::to_string(posted_[0]));
   posting_ = true;
-  poster_->send(request + " HTTP/1.1\r\nHost: sim\r\n" + fields + "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body);
+  poster_->send(request + " HTTP/1.1\r\nHost: sim\r\n" + fields + "Content-Length: " + std::to_string(body.size()) +
+                "\r\n\r\n" + body);
 }
 
 inline void client::read_post() {
@@ -836,7 +904,8 @@ inline void client::read_post() {
   http_answer a;
   if (posting_ && a.take(post_in_, false, world_.rec.wrong)) {
     posting_ = false;
-    if (!world_.calm && chance(10)) {  // the answer is lost: what it said is not known, and is asked again with the same key
+    if (!world_.calm &&
+        chance(10)) {  // the answer is lost: what it said is not known, and is asked again with the same key
       ++world_.rec.count.lost_answers;
       world_.cut(poster_);
       return;
@@ -844,7 +913,8 @@ inline void client::read_post() {
     auto done = [&](std::uint64_t number, std::string_view ok) {
       if (ended_post_token_) complain("a permission that had ended published");
       auto m = members(ok, world_.rec.wrong);
-      world_.rec.acknowledged(number, string_of(simulation::find(m, "epoch")), number_of(simulation::find(m, "offset")));
+      world_.rec.acknowledged(number, string_of(simulation::find(m, "epoch")),
+                              number_of(simulation::find(m, "offset")));
       std::erase_if(outbox_, [&](const letter& l) { return l.number == number; });
     };
     if (a.status == 201 && !batch_) {
@@ -861,7 +931,8 @@ inline void client::read_post() {
           complain("a publish failed: " + std::string(replies[i].text));
         }
       }
-    } else if (!((a.status == 500 || a.status == 503) && world_.rec.failures) && !(a.status == 401 && !permitted(post_until_))) {
+    } else if (!((a.status == 500 || a.status == 503) && world_.rec.failures) &&
+               !(a.status == 401 && !permitted(post_until_))) {
       complain("a POST was answered " + std::to_string(a.status) + ": " + a.body);
     }
   }
@@ -871,7 +942,8 @@ inline void client::read_post() {
   }
 }
 
-// ---- what it does ----------------------------------------------------------------------------------------------------
+// ---- what it does
+// ----------------------------------------------------------------------------------------------------
 
 inline void client::act() {
   if (connection_) connection_->deliver();
@@ -915,16 +987,20 @@ inline void client::act() {
   if (way_ == way::websocket && opened_ && busy_.size() < 4) {
     auto& c = world_.channels[below(world_.channels.size())];
     switch (below(25)) {
-      case 0: return send_command({command::ping, 0, {}});
-      case 1: return send_command({command::history, 0, c});
+      case 0:
+        return send_command({command::ping, 0, {}});
+      case 1:
+        return send_command({command::history, 0, c});
       case 2:
         if (find_follow(c)) return;
         follows_.push_back({c, {}, {}});
         return send_command({command::subscribe, 0, c});
       case 3:
-        if (follows_.size() < 2 || !find_follow(c) || find_follow(c)->gone || taken_away_.count(c) || !busy_.empty()) return;
+        if (follows_.size() < 2 || !find_follow(c) || find_follow(c)->gone || taken_away_.count(c) || !busy_.empty())
+          return;
         return send_command({command::unsubscribe, 0, c});
-      default: break;
+      default:
+        break;
     }
   }
   if (way_ == way::raw && head_read_ && chance(15)) {
@@ -940,7 +1016,8 @@ inline void client::act() {
 inline void client::catch_up() {
   if (connection_) connection_->open_window(std::numeric_limits<std::size_t>::max());
   read();
-  if (std::any_of(follows_.begin(), follows_.end(), [](const follow& f) { return f.gone; })) disconnect("comes back for what was taken away");
+  if (std::any_of(follows_.begin(), follows_.end(), [](const follow& f) { return f.gone; }))
+    disconnect("comes back for what was taken away");
   if (!connection_) connect(static_cast<way>(1 + below(5)));
   if ((way_ == way::long_poll || way_ == way::short_poll) && !asked_) ask();
   send_letter();

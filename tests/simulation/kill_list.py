@@ -17,8 +17,8 @@ import subprocess
 import sys
 import time
 
-FAN_OUT, CHANNEL_LOG, HUB, PERMISSIONS = "detail/fan_out.hpp", "detail/channel_log.hpp", "detail/hub_impl.hpp", "detail/permissions.hpp"
-POLLS, STREAMS = "detail/polls.hpp", "detail/streams.hpp"
+FAN_OUT, CHANNEL_LOG, HUB, PERMISSIONS = "detail/hub/fan_out.hpp", "detail/hub/channel_log.hpp", "detail/hub/hub_impl.hpp", "detail/hub/expiry.hpp"
+POLLS, STREAMS = "detail/connection/polls.hpp", "detail/connection/streams.hpp"
 
 FAULTS = [
     ("skip one message", FAN_OUT,
@@ -86,8 +86,8 @@ FAULTS = [
     ("a poll tells what was read after its permission", POLLS,
      "    while (!full && !over) {\n", "    while (!full) {\n"),
     ("a channel that is taken away goes on", PERMISSIONS,
-     "rarely().revoked.emplace_back(channel);\n  unfollow(channel);\n",
-     "rarely().revoked.emplace_back(channel);\n"),
+     "ensure_rare().revoked.emplace_back(channel);\n  unfollow(channel);\n",
+     "ensure_rare().revoked.emplace_back(channel);\n"),
     ("the id of a batch names old places", STREAMS,
      "stream_->tag(b.tags, position_text(reached));",
      "stream_->tag(b.tags, position_text());"),

@@ -46,7 +46,8 @@ struct place {
 };
 
 struct totals {
-  std::uint64_t seeds = 0, published = 0, received = 0, connections = 0, reconnects = 0, lost_answers = 0, gaps = 0, repeats = 0, restarts = 0, renewals = 0, expiries = 0, revocations = 0;
+  std::uint64_t seeds = 0, published = 0, received = 0, connections = 0, reconnects = 0, lost_answers = 0, gaps = 0,
+                repeats = 0, restarts = 0, renewals = 0, expiries = 0, revocations = 0;
 };
 
 class record {
@@ -79,7 +80,8 @@ class record {
     sent s{std::move(channel), std::move(from), std::move(type), std::move(p), {}, {}};
     std::string json(s.data.bytes());
     hailwire::proto::json::spaces_for_line_breaks(json);
-    hailwire::proto::append_payload_member(s.member, s.data.type() == hailwire::payload::kind::json ? hailwire::payload::json(json) : s.data);
+    hailwire::proto::append_payload_member(
+        s.member, s.data.type() == hailwire::payload::kind::json ? hailwire::payload::json(json) : s.data);
     ++logs_[s.channel].unsettled;
     messages_.push_back(std::move(s));
     ++count.published;
@@ -91,17 +93,20 @@ class record {
   void acknowledged(std::uint64_t number, const std::string& epoch, std::uint64_t offset) {
     settle(number, epoch, offset, "acknowledged");
     auto& l = logs_[message(number).channel];
-    if (!l.acknowledged.known || l.acknowledged.epoch != epoch || l.acknowledged.offset < offset) l.acknowledged = {epoch, offset, true};
+    if (!l.acknowledged.known || l.acknowledged.epoch != epoch || l.acknowledged.offset < offset)
+      l.acknowledged = {epoch, offset, true};
   }
   /// A client read this at `at`: the number inside the payload and the member as it stood there.
-  void received(const std::string& who, const std::string& channel, const place& at, std::uint64_t number, std::string_view member,
-                std::string_view from, std::string_view type) {
+  void received(const std::string& who, const std::string& channel, const place& at, std::uint64_t number,
+                std::string_view member, std::string_view from, std::string_view type) {
     ++count.received;
     if (number == 0 || number >= next_number()) return complain(who + " read a message that nobody sent");
     const sent& s = message(number);
     if (s.channel != channel) return complain(who + " read a message of " + s.channel + " in " + channel);
-    if (!member.empty() && member != s.member) return complain(who + " read message " + std::to_string(number) + " with other bytes");
-    if (!member.empty() && (from != s.from || type != s.type)) return complain(who + " read message " + std::to_string(number) + " with another sender or type");
+    if (!member.empty() && member != s.member)
+      return complain(who + " read message " + std::to_string(number) + " with other bytes");
+    if (!member.empty() && (from != s.from || type != s.type))
+      return complain(who + " read message " + std::to_string(number) + " with another sender or type");
     settle(number, at.epoch, at.offset, who.c_str());
   }
 
@@ -117,11 +122,14 @@ class record {
     return offset <= l.places[epoch].size() + l.unsettled;
   }
   /// How old an epoch is: the storage that begins new ones counts them, "E1", "E2", …
-  static std::uint64_t age_of(std::string_view epoch) { return hailwire::proto::parse_decimal(epoch.substr(1)).value_or(0); }
+  static std::uint64_t age_of(std::string_view epoch) {
+    return hailwire::proto::parse_decimal(epoch.substr(1)).value_or(0);
+  }
 
  private:
   struct log {
-    std::map<std::string, std::vector<std::uint64_t>> places;  // per epoch, the number that stands at offset − 1; 0: not known
+    std::map<std::string, std::vector<std::uint64_t>>
+        places;  // per epoch, the number that stands at offset − 1; 0: not known
     std::size_t unsettled = 0;
     place acknowledged;
   };
@@ -136,10 +144,12 @@ class record {
     if (places.size() < offset) places.resize(static_cast<std::size_t>(offset));
     std::uint64_t& here = places[static_cast<std::size_t>(offset - 1)];
     std::string at = epoch + '.' + std::to_string(offset);
-    if (here && here != number) return complain(what + " (" + by + ") stands at " + at + ", where message " + std::to_string(here) + " stands");
+    if (here && here != number)
+      return complain(what + " (" + by + ") stands at " + at + ", where message " + std::to_string(here) + " stands");
     here = number;
     for (auto& [e, o] : s.stands) {
-      if (e == epoch && o != offset) return complain(what + " (" + by + ") stands at " + at + " and at " + std::to_string(o));
+      if (e == epoch && o != offset)
+        return complain(what + " (" + by + ") stands at " + at + " and at " + std::to_string(o));
       if (e == epoch) return;
     }
     s.stands.emplace_back(epoch, offset);

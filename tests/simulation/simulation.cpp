@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
 
 // The whole stack without sockets, on a clock that is turned by hand: many clients hop between the four transports with
-// nothing but their cursors while connections break, answers are lost, readers are slow and history is short. What each of
-// them reads is held against what the publishers know: every message once, in order, or a gap that says exactly what is
-// missing. In the end everybody must reach the head.
+// nothing but their cursors while connections break, answers are lost, readers are slow and history is short. What each
+// of them reads is held against what the publishers know: every message once, in order, or a gap that says exactly what
+// is missing. In the end everybody must reach the head.
 //
 //   simulation [--seeds N] [--first S] [--verbose]
 //
@@ -30,12 +30,14 @@ namespace simulation {
 using namespace hailwire;
 
 // Keys of `memory_storage` live by its own clock, which has to be the simulation's.
-thread_local detail::loop* clock_of_keys = nullptr;
+thread_local detail::event_loop* clock_of_keys = nullptr;
 
 class simulation {
  public:
   simulation(std::uint64_t seed, bool keep_trace)
-      : random_(seed), retention_(random_.chance(30) ? random_.between(40, 400) : random_.between(3, 30)), rec_(retention_) {
+      : random_(seed),
+        retention_(random_.chance(30) ? random_.between(40, 400) : random_.between(3, 30)),
+        rec_(retention_) {
     rec_.keep_trace = keep_trace;
     rec_.count.seeds = 1;
     clock_of_keys = &loop_;
@@ -49,15 +51,19 @@ class simulation {
     if (random_.chance(30)) o.poll_bytes = random_.between(1, 2000);
     if (random_.chance(20)) o.max_unsent = 2048;
     o.expiry_notice = std::chrono::seconds(random_.between(0, 3));
-    gate_ = std::make_unique<detail::gateway>(loop_, make_storage(), o, transports);
+    gate_ = std::make_unique<detail::server_state>(loop_, make_storage(), o, transports);
     gate_->host.authorize = [](const request& r, authorize_reply reply) {
       reply(permission(std::string(r.param("user")), r.param("until")));
     };
-    gate_->host.on_renew = [](session& s, std::string_view token, authorize_reply reply) { reply(permission(std::string(s.user()), token.substr(token.find('=') + 1))); };
+    gate_->host.on_renew = [](session& s, std::string_view token, authorize_reply reply) {
+      reply(permission(std::string(s.user()), token.substr(token.find('=') + 1)));
+    };
     static const std::vector<std::string> names = {"chat", "news,\xCF\x80 \"1\"", "a/b?c&d=e%", "deals"};
-    std::vector<std::string> channels(names.begin(), names.begin() + static_cast<std::ptrdiff_t>(random_.between(1, names.size())));
+    std::vector<std::string> channels(names.begin(),
+                                      names.begin() + static_cast<std::ptrdiff_t>(random_.between(1, names.size())));
     world_ = std::make_unique<world>(world{*gate_, random_, rec_, std::move(channels), large_});
-    for (std::size_t i = 0, n = random_.between(large_ ? 4 : 8, large_ ? 8 : 20); i < n; ++i) clients_.push_back(std::make_unique<client>(*world_, "c" + std::to_string(i)));
+    for (std::size_t i = 0, n = random_.between(large_ ? 4 : 8, large_ ? 8 : 20); i < n; ++i)
+      clients_.push_back(std::make_unique<client>(*world_, "c" + std::to_string(i)));
   }
   ~simulation() {
     clients_.clear();
@@ -74,7 +80,9 @@ class simulation {
       if (i == steps / 2 && random_.chance(50)) settle_down();
     }
     settle_down();
-    if (rec_.wrong.empty() && answered_ != asked_) rec_.complain("of " + std::to_string(asked_) + " publishes of the host " + std::to_string(answered_) + " were answered");
+    if (rec_.wrong.empty() && answered_ != asked_)
+      rec_.complain("of " + std::to_string(asked_) + " publishes of the host " + std::to_string(answered_) +
+                    " were answered");
   }
   record& result() noexcept { return rec_; }
 
@@ -84,9 +92,10 @@ class simulation {
     if (!until.empty()) g.expires = std::chrono::system_clock::time_point(std::chrono::milliseconds(number_of(until)));
     return g;
   }
-  static constexpr auto& transports = detail::linked<transport::websocket, transport::sse, transport::long_poll, transport::short_poll>;
+  static constexpr auto& transports =
+      detail::linked<transport::websocket, transport::sse, transport::long_poll, transport::short_poll>;
 
-  detail::owned<detail::any_storage> make_storage() {
+  std::unique_ptr<detail::any_storage> make_storage() {
     unsigned failing = rec_.failures ? 2 : 0;
     switch (kind_) {
       case 0: {
@@ -114,20 +123,23 @@ class simulation {
   void publish(const std::string& channel, place* where = nullptr) {
     using kind = payload::kind;
     auto k = static_cast<kind>(random_.below(3));
-    auto number = rec_.begin(channel, {}, random_.chance(20) ? "tick" : "", make_payload(random_, rec_.next_number(), large_, k));
+    auto number =
+        rec_.begin(channel, {}, random_.chance(20) ? "tick" : "", make_payload(random_, rec_.next_number(), large_, k));
     const auto& m = rec_.message(number);
     trace("the host publishes " + std::to_string(number) + " in " + channel);
     ++asked_;
-    auto ec = gate_->messages.publish(channel, m.data, {m.type, {}}, [this, number, where](std::error_code why, position p) {
-      ++answered_;
-      if (why) {
-        if (!rec_.failures) rec_.complain("the host's publish failed: " + why.message());
-        return;
-      }
-      trace("message " + std::to_string(number) + " is acknowledged at " + p.epoch + "." + std::to_string(p.offset));
-      rec_.acknowledged(number, p.epoch, p.offset);
-      if (where) *where = {p.epoch, p.offset, true};
-    });
+    auto ec =
+        gate_->messages.publish(channel, m.data, {m.type, {}}, [this, number, where](std::error_code why, position p) {
+          ++answered_;
+          if (why) {
+            if (!rec_.failures) rec_.complain("the host's publish failed: " + why.message());
+            return;
+          }
+          trace("message " + std::to_string(number) + " is acknowledged at " + p.epoch + "." +
+                std::to_string(p.offset));
+          rec_.acknowledged(number, p.epoch, p.offset);
+          if (where) *where = {p.epoch, p.offset, true};
+        });
     if (ec) rec_.complain("the host's publish was refused: " + ec.message());
   }
 
@@ -135,12 +147,15 @@ class simulation {
     switch (random_.below(20)) {
       case 0: {  // a burst within one turn, or a single one
         const auto& channel = world_->channels[random_.below(world_->channels.size())];
-        for (std::size_t i = random_.chance(large_ ? 20 : 40) ? random_.between(2, large_ ? 8 : 40) : 1; i > 0; --i) publish(channel);
+        for (std::size_t i = random_.chance(large_ ? 20 : 40) ? random_.between(2, large_ ? 8 : 40) : 1; i > 0; --i)
+          publish(channel);
         break;
       }
       case 1:
       case 2:
-      case 3: loop_.run(); break;
+      case 3:
+        loop_.run();
+        break;
       case 4:
       case 5:
         for (std::size_t i = random_.below(6); i > 0; --i) loop_.run_one();
@@ -172,7 +187,8 @@ class simulation {
         std::erase_if(world_->broken, [](const auto& c) { return c->closed; });
         if (rec_.permits && random_.chance(30)) clients_[random_.below(clients_.size())]->lose_channel();
         break;
-      default: clients_[random_.below(clients_.size())]->act();
+      default:
+        clients_[random_.below(clients_.size())]->act();
     }
   }
 
@@ -183,8 +199,8 @@ class simulation {
     loop_.run();
   }
 
-  // Nobody misbehaves any more: one last message in each channel, and everybody must get there. Streams that are open stay
-  // open, so that one that was not woken is found out.
+  // Nobody misbehaves any more: one last message in each channel, and everybody must get there. Streams that are open
+  // stay open, so that one that was not woken is found out.
   void settle_down() {
     if (!rec_.wrong.empty()) return;
     trace("---- everybody catches up");
@@ -239,22 +255,25 @@ class simulation {
   std::unique_ptr<memory_storage> memory_;
   std::unique_ptr<plain_storage> plain_;
   std::unique_ptr<delayed_storage> delayed_;
-  std::unique_ptr<detail::gateway> gate_;
+  std::unique_ptr<detail::server_state> gate_;
   std::unique_ptr<world> world_;
   std::vector<std::unique_ptr<client>> clients_;
 };
 
 void add(totals& to, const totals& t) {
   to.seeds += t.seeds, to.published += t.published, to.received += t.received, to.connections += t.connections;
-  to.reconnects += t.reconnects, to.lost_answers += t.lost_answers, to.gaps += t.gaps, to.repeats += t.repeats, to.restarts += t.restarts;
+  to.reconnects += t.reconnects, to.lost_answers += t.lost_answers, to.gaps += t.gaps, to.repeats += t.repeats,
+      to.restarts += t.restarts;
   to.renewals += t.renewals, to.expiries += t.expiries, to.revocations += t.revocations;
 }
 void print(const char* title, const totals& t) {
   auto n = [](std::uint64_t v) { return static_cast<unsigned long long>(v); };
-  std::printf("%s: %llu seeds, %llu messages published, %llu read, %llu reconnects, %llu lost answers, %llu gaps, %llu repeats dropped, %llu restarts, %llu renewals, %llu expiries, "
-              "%llu revocations\n",
-              title, n(t.seeds), n(t.published), n(t.received), n(t.reconnects), n(t.lost_answers), n(t.gaps), n(t.repeats), n(t.restarts),
-              n(t.renewals), n(t.expiries), n(t.revocations));
+  std::printf(
+      "%s: %llu seeds, %llu messages published, %llu read, %llu reconnects, %llu lost answers, %llu gaps, %llu repeats "
+      "dropped, %llu restarts, %llu renewals, %llu expiries, "
+      "%llu revocations\n",
+      title, n(t.seeds), n(t.published), n(t.received), n(t.reconnects), n(t.lost_answers), n(t.gaps), n(t.repeats),
+      n(t.restarts), n(t.renewals), n(t.expiries), n(t.revocations));
 }
 
 }  // namespace simulation
@@ -290,7 +309,8 @@ int main(int argc, char** argv) {
     auto& trace = again.result().trace;
     std::size_t from = verbose || trace.size() < 60 ? 0 : trace.size() - 60;
     for (std::size_t i = from; i < trace.size(); ++i) std::printf("  %s\n", trace[i].c_str());
-    if (again.result().wrong != wrong) std::printf("run again: %s\n", again.result().wrong.empty() ? "no failure" : again.result().wrong.c_str());
+    if (again.result().wrong != wrong)
+      std::printf("run again: %s\n", again.result().wrong.empty() ? "no failure" : again.result().wrong.c_str());
     print("until then", all);
     return 1;
   }

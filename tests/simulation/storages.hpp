@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "hailwire/concepts.hpp"
-#include "hailwire/detail/loop.hpp"
+#include "hailwire/detail/base/event_loop.hpp"
 #include "record.hpp"
 
 namespace simulation {
@@ -74,11 +74,13 @@ class plain_storage {
 /// channels, and between effect and answer, anything may happen. `restart` begins a new epoch, with all history lost.
 class delayed_storage {
  public:
-  delayed_storage(hailwire::detail::loop& l, dice& d, std::size_t retention) : loop_(l), dice_(d), retention_(retention) {}
+  delayed_storage(hailwire::detail::event_loop& l, dice& d, std::size_t retention)
+      : loop_(l), dice_(d), retention_(retention) {}
   unsigned failing = 0;
 
   void async_append(std::string_view channel, hailwire::draft d, hailwire::append_handler done) {
-    channel_of(channel).waiting.push_back([this, d = std::move(d), done = std::move(done), r = hailwire::append_result()](channel_state& c, bool answer) mutable {
+    channel_of(channel).waiting.push_back([this, d = std::move(d), done = std::move(done),
+                                           r = hailwire::append_result()](channel_state& c, bool answer) mutable {
       if (answer) return done(std::move(r));
       if (dice_.chance(failing)) {
         r.error = failure();
@@ -87,8 +89,10 @@ class delayed_storage {
       }
     });
   }
-  void async_read(std::string_view channel, std::uint64_t since, hailwire::read_limit limit, hailwire::read_handler done) {
-    channel_of(channel).waiting.push_back([this, since, limit, done = std::move(done), r = hailwire::read_result()](channel_state& c, bool answer) mutable {
+  void async_read(std::string_view channel, std::uint64_t since, hailwire::read_limit limit,
+                  hailwire::read_handler done) {
+    channel_of(channel).waiting.push_back([this, since, limit, done = std::move(done), r = hailwire::read_result()](
+                                              channel_state& c, bool answer) mutable {
       if (answer) return done(std::move(r));
       if (dice_.chance(failing)) {
         r.error = failure();
@@ -127,7 +131,7 @@ class delayed_storage {
   struct channel_state {
     bounded_log log;
     std::string epoch;
-    std::deque<hailwire::detail::function<void(channel_state&, bool)>> waiting;
+    std::deque<hailwire::detail::move_only_function<void(channel_state&, bool)>> waiting;
     std::size_t effective = 0;  // of `waiting`, how many have taken effect
   };
   hailwire::errc failure() { return dice_.chance(50) ? hailwire::errc::internal : hailwire::errc::overloaded; }
@@ -138,7 +142,7 @@ class delayed_storage {
     return c;
   }
 
-  hailwire::detail::loop& loop_;
+  hailwire::detail::event_loop& loop_;
   dice& dice_;
   std::size_t retention_, epochs_ = 0;
   std::map<std::string, channel_state> channels_;

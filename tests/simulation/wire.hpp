@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-// The client's side of the four transports, as small as it can be: bytes in, whole answers, events and frames out. Anything
-// that a careful client would stumble over is told by `broken`.
+// The client's side of the four transports, as small as it can be: bytes in, whole answers, events and frames out.
+// Anything that a careful client would stumble over is told by `broken`.
 
 #include <cstdint>
 #include <map>
@@ -10,8 +10,8 @@
 #include <string_view>
 #include <vector>
 
+#include "hailwire/detail/base/text.hpp"
 #include "hailwire/proto/json.hpp"
-#include "hailwire/proto/text.hpp"
 #include "hailwire/proto/ws_frame.hpp"
 
 namespace simulation {
@@ -21,12 +21,14 @@ namespace json = hailwire::proto::json;
 /// The members of an object; none where it is not one.
 inline hailwire::detail::vector<json::member> members(std::string_view text, std::string& broken) {
   hailwire::detail::vector<json::member> out;
-  if (auto e = json::read_object(text, out)) broken = std::string("bad JSON: ") + e.what + " in " + std::string(text.substr(0, 200));
+  if (auto e = json::read_object(text, out))
+    broken = std::string("bad JSON: ") + e.what + " in " + std::string(text.substr(0, 200));
   return out;
 }
 inline hailwire::detail::vector<json::value> elements(std::string_view text, std::string& broken) {
   hailwire::detail::vector<json::value> out;
-  if (auto e = json::read_array(text, out)) broken = std::string("bad JSON: ") + e.what + " in " + std::string(text.substr(0, 200));
+  if (auto e = json::read_array(text, out))
+    broken = std::string("bad JSON: ") + e.what + " in " + std::string(text.substr(0, 200));
   return out;
 }
 inline std::string_view find(const hailwire::detail::vector<json::member>& in, std::string_view name) {
@@ -49,7 +51,8 @@ struct http_answer {
     if (end == in.npos) return false;
     fields.clear();
     std::string_view head = std::string_view(in).substr(0, end);
-    if (!head.starts_with("HTTP/1.1 ") || head.size() < 12) return broken = "not an HTTP answer: " + std::string(head.substr(0, 80)), false;
+    if (!head.starts_with("HTTP/1.1 ") || head.size() < 12)
+      return broken = "not an HTTP answer: " + std::string(head.substr(0, 80)), false;
     status = static_cast<int>(number_of(head.substr(9, 3)));
     for (auto at = head.find("\r\n"); at != head.npos;) {
       auto next = head.find("\r\n", at + 2);
@@ -62,7 +65,8 @@ struct http_answer {
       at = next;
     }
     std::size_t size = 0;
-    if (auto length = fields.find("content-length"); length != fields.end()) size = static_cast<std::size_t>(number_of(length->second));
+    if (auto length = fields.find("content-length"); length != fields.end())
+      size = static_cast<std::size_t>(number_of(length->second));
     if (!head_only && in.size() < end + 4 + size) return false;
     body = head_only ? std::string() : in.substr(end + 4, size);
     in.erase(0, end + 4 + body.size());
@@ -115,7 +119,8 @@ struct ws_message {
     hailwire::proto::ws_frame_head head;
     std::size_t size = hailwire::proto::read_frame_head(in, head);
     if (!size) return false;
-    if (head.masked || head.reserved || !head.fin || head.size > (1 << 24)) return broken = "a frame that a server does not send", false;
+    if (head.masked || head.reserved || !head.fin || head.size > (1 << 24))
+      return broken = "a frame that a server does not send", false;
     if (in.size() < size + head.size) return false;
     what = head.what;
     payload = in.substr(size, static_cast<std::size_t>(head.size));
@@ -130,7 +135,8 @@ inline std::string escaped(std::string_view text) {
   std::string out;
   for (char c : text) {
     auto byte = static_cast<unsigned char>(c);
-    if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '-' || c == '_') {
+    if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '-' ||
+        c == '_') {
       out += c;
     } else {
       out += '%';

@@ -65,7 +65,8 @@ draft text(std::string bytes) { return {1, "", "", payload::text(std::move(bytes
 }  // namespace
 
 TEST_CASE("a host's storage keeps the contract off the loop as it does on it, and answers in order") {
-  auto outcomes = testing::storage_contract([] { return std::make_unique<blocking_storage<host_storage>>(blocking_options{}); });
+  auto outcomes =
+      testing::storage_contract([] { return std::make_unique<blocking_storage<host_storage>>(blocking_options{}); });
   INFO(testing::report(outcomes));
   CHECK(testing::fulfilled(outcomes));
   std::size_t passed = 0;
@@ -74,7 +75,8 @@ TEST_CASE("a host's storage keeps the contract off the loop as it does on it, an
 }
 
 TEST_CASE("a storage that keeps keys and epochs keeps them off the loop") {
-  auto outcomes = testing::storage_contract([] { return std::make_unique<blocking_storage<memory_storage>>(blocking_options{}); });
+  auto outcomes =
+      testing::storage_contract([] { return std::make_unique<blocking_storage<memory_storage>>(blocking_options{}); });
   INFO(testing::report(outcomes));
   CHECK(testing::fulfilled(outcomes));
   for (const auto& o : outcomes)
@@ -88,7 +90,8 @@ TEST_CASE("channels are served at once on several threads, one channel never") {
   std::atomic<int> answered = 0;
   {
     blocking_storage off_loop({.threads = 3}, storage);
-    for (int i = 0; i < 30; ++i) off_loop.async_append("c" + std::to_string(i % 5), text("x"), [&](append_result) { ++answered; });
+    for (int i = 0; i < 30; ++i)
+      off_loop.async_append("c" + std::to_string(i % 5), text("x"), [&](append_result) { ++answered; });
     storage.wait_for(3);
     CHECK(answered == 0);
     storage.open();
@@ -170,7 +173,10 @@ TEST_CASE("a handler may start operations, and one that comes while all is endin
     auto* self = &off_loop;
     off_loop.async_append("c", text("x"), [&, self](append_result) {
       // The destructor has begun: nothing opens the storage before.
-      while (!late) self->async_append("c", text("y"), [&](append_result r) { if (r.error == operation_aborted()) late = r.error; });
+      while (!late)
+        self->async_append("c", text("y"), [&](append_result r) {
+          if (r.error == operation_aborted()) late = r.error;
+        });
     });
     storage.wait_for(1);
     storage.open();

@@ -79,12 +79,14 @@ TEST_CASE("a host's storage of two functions keeps the contract, and what is opt
   for (const outcome& o : outcomes) passed += o.what == verdict::passed;
   CHECK(passed == 12);
   std::string absent = names(outcomes, verdict::not_offered);
-  for (const char* part : {"epoch stays", "share an epoch", "retention", "key stores", "after a restart", "complete in the order"})
+  for (const char* part :
+       {"epoch stays", "share an epoch", "retention", "key stores", "after a restart", "complete in the order"})
     CHECK(has(absent, part));
 }
 
 TEST_CASE("a storage that offers everything passes everything, at once and later") {
-  for (const auto& outcomes : {outcomes_of<faulty::storage>(fault::none), outcomes_of<faulty::later_storage>(fault::none)}) {
+  for (const auto& outcomes :
+       {outcomes_of<faulty::storage>(fault::none), outcomes_of<faulty::later_storage>(fault::none)}) {
     INFO(testing::report(outcomes));
     CHECK(testing::fulfilled(outcomes));
   }
@@ -148,10 +150,8 @@ TEST_CASE("the contract catches a storage that breaks a single promise") {
 
 TEST_CASE("the contract catches a storage whose later answers break a promise") {
   constexpr kill list[] = {
-      {fault::key_after_message, "in one step"},
-      {fault::completes_out_of_order, "complete in the order"},
-      {fault::reads_overtake, "complete in the order"},
-      {fault::calls_twice, "called exactly once"},
+      {fault::key_after_message, "in one step"},          {fault::completes_out_of_order, "complete in the order"},
+      {fault::reads_overtake, "complete in the order"},   {fault::calls_twice, "called exactly once"},
       {fault::forgets_at_the_end, "called exactly once"},
   };
   check_kills<faulty::later_storage>(list);

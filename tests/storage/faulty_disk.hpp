@@ -5,8 +5,8 @@
 //
 // What survives a cut, as a file system promises no more: of each file what it held when it was last synced, and of the
 // writes since then none, the first few, or any, whichever the seed says. Names (files made and deleted) survive as of
-// the last sync of the directory, which SQLite's own VFS does when it first syncs a journal or WAL that it made; a later
-// making or deleting may have happened or not.
+// the last sync of the directory, which SQLite's own VFS does when it first syncs a journal or WAL that it made; a
+// later making or deleting may have happened or not.
 
 #include <sqlite3.h>
 
@@ -34,7 +34,9 @@ class faulty_disk {
     vfs_.mxPathname = 512;
     vfs_.zName = name_.c_str();
     vfs_.pAppData = this;
-    vfs_.xOpen = [](sqlite3_vfs* v, sqlite3_filename name, sqlite3_file* f, int flags, int* out) { return of(v).open(name, f, flags, out); };
+    vfs_.xOpen = [](sqlite3_vfs* v, sqlite3_filename name, sqlite3_file* f, int flags, int* out) {
+      return of(v).open(name, f, flags, out);
+    };
     vfs_.xDelete = [](sqlite3_vfs* v, const char* name, int sync) { return of(v).remove(name, sync != 0); };
     vfs_.xAccess = [](sqlite3_vfs* v, const char* name, int, int* out) { return *out = of(v).has(name), SQLITE_OK; };
     vfs_.xFullPathname = [](sqlite3_vfs*, const char* name, int size, char* out) {
@@ -113,8 +115,10 @@ class faulty_disk {
         auto fresh = now == names_.end() ? nullptr : now->second;
         if (names.count(n) || absent_.count(n)) continue;
         auto kept = old == fresh || random() % 2 ? fresh : old;
-        if (kept) names[n] = kept;
-        else absent_.insert({n, true});
+        if (kept)
+          names[n] = kept;
+        else
+          absent_.insert({n, true});
       }
     }
     absent_.clear();
@@ -198,8 +202,12 @@ class faulty_disk {
     } else {
       file = std::make_shared<node>();
     }
-    ::new (h) handle{{methods()}, this, file, (flags & (SQLITE_OPEN_MAIN_JOURNAL | SQLITE_OPEN_WAL)) != 0, (flags & SQLITE_OPEN_READONLY) != 0,
-                       SQLITE_LOCK_NONE};
+    ::new (h) handle{{methods()},
+                     this,
+                     file,
+                     (flags & (SQLITE_OPEN_MAIN_JOURNAL | SQLITE_OPEN_WAL)) != 0,
+                     (flags & SQLITE_OPEN_READONLY) != 0,
+                     SQLITE_LOCK_NONE};
     if (out) *out = flags;
     return SQLITE_OK;
   }
@@ -314,7 +322,8 @@ class faulty_disk {
     std::lock_guard guard(mutex_);
     node& n = *h.file;
     for (int i = first; i < first + count; ++i) {
-      bool foreign = std::any_of(n.shm_shared[i].begin(), n.shm_shared[i].end(), [&](const void* p) { return p != &h; });
+      bool foreign =
+          std::any_of(n.shm_shared[i].begin(), n.shm_shared[i].end(), [&](const void* p) { return p != &h; });
       bool held = n.shm_exclusive[i] && n.shm_exclusive[i] != &h;
       if (flags & SQLITE_SHM_LOCK && (held || (flags & SQLITE_SHM_EXCLUSIVE && foreign))) return SQLITE_BUSY;
     }
@@ -341,7 +350,9 @@ class faulty_disk {
       m.iVersion = 2;
       m.xClose = [](sqlite3_file* f) { return of(f).~handle(), SQLITE_OK; };
       m.xRead = [](sqlite3_file* f, void* to, int n, sqlite3_int64 at) { return of(f).disk->read(of(f), to, n, at); };
-      m.xWrite = [](sqlite3_file* f, const void* from, int n, sqlite3_int64 at) { return of(f).disk->write(of(f), from, n, at); };
+      m.xWrite = [](sqlite3_file* f, const void* from, int n, sqlite3_int64 at) {
+        return of(f).disk->write(of(f), from, n, at);
+      };
       m.xTruncate = [](sqlite3_file* f, sqlite3_int64 size) { return of(f).disk->truncate(of(f), size); };
       m.xSync = [](sqlite3_file* f, int) { return of(f).disk->sync(of(f)); };
       m.xFileSize = [](sqlite3_file* f, sqlite3_int64* out) {
@@ -354,8 +365,12 @@ class faulty_disk {
       m.xCheckReservedLock = [](sqlite3_file* f, int* out) { return of(f).disk->reserved(of(f), out); };
       m.xFileControl = [](sqlite3_file*, int, void*) { return SQLITE_NOTFOUND; };
       m.xSectorSize = [](sqlite3_file*) { return 4096; };
-      m.xDeviceCharacteristics = [](sqlite3_file*) { return SQLITE_IOCAP_POWERSAFE_OVERWRITE; };  // as the real VFS says
-      m.xShmMap = [](sqlite3_file* f, int i, int n, int extend, void volatile** out) { return of(f).disk->shm_map(of(f), i, n, extend, out); };
+      m.xDeviceCharacteristics = [](sqlite3_file*) {
+        return SQLITE_IOCAP_POWERSAFE_OVERWRITE;
+      };  // as the real VFS says
+      m.xShmMap = [](sqlite3_file* f, int i, int n, int extend, void volatile** out) {
+        return of(f).disk->shm_map(of(f), i, n, extend, out);
+      };
       m.xShmLock = [](sqlite3_file* f, int i, int n, int flags) { return of(f).disk->shm_lock(of(f), i, n, flags); };
       m.xShmBarrier = [](sqlite3_file* f) { std::lock_guard lock(of(f).disk->mutex_); };
       m.xShmUnmap = [](sqlite3_file* f, int) { return of(f).disk->shm_unmap(of(f)); };

@@ -25,22 +25,63 @@ using namespace hailwire;
 enum class fault {
   none,
   // offsets and reads
-  skips_an_offset, repeats_an_offset, swaps_two, shows_late, forgets_the_kind, forgets_the_media_type, cuts_at_nul,
-  forgets_the_sender, rounds_the_time, folds_case, cuts_long_names, invents_a_head, reads_make_channels, includes_since,
-  reads_above_the_head, hides_the_head, ignores_the_count, ignores_the_bytes, returns_nothing_over_the_bytes,
+  skips_an_offset,
+  repeats_an_offset,
+  swaps_two,
+  shows_late,
+  forgets_the_kind,
+  forgets_the_media_type,
+  cuts_at_nul,
+  forgets_the_sender,
+  rounds_the_time,
+  folds_case,
+  cuts_long_names,
+  invents_a_head,
+  reads_make_channels,
+  includes_since,
+  reads_above_the_head,
+  hides_the_head,
+  ignores_the_count,
+  ignores_the_bytes,
+  returns_nothing_over_the_bytes,
   throws_on_empty_reads,
   // epochs
-  two_epochs, renews_the_epoch, shares_epochs, reuses_epochs, bad_epoch,
+  two_epochs,
+  renews_the_epoch,
+  shares_epochs,
+  reuses_epochs,
+  bad_epoch,
   // retention
-  drops_the_newest, head_goes_back, drops_too_much, drops_by_bytes_too_much, drops_the_big_one, drops_young, drops_nothing,
-  hides_what_it_dropped, nothing_from_below,
+  drops_the_newest,
+  head_goes_back,
+  drops_too_much,
+  drops_by_bytes_too_much,
+  drops_the_big_one,
+  drops_young,
+  drops_nothing,
+  hides_what_it_dropped,
+  nothing_from_below,
   // keys
-  forgets_keys, blind_to_conflicts, stores_conflicts, stores_duplicates, keys_for_all_channels, compares_half_the_key,
-  empty_is_a_key, key_dies_with_message, key_dies_young, key_after_message,
+  forgets_keys,
+  blind_to_conflicts,
+  stores_conflicts,
+  stores_duplicates,
+  keys_for_all_channels,
+  compares_half_the_key,
+  empty_is_a_key,
+  key_dies_with_message,
+  key_dies_young,
+  key_after_message,
   // threads and later answers
-  mixes_up_threads, completes_out_of_order, reads_overtake, calls_twice, forgets_at_the_end,
+  mixes_up_threads,
+  completes_out_of_order,
+  reads_overtake,
+  calls_twice,
+  forgets_at_the_end,
   // restarts
-  loses_the_tail, starts_again_at_one, loses_keys,
+  loses_the_tail,
+  starts_again_at_one,
+  loses_keys,
 };
 
 struct kept_key {
@@ -200,7 +241,8 @@ class storage {
     auto place = met_.size() - 1;
     arrived_.notify_all();
     if (place % 2 == 0) {
-      if (arrived_.wait_for(lock, std::chrono::seconds(1), [&] { return met_.size() > place + 1; })) name = met_[place + 1];
+      if (arrived_.wait_for(lock, std::chrono::seconds(1), [&] { return met_.size() > place + 1; }))
+        name = met_[place + 1];
     } else {
       name = met_[place - 1];
     }
@@ -262,7 +304,7 @@ class later_storage {
   }
 
  private:
-  using job = hailwire::detail::function<void()>;
+  using job = hailwire::detail::move_only_function<void()>;
   void post(job j) {
     {
       std::lock_guard lock(mutex_);

@@ -30,7 +30,8 @@ bool counts_memory() {
 
 std::string words(const read_result& r) {
   std::string out;
-  for (const message& m : r.messages) out += (out.empty() ? "" : " ") + std::to_string(m.offset) + std::string(m.data.bytes());
+  for (const message& m : r.messages)
+    out += (out.empty() ? "" : " ") + std::to_string(m.offset) + std::string(m.data.bytes());
   return out;
 }
 

@@ -66,18 +66,22 @@ std::string compare(Storage& s, const record& known) {
   for (const auto& [channel, texts] : known.acknowledged) {
     auto r = read(s, channel);
     if (r.error) return channel + ": " + r.error.message();
-    if (r.head < texts.size()) return channel + ": head " + std::to_string(r.head) + " of " + std::to_string(texts.size());
+    if (r.head < texts.size())
+      return channel + ": head " + std::to_string(r.head) + " of " + std::to_string(texts.size());
     if (r.messages.size() != r.head) return channel + ": a hole";
     for (std::size_t i = 0; i < r.messages.size(); ++i) {
       std::string text(r.messages[i].data.bytes());
-      if (i < texts.size() && !texts[i].empty() && text != texts[i]) return channel + ": another message at " + std::to_string(i + 1);
-      if ((i >= texts.size() || texts[i].empty()) && !known.unknown.at(channel).count(text)) return channel + ": a message from nowhere";
+      if (i < texts.size() && !texts[i].empty() && text != texts[i])
+        return channel + ": another message at " + std::to_string(i + 1);
+      if ((i >= texts.size() || texts[i].empty()) && !known.unknown.at(channel).count(text))
+        return channel + ": a message from nowhere";
     }
   }
   return {};
 }
 
-/// Publishes one after the other, keyed every third time; a refused one is sent again under the same key, as a client does.
+/// Publishes one after the other, keyed every third time; a refused one is sent again under the same key, as a client
+/// does.
 void publish(sqlite_storage& s, record& known, int from, int to, int& refused) {
   for (int i = from; i < to; ++i) {
     std::string channel = "channel " + std::to_string(i % 3), text = text_of(channel, static_cast<std::uint64_t>(i));
@@ -204,7 +208,9 @@ TEST_CASE("a full file system of 8 MiB refuses, keeps what it has, and takes mes
       int refused = 0;
       publish(*s, known, 0, 3000, refused);
       expect(refused > 100, 1);
-      expect(append(*s, "channel 0", std::string(100'000, 'x')).error == std::error_code(ENOSPC, std::system_category()), 2);
+      expect(
+          append(*s, "channel 0", std::string(100'000, 'x')).error == std::error_code(ENOSPC, std::system_category()),
+          2);
       expect(compare(*s, known).empty(), 3);
       std::filesystem::remove(dir.file("filler"));
       refused = 0;
@@ -248,7 +254,8 @@ std::string cut_twice(hailwire::durability level, unsigned seed, std::size_t& ac
       if (r.error) return channel + ": " + r.error.message();
       if (r.messages.size() != r.head) return channel + ": a hole";
       for (const message& m : r.messages)
-        if (m.data.bytes() != text_of(channel, m.offset)) return channel + ": another message at " + std::to_string(m.offset);
+        if (m.data.bytes() != text_of(channel, m.offset))
+          return channel + ": another message at " + std::to_string(m.offset);
       std::string last = std::exchange(epochs[channel], r.epoch);
       bool same = r.epoch == last || last.empty();
       if (level == durability::full && !same) return channel + ": a new epoch";
@@ -270,14 +277,16 @@ std::string cut_twice(hailwire::durability level, unsigned seed, std::size_t& ac
       std::string channel = "channel " + std::to_string(random() % 3);
       std::uint64_t offset = ++next[channel];
       std::string key = offset % 4 ? "" : "key " + std::to_string(offset);
-      (*s)->async_append(channel, draft{test_now, "", "", payload::text(text_of(channel, offset)), key}, [&, channel, offset](append_result r) {
-        std::lock_guard lock(mutex);
-        if (r.error) return;
-        kept[channel] = std::max(kept[channel], offset);
-        epochs[channel] = r.epoch;
-        ++acknowledged;
-      });
-      if (random() % 4 == 0) read(**s, channel, 0, {0, 0});  // waits until the disk is done: the next has a batch of its own
+      (*s)->async_append(channel, draft{test_now, "", "", payload::text(text_of(channel, offset)), key},
+                         [&, channel, offset](append_result r) {
+                           std::lock_guard lock(mutex);
+                           if (r.error) return;
+                           kept[channel] = std::max(kept[channel], offset);
+                           epochs[channel] = r.epoch;
+                           ++acknowledged;
+                         });
+      if (random() % 4 == 0)
+        read(**s, channel, 0, {0, 0});  // waits until the disk is done: the next has a batch of its own
     }
     b.disk.cut_now();
     s->reset();
@@ -294,7 +303,10 @@ void cut(hailwire::durability level, unsigned seeds, unsigned& wrong, std::strin
     if (wrong++ == 0) first = "seed " + std::to_string(seed) + ": " + why;
   }
   std::printf("power cut at %s: %u seeds, %zu messages acknowledged, %u seeds wrong\n",
-              level == durability::full ? "full" : level == durability::normal ? "normal" : "off", seeds, acknowledged, wrong);
+              level == durability::full     ? "full"
+              : level == durability::normal ? "normal"
+                                            : "off",
+              seeds, acknowledged, wrong);
   CHECK(acknowledged > seeds);
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // A disk that is slower than those who publish: what the clients of a whole server are told.
 
-#include "detail/stage.hpp"
+#include "detail/connection/stage.hpp"
 #include "storage/faulty_disk.hpp"
 #include "storage/temporary.hpp"
 
@@ -40,7 +40,9 @@ struct slow_disk {
 
 }  // namespace
 
-TEST_CASE("past what a slow disk has room for everybody is overloaded at once and told when to come back; what was taken is kept") {
+TEST_CASE(
+    "past what a slow disk has room for everybody is overloaded at once and told when to come back; what was taken is "
+    "kept") {
   slow_disk s;
   client watcher(s.h), socket(s.h), socket_late(s.h), raw(s.h);
   socket.send(upgrade("?user=ada"));
@@ -64,15 +66,17 @@ TEST_CASE("past what a slow disk has room for everybody is overloaded at once an
   // Six wait. The next are refused at once, on every way to publish and to follow.
   for (int round = 0; round < 100; ++round) {
     client late(s.h);
-    for (const auto& request : {post("?channel=chat", "99"), post("", command("99")), get("/live?channel=cold"), get("/live?channel=cold&wait=5"),
-                                post("", R"({"id":1,"history":{"channel":"chat"}})")}) {
+    for (const auto& request :
+         {post("?channel=chat", "99"), post("", command("99")), get("/live?channel=cold"),
+          get("/live?channel=cold&wait=5"), post("", R"({"id":1,"history":{"channel":"chat"}})")}) {
       auto a = late.ask(request);
       REQUIRE(a.status == 503);
       REQUIRE(a.has("\"code\":\"overloaded\""));
       REQUIRE(a["retry-after"] == "1");
     }
     REQUIRE(late.ask(post("", '[' + command("99") + ']')).has("\"code\":\"overloaded\""));
-    REQUIRE(contains(socket_late.say(command("99")).hear().at(0), "\"code\":\"overloaded\",\"message\":\"overloaded, try again later\",\"retry_after\":1"));
+    REQUIRE(contains(socket_late.say(command("99")).hear().at(0),
+                     "\"code\":\"overloaded\",\"message\":\"overloaded, try again later\",\"retry_after\":1"));
     client stream(s.h);
     REQUIRE(stream.ask(event_stream("?channel=cold")).has("event: bye\ndata: {\"bye\":{\"code\":\"overloaded\""));
   }

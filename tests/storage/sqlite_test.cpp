@@ -97,7 +97,8 @@ TEST_CASE("sqlite tells apart why a file cannot be opened, and leaves it as it w
     CHECK(names_in(dir.path()) == names);
   };
   SECTION("a text file") {
-    std::ofstream(path) << "Dear diary, this is no data base, but it is long enough to have a header of a hundred bytes or so, I think.";
+    std::ofstream(path) << "Dear diary, this is no data base, but it is long enough to have a header of a hundred "
+                           "bytes or so, I think.";
     unchanged("unsupported_media: " + path + " is not a SQLite file");
   }
   SECTION("a short text file") {
@@ -148,9 +149,7 @@ TEST_CASE("sqlite tells apart why a file cannot be opened, and leaves it as it w
     CHECK(has(why_not(""), "needs a file"));
     CHECK(has(why_not(":memory:"), "needs a file"));
   }
-  SECTION("a folder") {
-    CHECK(has(why_not(dir.path().string()), "internal: "));
-  }
+  SECTION("a folder") { CHECK(has(why_not(dir.path().string()), "internal: ")); }
 }
 
 TEST_CASE("sqlite makes a file of an empty one, whatever its name") {
@@ -178,7 +177,8 @@ TEST_CASE("a file in use is refused to a second storage of this process and of a
   CHECK(why_not(path) == "opened");
 }
 
-TEST_CASE("a process that is killed loses nothing that was acknowledged, at any durability, and its file is free again") {
+TEST_CASE(
+    "a process that is killed loses nothing that was acknowledged, at any durability, and its file is free again") {
   auto level = GENERATE(durability::full, durability::normal, durability::off);
   temporary dir;
   sqlite_options options;
@@ -310,15 +310,18 @@ TEST_CASE("a queue that holds too many bytes refuses at once, but takes a single
   });
   while (!inside) std::this_thread::yield();
   std::error_code first, second;
-  s->async_append("c", draft{1, "", "", payload::text(std::string(700'000, 'x')), ""}, [&](append_result r) { first = r.error; });
-  s->async_append("c", draft{1, "", "", payload::text(std::string(700'000, 'x')), ""}, [&](append_result r) { second = r.error; });
+  s->async_append("c", draft{1, "", "", payload::text(std::string(700'000, 'x')), ""},
+                  [&](append_result r) { first = r.error; });
+  s->async_append("c", draft{1, "", "", payload::text(std::string(700'000, 'x')), ""},
+                  [&](append_result r) { second = r.error; });
   CHECK(second == errc::overloaded);
   hold.unlock();
   s.reset();
   CHECK(!first);
 }
 
-TEST_CASE("an operation that is answered has left its room in the queue: with room for one, each answer may start the next") {
+TEST_CASE(
+    "an operation that is answered has left its room in the queue: with room for one, each answer may start the next") {
   temporary dir;
   sqlite_options options;
   options.pending = 1;
@@ -329,8 +332,10 @@ TEST_CASE("an operation that is answered has left its room in the queue: with ro
   std::function<void(std::error_code)> next = [&](std::error_code error) {
     error ? ++refused : ++answered;
     if (error || answered >= 50) return;
-    if (answered % 2) s->async_append("c", draft{1, "", "", payload::text("x"), ""}, [&](append_result r) { next(r.error); });
-    else s->async_read("c", 0, {}, [&](read_result r) { next(r.error); });
+    if (answered % 2)
+      s->async_append("c", draft{1, "", "", payload::text("x"), ""}, [&](append_result r) { next(r.error); });
+    else
+      s->async_read("c", 0, {}, [&](read_result r) { next(r.error); });
   };
   s->async_read("c", 0, {}, [&](read_result r) { next(r.error); });
   while (answered < 50 && refused == 0) std::this_thread::yield();
@@ -402,14 +407,15 @@ TEST_CASE("a limit that was lowered is reached in steps, while appends go on") {
   auto s = open(dir.file(), options);
   CHECK(append(*s, "c", "y").offset == 5001);
   auto first = read(*s, "c", 0, {1, 1}).oldest;
-  CHECK(first >= 513);  // one step a transaction
+  CHECK(first >= 513);                                                        // one step a transaction
   while (read(*s, "c", 0, {1, 1}).oldest != 4902) std::this_thread::yield();  // the rest without another append
   CHECK(read(*s, "c").messages.size() == 100);
 }
 
 TEST_CASE("the file is at most half as large again as its payloads and 40 bytes each") {
   auto channels = GENERATE(1, 50);
-  for (std::size_t size : {0u, 10u, 64u, 200u, 500u, 1000u, 1400u, 2000u, 2040u, 2300u, 2700u, 2790u, 2830u, 3000u, 4100u, 5000u, 8200u, 20'000u, 100'000u}) {
+  for (std::size_t size : {0u, 10u, 64u, 200u, 500u, 1000u, 1400u, 2000u, 2040u, 2300u, 2700u, 2790u, 2830u, 3000u,
+                           4100u, 5000u, 8200u, 20'000u, 100'000u}) {
     temporary dir;
     sqlite_options options;
     options.durability = durability::off;
@@ -439,7 +445,8 @@ TEST_CASE("another program that writes into a channel costs the publish that col
   temporary dir;
   auto s = open(dir.file());
   CHECK(append(*s, "c", "x").offset == 1);
-  run(dir.file(), "INSERT INTO messages SELECT id + 1, at, kind, before + 1, sender, type, media, CAST('y' AS BLOB) FROM messages");
+  run(dir.file(),
+      "INSERT INTO messages SELECT id + 1, at, kind, before + 1, sender, type, media, CAST('y' AS BLOB) FROM messages");
   CHECK(append(*s, "c", "z").error == errc::internal);
   CHECK(append(*s, "c", "z").offset == 3);
   auto r = read(*s, "c");
@@ -455,7 +462,8 @@ TEST_CASE("another program that holds the file makes publishes wait, then fail, 
   REQUIRE(sqlite3_open(dir.file().c_str(), &db) == SQLITE_OK);
   REQUIRE(sqlite3_exec(db, "BEGIN IMMEDIATE", nullptr, nullptr, nullptr) == SQLITE_OK);
   auto waiting = std::make_shared<testing::detail::pending<append_result>>();
-  s->async_append("c", draft{1, "", "", payload::text("y"), ""}, testing::detail::pending<append_result>::handler(waiting));
+  s->async_append("c", draft{1, "", "", payload::text("y"), ""},
+                  testing::detail::pending<append_result>::handler(waiting));
   CHECK(read(*s, "other").head == 0);
   CHECK(waiting->wait().error == std::error_code(EBUSY, std::system_category()));
   CHECK(read(*s, "c").head == 1);

@@ -8,7 +8,7 @@
 
 #include "catch.hpp"
 #include "hailwire/proto/http1.hpp"
-#include "hailwire/transport/machine.hpp"
+#include "hailwire/transport/stream.hpp"
 
 namespace arriving {
 
@@ -22,7 +22,7 @@ struct request {
     REQUIRE(read);
     pairs = *read;
   }
-  hailwire::transport::arrival operator*() const { return {head, pairs, settings}; }
+  hailwire::transport::live_request operator*() const { return {head, pairs, settings}; }
 
   std::string text;
   hailwire::proto::http1::head head;
@@ -32,7 +32,7 @@ struct request {
 
 /// What a transport began, as the stream that it is.
 struct begun {
-  explicit begun(hailwire::transport::beginning b) : all(std::move(b)) {
+  explicit begun(hailwire::transport::accepted b) : all(std::move(b)) {
     CHECK_FALSE(all.once);
     REQUIRE(all.live);
   }
@@ -43,7 +43,7 @@ struct begun {
     all.open(out, extra);
     return out;
   }
-  hailwire::transport::beginning all;
+  hailwire::transport::accepted all;
 };
 
 }  // namespace arriving

@@ -38,7 +38,9 @@ TEST_CASE("SSE claims an Accept that names it itself, with a q over 0") {
 
 TEST_CASE("an event stream begins with its head, which ends with the connection, and retry") {
   auto s = begin("?channel=a");
-  CHECK(s.open("X: y\r\n") == "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\nCache-Control: no-store\r\nX-Accel-Buffering: no\r\nX: y\r\n\r\nretry: 2000\n\n");
+  CHECK(s.open("X: y\r\n") ==
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\nCache-Control: "
+        "no-store\r\nX-Accel-Buffering: no\r\nX: y\r\n\r\nretry: 2000\n\n");
 }
 
 TEST_CASE("a notice is an event of its name, with an id where it has one, on one line") {
@@ -47,7 +49,9 @@ TEST_CASE("a notice is an event of its name, with an id where it has one, on one
   CHECK(s->notice(out, "gap", "{\"gap\":{}}", "e.4"));
   CHECK(s->notice(out, "hello", "{\"hello\":1}", {}));
   s->beat(out);
-  CHECK(out == "event: gap\nid: e.4\ndata: {\"gap\":{}}\n\nevent: hello\ndata: {\"hello\":1}\n\n:\n\nevent: ping\ndata: {\"ping\":{}}\n\n");
+  CHECK(out ==
+        "event: gap\nid: e.4\ndata: {\"gap\":{}}\n\nevent: hello\ndata: {\"hello\":1}\n\n:\n\nevent: ping\ndata: "
+        "{\"ping\":{}}\n\n");
   CHECK(s->speaks());
 }
 
@@ -68,7 +72,8 @@ TEST_CASE("with one channel every message carries its own id, with several the b
 
 TEST_CASE("no payload can break out of its line") {
   auto s = begin("?channel=a");
-  for (auto& p : {payload::text("a\r\nb\rc\nd\n\n"), payload::binary("\r\n\r\ndata: x\n\n"), payload::text("\xE2\x80\xA8")}) {
+  for (auto& p :
+       {payload::text("a\r\nb\rc\nd\n\n"), payload::binary("\r\n\r\ndata: x\n\n"), payload::text("\xE2\x80\xA8")}) {
     auto bytes = encode(s->messages(), p);
     CHECK(bytes.find('\r') == bytes.npos);
     CHECK(std::count(bytes.begin(), bytes.end(), '\n') == 3);
@@ -80,13 +85,15 @@ TEST_CASE("what a client says after its request is nothing; nobody waits for its
   auto s = begin("?channel=a");
   std::string in = "GET / HTTP/1.1\r\n\r\n", out;
   std::span<char> bytes(in);
-  CHECK(s->receive(bytes, out).what == inbound::kind::none);
+  CHECK(s->receive(bytes, out).what == stream_event::kind::none);
   CHECK(bytes.empty());
   s->reply(out, "{}");
   s->end(out, 4000, "done");
   CHECK(out.empty());
   s->end(out, 1013, "overloaded");  // this will pass: it is told when to come back
-  CHECK(out == "retry: 1000\n\nevent: bye\ndata: {\"bye\":{\"code\":\"overloaded\",\"reconnect\":true,\"after\":[1000,2000]}}\n\n");
+  CHECK(out ==
+        "retry: 1000\n\nevent: bye\ndata: "
+        "{\"bye\":{\"code\":\"overloaded\",\"reconnect\":true,\"after\":[1000,2000]}}\n\n");
   CHECK_FALSE(s->expects_life());
   CHECK_FALSE(s->awaits_end());
 }

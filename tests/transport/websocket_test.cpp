@@ -11,9 +11,14 @@ using lines = std::vector<std::string>;
 namespace {
 
 request handshake(const std::string& query, const std::string& more = {}) {
-  return request(query, "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" + more);
+  return request(query,
+                 "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
+                 "dGhlIHNhbXBsZSBub25jZQ==\r\n" +
+                     more);
 }
-request protocol(const std::string& query, const std::string& list) { return handshake(query, "Sec-WebSocket-Protocol: " + list + "\r\n"); }
+request protocol(const std::string& query, const std::string& list) {
+  return handshake(query, "Sec-WebSocket-Protocol: " + list + "\r\n");
+}
 
 arriving::begun begin(const request& r) {
   auto b = websocket::begin(*r);
@@ -27,7 +32,8 @@ std::string masked(proto::ws_opcode what, std::string_view data, bool fin = true
 }
 using op = proto::ws_opcode;
 
-/// Everything that a machine says to these bytes, and what it answers by itself, which comes first where it was written first.
+/// Everything that a machine says to these bytes, and what it answers by itself, which comes first where it was written
+/// first.
 lines feed(stream& s, std::string bytes, std::size_t step = SIZE_MAX) {
   static constexpr const char* names[] = {"none", "command", "text", "binary", "closed", "failed"};
   lines out;
@@ -47,9 +53,9 @@ lines feed(stream& s, std::string bytes, std::size_t step = SIZE_MAX) {
       auto e = s.receive(in, wire);
       std::string said = names[static_cast<int>(e.what)];
       if (e.code) said += ' ' + std::to_string(e.code);
-      if (!e.data.empty() && e.what != inbound::kind::failed) said += ' ' + std::string(e.data);
+      if (!e.data.empty() && e.what != stream_event::kind::failed) said += ' ' + std::string(e.data);
       look();
-      if (e.what != inbound::kind::none) out.push_back(said);
+      if (e.what != stream_event::kind::none) out.push_back(said);
     }
   }
   return out;
@@ -73,8 +79,14 @@ TEST_CASE("a handshake that is wrong is refused with its own status") {
   CHECK(code(handshake("?channel=a")) == "fine");
   CHECK(code(handshake("")) == "fine");
   CHECK(code(request("", "Upgrade: websocket\r\n")) == "bad_request");
-  CHECK(code(request("", "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 8\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n")) == "upgrade_required");
-  CHECK(code(request("", "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: short\r\n")) == "bad_request");
+  CHECK(code(request("",
+                     "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 8\r\nSec-WebSocket-Key: "
+                     "dGhlIHNhbXBsZSBub25jZQ==\r\n")) == "upgrade_required");
+  CHECK(
+      code(request(
+          "",
+          "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: short\r\n")) ==
+      "bad_request");
   CHECK(code(handshake("", "Transfer-Encoding: chunked\r\n")) == "bad_request");
   CHECK(code(protocol("", "bearer.TOKEN")) == "bad_request");
   CHECK(code(protocol("", "HAILWIRE.V1")) == "bad_request");
@@ -102,12 +114,14 @@ TEST_CASE("the subprotocol is the first known one; without any, hailwire.v1 is m
 TEST_CASE("the answer to a handshake") {
   auto s = begin(protocol("?channel=a", "hailwire.v1"));
   CHECK(s.open("X: y\r\n") ==
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+        "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
         "Sec-WebSocket-Protocol: hailwire.v1\r\nX: y\r\n\r\n");
 }
 
 TEST_CASE("an object client says commands in text frames, however they are cut") {
-  std::string bytes = masked(op::text, R"({"a":1})") + masked(op::text, R"({"b")", false) + masked(op::continuation, ":2}") + masked(op::text, "") + masked(op::close, "\x03\xE8");
+  std::string bytes = masked(op::text, R"({"a":1})") + masked(op::text, R"({"b")", false) +
+                      masked(op::continuation, ":2}") + masked(op::text, "") + masked(op::close, "\x03\xE8");
   lines said{R"(command {"a":1})", R"(command {"b":2})", "command", "closed 1000"};
   for (std::size_t step = 1; step <= bytes.size(); ++step) {
     auto s = begin(handshake("?channel=a"));
@@ -128,7 +142,8 @@ TEST_CASE("a raw client's frames are payloads, its messages are bare, and it is 
   std::string out;
   CHECK_FALSE(s->notice(out, "gap", "{}", {}));
   CHECK(out.empty());
-  message text{1, 0, {}, {}, payload::text("a\n\"")}, json{2, 0, {}, {}, payload::json("[1]")}, binary{3, 0, {}, {}, payload::binary(std::string("\0\1", 2))};
+  message text{1, 0, {}, {}, payload::text("a\n\"")}, json{2, 0, {}, {}, payload::json("[1]")},
+      binary{3, 0, {}, {}, payload::binary(std::string("\0\1", 2))};
   for (auto* m : {&text, &json, &binary}) s->messages().append(out, {"c", "e", *m, "unused"});
   CHECK(out == std::string("\x81\x03"
                            "a\n\"\x81\x03[1]\x82\x02\0\1",
@@ -153,8 +168,10 @@ TEST_CASE("objects, notices, replies and beats are text frames of their own") {
 TEST_CASE("of the pings that came together the first 64 are answered, and the newest, before what follows them") {
   auto s = begin(handshake("?channel=a"));
   std::string longest(125, 'p'), flood;
-  CHECK(feed(*s, masked(op::ping, "1") + masked(op::pong, "x") + masked(op::ping, longest)) == lines{"-> pong 1", "-> pong " + longest});
-  CHECK(feed(*s, masked(op::ping, "1") + masked(op::text, "{}") + masked(op::ping, "2")) == lines{"-> pong 1", "command {}", "-> pong 2"});
+  CHECK(feed(*s, masked(op::ping, "1") + masked(op::pong, "x") + masked(op::ping, longest)) ==
+        lines{"-> pong 1", "-> pong " + longest});
+  CHECK(feed(*s, masked(op::ping, "1") + masked(op::text, "{}") + masked(op::ping, "2")) ==
+        lines{"-> pong 1", "command {}", "-> pong 2"});
   CHECK(feed(*s, masked(op::ping, "")) == lines{"-> pong "});
   lines answered;
   for (int i = 0; i < 1000; ++i) {
@@ -184,8 +201,9 @@ TEST_CASE("the end: once, with a code that may travel; then only the peer's own 
     s->end(out, 4001, "again");
     return out;
   };
-  CHECK(end(4000, "bye") == "\x88\x05\x0F\xA0"
-                            "bye");
+  CHECK(end(4000, "bye") ==
+        "\x88\x05\x0F\xA0"
+        "bye");
   CHECK(end(1005, "") == std::string("\x88\0", 2));
   CHECK(end(1006, "") == "\x88\x02\x03\xE8");
   CHECK(end(99, "") == "\x88\x02\x03\xE8");

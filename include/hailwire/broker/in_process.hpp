@@ -11,20 +11,20 @@
 #include <utility>
 
 #include "hailwire/concepts.hpp"
-#include "hailwire/detail/hash_index.hpp"
-#include "hailwire/detail/keyed_hash.hpp"
-#include "hailwire/detail/shared.hpp"
+#include "hailwire/detail/base/hash_table.hpp"
+#include "hailwire/detail/base/pointers.hpp"
+#include "hailwire/detail/base/siphash.hpp"
 
 namespace hailwire {
 
 /// Joins up to 64 hubs of one process that share a storage: what one of them has stored reaches the others that have
 /// followers of the channel, and no others.
 ///
-/// It drops nothing. Two hubs that publish to one channel at the same moment may be heard in either order, which a hub sees
-/// in the offsets and mends.
+/// It drops nothing. Two hubs that publish to one channel at the same moment may be heard in either order, which a hub
+/// sees in the offsets and mends.
 ///
-/// Costs about 50 bytes for each channel that is followed, besides its name. A publish takes one lock of 64 that all channels
-/// share, and one for each hub that has followers.
+/// Costs about 50 bytes for each channel that is followed, besides its name. A publish takes one lock of 64 that all
+/// channels share, and one for each hub that has followers.
 ///
 /// Threads: safe to call from any. It must outlive the hubs.
 class in_process_broker {
@@ -117,7 +117,7 @@ class in_process_broker {
       delete &c;
     }
     std::mutex mutex;
-    detail::hash_index<followed> channels;  // owned
+    detail::intrusive_hash_table<followed> channels;  // owned
   };
   struct alignas(64) seat {
     std::mutex mutex;

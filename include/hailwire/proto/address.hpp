@@ -11,18 +11,19 @@
 #include <string>
 #include <string_view>
 
-#include "hailwire/proto/text.hpp"
+#include "hailwire/detail/base/text.hpp"
 
 namespace hailwire::proto {
 
-/// An IPv4 or IPv6 address. IPv4 is kept as IPv6 maps it (RFC 4291, section 2.5.5.2), so `::ffff:192.0.2.1` is `192.0.2.1`:
-/// a socket that serves both families names one client in one way.
+/// An IPv4 or IPv6 address. IPv4 is kept as IPv6 maps it (RFC 4291, section 2.5.5.2), so `::ffff:192.0.2.1` is
+/// `192.0.2.1`: a socket that serves both families names one client in one way.
 struct ip_address {
   std::array<std::uint8_t, 16> bytes{};
 
   friend bool operator==(const ip_address&, const ip_address&) = default;
   bool is_v4() const noexcept {
-    return std::all_of(bytes.begin(), bytes.begin() + 10, [](std::uint8_t b) { return b == 0; }) && bytes[10] == 0xFF && bytes[11] == 0xFF;
+    return std::all_of(bytes.begin(), bytes.begin() + 10, [](std::uint8_t b) { return b == 0; }) && bytes[10] == 0xFF &&
+           bytes[11] == 0xFF;
   }
   static ip_address from_v4(const std::uint8_t* four) noexcept {
     ip_address a;
@@ -31,8 +32,8 @@ struct ip_address {
     return a;
   }
 
-  /// As people write it: `192.0.2.1` (no leading zeros, four parts) or `2001:db8::1` (RFC 4291, section 2.2), without brackets,
-  /// zone or port.
+  /// As people write it: `192.0.2.1` (no leading zeros, four parts) or `2001:db8::1` (RFC 4291, section 2.2), without
+  /// brackets, zone or port.
   static std::optional<ip_address> parse(std::string_view s) noexcept {
     std::uint8_t four[4];
     if (s.find(':') == s.npos) return parse_v4(s, four) ? std::optional(from_v4(four)) : std::nullopt;
@@ -118,7 +119,8 @@ struct ip_address {
 /// A range of addresses of one family: `10.0.0.0/8`, `2001:db8::/32`, or a single address.
 class ip_range {
  public:
-  /// Nothing where the text is no range, or has bits behind its prefix: `10.0.0.1/8` is a mistake of one kind or another.
+  /// Nothing where the text is no range, or has bits behind its prefix: `10.0.0.1/8` is a mistake of one kind or
+  /// another.
   static std::optional<ip_range> parse(std::string_view s) noexcept {
     auto slash = s.find('/');
     auto base = ip_address::parse(s.substr(0, slash));
@@ -161,7 +163,8 @@ struct endpoint {
     }
     return out;
   }
-  /// Reads what `text` writes, and IPv6 without brackets where there is no port. Nothing for anything else, `unknown` included.
+  /// Reads what `text` writes, and IPv6 without brackets where there is no port. Nothing for anything else, `unknown`
+  /// included.
   static std::optional<endpoint> parse(std::string_view s) noexcept {
     endpoint e;
     std::string_view port;

@@ -16,12 +16,12 @@
 #include <string_view>
 #include <utility>
 
-#include "hailwire/detail/vector.hpp"
+#include "hailwire/detail/base/text.hpp"
+#include "hailwire/detail/base/vector.hpp"
 #include "hailwire/error.hpp"
 #include "hailwire/message.hpp"
 #include "hailwire/proto/http_fields.hpp"
 #include "hailwire/proto/json.hpp"
-#include "hailwire/proto/text.hpp"
 
 namespace hailwire::proto {
 
@@ -34,31 +34,40 @@ inline constexpr std::uint64_t max_history = 1000;
 /// One command, read and checked. The views look into the text that was read and are valid as long as it.
 struct command {
   enum class verb : std::uint8_t {
-    publish, subscribe, unsubscribe, history, presence, received, read, renew, device, ping,
+    publish,
+    subscribe,
+    unsubscribe,
+    history,
+    presence,
+    received,
+    read,
+    renew,
+    device,
+    ping,
     other,  ///< not one of the protocol's: the host may know it by `name`
   };
 
-  std::string_view id;       ///< the JSON scalar as written, to be echoed; empty when there is none
+  std::string_view id;  ///< the JSON scalar as written, to be echoed; empty when there is none
   verb what = verb::other;
-  std::string_view name;     ///< the command's name; of `verb::other` as written between its quotes
-  std::string_view body;     ///< the JSON text of the command's value; an object, except that `verb::other` has any value
+  std::string_view name;  ///< the command's name; of `verb::other` as written between its quotes
+  std::string_view body;  ///< the JSON text of the command's value; an object, except that `verb::other` has any value
 
-  std::string channel;       ///< a valid channel name; empty only where the verb takes none
-  std::string_view data;     ///< publish: the payload's JSON text
-  bool has_data = false;     ///< publish: exactly one of `has_data` and `has_bytes` is set
-  std::string bytes;         ///< publish: the payload of `"bytes":"<base64>"`, decoded
+  std::string channel;    ///< a valid channel name; empty only where the verb takes none
+  std::string_view data;  ///< publish: the payload's JSON text
+  bool has_data = false;  ///< publish: exactly one of `has_data` and `has_bytes` is set
+  std::string bytes;      ///< publish: the payload of `"bytes":"<base64>"`, decoded
   bool has_bytes = false;
-  std::string type;          ///< publish: the publisher's own word; empty when not given
-  std::string key;           ///< publish: the idempotency key; empty when not given
-  bool ephemeral = false;    ///< publish: live or not at all
-  std::optional<std::string> since;       ///< subscribe: a cursor of one element
-  std::optional<std::uint64_t> before;    ///< history: only offsets below this one; never together with `after`
-  std::optional<std::uint64_t> after;     ///< history: only offsets above this one; without both, the newest
-  std::optional<std::uint64_t> limit;     ///< history: 1 to `max_history` messages
-  std::optional<std::uint64_t> offset;    ///< received, read: the watermark
-  std::optional<std::string> epoch;       ///< history: a valid epoch
-  bool count = false;        ///< presence: numbers alone
-  std::string token;         ///< renew
+  std::string type;                     ///< publish: the publisher's own word; empty when not given
+  std::string key;                      ///< publish: the idempotency key; empty when not given
+  bool ephemeral = false;               ///< publish: live or not at all
+  std::optional<std::string> since;     ///< subscribe: a cursor of one element
+  std::optional<std::uint64_t> before;  ///< history: only offsets below this one; never together with `after`
+  std::optional<std::uint64_t> after;   ///< history: only offsets above this one; without both, the newest
+  std::optional<std::uint64_t> limit;   ///< history: 1 to `max_history` messages
+  std::optional<std::uint64_t> offset;  ///< received, read: the watermark
+  std::optional<std::string> epoch;     ///< history: a valid epoch
+  bool count = false;                   ///< presence: numbers alone
+  std::string token;                    ///< renew
 };
 
 namespace detail {
@@ -68,15 +77,20 @@ struct verb_entry {
   command::verb what;
 };
 inline constexpr verb_entry verbs[] = {
-    {"publish", command::verb::publish},         {"subscribe", command::verb::subscribe},
-    {"unsubscribe", command::verb::unsubscribe}, {"history", command::verb::history},
-    {"presence", command::verb::presence},       {"received", command::verb::received},
-    {"read", command::verb::read},               {"renew", command::verb::renew},
-    {"device", command::verb::device},           {"ping", command::verb::ping},
+    {"publish", command::verb::publish},
+    {"subscribe", command::verb::subscribe},
+    {"unsubscribe", command::verb::unsubscribe},
+    {"history", command::verb::history},
+    {"presence", command::verb::presence},
+    {"received", command::verb::received},
+    {"read", command::verb::read},
+    {"renew", command::verb::renew},
+    {"device", command::verb::device},
+    {"ping", command::verb::ping},
 };
 
-/// A payload may nest as deep as one that is published by itself, under the command and its arguments. 64 members: a command
-/// has two and at most six arguments; the rest is room for what newer clients add.
+/// A payload may nest as deep as one that is published by itself, under the command and its arguments. 64 members: a
+/// command has two and at most six arguments; the rest is room for what newer clients add.
 inline constexpr json::limits command_limits{.depth = json::limits{}.depth + 2, .members = 64};
 
 inline bool valid_command_id(const json::value& v) noexcept {
@@ -148,18 +162,20 @@ class arguments {
     bool found;
     if (!text("channel", out, found)) return false;
     if (!found) return fail("channel", "is missing");
-    return valid_channel(out) || fail("channel", "must be 1 to 255 bytes without control characters or line separators");
+    return valid_channel(out) ||
+           fail("channel", "must be 1 to 255 bytes without control characters or line separators");
   }
 
  private:
   const hailwire::detail::vector<json::member>& members_;
 };
 
-/// Reads an object and, in the same pass, the members of the last one that stands directly in it: of a command that is nearly
-/// always the one with its arguments.
+/// Reads an object and, in the same pass, the members of the last one that stands directly in it: of a command that is
+/// nearly always the one with its arguments.
 class two_levels {
  public:
-  two_levels(std::string_view text, hailwire::detail::vector<json::member>& outer, hailwire::detail::vector<json::member>& inner)
+  two_levels(std::string_view text, hailwire::detail::vector<json::member>& outer,
+             hailwire::detail::vector<json::member>& inner)
       : scan_(text, command_limits), text_(text), outer_(outer), inner_(inner) {
     outer.clear();
     inner.clear();
@@ -233,7 +249,8 @@ inline bool read_publish(arguments& in, command& out) {
     out.bytes = std::move(*bytes);
   }
   if (!in.text("type", out.type, found)) return false;
-  if (found && !valid_type(out.type)) return in.fail("type", "must be 1 to 64 bytes without control characters or line separators");
+  if (found && !valid_type(out.type))
+    return in.fail("type", "must be 1 to 64 bytes without control characters or line separators");
   if (!in.text("key", out.key, found)) return false;
   if (found && !valid_key(out.key)) return in.fail("key", "must be 1 to 64 visible ASCII characters");
   return in.flag("ephemeral", out.ephemeral);
@@ -285,7 +302,8 @@ inline std::optional<failure> read_into(command& out, std::string_view json_text
   std::size_t unknowns = 0;
   for (const json::member& m : members) {
     if (json::name_is(m, "id")) {
-      if (!valid_command_id(m.content)) return failure(errc::bad_request, "\"id\" must be a string, number, true, false or null of at most 64 bytes");
+      if (!valid_command_id(m.content))
+        return failure(errc::bad_request, "\"id\" must be a string, number, true, false or null of at most 64 bytes");
       out.id = m.content.text;
       continue;
     }
@@ -300,35 +318,56 @@ inline std::optional<failure> read_into(command& out, std::string_view json_text
       ++unknowns;
       continue;
     }
-    if (known) return failure(errc::bad_request, "\"" + std::string(out.name) + "\" and \"" + std::string(entry->name) + "\" are two commands in one object");
+    if (known)
+      return failure(errc::bad_request, "\"" + std::string(out.name) + "\" and \"" + std::string(entry->name) +
+                                            "\" are two commands in one object");
     known = &m;
     out.what = entry->what;
     out.name = entry->name;
   }
   if (!known) {
-    if (unknowns != 1) return failure(errc::bad_request, unknowns ? "none of the object's members is a command" : "the object holds no command");
+    if (unknowns != 1)
+      return failure(errc::bad_request,
+                     unknowns ? "none of the object's members is a command" : "the object holds no command");
     out.name = unknown->name;
     out.body = unknown->content.text;
     return {};
   }
-  if (known->content.type != json::kind::object) return failure(errc::bad_request, "\"" + std::string(out.name) + "\" must be an object");
+  if (known->content.type != json::kind::object)
+    return failure(errc::bad_request, "\"" + std::string(out.name) + "\" must be an object");
   out.body = known->content.text;
 
-  if (auto bad = both.look_into(*known)) return unreadable(bad, static_cast<std::size_t>(out.body.data() - json_text.data()));
+  if (auto bad = both.look_into(*known))
+    return unreadable(bad, static_cast<std::size_t>(out.body.data() - json_text.data()));
   arguments in(inner);
   bool good = true;
   switch (out.what) {
-    case command::verb::publish: good = read_publish(in, out); break;
-    case command::verb::subscribe: good = read_subscribe(in, out); break;
-    case command::verb::unsubscribe: good = in.channel(out.channel); break;
-    case command::verb::history: good = read_history(in, out); break;
-    case command::verb::presence: good = in.channel(out.channel) && in.flag("count", out.count); break;
+    case command::verb::publish:
+      good = read_publish(in, out);
+      break;
+    case command::verb::subscribe:
+      good = read_subscribe(in, out);
+      break;
+    case command::verb::unsubscribe:
+      good = in.channel(out.channel);
+      break;
+    case command::verb::history:
+      good = read_history(in, out);
+      break;
+    case command::verb::presence:
+      good = in.channel(out.channel) && in.flag("count", out.count);
+      break;
     case command::verb::received:
-    case command::verb::read: good = read_watermark(in, out); break;
-    case command::verb::renew: good = read_renew(in, out); break;
+    case command::verb::read:
+      good = read_watermark(in, out);
+      break;
+    case command::verb::renew:
+      good = read_renew(in, out);
+      break;
     case command::verb::device:
     case command::verb::ping:
-    case command::verb::other: break;
+    case command::verb::other:
+      break;
   }
   if (!good) return std::move(in.why);
   return {};
@@ -341,8 +380,9 @@ inline void append_reason(std::string& out, const failure& why) {
 
 }  // namespace detail
 
-/// Reads one command. What it gives looks into `json_text`. Fails with `bad_request` and a sentence that names the member
-/// at fault, or with `too_large` when the object or the command's value has more than 64 members. Takes any bytes.
+/// Reads one command. What it gives looks into `json_text`. Fails with `bad_request` and a sentence that names the
+/// member at fault, or with `too_large` when the object or the command's value has more than 64 members. Takes any
+/// bytes.
 ///
 /// The value of `device` is only known to be an object: what stands in it depends on the push service it names.
 inline result<command> read_command(std::string_view json_text) {
@@ -351,8 +391,8 @@ inline result<command> read_command(std::string_view json_text) {
   return out;
 }
 
-/// The `id` to answer a text with that `read_command` refused, as written; empty when there is none, when it is no scalar
-/// of at most 64 bytes, or when there are several. Where the text stops being JSON, what came before it counts.
+/// The `id` to answer a text with that `read_command` refused, as written; empty when there is none, when it is no
+/// scalar of at most 64 bytes, or when there are several. Where the text stops being JSON, what came before it counts.
 inline std::string_view command_id(std::string_view json_text) {
   hailwire::detail::vector<json::member> members;
   json::read_object(json_text, members, detail::command_limits);
@@ -373,7 +413,11 @@ inline void append_reply_ok(std::string& out, std::string_view id, std::string_v
 /// Appends `{"reply":ID,"error":{"code":"…","message":"…"}}`, with `retry_after` in seconds where it is known. `id` as
 /// `read_command` or `command_id` gave it, empty for `null`.
 inline void append_reply_error(std::string& out, std::string_view id, const failure& why) {
-  out.append("{\"reply\":").append(id.empty() ? "null" : id).append(",\"error\":{\"code\":\"").append(code_name(why.code)).append("\",\"message\":");
+  out.append("{\"reply\":")
+      .append(id.empty() ? "null" : id)
+      .append(",\"error\":{\"code\":\"")
+      .append(code_name(why.code))
+      .append("\",\"message\":");
   detail::append_reason(out, why);
   if (why.retry_after > 0) {
     out += ",\"retry_after\":";
@@ -393,13 +437,16 @@ inline void append_problem(std::string& out, const failure& why) {
   out += '}';
 }
 
-/// Appends what an event stream is told that ends for a reason that will pass: `retry`, which is all that an EventSource heeds, and a
-/// `bye` with a span of time to come back within, so that not all who were told come at once. At least a second.
+/// Appends what an event stream is told that ends for a reason that will pass: `retry`, which is all that an
+/// EventSource heeds, and a `bye` with a span of time to come back within, so that not all who were told come at once.
+/// At least a second.
 inline void append_bye(std::string& out, errc why, int retry_after_seconds) {
   const std::uint64_t wait = static_cast<std::uint64_t>(retry_after_seconds < 1 ? 1 : retry_after_seconds) * 1000;
   out += "retry: ";
   append_decimal(out, wait);
-  out.append("\n\nevent: bye\ndata: {\"bye\":{\"code\":\"").append(code_name(why)).append("\",\"reconnect\":true,\"after\":[");
+  out.append("\n\nevent: bye\ndata: {\"bye\":{\"code\":\"")
+      .append(code_name(why))
+      .append("\",\"reconnect\":true,\"after\":[");
   append_decimal(out, wait);
   out += ',';
   append_decimal(out, 2 * wait);

@@ -29,9 +29,9 @@
 
 #include <zlib.h>
 
-#include "hailwire/detail/vector.hpp"
+#include "hailwire/detail/base/text.hpp"
+#include "hailwire/detail/base/vector.hpp"
 #include "hailwire/error.hpp"
-#include "hailwire/proto/text.hpp"
 #include "hailwire/proto/ws_connection.hpp"
 #include "hailwire/proto/ws_frame.hpp"
 #include "hailwire/proto/ws_handshake.hpp"
@@ -41,17 +41,20 @@ namespace hailwire::proto {
 /// What a host wants of permessage-deflate: the four parameters of RFC 7692, section 7.1, and how hard to work.
 struct deflate_options {
   /// Whether a server deflates for each connection on its own. If not, it always answers `server_no_context_takeover`
-  /// with the full window, so that one frame serves everyone, and the two `server_…` parameters here mean nothing to it.
+  /// with the full window, so that one frame serves everyone, and the two `server_…` parameters here mean nothing to
+  /// it.
   bool per_connection = false;
   bool server_no_context_takeover = false;
-  /// True by default: an idle connection then holds no window. RFC 7692, section 7.1.1.2 recommends clients to support it.
+  /// True by default: an idle connection then holds no window. RFC 7692, section 7.1.1.2 recommends clients to support
+  /// it.
   bool client_no_context_takeover = true;
   int server_max_window_bits = 15;  ///< 9–15: zlib cannot deflate with a window of 2^8 bytes
   int client_max_window_bits = 15;  ///< 8–15; a server can ask this only of clients that say they understand it
   int level = 6;                    ///< 1 (fast) – 9 (small); zlib's own default
   int memory_level = 8;             ///< 1–9; zlib's own default
-  /// A server's messages below this many bytes go as they are. Message objects that stand alone shrink by 10, 30 and 50 % at
-  /// 100, 256 and 1,024 bytes (chat and prices, measured): below 256 that saves less than a packet's own headers weigh.
+  /// A server's messages below this many bytes go as they are. Message objects that stand alone shrink by 10, 30 and 50
+  /// % at 100, 256 and 1,024 bytes (chat and prices, measured): below 256 that saves less than a packet's own headers
+  /// weigh.
   std::size_t threshold = 256;
 };
 
@@ -69,8 +72,8 @@ struct named {
   int server_bits = 15, client_bits = 15;
 };
 
-/// RFC 7692, section 7.1: empty when a parameter is unknown, doubled, or its value is not what it must be. Only an offer
-/// may name client_max_window_bits without a value (section 7.1.2.2).
+/// RFC 7692, section 7.1: empty when a parameter is unknown, doubled, or its value is not what it must be. Only an
+/// offer may name client_max_window_bits without a value (section 7.1.2.2).
 inline std::optional<named> read_params(const ws_extension& extension, bool offer) {
   named out;
   auto flag = [](const ws_extension_param& p, bool& seen) {
@@ -86,11 +89,16 @@ inline std::optional<named> read_params(const ws_extension& extension, bool offe
   };
   for (const auto& p : extension.params) {
     bool good = false;
-    if (p.name == "server_no_context_takeover") good = flag(p, out.server_no_context);
-    else if (p.name == "client_no_context_takeover") good = flag(p, out.client_no_context);
-    else if (p.name == "server_max_window_bits") good = bits(p, out.server_bits_named, out.server_bits);
-    else if (p.name == "client_max_window_bits" && offer && !p.has_value) good = flag(p, out.client_bits_named);
-    else if (p.name == "client_max_window_bits") good = bits(p, out.client_bits_named, out.client_bits);
+    if (p.name == "server_no_context_takeover")
+      good = flag(p, out.server_no_context);
+    else if (p.name == "client_no_context_takeover")
+      good = flag(p, out.client_no_context);
+    else if (p.name == "server_max_window_bits")
+      good = bits(p, out.server_bits_named, out.server_bits);
+    else if (p.name == "client_max_window_bits" && offer && !p.has_value)
+      good = flag(p, out.client_bits_named);
+    else if (p.name == "client_max_window_bits")
+      good = bits(p, out.client_bits_named, out.client_bits);
     if (!good) return {};
   }
   return out;
@@ -114,23 +122,28 @@ struct closer {
 /// Returns the parameters and puts the answer's value into `answer`. Empty when there is no such offer; the connection
 /// then goes on uncompressed. An offer that is malformed in any way is passed over; so is one that asks for a smaller
 /// server window than `options` lets it have: below 15 when frames are shared, below 9 always.
-inline std::optional<deflate_params> accept_deflate(const hailwire::detail::vector<ws_extension>& offers, const deflate_options& options,
-                                                    std::string& answer) {
+inline std::optional<deflate_params> accept_deflate(const hailwire::detail::vector<ws_extension>& offers,
+                                                    const deflate_options& options, std::string& answer) {
   for (const auto& offer : offers) {
     if (offer.name != "permessage-deflate") continue;
     auto asked = deflate_detail::read_params(offer, true);
     if (!asked || asked->server_bits < (options.per_connection ? 9 : 15)) continue;
     deflate_params agreed;
-    agreed.server_no_context_takeover = !options.per_connection || options.server_no_context_takeover || asked->server_no_context;
+    agreed.server_no_context_takeover =
+        !options.per_connection || options.server_no_context_takeover || asked->server_no_context;
     agreed.client_no_context_takeover = options.client_no_context_takeover || asked->client_no_context;
-    if (options.per_connection) agreed.server_max_window_bits = std::min(asked->server_bits, options.server_max_window_bits);
-    // A client that does not name it may not understand it (section 7.1.2.2), and its value is a promise only once answered.
-    if (asked->client_bits_named) agreed.client_max_window_bits = std::min(asked->client_bits, options.client_max_window_bits);
+    if (options.per_connection)
+      agreed.server_max_window_bits = std::min(asked->server_bits, options.server_max_window_bits);
+    // A client that does not name it may not understand it (section 7.1.2.2), and its value is a promise only once
+    // answered.
+    if (asked->client_bits_named)
+      agreed.client_max_window_bits = std::min(asked->client_bits, options.client_max_window_bits);
     answer = "permessage-deflate";
     using namespace deflate_detail;
     append_flag(answer, agreed.server_no_context_takeover, "server_no_context_takeover");
     append_flag(answer, agreed.client_no_context_takeover, "client_no_context_takeover");
-    append_bits(answer, asked->server_bits_named || agreed.server_max_window_bits < 15, "server_max_window_bits", agreed.server_max_window_bits);
+    append_bits(answer, asked->server_bits_named || agreed.server_max_window_bits < 15, "server_max_window_bits",
+                agreed.server_max_window_bits);
     append_bits(answer, agreed.client_max_window_bits < 15, "client_max_window_bits", agreed.client_max_window_bits);
     return agreed;
   }
@@ -152,12 +165,15 @@ inline std::string deflate_offer(const deflate_options& options) {
 /// A client's side of the agreement: checks what a server answered to `deflate_offer(options)`, when that was all that
 /// was offered. A value that is empty means no compression. `bad_request` when the answer is not one to that offer: the
 /// client must then fail the connection (RFC 7692, section 5.1).
-inline result<std::optional<deflate_params>> read_deflate_answer(const hailwire::detail::vector<ws_extension>& answered, const deflate_options& options) {
+inline result<std::optional<deflate_params>> read_deflate_answer(const hailwire::detail::vector<ws_extension>& answered,
+                                                                 const deflate_options& options) {
   if (answered.empty()) return std::optional<deflate_params>();
-  if (answered.size() > 1 || answered[0].name != "permessage-deflate") return {errc::bad_request, "the server chose an extension that was not offered"};
+  if (answered.size() > 1 || answered[0].name != "permessage-deflate")
+    return {errc::bad_request, "the server chose an extension that was not offered"};
   auto named = deflate_detail::read_params(answered[0], false);
   if (!named) return {errc::bad_request, "the server's parameters for permessage-deflate are malformed"};
-  if ((options.server_no_context_takeover && !named->server_no_context) || named->server_bits > options.server_max_window_bits ||
+  if ((options.server_no_context_takeover && !named->server_no_context) ||
+      named->server_bits > options.server_max_window_bits ||
       (named->client_bits_named && named->client_bits > options.client_max_window_bits)) {
     return {errc::bad_request, "the server's parameters for permessage-deflate are not those that were offered"};
   }
@@ -175,7 +191,8 @@ class zlib_inflater final : public ws_inflater {
   /// `role` is that of the connection's own end. Takes no memory until the first compressed byte comes.
   zlib_inflater(const deflate_params& agreed, ws_role role) noexcept
       : keep_(!(role == ws_role::server ? agreed.client_no_context_takeover : agreed.server_no_context_takeover)),
-        bits_(static_cast<std::int8_t>(role == ws_role::server ? agreed.client_max_window_bits : agreed.server_max_window_bits)) {}
+        bits_(static_cast<std::int8_t>(role == ws_role::server ? agreed.client_max_window_bits
+                                                               : agreed.server_max_window_bits)) {}
 
   progress inflate(std::string_view in, bool end_of_message, std::string& out, std::size_t max) override {
     auto done = progress::ok;
@@ -184,13 +201,15 @@ class zlib_inflater final : public ws_inflater {
       done = pump(in, Z_SYNC_FLUSH, out, max);
     }
     if (done == progress::ok && end_of_message) {
-      // The flush that the sender took off goes back on (section 7.2.2), and must then be the end of a block: elsewhere the
-      // message broke off within one. A message of no bytes, or one whose last block called itself the final one, awaits
-      // nothing; section 7.2.3 wants one byte more of both, but there is nothing to guess without it, and others let it pass.
+      // The flush that the sender took off goes back on (section 7.2.2), and must then be the end of a block: elsewhere
+      // the message broke off within one. A message of no bytes, or one whose last block called itself the final one,
+      // awaits nothing; section 7.2.3 wants one byte more of both, but there is nothing to guess without it, and others
+      // let it pass.
       if (!between_) {
         constexpr int at_block_end = 128;  // zlib.h on `data_type`
         done = pump({"\x00\x00\xFF\xFF", 4}, Z_BLOCK, out, max);
-        if (done == progress::ok && !between_ && (stream_->avail_in || !(stream_->data_type & at_block_end))) done = progress::corrupt;
+        if (done == progress::ok && !between_ && (stream_->avail_in || !(stream_->data_type & at_block_end)))
+          done = progress::corrupt;
       }
       between_ = true;
       if (!keep_) stream_.reset();
@@ -251,7 +270,8 @@ class zlib_deflater {
   /// `role` is that of the sending end. Takes no memory until the first message.
   zlib_deflater(const deflate_params& agreed, ws_role role, const deflate_options& options = {}) noexcept
       : keep_(!(role == ws_role::server ? agreed.server_no_context_takeover : agreed.client_no_context_takeover)),
-        bits_(static_cast<std::int8_t>(role == ws_role::server ? agreed.server_max_window_bits : agreed.client_max_window_bits)),
+        bits_(static_cast<std::int8_t>(role == ws_role::server ? agreed.server_max_window_bits
+                                                               : agreed.client_max_window_bits)),
         level_(static_cast<std::int8_t>(options.level)),
         memory_level_(static_cast<std::int8_t>(options.memory_level)) {}
 
@@ -260,9 +280,9 @@ class zlib_deflater {
     return {deflate_params{.server_no_context_takeover = true}, ws_role::server, options};
   }
 
-  /// Appends the payload of a frame with RSV1. False, and nothing appended, when the message must go uncompressed, which
-  /// a sender is always free to do (RFC 7692, section 6): no memory, a window of 2^8 bytes, which zlib cannot write, or
-  /// when no context is kept and it would not get smaller.
+  /// Appends the payload of a frame with RSV1. False, and nothing appended, when the message must go uncompressed,
+  /// which a sender is always free to do (RFC 7692, section 6): no memory, a window of 2^8 bytes, which zlib cannot
+  /// write, or when no context is kept and it would not get smaller.
   bool deflate(std::string_view message, std::string& out) {
     if (!stream_ && !open()) return false;
     std::size_t start = out.size(), size = message.size();
@@ -272,9 +292,12 @@ class zlib_deflater {
       message.remove_prefix(part.size());
       pump(part, message.empty() ? Z_SYNC_FLUSH : Z_NO_FLUSH, out);
     } while (!message.empty());
-    // Section 7.2.1: the flush ends with 00 00 FF FF, which does not travel. A flush with nothing before it writes nothing.
-    if (out.size() - start >= 4) out.resize(out.size() - 4);
-    else out += '\0';
+    // Section 7.2.1: the flush ends with 00 00 FF FF, which does not travel. A flush with nothing before it writes
+    // nothing.
+    if (out.size() - start >= 4)
+      out.resize(out.size() - 4);
+    else
+      out += '\0';
     if (keep_) return true;
     ::deflateReset(stream_.get());
     if (out.size() - start < size) return true;
@@ -286,7 +309,8 @@ class zlib_deflater {
   bool open() {
     if (bits_ < 9) return false;
     stream_.reset(new z_stream{});
-    if (deflateInit2(stream_.get(), level_, Z_DEFLATED, -bits_, memory_level_, Z_DEFAULT_STRATEGY) != Z_OK) stream_.reset();
+    if (deflateInit2(stream_.get(), level_, Z_DEFLATED, -bits_, memory_level_, Z_DEFAULT_STRATEGY) != Z_OK)
+      stream_.reset();
     return stream_ != nullptr;
   }
 
@@ -318,7 +342,8 @@ inline bool append_deflated_frame(std::string& out, zlib_deflater& deflater, ws_
 }
 
 /// The same for a client, masked with `key`: see `append_masked_frame`.
-inline bool append_masked_deflated_frame(std::string& out, zlib_deflater& deflater, ws_opcode what, std::string_view message, std::uint32_t key) {
+inline bool append_masked_deflated_frame(std::string& out, zlib_deflater& deflater, ws_opcode what,
+                                         std::string_view message, std::uint32_t key) {
   std::string payload;
   bool compressed = deflater.deflate(message, payload);
   append_masked_frame(out, what, compressed ? payload : message, key, true, compressed);

@@ -7,9 +7,9 @@
 #include <string>
 #include <string_view>
 
+#include "hailwire/detail/base/text.hpp"
 #include "hailwire/message.hpp"
 #include "hailwire/proto/json.hpp"
-#include "hailwire/proto/text.hpp"
 
 namespace hailwire::proto {
 
@@ -20,12 +20,12 @@ struct envelope {
   std::string_view json;  ///< the message object, written once for all encodings that want it
 };
 
-/// One way in which messages become bytes: a transport's framing of the message object, or of the bare payload. There is
-/// one object of it for each way, with static lifetime, and ways are told apart by its address.
+/// One way in which messages become bytes: a transport's framing of the message object, or of the bare payload. There
+/// is one object of it for each way, with static lifetime, and ways are told apart by its address.
 struct encoding {
   std::string_view name;
-  bool wants_json;                                           ///< whether `append` reads `envelope::json`
-  void (*append)(std::string& out, const envelope& message); ///< appends one whole frame
+  bool wants_json;                                            ///< whether `append` reads `envelope::json`
+  void (*append)(std::string& out, const envelope& message);  ///< appends one whole frame
 };
 
 /// Appends a payload as the `data` or `bytes` member: `"data":<json>` or `"bytes":"<base64>"`.
@@ -56,7 +56,8 @@ inline void append_message(std::string& out, std::string_view channel, const mes
     std::size_t size = 1;
   } at;
   if (const std::int64_t time = m.at < 0 ? 0 : m.at; time != at.of) {
-    at.size = static_cast<std::size_t>(std::to_chars(at.digits, std::end(at.digits), static_cast<std::uint64_t>(time)).ptr - at.digits);
+    at.size = static_cast<std::size_t>(
+        std::to_chars(at.digits, std::end(at.digits), static_cast<std::uint64_t>(time)).ptr - at.digits);
     at.of = time;
   }
   char head[400];  // as much as possible is appended in one piece: a name has at most 255 bytes

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-// What reverse proxies write into a request about whom they had it from: `Forwarded` (RFC 7239) or, older and more common,
-// X-Forwarded-For with -Proto and -Host. Either is a list to which each proxy adds on the right, so the further to the left
-// an element stands, the more proxies must be believed for it; which of them are is the caller's to know.
+// What reverse proxies write into a request about whom they had it from: `Forwarded` (RFC 7239) or, older and more
+// common, X-Forwarded-For with -Proto and -Host. Either is a list to which each proxy adds on the right, so the further
+// to the left an element stands, the more proxies must be believed for it; which of them are is the caller's to know.
 
 #include <cstdint>
 #include <optional>
@@ -13,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-#include "hailwire/detail/vector.hpp"
+#include "hailwire/detail/base/vector.hpp"
 #include "hailwire/error.hpp"
 #include "hailwire/proto/address.hpp"
 #include "hailwire/proto/http_fields.hpp"
@@ -43,8 +43,8 @@ inline bool take_host(std::string_view value, std::string& out) {
   return true;
 }
 
-/// RFC 7239, section 6: an address with brackets around IPv6, `unknown`, or a name that begins with `_`; then perhaps a port, which
-/// may be such a name as well.
+/// RFC 7239, section 6: an address with brackets around IPv6, `unknown`, or a name that begins with `_`; then perhaps a
+/// port, which may be such a name as well.
 inline bool take_node(std::string_view value, endpoint& out) {
   auto hidden = [](std::string_view s) {
     if (s.size() < 2 || s[0] != '_') return false;
@@ -112,7 +112,8 @@ inline bool read_forwarded_element(std::string_view element, hop& out) {
 
 }  // namespace detail
 
-/// Reads all `Forwarded` fields; leftmost first. Fails with `bad_request` on anything that RFC 7239, section 4 does not allow.
+/// Reads all `Forwarded` fields; leftmost first. Fails with `bad_request` on anything that RFC 7239, section 4 does not
+/// allow.
 inline result<hailwire::detail::vector<hop>> read_forwarded(const http1::head& h) {
   hailwire::detail::vector<hop> out;
   bool bad = h.any_element("Forwarded", [&](std::string_view element) {
@@ -123,9 +124,9 @@ inline result<hailwire::detail::vector<hop>> read_forwarded(const http1::head& h
   return out;
 }
 
-/// Reads all X-Forwarded-For, -Proto and -Host fields; leftmost first. There is no standard: elements of the latter two belong to
-/// the hops one by one where there are as many, else the last one holds for the whole way. Fails with `bad_request` on what is
-/// no address, `unknown`, scheme or host.
+/// Reads all X-Forwarded-For, -Proto and -Host fields; leftmost first. There is no standard: elements of the latter two
+/// belong to the hops one by one where there are as many, else the last one holds for the whole way. Fails with
+/// `bad_request` on what is no address, `unknown`, scheme or host.
 inline result<hailwire::detail::vector<hop>> read_x_forwarded(const http1::head& h) {
   hailwire::detail::vector<hop> out;
   std::vector<std::string> schemes, hosts;
@@ -162,8 +163,8 @@ struct requester {
   std::string scheme, host;  ///< as it asked the outermost proxy that is believed; empty: not said
 };
 
-/// Follows the chain from `peer`, who is connected, to the left: past each address that is trusted, to the first that is not. Where a
-/// trusted proxy keeps an address to itself, that proxy is as far as one can see.
+/// Follows the chain from `peer`, who is connected, to the left: past each address that is trusted, to the first that
+/// is not. Where a trusted proxy keeps an address to itself, that proxy is as far as one can see.
 template <class Trusted>
 requester walk_hops(std::span<const hop> hops, const endpoint& peer, Trusted trusted) {
   requester out{peer, {}, {}};

@@ -28,16 +28,17 @@
 #include <string>
 #include <string_view>
 
+#include "hailwire/detail/base/text.hpp"
 #include "hailwire/error.hpp"
 #include "hailwire/proto/http_fields.hpp"
-#include "hailwire/proto/text.hpp"
 
 namespace hailwire::proto::http1 {
 
 /// How much of a request head is read before it is refused with `headers_too_large`. In bytes, except `headers`.
 struct limits {
   std::size_t line = 8192;    ///< one line without its CRLF; RFC 9112, section 3 asks for 8000 of a request line
-  std::size_t head = 16384;   ///< all of it with the empty line at its end; what Node.js takes, and room for a 4 KiB cursor, cookies and a token
+  std::size_t head = 16384;   ///< all of it with the empty line at its end; what Node.js takes, and room for a 4 KiB
+                              ///< cursor, cookies and a token
   std::size_t headers = 100;  ///< header lines; what Apache httpd takes, browsers send about 20
 };
 
@@ -66,7 +67,9 @@ class head_parser {
       scanned_ = at;
       bool whole_line = false;
       if (at < stop) {
-        if (buffered[at] != '\r') return fail(errc::bad_request, buffered[at] == '\n' ? "a line ends with LF alone" : "a control byte in the head");
+        if (buffered[at] != '\r')
+          return fail(errc::bad_request,
+                      buffered[at] == '\n' ? "a line ends with LF alone" : "a control byte in the head");
         whole_line = at + 1 < end;
         if (whole_line && buffered[at + 1] != '\n') return fail(errc::bad_request, "a CR without its LF");
       } else if (at - line_ > limits_.line) {
@@ -134,7 +137,8 @@ class head_parser {
       return refuse(errc::bad_request, "the target is not visible ASCII without a fragment");
     }
     auto digit = [](char c) { return c >= '0' && c <= '9'; };
-    if (version.size() != 8 || version.substr(0, 5) != "HTTP/" || !digit(version[5]) || version[6] != '.' || !digit(version[7])) {
+    if (version.size() != 8 || version.substr(0, 5) != "HTTP/" || !digit(version[5]) || version[6] != '.' ||
+        !digit(version[7])) {
       return refuse(errc::bad_request, "the request line does not end with an HTTP version");
     }
     if (version[5] != '1') return refuse(errc::http_version, "only HTTP/1.0 and HTTP/1.1 are spoken here");
@@ -176,7 +180,8 @@ class head_parser {
     std::size_t n = 0;
     while (n < line.size() && detail::is(detail::token, line[n])) ++n;
     if (n == 0 && (line[0] == ' ' || line[0] == '\t')) return refuse(errc::bad_request, "a folded header line");
-    if (n == 0 || n == line.size() || line[n] != ':') return refuse(errc::bad_request, "a header's name is not a token with a colon behind it");
+    if (n == 0 || n == line.size() || line[n] != ':')
+      return refuse(errc::bad_request, "a header's name is not a token with a colon behind it");
     out = {line.substr(0, n), trim(line.substr(n + 1))};
     return true;
   }
@@ -203,12 +208,15 @@ class head_parser {
           }
           break;
         case 14:
-          if (iequals(h.name, "content-length") && !only(length, h)) return refuse(errc::bad_request, "two Content-Length headers");
+          if (iequals(h.name, "content-length") && !only(length, h))
+            return refuse(errc::bad_request, "two Content-Length headers");
           break;
         case 17:
-          if (iequals(h.name, "transfer-encoding") && !only(coding, h)) return refuse(errc::bad_request, "two Transfer-Encoding headers");
+          if (iequals(h.name, "transfer-encoding") && !only(coding, h))
+            return refuse(errc::bad_request, "two Transfer-Encoding headers");
           break;
-        default: break;
+        default:
+          break;
       }
     }
     // RFC 9112, section 3.2: exactly one, and well-formed, also when the absolute target's authority overrules it.
@@ -228,8 +236,8 @@ class head_parser {
     return true;
   }
 
-  /// RFC 9110, section 8.6: digits. A list of equal values or leading zeros could be mended, but no client sends either, and
-  /// an intermediary may read the one as its first or last and the other as octal.
+  /// RFC 9110, section 8.6: digits. A list of equal values or leading zeros could be mended, but no client sends
+  /// either, and an intermediary may read the one as its first or last and the other as octal.
   bool read_length(std::string_view value, head& out) {
     if (value.empty()) return refuse(errc::bad_request, "Content-Length is empty");
     for (char c : value)
@@ -300,8 +308,28 @@ class chunked_decoder {
   // In the order of the grammar. `ext_` states: white space before `;`, the name, white space behind it, the value
   // (token or quoted string), what follows a closing quote.
   enum class state : std::uint8_t {
-    size_first, size, ext_space, ext_begin, ext_name, ext_named, ext_equals, ext_value, ext_quoted, ext_escape, ext_closed,
-    size_lf, data, data_cr, data_lf, trailer_begin, trailer_name, trailer_value, trailer_lf, final_lf, done, failed,
+    size_first,
+    size,
+    ext_space,
+    ext_begin,
+    ext_name,
+    ext_named,
+    ext_equals,
+    ext_value,
+    ext_quoted,
+    ext_escape,
+    ext_closed,
+    size_lf,
+    data,
+    data_cr,
+    data_lf,
+    trailer_begin,
+    trailer_name,
+    trailer_value,
+    trailer_lf,
+    final_lf,
+    done,
+    failed,
   };
 
   bool fail(errc code, const char* why) {
@@ -313,8 +341,10 @@ class chunked_decoder {
 
   bool step(char c, std::size_t max_body) {
     bool space = c == ' ' || c == '\t';
-    if (state_ > state::size && state_ < state::size_lf && ++extensions_ > max_extensions) return fail(errc::bad_request, "chunk extensions are too long");
-    if (state_ > state::data_lf && ++trailers_ > max_trailers) return fail(errc::headers_too_large, "the trailers are too long");
+    if (state_ > state::size && state_ < state::size_lf && ++extensions_ > max_extensions)
+      return fail(errc::bad_request, "chunk extensions are too long");
+    if (state_ > state::data_lf && ++trailers_ > max_trailers)
+      return fail(errc::headers_too_large, "the trailers are too long");
     switch (state_) {
       case state::size_first:
         left_ = 0;
@@ -334,7 +364,8 @@ class chunked_decoder {
         return c == ';' ? go(state::ext_begin) : fail(errc::bad_request, "white space behind a chunk's size");
       case state::ext_begin:
         if (space) return true;
-        return detail::is(detail::token, c) ? go(state::ext_name) : fail(errc::bad_request, "a chunk extension has no name");
+        return detail::is(detail::token, c) ? go(state::ext_name)
+                                            : fail(errc::bad_request, "a chunk extension has no name");
       case state::ext_name:
         if (detail::is(detail::token, c)) return true;
         if (c == '=') return go(state::ext_equals);
@@ -347,7 +378,8 @@ class chunked_decoder {
       case state::ext_equals:
         if (space) return true;
         if (c == '"') return go(state::ext_quoted);
-        return detail::is(detail::token, c) ? go(state::ext_value) : fail(errc::bad_request, "a chunk extension's value is malformed");
+        return detail::is(detail::token, c) ? go(state::ext_value)
+                                            : fail(errc::bad_request, "a chunk extension's value is malformed");
       case state::ext_value:
         if (detail::is(detail::token, c)) return true;
         return end_of_extension(c, "a chunk extension's value is malformed");
@@ -360,7 +392,8 @@ class chunked_decoder {
         return end_of_extension(c, "a chunk extension goes on behind its closing quote");
       case state::size_lf:
         if (c != '\n') return fail(errc::bad_request, "a CR without its LF behind a chunk's size");
-        if (left_ > max_body - std::min<std::uint64_t>(taken_, max_body)) return fail(errc::too_large, "the body is too large");
+        if (left_ > max_body - std::min<std::uint64_t>(taken_, max_body))
+          return fail(errc::too_large, "the body is too large");
         taken_ += left_;
         return go(left_ ? state::data : state::trailer_begin);
       case state::data_cr:
@@ -369,7 +402,8 @@ class chunked_decoder {
         return c == '\n' ? go(state::size_first) : fail(errc::bad_request, "a CR without its LF behind a chunk");
       case state::trailer_begin:
         if (c == '\r') return go(state::final_lf);
-        return detail::is(detail::token, c) ? go(state::trailer_name) : fail(errc::bad_request, "a trailer's name is not a token");
+        return detail::is(detail::token, c) ? go(state::trailer_name)
+                                            : fail(errc::bad_request, "a trailer's name is not a token");
       case state::trailer_name:
         if (detail::is(detail::token, c)) return true;
         return c == ':' ? go(state::trailer_value) : fail(errc::bad_request, "a trailer's name is not a token");
@@ -380,7 +414,8 @@ class chunked_decoder {
       case state::final_lf:
         if (c != '\n') return fail(errc::bad_request, "a CR without its LF in the trailers");
         return go(state_ == state::final_lf ? state::done : state::trailer_begin);
-      default: return false;
+      default:
+        return false;
     }
   }
 
@@ -407,9 +442,11 @@ inline constexpr std::string_view continue_response = "HTTP/1.1 100 Continue\r\n
 /// `minor` is the request's, and decides how keeping the connection is said: HTTP/1.0 must be told, 1.1 is told only
 /// of the end. `extra_headers` are lines, each with its CRLF (`Date` among them: there is no clock here), trusted as
 /// they are. `content_type` may come from a publisher: one that is no header value becomes `application/octet-stream`.
-/// Precondition: `status` has three digits. No length is written where none may stand (1xx, 204: RFC 9110, section 8.6).
-inline void append_response_head(std::string& out, int status, std::string_view content_type, std::optional<std::uint64_t> content_length,
-                                 bool keep_alive, int minor, std::string_view extra_headers) {
+/// Precondition: `status` has three digits. No length is written where none may stand (1xx, 204: RFC 9110,
+/// section 8.6).
+inline void append_response_head(std::string& out, int status, std::string_view content_type,
+                                 std::optional<std::uint64_t> content_length, bool keep_alive, int minor,
+                                 std::string_view extra_headers) {
   out += "HTTP/1.1 ";
   append_decimal(out, static_cast<std::uint64_t>(status));
   out += ' ';
@@ -426,8 +463,10 @@ inline void append_response_head(std::string& out, int status, std::string_view 
     out += "\r\n";
   }
   if (status >= 200) {
-    if (!keep_alive) out += "Connection: close\r\n";
-    else if (minor == 0) out += "Connection: keep-alive\r\n";
+    if (!keep_alive)
+      out += "Connection: close\r\n";
+    else if (minor == 0)
+      out += "Connection: keep-alive\r\n";
   }
   out += extra_headers;
   out += "\r\n";

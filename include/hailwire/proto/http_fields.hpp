@@ -12,8 +12,8 @@
 #include <string_view>
 #include <utility>
 
-#include "hailwire/detail/vector.hpp"
-#include "hailwire/proto/text.hpp"
+#include "hailwire/detail/base/text.hpp"
+#include "hailwire/detail/base/vector.hpp"
 
 namespace hailwire::proto::http1 {
 
@@ -21,8 +21,9 @@ namespace detail {
 
 enum letter : std::uint8_t { token = 1, target = 2, reg_name = 4 };
 
-// RFC 9110, section 5.6.2 (token); RFC 3986, sections 2.2, 2.3 and 3.2.2 (unreserved and sub-delims make a reg-name). A target is any
-// visible ASCII except `#`: browsers send `|`, `{` and `"` unescaped in queries, but nobody sends a fragment.
+// RFC 9110, section 5.6.2 (token); RFC 3986, sections 2.2, 2.3 and 3.2.2 (unreserved and sub-delims make a reg-name). A
+// target is any visible ASCII except `#`: browsers send `|`, `{` and `"` unescaped in queries, but nobody sends a
+// fragment.
 inline constexpr auto letters = [] {
   std::array<std::uint8_t, 256> table{};
   auto mark = [&](std::string_view chars, letter what) {
@@ -116,7 +117,8 @@ inline bool is_ipv6(std::string_view s) noexcept {
 /// Whether `s` is a token (RFC 9110, section 5.6.2), such as a method or a header name.
 inline bool is_token(std::string_view s) noexcept { return !s.empty() && detail::all(detail::token, s); }
 
-/// Whether `s` may be a header's value: no control bytes but HTAB. A value that fails would split the head it is put in.
+/// Whether `s` may be a header's value: no control bytes but HTAB. A value that fails would split the head it is put
+/// in.
 inline bool is_value(std::string_view s) noexcept { return detail::find_control(s, 0, s.size()) == s.size(); }
 
 /// A host with its port, if one was written. Views into what was parsed; an IPv6 address keeps its brackets.
@@ -165,8 +167,10 @@ inline std::string_view next_element(std::string_view& rest, char separator = ',
   std::size_t i = 0;
   for (; i < rest.size(); ++i) {
     if (quoted) {
-      if (rest[i] == '\\') ++i;
-      else if (rest[i] == '"') quoted = false;
+      if (rest[i] == '\\')
+        ++i;
+      else if (rest[i] == '"')
+        quoted = false;
     } else if (rest[i] == '"') {
       quoted = true;
     } else if (rest[i] == separator) {
@@ -244,8 +248,8 @@ struct head {
 };
 
 /// Whether a page of `origin` (an Origin header: RFC 6454, section 7) lives on `host` (a Host header): the same name
-/// without case and the same port, where none written means the default of the origin's scheme. Nothing is known here of
-/// how the request came, so the scheme itself is not compared. `null` and anything but http and https is nobody's.
+/// without case and the same port, where none written means the default of the origin's scheme. Nothing is known here
+/// of how the request came, so the scheme itself is not compared. `null` and anything but http and https is nobody's.
 inline bool same_origin(std::string_view origin, std::string_view host) noexcept {
   auto colon = origin.find("://");
   if (colon == origin.npos) return false;
@@ -257,8 +261,8 @@ inline bool same_origin(std::string_view origin, std::string_view host) noexcept
   return a && b && iequals(a->host, b->host) && a->port.value_or(usual) == b->port.value_or(usual);
 }
 
-/// Whether `Accept` names `media_type` itself, in any case and with any parameters, with q above 0 (RFC 9110, sections 12.4.2
-/// and 12.5.1). Wildcards do not count; an element whose q is malformed does not either.
+/// Whether `Accept` names `media_type` itself, in any case and with any parameters, with q above 0 (RFC 9110,
+/// sections 12.4.2 and 12.5.1). Wildcards do not count; an element whose q is malformed does not either.
 inline bool accepts_literally(const head& h, std::string_view media_type) {
   return h.any_element("accept", [&](std::string_view element) {
     if (!iequals(next_element(element, ';'), media_type)) return false;
@@ -278,8 +282,8 @@ inline bool accepts_literally(const head& h, std::string_view media_type) {
   });
 }
 
-/// The seconds of `Prefer: wait=N` (RFC 7240, section 4.3): of the first `wait` there is (section 2); empty when that is no
-/// number. One over 2^31 is 2^31 (RFC 9111, section 1.2.2).
+/// The seconds of `Prefer: wait=N` (RFC 7240, section 4.3): of the first `wait` there is (section 2); empty when that
+/// is no number. One over 2^31 is 2^31 (RFC 9111, section 1.2.2).
 inline std::optional<std::uint64_t> prefer_wait(const head& h) {
   std::optional<std::uint64_t> seconds;
   h.any_element("prefer", [&](std::string_view element) {
@@ -299,9 +303,9 @@ inline std::optional<std::uint64_t> prefer_wait(const head& h) {
   return seconds;
 }
 
-/// Calls `f(tag)` for the entity tags of `If-None-Match` without quotes and weak prefix (RFC 9110, sections 8.8.3 and 13.1.2)
-/// until it returns true; whether it did. A comma inside the quotes belongs to the tag. `*` is not a tag. What follows something
-/// malformed in a line is not read.
+/// Calls `f(tag)` for the entity tags of `If-None-Match` without quotes and weak prefix (RFC 9110, sections 8.8.3
+/// and 13.1.2) until it returns true; whether it did. A comma inside the quotes belongs to the tag. `*` is not a tag.
+/// What follows something malformed in a line is not read.
 template <class F>
 bool any_entity_tag(const head& h, F f) {
   for (auto& line : h.headers) {
@@ -327,46 +331,86 @@ bool any_entity_tag(const head& h, F f) {
 /// The reason phrase of `status` (RFC 9110, section 15; RFC 6585); empty for one that is not in use here.
 inline std::string_view reason_phrase(int status) noexcept {
   switch (status) {
-    case 100: return "Continue";
-    case 101: return "Switching Protocols";
-    case 200: return "OK";
-    case 201: return "Created";
-    case 202: return "Accepted";
-    case 204: return "No Content";
-    case 206: return "Partial Content";
-    case 301: return "Moved Permanently";
-    case 302: return "Found";
-    case 303: return "See Other";
-    case 304: return "Not Modified";
-    case 307: return "Temporary Redirect";
-    case 308: return "Permanent Redirect";
-    case 400: return "Bad Request";
-    case 401: return "Unauthorized";
-    case 403: return "Forbidden";
-    case 404: return "Not Found";
-    case 405: return "Method Not Allowed";
-    case 406: return "Not Acceptable";
-    case 408: return "Request Timeout";
-    case 409: return "Conflict";
-    case 410: return "Gone";
-    case 411: return "Length Required";
-    case 412: return "Precondition Failed";
-    case 413: return "Content Too Large";
-    case 414: return "URI Too Long";
-    case 415: return "Unsupported Media Type";
-    case 416: return "Range Not Satisfiable";
-    case 417: return "Expectation Failed";
-    case 426: return "Upgrade Required";
-    case 428: return "Precondition Required";
-    case 429: return "Too Many Requests";
-    case 431: return "Request Header Fields Too Large";
-    case 500: return "Internal Server Error";
-    case 501: return "Not Implemented";
-    case 502: return "Bad Gateway";
-    case 503: return "Service Unavailable";
-    case 504: return "Gateway Timeout";
-    case 505: return "HTTP Version Not Supported";
-    default: return {};
+    case 100:
+      return "Continue";
+    case 101:
+      return "Switching Protocols";
+    case 200:
+      return "OK";
+    case 201:
+      return "Created";
+    case 202:
+      return "Accepted";
+    case 204:
+      return "No Content";
+    case 206:
+      return "Partial Content";
+    case 301:
+      return "Moved Permanently";
+    case 302:
+      return "Found";
+    case 303:
+      return "See Other";
+    case 304:
+      return "Not Modified";
+    case 307:
+      return "Temporary Redirect";
+    case 308:
+      return "Permanent Redirect";
+    case 400:
+      return "Bad Request";
+    case 401:
+      return "Unauthorized";
+    case 403:
+      return "Forbidden";
+    case 404:
+      return "Not Found";
+    case 405:
+      return "Method Not Allowed";
+    case 406:
+      return "Not Acceptable";
+    case 408:
+      return "Request Timeout";
+    case 409:
+      return "Conflict";
+    case 410:
+      return "Gone";
+    case 411:
+      return "Length Required";
+    case 412:
+      return "Precondition Failed";
+    case 413:
+      return "Content Too Large";
+    case 414:
+      return "URI Too Long";
+    case 415:
+      return "Unsupported Media Type";
+    case 416:
+      return "Range Not Satisfiable";
+    case 417:
+      return "Expectation Failed";
+    case 426:
+      return "Upgrade Required";
+    case 428:
+      return "Precondition Required";
+    case 429:
+      return "Too Many Requests";
+    case 431:
+      return "Request Header Fields Too Large";
+    case 500:
+      return "Internal Server Error";
+    case 501:
+      return "Not Implemented";
+    case 502:
+      return "Bad Gateway";
+    case 503:
+      return "Service Unavailable";
+    case 504:
+      return "Gateway Timeout";
+    case 505:
+      return "HTTP Version Not Supported";
+    default:
+      return {};
   }
 }
 

@@ -26,8 +26,8 @@
 #include <string_view>
 #include <vector>
 
-#include "hailwire/detail/vector.hpp"
-#include "hailwire/proto/text.hpp"
+#include "hailwire/detail/base/text.hpp"
+#include "hailwire/detail/base/vector.hpp"
 
 namespace hailwire::proto::json {
 
@@ -49,7 +49,8 @@ struct limits {
 /// Why a text was refused; true in a condition when it was.
 struct error {
   const char* what = nullptr;  ///< English, static; reads on after "the JSON is refused: "
-  std::size_t at = 0;          ///< index of the byte that cannot stand where it is; the text's size if more was due, or no single byte is to blame
+  std::size_t at = 0;  ///< index of the byte that cannot stand where it is; the text's size if more was due, or no
+                       ///< single byte is to blame
 
   explicit operator bool() const noexcept { return what != nullptr; }
 };
@@ -82,7 +83,8 @@ inline const char* skip_clean(const char* p, const char* end) noexcept {
     std::uint64_t word;
     std::memcpy(&word, p, 8);
     std::uint64_t quote = word ^ ones * '"', backslash = word ^ ones * '\\';
-    std::uint64_t flags = ((quote - ones) & ~quote) | ((backslash - ones) & ~backslash) | ((word - ones * 0x20) & ~word);
+    std::uint64_t flags =
+        ((quote - ones) & ~quote) | ((backslash - ones) & ~backslash) | ((word - ones * 0x20) & ~word);
     if constexpr (high) flags |= word;
     flags &= tops;
     if (flags == 0) continue;
@@ -126,24 +128,38 @@ inline bool append_unescaped(std::string& out, std::string_view inner) {
     if (!backslash) break;
     p = backslash + 2;
     switch (p[-1]) {
-      case 'b': out += '\b'; break;
-      case 'f': out += '\f'; break;
-      case 'n': out += '\n'; break;
-      case 'r': out += '\r'; break;
-      case 't': out += '\t'; break;
+      case 'b':
+        out += '\b';
+        break;
+      case 'f':
+        out += '\f';
+        break;
+      case 'n':
+        out += '\n';
+        break;
+      case 'r':
+        out += '\r';
+        break;
+      case 't':
+        out += '\t';
+        break;
       case 'u': {
         unsigned c = 0, low = 0;
         hex4(p, c);
         p += 4;
         if (c >= 0xD800 && c <= 0xDFFF) {
-          bool pair = c < 0xDC00 && end - p >= 6 && p[0] == '\\' && p[1] == 'u' && hex4(p + 2, low) && low >= 0xDC00 && low <= 0xDFFF;
-          if (pair) c = 0x10000 + ((c - 0xD800) << 10) + (low - 0xDC00), p += 6;
-          else whole = false;
+          bool pair = c < 0xDC00 && end - p >= 6 && p[0] == '\\' && p[1] == 'u' && hex4(p + 2, low) && low >= 0xDC00 &&
+                      low <= 0xDFFF;
+          if (pair)
+            c = 0x10000 + ((c - 0xD800) << 10) + (low - 0xDC00), p += 6;
+          else
+            whole = false;
         }
         append_utf8(out, c);
         break;
       }
-      default: out += p[-1];  // one of " \ /
+      default:
+        out += p[-1];  // one of " \ /
     }
   }
   return whole;
@@ -251,8 +267,8 @@ class scanner {
     }
   }
 
-  /// One object or array, the outermost or one at whose first character the place is. `element` takes one member or element and says whether it
-  /// could; the place is then its first character, afterwards the one behind it.
+  /// One object or array, the outermost or one at whose first character the place is. `element` takes one member or
+  /// element and says whether it could; the place is then its first character, afterwards the one behind it.
   template <class Element>
   bool each(bool object, Element element) {
     space();
@@ -279,22 +295,34 @@ class scanner {
 
   static kind kind_of(char c) noexcept {
     switch (c) {
-      case '{': return kind::object;
-      case '[': return kind::array;
-      case '"': return kind::string;
-      case 't': case 'f': return kind::boolean;
-      case 'n': return kind::null;
-      default: return kind::number;
+      case '{':
+        return kind::object;
+      case '[':
+        return kind::array;
+      case '"':
+        return kind::string;
+      case 't':
+      case 'f':
+        return kind::boolean;
+      case 'n':
+        return kind::null;
+      default:
+        return kind::number;
     }
   }
 
   bool scalar() noexcept {
     switch (*p_) {
-      case '"': return string();
-      case 't': return literal("true");
-      case 'f': return literal("false");
-      case 'n': return literal("null");
-      default: return number();
+      case '"':
+        return string();
+      case 't':
+        return literal("true");
+      case 'f':
+        return literal("false");
+      case 'n':
+        return literal("null");
+      default:
+        return number();
     }
   }
 
@@ -347,8 +375,8 @@ class scanner {
   std::array<std::uint64_t, max_depth / 64> objects_{};  // bit i: level i is an object
 };
 
-/// Whether two members have the same name, escapes resolved; `escapes`: there may be some. n·log n in their number, so that no
-/// choice of names is slow.
+/// Whether two members have the same name, escapes resolved; `escapes`: there may be some. n·log n in their number, so
+/// that no choice of names is slow.
 inline bool has_duplicates(const hailwire::detail::vector<member>& members, bool escapes) {
   // 16: below, comparing all pairs needs no memory and is the faster way.
   if (!escapes && members.size() <= 16) {
@@ -380,7 +408,8 @@ namespace detail {
 // A name of that size with the same bytes, or a longer one, which begins like it or with an escape.
 inline bool name_reads(std::string_view name, std::string_view decoded) {
   bool escapes = std::memchr(name.data(), '\\', name.size());
-  if (!escapes || name.size() == decoded.size() || name.size() / 6 > decoded.size()) return !escapes && name.size() == decoded.size();
+  if (!escapes || name.size() == decoded.size() || name.size() / 6 > decoded.size())
+    return !escapes && name.size() == decoded.size();
   std::string resolved;
   return append_unescaped(resolved, name) && resolved == decoded;
 }
@@ -390,7 +419,8 @@ inline bool name_reads(std::string_view name, std::string_view decoded) {
 inline bool name_is(const member& m, std::string_view decoded) {
   // An escape is longer than its character, up to six times: only a name of the same size can be equal without one.
   if (m.name.size() < decoded.size()) return false;
-  if (!decoded.empty() && m.name[0] != decoded[0] && m.name[0] != '\\') return false;  // nearly every name that is another
+  if (!decoded.empty() && m.name[0] != decoded[0] && m.name[0] != '\\')
+    return false;  // nearly every name that is another
   if (m.name.size() == decoded.size() && !same_bytes(m.name, decoded)) return false;
   return detail::name_reads(m.name, decoded);
 }
@@ -408,8 +438,9 @@ inline error validate(std::string_view text, const limits& bounds = {}) {
   return read_value(text, ignored, bounds);
 }
 
-/// Reads a text that is one object. The whole of it is validated, nested values too. `out` is cleared first and gets the
-/// members in their order; after an error it holds those that stood before it. Two members of one name are an error.
+/// Reads a text that is one object. The whole of it is validated, nested values too. `out` is cleared first and gets
+/// the members in their order; after an error it holds those that stood before it. Two members of one name are an
+/// error.
 inline error read_object(std::string_view text, hailwire::detail::vector<member>& out, const limits& bounds = {}) {
   out.clear();
   detail::scanner scan(text, bounds);
@@ -467,12 +498,25 @@ inline void append_quoted(std::string& out, std::string_view utf8) {
     p = stop + 1;
     out += '\\';
     switch (*stop) {
-      case '\b': out += 'b'; break;
-      case '\f': out += 'f'; break;
-      case '\n': out += 'n'; break;
-      case '\r': out += 'r'; break;
-      case '\t': out += 't'; break;
-      case '"': case '\\': out += *stop; break;
+      case '\b':
+        out += 'b';
+        break;
+      case '\f':
+        out += 'f';
+        break;
+      case '\n':
+        out += 'n';
+        break;
+      case '\r':
+        out += 'r';
+        break;
+      case '\t':
+        out += 't';
+        break;
+      case '"':
+      case '\\':
+        out += *stop;
+        break;
       default:
         out += *stop < 0x10 ? "u000" : "u001";
         out += "0123456789abcdef"[*stop & 15];
@@ -481,18 +525,20 @@ inline void append_quoted(std::string& out, std::string_view utf8) {
   out += '"';
 }
 
-/// The number `v` when it is a whole one from 0 to `max`, written plainly: no sign, fraction or exponent (`1.0`, `1e2` and
+/// The number `v` when it is a whole one from 0 to `max`, written plainly: no sign, fraction or exponent (`1.0`, `1e2`
+/// and
 /// `-0` are refused, though some readers would take them for whole).
 inline std::optional<std::uint64_t> to_uint(const value& v, std::uint64_t max) noexcept {
   if (v.type != kind::number) return {};
   return parse_decimal(v.text, max);
 }
 
-/// Makes every CR and LF of a valid JSON text a space. In such a text they stand only between tokens (inside a string they
-/// are escaped, section 7), so the text means the same and fits on one line of an event stream.
+/// Makes every CR and LF of a valid JSON text a space. In such a text they stand only between tokens (inside a string
+/// they are escaped, section 7), so the text means the same and fits on one line of an event stream.
 inline void spaces_for_line_breaks(std::string& json_text) {
   for (char line_break : {'\n', '\r'})
-    for (auto at = json_text.find(line_break); at != json_text.npos; at = json_text.find(line_break, at + 1)) json_text[at] = ' ';
+    for (auto at = json_text.find(line_break); at != json_text.npos; at = json_text.find(line_break, at + 1))
+      json_text[at] = ' ';
 }
 
 }  // namespace hailwire::proto::json

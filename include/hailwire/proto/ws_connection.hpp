@@ -10,10 +10,10 @@
 //    (`partial`), which is made when the first such byte comes and freed when the message has been handed out. So an
 //    idle connection is two words, and a slow one costs what it has sent (at most twice that, as a string grows).
 //
-// All rules about heads stand in `judge`, in the order in which the bytes that break them arrive: it is asked with every
-// prefix of a head, so a bad peer is found out at its first bad byte and however its bytes are cut, the answer is the
-// same. Payload is unmasked, inflated and checked as it comes for the same reason: text fails at the first byte that
-// cannot be UTF-8, not at the end of its frame.
+// All rules about heads stand in `judge`, in the order in which the bytes that break them arrive: it is asked with
+// every prefix of a head, so a bad peer is found out at its first bad byte and however its bytes are cut, the answer is
+// the same. Payload is unmasked, inflated and checked as it comes for the same reason: text fails at the first byte
+// that cannot be UTF-8, not at the end of its frame.
 //
 // What a peer can make us hold is bounded: a message by `ws_limits::message`, which is held against the head before any
 // payload is taken, and, when inflating, against the output as it is made; a control frame by the protocol. What a peer
@@ -26,12 +26,13 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 
-#include "hailwire/detail/shared.hpp"
-#include "hailwire/proto/text.hpp"
+#include "hailwire/detail/base/pointers.hpp"
+#include "hailwire/detail/base/text.hpp"
 #include "hailwire/proto/ws_frame.hpp"
 
 namespace hailwire::proto {
@@ -41,8 +42,8 @@ enum class ws_role : std::uint8_t { server, client };
 
 /// How much a peer may ask of a connection.
 struct ws_limits {
-  /// Bytes of one message, after inflating; 4 GiB or more: without bound. 1 MiB: sixteen times the largest payload that hailwire
-  /// delivers inline.
+  /// Bytes of one message, after inflating; 4 GiB or more: without bound. 1 MiB: sixteen times the largest payload that
+  /// hailwire delivers inline.
   std::size_t message = std::size_t{1} << 20;
   /// Fragments without payload in one message, apart from a final one. RFC 6455 sets no bound; streaming senders
   /// produce one now and then (a flush of nothing), and 1,024 of them are 6 KiB on the wire that say nothing.
@@ -53,14 +54,14 @@ struct ws_limits {
 class ws_inflater {
  public:
   enum class progress : std::uint8_t {
-    ok,         ///< all of `in` is taken
-    too_big,    ///< the message would have more than `max` bytes
-    corrupt,    ///< not a deflate stream, or one that does not end where the message does
+    ok,       ///< all of `in` is taken
+    too_big,  ///< the message would have more than `max` bytes
+    corrupt,  ///< not a deflate stream, or one that does not end where the message does
     no_memory,
   };
-  /// Inflates the next bytes of a message's payload and appends what they give to `out`, which holds all that the message
-  /// gave before and must not grow over `max` bytes. After anything but `ok` it is not called again, and `out` has the
-  /// output that came before the fault, so that how the input was cut makes no difference.
+  /// Inflates the next bytes of a message's payload and appends what they give to `out`, which holds all that the
+  /// message gave before and must not grow over `max` bytes. After anything but `ok` it is not called again, and `out`
+  /// has the output that came before the fault, so that how the input was cut makes no difference.
   virtual progress inflate(std::string_view in, bool end_of_message, std::string& out, std::size_t max) = 0;
 
  protected:
@@ -88,11 +89,14 @@ struct ws_event {
 class ws_connection {
  public:
   ws_connection(ws_role role, const ws_limits& limits) noexcept
-      : most_(static_cast<std::uint32_t>(std::min<std::size_t>(limits.message, unbounded))), empty_fragments_(limits.empty_fragments), role_(role), over_(false) {}
+      : most_(static_cast<std::uint32_t>(std::min<std::size_t>(limits.message, unbounded))),
+        empty_fragments_(limits.empty_fragments),
+        role_(role),
+        over_(false) {}
 
   /// Takes bytes from the front of `in` until one event is there or `in` is used up (`none`). Unmasks in place: bytes
-  /// that were taken are no longer what they were. Throws only `std::bad_alloc`. `inflater` is the connection's, the same in
-  /// every call; without one compressed messages are refused (RFC 7692, section 6, and RFC 6455, section 5.2).
+  /// that were taken are no longer what they were. Throws only `std::bad_alloc`. `inflater` is the connection's, the
+  /// same in every call; without one compressed messages are refused (RFC 7692, section 6, and RFC 6455, section 5.2).
   ws_event next(std::span<char>& in, ws_inflater* inflater = nullptr) {
     if (part_ && part_->handed_out) release();
     if (over_) return in = in.last(0), ws_event{};
@@ -101,7 +105,8 @@ class ws_connection {
         ws_frame_head head;
         fault wrong;
         if (!take_head(in, head, wrong, inflater)) return wrong.code ? fail(in, wrong) : ws_event{};
-        bool alone = is_control(head.what) || (head.fin && !(head.reserved & 4) && head.what != ws_opcode::continuation);
+        bool alone =
+            is_control(head.what) || (head.fin && !(head.reserved & 4) && head.what != ws_opcode::continuation);
         if (alone && head.size <= in.size()) {
           auto payload = in.first(static_cast<std::size_t>(head.size));
           in = in.subspan(payload.size());
@@ -161,7 +166,7 @@ class ws_connection {
     std::uint64_t left = 0;        // payload bytes of the frame that are still to come
     std::uint64_t wire = 0;        // payload bytes of a compressed message as its heads announced them
     std::uint32_t key = 0;
-    std::uint32_t empty = 0;       // fragments without payload
+    std::uint32_t empty = 0;  // fragments without payload
     utf8_checker text;
     char head[max_frame_head];
     std::uint8_t head_size = 0;
@@ -179,8 +184,10 @@ class ws_connection {
   /// Frees what the last event was looking at.
   void release() noexcept {
     part_->handed_out = false;
-    if (over_ || part_->message_over || !in_message()) part_.reset();
-    else part_->buffer.resize(part_->message_size);
+    if (over_ || part_->message_over || !in_message())
+      part_.reset();
+    else
+      part_->buffer.resize(part_->message_size);
   }
 
   /// What is wrong with a frame whose first `n` bytes these are, in the order in which they came.
@@ -193,18 +200,18 @@ class ws_connection {
     if ((byte(0) & 0x30) || (rsv1 && !inflater)) return {ws_protocol_error, "a reserved bit is set"};
     if (!(0x0707 >> (byte(0) & 0x0F) & 1)) return {ws_protocol_error, "a reserved opcode"};
     if (is_control(what)) {
-      if (!fin) return {ws_protocol_error, "a control frame is fragmented"};                   // section 5.5
-      if (rsv1) return {ws_protocol_error, "a control frame is compressed"};                   // RFC 7692, section 6.1
+      if (!fin) return {ws_protocol_error, "a control frame is fragmented"};  // section 5.5
+      if (rsv1) return {ws_protocol_error, "a control frame is compressed"};  // RFC 7692, section 6.1
     } else if (what == ws_opcode::continuation) {
-      if (!in_message()) return {ws_protocol_error, "a continuation without a beginning"};     // section 5.4
-      if (rsv1) return {ws_protocol_error, "RSV1 stands in a continuation"};                   // RFC 7692, section 6.1
+      if (!in_message()) return {ws_protocol_error, "a continuation without a beginning"};  // section 5.4
+      if (rsv1) return {ws_protocol_error, "RSV1 stands in a continuation"};                // RFC 7692, section 6.1
     } else if (in_message()) {
-      return {ws_protocol_error, "a message begins within another"};                           // section 5.4
+      return {ws_protocol_error, "a message begins within another"};  // section 5.4
     }
     if (n < 2) return {};
     bool masked = byte(1) & 0x80;
     std::uint64_t size = byte(1) & 0x7F;
-    if (masked != (role_ == ws_role::server)) {                                                // section 5.1
+    if (masked != (role_ == ws_role::server)) {  // section 5.1
       return {ws_protocol_error, masked ? "a server's frame is masked" : "a client's frame is not masked"};
     }
     if (is_control(what)) {
@@ -238,7 +245,8 @@ class ws_connection {
   /// What most frames are: a whole message of up to 125 bytes, of which `judge` would find nothing wrong.
   bool plain(std::span<const char> in) const noexcept {
     if (part_ || in.size() < 2) return false;
-    auto what = static_cast<unsigned char>(in[0]), size = static_cast<unsigned char>(in[1] ^ (role_ == ws_role::server ? '\x80' : 0));
+    auto what = static_cast<unsigned char>(in[0]),
+         size = static_cast<unsigned char>(in[1] ^ (role_ == ws_role::server ? '\x80' : 0));
     return (what == 0x81 || what == 0x82) && size < 126 && size <= most_;
   }
 
@@ -250,7 +258,7 @@ class ws_connection {
       if (wrong.code) return false;
       if (std::size_t size = read_frame_head({in.data(), in.size()}, head)) return in = in.subspan(size), true;
       if (in.empty()) return false;
-      if (!part_) part_ = hailwire::detail::owned<partial>(new partial());
+      if (!part_) part_ = std::unique_ptr<partial>(new partial());
       std::memcpy(part_->head, in.data(), in.size());
       part_->head_size = static_cast<std::uint8_t>(in.size());
       in = in.last(0);
@@ -274,7 +282,7 @@ class ws_connection {
   }
 
   fault begin_frame(const ws_frame_head& head) {
-    if (!part_) part_ = hailwire::detail::owned<partial>(new partial());
+    if (!part_) part_ = std::unique_ptr<partial>(new partial());
     partial& p = *part_;
     p.frame = head.what;
     p.left = head.size;
@@ -311,10 +319,14 @@ class ws_connection {
     // Before the inflater's own complaint, because it came earlier in the message.
     if (p.message == ws_opcode::text && !p.text.feed(std::string_view(p.buffer).substr(before))) return bad_text;
     switch (progress) {
-      case ws_inflater::progress::ok: return {};
-      case ws_inflater::progress::too_big: return {ws_too_big, "a message is too big"};
-      case ws_inflater::progress::corrupt: return {ws_bad_data, "a compressed message cannot be inflated"};
-      default: return {ws_internal, "out of memory"};
+      case ws_inflater::progress::ok:
+        return {};
+      case ws_inflater::progress::too_big:
+        return {ws_too_big, "a message is too big"};
+      case ws_inflater::progress::corrupt:
+        return {ws_bad_data, "a compressed message cannot be inflated"};
+      default:
+        return {ws_internal, "out of memory"};
     }
   }
 
@@ -322,7 +334,8 @@ class ws_connection {
     if (what == ws_opcode::ping) return {ws_event::type::ping, data, 0};
     if (what == ws_opcode::pong) return {ws_event::type::pong, data, 0};
     if (data.empty()) return finish(in), ws_event{ws_event::type::close, {}, ws_no_code};
-    auto code = static_cast<std::uint16_t>(static_cast<unsigned char>(data[0]) << 8 | static_cast<unsigned char>(data[1]));
+    auto code =
+        static_cast<std::uint16_t>(static_cast<unsigned char>(data[0]) << 8 | static_cast<unsigned char>(data[1]));
     if (!valid_close_code(code)) return fail(in, {ws_protocol_error, "a close code that must not travel"});
     if (!valid_utf8(data.substr(2))) return fail(in, {ws_bad_data, "a close reason is not UTF-8"});
     return finish(in), ws_event{ws_event::type::close, data.substr(2), code};
@@ -345,7 +358,7 @@ class ws_connection {
   static constexpr std::uint32_t unbounded = UINT32_MAX;
   std::size_t largest() const noexcept { return most_ == unbounded ? std::numeric_limits<std::size_t>::max() : most_; }
 
-  hailwire::detail::owned<partial> part_;
+  std::unique_ptr<partial> part_;
   std::uint32_t most_;  // bytes of a message
   std::uint16_t empty_fragments_;
   ws_role role_ : 1;

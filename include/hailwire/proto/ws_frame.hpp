@@ -11,7 +11,7 @@
 #include <string>
 #include <string_view>
 
-#include "hailwire/proto/text.hpp"
+#include "hailwire/detail/base/text.hpp"
 
 namespace hailwire::proto {
 
@@ -60,19 +60,21 @@ inline void append_head(std::string& out, ws_opcode what, std::uint64_t size, bo
 
 /// Appends the head of a server's frame; `size` bytes of payload are to follow. The length takes its shortest form.
 /// Precondition: a control frame is final and has at most 125 bytes; `size` is below 2^63.
-inline void append_frame_header(std::string& out, ws_opcode what, std::uint64_t size, bool fin = true, bool rsv1 = false) {
+inline void append_frame_header(std::string& out, ws_opcode what, std::uint64_t size, bool fin = true,
+                                bool rsv1 = false) {
   assert(!is_control(what) || (fin && !rsv1 && size <= max_control_size));
   ws_detail::append_head(out, what, size, fin, rsv1, false);
 }
 
 /// Appends a server's whole frame. Preconditions as for `append_frame_header`.
-inline void append_frame(std::string& out, ws_opcode what, std::string_view payload, bool fin = true, bool rsv1 = false) {
+inline void append_frame(std::string& out, ws_opcode what, std::string_view payload, bool fin = true,
+                         bool rsv1 = false) {
   append_frame_header(out, what, payload.size(), fin, rsv1);
   out += payload;
 }
 
-/// XORs `size` bytes with the mask `key` (RFC 6455, section 5.3) in place: masks and unmasks. `key` holds the four bytes
-/// of the wire in memory order; `phase` is the place of the first byte within its frame's payload.
+/// XORs `size` bytes with the mask `key` (RFC 6455, section 5.3) in place: masks and unmasks. `key` holds the four
+/// bytes of the wire in memory order; `phase` is the place of the first byte within its frame's payload.
 inline void unmask(char* data, std::size_t size, std::uint32_t key, std::size_t phase = 0) noexcept {
   unsigned char ring[4], pattern[8];
   std::memcpy(ring, &key, 4);
@@ -108,7 +110,8 @@ inline void append_masked_frame(std::string& out, ws_opcode what, std::string_vi
 }
 
 /// The payload of a close frame: the code, then as much of `reason` (UTF-8) as fits in 123 bytes without splitting a
-/// character; of one that is not UTF-8 nothing (section 5.5.1). Empty for 1005, which says that there is no code. Precondition: 1005, or `valid_close_code(code)`.
+/// character; of one that is not UTF-8 nothing (section 5.5.1). Empty for 1005, which says that there is no code.
+/// Precondition: 1005, or `valid_close_code(code)`.
 inline std::string close_payload(std::uint16_t code, std::string_view reason = {}) {
   std::string out;
   if (code == ws_no_code) return out;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-// The opening handshake of WebSocket (RFC 6455, section 4) in both roles: what a server demands of a request and answers,
-// what a client asks and demands of the answer. It reads heads that an HTTP parser has read already, so it is written
-// over the head's type. A request head has
+// The opening handshake of WebSocket (RFC 6455, section 4) in both roles: what a server demands of a request and
+// answers, what a client asks and demands of the answer. It reads heads that an HTTP parser has read already, so it is
+// written over the head's type. A request head has
 //   method, minor           the method's name; the version's second digit
 //   find(name)              the value of the first field of that name, empty when there is none
 //   count(name)             how many fields of that name there are
@@ -22,10 +22,10 @@
 #include <utility>
 #include <vector>
 
-#include "hailwire/detail/vector.hpp"
+#include "hailwire/detail/base/text.hpp"
+#include "hailwire/detail/base/vector.hpp"
 #include "hailwire/error.hpp"
 #include "hailwire/proto/http_fields.hpp"
-#include "hailwire/proto/text.hpp"
 
 namespace hailwire::proto {
 
@@ -41,7 +41,10 @@ inline std::array<unsigned char, 20> sha1(std::string_view bytes) {
     for (std::size_t t = 16; t < 80; ++t) w[t] = std::rotl(w[t - 3] ^ w[t - 8] ^ w[t - 14] ^ w[t - 16], 1);
     auto [a, b, c, d, e] = h;
     for (std::size_t t = 0; t < 80; ++t) {
-      std::uint32_t f = t < 20 ? (b & c) ^ (~b & d) : t < 40 ? b ^ c ^ d : t < 60 ? (b & c) ^ (b & d) ^ (c & d) : b ^ c ^ d;
+      std::uint32_t f = t < 20   ? (b & c) ^ (~b & d)
+                        : t < 40 ? b ^ c ^ d
+                        : t < 60 ? (b & c) ^ (b & d) ^ (c & d)
+                                 : b ^ c ^ d;
       std::uint32_t k = t < 20 ? 0x5A827999u : t < 40 ? 0x6ED9EBA1u : t < 60 ? 0x8F1BBCDCu : 0xCA62C1D6u;
       std::uint32_t sum = std::rotl(a, 5) + f + e + k + w[t];
       e = d, d = c, c = std::rotl(b, 30), b = a, a = sum;
@@ -142,7 +145,8 @@ inline bool read_extensions(std::string_view in, hailwire::detail::vector<ws_ext
     return take('"') && !to.empty();
   };
   for (;;) {
-    while (take(',')) {}
+    while (take(',')) {
+    }
     if (in.empty()) return true;
     if (out.size() == max_offer_elements) return false;
     auto& extension = out.emplace_back();
@@ -164,15 +168,15 @@ inline bool read_extensions(std::string_view in, hailwire::detail::vector<ws_ext
 
 /// What a client offers in its request.
 struct ws_offer {
-  std::string key;                        ///< for `append_switching_protocols`
-  std::vector<std::string> subprotocols;  ///< in the client's order of preference, no two alike
-  hailwire::detail::vector<ws_extension> extensions;   ///< in the client's order of preference
+  std::string key;                                    ///< for `append_switching_protocols`
+  std::vector<std::string> subprotocols;              ///< in the client's order of preference, no two alike
+  hailwire::detail::vector<ws_extension> extensions;  ///< in the client's order of preference
 };
 
-/// Checks a server's request for the opening handshake (RFC 6455, section 4.2.1). Failures: `method_not_allowed` when it
-/// is not a GET; `upgrade_required` when it does not ask for WebSocket, or for another version than 13: the answer must
-/// then carry `Sec-WebSocket-Version: 13` (section 4.4) and `Upgrade: websocket`; `bad_request` for everything else that
-/// is missing, doubled or malformed. Host, Origin and the target are for others to judge.
+/// Checks a server's request for the opening handshake (RFC 6455, section 4.2.1). Failures: `method_not_allowed` when
+/// it is not a GET; `upgrade_required` when it does not ask for WebSocket, or for another version than 13: the answer
+/// must then carry `Sec-WebSocket-Version: 13` (section 4.4) and `Upgrade: websocket`; `bad_request` for everything
+/// else that is missing, doubled or malformed. Host, Origin and the target are for others to judge.
 template <class Head>
 result<ws_offer> read_upgrade(const Head& head) {
   if (head.method != "GET") return {errc::method_not_allowed, "a WebSocket handshake is a GET"};
@@ -183,8 +187,10 @@ result<ws_offer> read_upgrade(const Head& head) {
   if (head.count("Transfer-Encoding") || (head.count("Content-Length") && head.find("Content-Length") != "0")) {
     return {errc::bad_request, "a WebSocket handshake has no body"};
   }
-  if (head.count("Sec-WebSocket-Version") != 1) return {errc::bad_request, "Sec-WebSocket-Version must stand there once"};
-  if (trim(head.find("Sec-WebSocket-Version")) != "13") return {errc::upgrade_required, "the WebSocket version is not 13"};
+  if (head.count("Sec-WebSocket-Version") != 1)
+    return {errc::bad_request, "Sec-WebSocket-Version must stand there once"};
+  if (trim(head.find("Sec-WebSocket-Version")) != "13")
+    return {errc::upgrade_required, "the WebSocket version is not 13"};
   if (head.count("Sec-WebSocket-Key") != 1) return {errc::bad_request, "Sec-WebSocket-Key must stand there once"};
   ws_offer offer;
   offer.key = trim(head.find("Sec-WebSocket-Key"));
@@ -197,14 +203,16 @@ result<ws_offer> read_upgrade(const Head& head) {
     return {errc::bad_request, "Sec-WebSocket-Protocol is not a list of different tokens"};
   }
   auto extensions = [&](std::string_view list) { return ws_detail::read_extensions(list, offer.extensions); };
-  // RFC 6455, section 9.1 has at least one in the list; but a recipient takes empty elements for nothing (RFC 9110, section
-  // 5.6.1.2), and clients that have none to offer do send an empty one (Python's websockets).
-  if (!ws_detail::each_value(head, "Sec-WebSocket-Extensions", extensions)) return {errc::bad_request, "Sec-WebSocket-Extensions is malformed"};
+  // RFC 6455, section 9.1 has at least one in the list; but a recipient takes empty elements for nothing (RFC 9110,
+  // section 5.6.1.2), and clients that have none to offer do send an empty one (Python's websockets).
+  if (!ws_detail::each_value(head, "Sec-WebSocket-Extensions", extensions))
+    return {errc::bad_request, "Sec-WebSocket-Extensions is malformed"};
   return offer;
 }
 
-/// Appends the answer that accepts a handshake (RFC 6455, section 4.2.2). `subprotocol` is one of the offered, or empty;
-/// `extensions` is the value of Sec-WebSocket-Extensions, or empty; `extra_headers` are whole lines, each with its CRLF.
+/// Appends the answer that accepts a handshake (RFC 6455, section 4.2.2). `subprotocol` is one of the offered, or
+/// empty; `extensions` is the value of Sec-WebSocket-Extensions, or empty; `extra_headers` are whole lines, each with
+/// its CRLF.
 inline void append_switching_protocols(std::string& out, std::string_view key, std::string_view subprotocol = {},
                                        std::string_view extensions = {}, std::string_view extra_headers = {}) {
   out += "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ";
@@ -224,9 +232,9 @@ inline std::string handshake_key(std::span<const unsigned char, 16> nonce) {
 
 /// Appends a client's opening handshake (RFC 6455, section 4.1). `subprotocols` and `extensions` are values of their
 /// fields, or empty; `extra_headers` are whole lines, each with its CRLF. All must be fit for a request head already.
-inline void append_upgrade_request(std::string& out, std::string_view target, std::string_view host, std::string_view key,
-                                   std::string_view subprotocols = {}, std::string_view extensions = {},
-                                   std::string_view extra_headers = {}) {
+inline void append_upgrade_request(std::string& out, std::string_view target, std::string_view host,
+                                   std::string_view key, std::string_view subprotocols = {},
+                                   std::string_view extensions = {}, std::string_view extra_headers = {}) {
   ((((out += "GET ") += target) += " HTTP/1.1\r\nHost: ") += host);
   (out += "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ") += key;
   if (!subprotocols.empty()) (out += "\r\nSec-WebSocket-Protocol: ") += subprotocols;
@@ -242,20 +250,22 @@ struct ws_answer {
   hailwire::detail::vector<ws_extension> extensions;
 };
 
-/// Checks a server's answer to a client's handshake (RFC 6455, section 4.1). `key` and `subprotocols` are what the client
-/// sent. Failures: for an answer other than 101 the error that its status stands for, `internal` for one that stands for
-/// none; `bad_request` for a 101 that breaks a rule: the connection is to be closed.
+/// Checks a server's answer to a client's handshake (RFC 6455, section 4.1). `key` and `subprotocols` are what the
+/// client sent. Failures: for an answer other than 101 the error that its status stands for, `internal` for one that
+/// stands for none; `bad_request` for a 101 that breaks a rule: the connection is to be closed.
 template <class Head>
 result<ws_answer> read_switching_protocols(const Head& head, std::string_view key, std::string_view subprotocols = {}) {
   if (head.status != 101) {
-    for (auto code = errc::bad_request; code <= errc::http_version; code = static_cast<errc>(static_cast<int>(code) + 1))
+    for (auto code = errc::bad_request; code <= errc::http_version;
+         code = static_cast<errc>(static_cast<int>(code) + 1))
       if (http_status(code) == head.status) return {code, "the server refused the handshake"};
     return {errc::internal, "the server answered the handshake with status " + std::to_string(head.status)};
   }
   if (head.count("Upgrade") != 1 || !iequals(trim(head.find("Upgrade")), "websocket")) {
     return {errc::bad_request, "the answer does not switch to websocket"};
   }
-  if (!head.has_token("Connection", "upgrade")) return {errc::bad_request, "the answer's Connection does not name Upgrade"};
+  if (!head.has_token("Connection", "upgrade"))
+    return {errc::bad_request, "the answer's Connection does not name Upgrade"};
   if (head.count("Sec-WebSocket-Accept") != 1 || trim(head.find("Sec-WebSocket-Accept")) != accept_key(key)) {
     return {errc::bad_request, "Sec-WebSocket-Accept does not fit the key"};
   }

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "hailwire/concepts.hpp"
-#include "hailwire/detail/storage_job.hpp"
+#include "hailwire/detail/storage/order.hpp"
 
 namespace hailwire {
 
@@ -30,26 +30,35 @@ struct blocking_options {
 /// `Storage` is a reference (the host owns it and lets it live longer) or a value (made here, of the arguments). It is
 /// never called for one channel twice at once. What it throws becomes `errc::internal`.
 ///
-/// Operations on one channel are answered in the order in which they were started, except `errc::overloaded` for want of
-/// room, which is answered at once, from within the call.
+/// Operations on one channel are answered in the order in which they were started, except `errc::overloaded` for want
+/// of room, which is answered at once, from within the call.
 ///
-/// Threads: safe to call from any. Handlers run on this object's threads, and what they throw is dropped. The destructor
-/// waits until everything started is answered; it must not run on one of these threads. Operations that are started after
-/// it has begun get `operation_aborted()`.
+/// Threads: safe to call from any. Handlers run on this object's threads, and what they throw is dropped. The
+/// destructor waits until everything started is answered; it must not run on one of these threads. Operations that are
+/// started after it has begun get `operation_aborted()`.
 template <class Storage>
 class blocking_storage {
   using type = std::remove_reference_t<Storage>;
-  static_assert(synchronous_storage<type>, "hailwire: blocking_storage runs a synchronous storage: one with append and read");
+  static_assert(synchronous_storage<type>,
+                "hailwire: blocking_storage runs a synchronous storage: one with append and read");
 
   static constexpr bool one_thread = [] {
-    if constexpr (requires { { type::single_threaded } -> std::convertible_to<bool>; }) return bool{type::single_threaded};
-    else return false;
+    if constexpr (requires {
+                    { type::single_threaded } -> std::convertible_to<bool>;
+                  })
+      return bool{type::single_threaded};
+    else
+      return false;
   }();
 
  public:
   static constexpr bool keeps_keys = [] {
-    if constexpr (requires { { type::keeps_keys } -> std::convertible_to<bool>; }) return bool{type::keeps_keys};
-    else return false;
+    if constexpr (requires {
+                    { type::keeps_keys } -> std::convertible_to<bool>;
+                  })
+      return bool{type::keeps_keys};
+    else
+      return false;
   }();
 
   template <class... Args>
@@ -107,11 +116,13 @@ class blocking_storage {
       lock.unlock();
       detail::storage_job& j = one.front();
       if (j.what == detail::storage_job::kind::append) {
-        j.result = attempt<append_result>([&] { return append_result(storage_.append(j.channel, std::as_const(j.message))); });
+        j.result =
+            attempt<append_result>([&] { return append_result(storage_.append(j.channel, std::as_const(j.message))); });
         release(lock, j);
         j.answer(std::move(j.result));
       } else {
-        read_result result = attempt<read_result>([&] { return read_result(storage_.read(j.channel, j.since, j.limit)); });
+        read_result result =
+            attempt<read_result>([&] { return read_result(storage_.read(j.channel, j.since, j.limit)); });
         release(lock, j);
         j.answer(std::move(result));
       }

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-// Logs in memory, bounded per channel. How it is laid out, because a million idle channels are the case to be small for:
+// Logs in memory, bounded per channel. How it is laid out, because a million idle channels are the case to be small
+// for:
 //
 // - A channel's name is hashed once, with a key that is this storage's secret. Of the 128 bits, the upper 72 are the
 //   channel's epoch, so it needs no room anywhere and is known before the first message; the lower bits choose the
 //   shard and the bucket. Strangers who choose names can therefore not choose collisions.
 // - A channel's log is 72 bytes with the name behind them. An entry is 24 bytes: the shared payload, the time, and one
-//   allocation for `from` and `type`, which most messages do not have. Its offset follows from its place. A single entry lies
-//   in the log, more of them in a ring that doubles up to its limit.
+//   allocation for `from` and `type`, which most messages do not have. Its offset follows from its place. A single
+//   entry lies in the log, more of them in a ring that doubles up to its limit.
 // - Keys live per shard, first in, first out: what has lived its time is dropped by whichever keyed append comes next
 //   there, so a channel that falls silent holds none for ever. Of a key and its payload only hashes are kept.
 
@@ -26,9 +27,10 @@
 #include <utility>
 
 #include "hailwire/concepts.hpp"
-#include "hailwire/detail/hash_index.hpp"
-#include "hailwire/detail/keyed_hash.hpp"
-#include "hailwire/detail/shared.hpp"
+#include "hailwire/detail/base/hash_table.hpp"
+#include "hailwire/detail/base/pointers.hpp"
+#include "hailwire/detail/base/siphash.hpp"
+#include "hailwire/detail/storage/fingerprint.hpp"
 
 namespace hailwire {
 
@@ -45,7 +47,7 @@ struct memory_options {
   std::chrono::seconds age{0};             ///< by `message::at`; 0: no limit
   std::size_t channels = 1'000'000;        ///< one more that is published to for the first time: `errc::overloaded`
   std::chrono::seconds key_lifetime{300};  ///< how long a key is kept; the protocol asks for five minutes at least
-  std::size_t keys = 100'000;              ///< per channel, about 100 B each; one more within a lifetime: `errc::overloaded`
+  std::size_t keys = 100'000;  ///< per channel, about 100 B each; one more within a lifetime: `errc::overloaded`
   std::int64_t (*clock)() = &system_milliseconds;  ///< Unix milliseconds; read only for age and keys, from any thread
 };
 
@@ -77,11 +79,11 @@ class memory_storage {
   };
   place place_of(std::string_view channel) const noexcept { return {hash_of(channel)}; }
   /// Asks for the memory that an append at that place will look at, step by step: `step` is 0, then 1.
-  void approach(const place& at, int step) noexcept {
+  void prefetch_entry(const place& at, int step) noexcept {
     shard& s = shard_of(at.hash);
     std::lock_guard lock(s.mutex);
     if (step == 0) {
-      __builtin_prefetch(s.channels.near(at.hash.low));
+      __builtin_prefetch(s.channels.bucket_address(at.hash.low));
     } else if (const auto* node = s.channels.candidate(at.hash.low, false)) {
       __builtin_prefetch(node);
       __builtin_prefetch(reinterpret_cast<const char*>(node) + 64);
@@ -95,10 +97,12 @@ class memory_storage {
     if (options_.age.count() > 0) sweep(s, now);
 
     log* l = s.find(hash, channel);
-    if (l && l->capacity > 1) __builtin_prefetch(l->ring + (l->size < l->capacity ? (l->first + l->size) % l->capacity : l->first), 1);
-    detail::owned<kept_key> key;
+    if (l && l->capacity > 1)
+      __builtin_prefetch(l->ring + (l->size < l->capacity ? (l->first + l->size) % l->capacity : l->first), 1);
+    std::unique_ptr<kept_key> key;
     if (!d.key.empty()) {
-      bits128 name = detail::keyed_hash(secret_).add(hash.low).add(hash.high).add(d.key).finish(), print = detail::print_of(secret_, d.data);
+      bits128 name = detail::keyed_hash(secret_).add(hash.low).add(hash.high).add(d.key).finish(),
+              print = detail::fingerprint(secret_, d.data);
       forget_keys(s, now);
       if (auto* known = s.keys.find(name.low, [&](const kept_key& k) { return k.name == name; })) {
         if (known->print != print) return errc::conflict;
@@ -107,7 +111,7 @@ class memory_storage {
         return first;
       }
       if (l && l->keys >= options_.keys) return errc::overloaded;
-      key = detail::owned<kept_key>(new kept_key());
+      key = std::unique_ptr<kept_key>(new kept_key());
       key->name = name;
       key->print = print;
       key->at = now;
@@ -199,9 +203,7 @@ class memory_storage {
     }
     log(const log&) = delete;
     log& operator=(const log&) = delete;
-    ~log() {
-      clear();
-    }
+    ~log() { clear(); }
     std::string_view channel() const noexcept { return {behind(this), name_size}; }
 
     std::uint64_t head = 0;
@@ -280,8 +282,8 @@ class memory_storage {
   static constexpr std::size_t shard_count = 64;
   struct alignas(64) shard {
     std::mutex mutex;
-    detail::hash_index<log> channels;  // owned, as are the keys
-    detail::hash_index<kept_key> keys;
+    detail::intrusive_hash_table<log> channels;  // owned, as are the keys
+    detail::intrusive_hash_table<kept_key> keys;
     kept_key *oldest_key = nullptr, *youngest_key = nullptr;
     std::size_t swept = 0;
 
@@ -297,14 +299,14 @@ class memory_storage {
       channels.insert(*l, hash.low);
       return l;
     }
-    void keep(detail::owned<kept_key> owned) noexcept {
+    void keep(std::unique_ptr<kept_key> owned) noexcept {
       kept_key* k = owned.release();
       keys.insert(*k, k->name.low);
       (youngest_key ? youngest_key->younger : oldest_key) = k;
       youngest_key = k;
     }
     void forget_oldest() noexcept {
-      detail::owned<kept_key> k(oldest_key);
+      std::unique_ptr<kept_key> k(oldest_key);
       oldest_key = k->younger;
       if (!oldest_key) youngest_key = nullptr;
       --k->of->keys;
@@ -323,10 +325,12 @@ class memory_storage {
     while (s.oldest_key && now - s.oldest_key->at > lifetime) s.forget_oldest();
   }
 
-  // Each append also looks at one bucket of its shard, so that what is too old is freed in channels that nobody touches.
+  // Each append also looks at one bucket of its shard, so that what is too old is freed in channels that nobody
+  // touches.
   void sweep(shard& s, std::int64_t now) {
     s.swept = (s.swept + 1) & (s.channels.buckets() - 1);
-    for (auto* n = s.channels.bucket(s.swept); n; n = n->next_in_bucket) static_cast<log*>(n)->drop_before(oldest_time(now));
+    for (auto* n = s.channels.bucket(s.swept); n; n = n->next_in_bucket)
+      static_cast<log*>(n)->drop_before(oldest_time(now));
   }
 
   memory_options options_;

@@ -5,9 +5,9 @@
 //
 // One thread writes and others read; none of them is the hub's. The writer takes all that has gathered while the last
 // commit was on its way to the disk, up to a bound, into one transaction, and only after its commit are the appends
-// answered: the slower the disk, the more publishes share one sync. Readers see the file as of the last commit (WAL) and
-// neither wait for the writer nor make it wait. `storage_order` lets the appends of a channel run together and its reads
-// run together, and keeps the two apart, so that a read sees every append that was started before it.
+// answered: the slower the disk, the more publishes share one sync. Readers see the file as of the last commit (WAL)
+// and neither wait for the writer nor make it wait. `storage_order` lets the appends of a channel run together and its
+// reads run together, and keeps the two apart, so that a read sees every append that was started before it.
 
 #include <algorithm>
 #include <chrono>
@@ -22,30 +22,31 @@
 #include <vector>
 
 #include "hailwire/concepts.hpp"
-#include "hailwire/detail/sqlite_file.hpp"
-#include "hailwire/detail/sqlite_log.hpp"
-#include "hailwire/detail/storage_job.hpp"
+#include "hailwire/detail/storage/order.hpp"
+#include "hailwire/detail/storage/sqlite_file.hpp"
+#include "hailwire/detail/storage/sqlite_log.hpp"
 #include "hailwire/storage/memory.hpp"
 
 namespace hailwire {
 
-/// How a `sqlite_storage` keeps its file. Retention limits may be passed by an eighth (count: at most 64 messages; age: a
-/// sixteenth) before the oldest are dropped, up to 512 of them a transaction; the newest message is dropped by age alone.
+/// How a `sqlite_storage` keeps its file. Retention limits may be passed by an eighth (count: at most 64 messages; age:
+/// a sixteenth) before the oldest are dropped, up to 512 of them a transaction; the newest message is dropped by age
+/// alone.
 struct sqlite_options {
   hailwire::durability durability = hailwire::durability::full;
-  std::size_t messages = 1'000'000;  ///< per channel; 0: no limit
-  std::uint64_t bytes = 0;           ///< payload bytes per channel; 0: no limit
-  std::chrono::seconds age{0};       ///< by `message::at`; 0: no limit
-  std::size_t channels = 1'000'000;  ///< one more that is published to for the first time: `errc::overloaded`
+  std::size_t messages = 1'000'000;        ///< per channel; 0: no limit
+  std::uint64_t bytes = 0;                 ///< payload bytes per channel; 0: no limit
+  std::chrono::seconds age{0};             ///< by `message::at`; 0: no limit
+  std::size_t channels = 1'000'000;        ///< one more that is published to for the first time: `errc::overloaded`
   std::chrono::seconds key_lifetime{300};  ///< how long a key is kept; the protocol asks for five minutes at least
   std::size_t keys = 1'000'000;            ///< kept at once, about 80 bytes of file each; one more: `errc::overloaded`
 
-  std::size_t pending = 16'384;            ///< operations not yet answered; one more: `errc::overloaded`, at once
-  std::size_t pending_bytes = 64u << 20;   ///< what those hold, in bytes
-  std::size_t batch = 4'096;               ///< the most appends in one transaction
-  std::size_t readers = 1;                 ///< reading threads, each with a connection
+  std::size_t pending = 16'384;           ///< operations not yet answered; one more: `errc::overloaded`, at once
+  std::size_t pending_bytes = 64u << 20;  ///< what those hold, in bytes
+  std::size_t batch = 4'096;              ///< the most appends in one transaction
+  std::size_t readers = 1;                ///< reading threads, each with a connection
 
-  std::size_t wal_pages = 4000;            ///< of 4 KiB; when the -wal has as many, they are moved into the file
+  std::size_t wal_pages = 4000;  ///< of 4 KiB; when the -wal has as many, they are moved into the file
   /// Files up to this size are checked page by page when they are opened, which takes about a second a gigabyte. Others
   /// only after an unclean end at `durability::off`; a damaged page shows when it is read.
   std::uint64_t check = 64u << 20;
@@ -64,11 +65,11 @@ struct sqlite_options {
 /// afresh, so service resumes when the disk does. Reads answer `EIO` where the file is damaged. `operation_aborted()`
 /// after the destructor has begun.
 ///
-/// Operations on one channel are answered in the order in which they were started, except `errc::overloaded` for want of
-/// room among the pending ones, which is answered at once, from within the call.
+/// Operations on one channel are answered in the order in which they were started, except `errc::overloaded` for want
+/// of room among the pending ones, which is answered at once, from within the call.
 ///
-/// Threads: safe to call from any. Handlers run on this object's threads, and what they throw is dropped. The destructor
-/// waits until everything started is written and answered; it must not run on one of these threads.
+/// Threads: safe to call from any. Handlers run on this object's threads, and what they throw is dropped. The
+/// destructor waits until everything started is written and answered; it must not run on one of these threads.
 class sqlite_storage {
  public:
   static constexpr bool keeps_keys = true;
@@ -130,8 +131,12 @@ class sqlite_storage {
 
   sqlite_storage(detail::sqlite_file file, const detail::sqlite_place& place, const sqlite_options& options)
       : options_(options), file_(std::move(file)), order_(options.pending, options.pending_bytes) {
-    auto or_none = [](std::uint64_t n) { return n == 0 ? detail::no_limit : static_cast<std::int64_t>(std::min<std::uint64_t>(n, INT64_MAX / 4)); };
-    auto milliseconds = [](std::chrono::seconds s) { return static_cast<std::uint64_t>(std::chrono::milliseconds(s).count()); };
+    auto or_none = [](std::uint64_t n) {
+      return n == 0 ? detail::no_limit : static_cast<std::int64_t>(std::min<std::uint64_t>(n, INT64_MAX / 4));
+    };
+    auto milliseconds = [](std::chrono::seconds s) {
+      return static_cast<std::uint64_t>(std::chrono::milliseconds(s).count());
+    };
     detail::sqlite_limits limits;
     limits.messages = or_none(options.messages);
     limits.bytes = or_none(options.bytes);
@@ -139,7 +144,8 @@ class sqlite_storage {
     limits.channels = options.channels;
     limits.keys = options.keys;
     limits.key_lifetime = static_cast<std::int64_t>(milliseconds(options.key_lifetime));
-    file_.writer.run(("PRAGMA wal_autocheckpoint = " + std::to_string(std::max<std::size_t>(options.wal_pages, 1))).c_str());
+    file_.writer.run(
+        ("PRAGMA wal_autocheckpoint = " + std::to_string(std::max<std::size_t>(options.wal_pages, 1))).c_str());
     begin_ = file_.writer.prepare("BEGIN IMMEDIATE");
     commit_ = file_.writer.prepare("COMMIT");
     largest_ = file_.writer.largest_row() - 4096;  // the row's other columns are far below that
@@ -247,8 +253,10 @@ class sqlite_storage {
     std::unique_lock lock(mutex_);
     for (;;) {
       auto due = [&] { return !appends_.empty() || finished(); };
-      if (!more && (options_.age.count() > 0 || writer_->any_keys())) write_.wait_until(lock, tidy_at, due);
-      else if (!more) write_.wait(lock, due);
+      if (!more && (options_.age.count() > 0 || writer_->any_keys()))
+        write_.wait_until(lock, tidy_at, due);
+      else if (!more)
+        write_.wait(lock, due);
       if (appends_.empty() && finished()) return;
       jobs batch;
       std::size_t bytes = 0;
@@ -282,7 +290,9 @@ class sqlite_storage {
       }
       if (keyed) writer_->forget_keys(now);
       // A quarter of a second between two looks: 1,000 channels a second. When all were seen, it waits for age to come.
-      if (tidy) pause_ = options_.age.count() > 0 && writer_->sweep(now) ? std::chrono::milliseconds(250) : std::chrono::seconds(10);
+      if (tidy)
+        pause_ =
+            options_.age.count() > 0 && writer_->sweep(now) ? std::chrono::milliseconds(250) : std::chrono::seconds(10);
       bool more = writer_->trim(now, 512);
       commit_().run();
       stale_ = false;

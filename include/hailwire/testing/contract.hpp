@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-// What the contract suites answer with. A suite needs no test framework: it returns one outcome for each obligation, and
-// the tests of whoever brings a part print and judge them as they like.
+// What the contract suites answer with. A suite needs no test framework: it returns one outcome for each obligation,
+// and the tests of whoever brings a part print and judge them as they like.
 
 #include <cstdint>
 #include <string>
@@ -21,7 +21,7 @@ enum class verdict : std::uint8_t {
 struct outcome {
   std::string name;  ///< the obligation, as a sentence
   verdict what = verdict::passed;
-  std::string why;   ///< empty when it passed
+  std::string why;  ///< empty when it passed
 };
 
 /// Whether nothing failed.

@@ -10,19 +10,19 @@
 #include <string_view>
 #include <utility>
 
-#include "hailwire/detail/connection.hpp"
+#include "hailwire/detail/connection/connection.hpp"
 #include "hailwire/testing/manual_loop.hpp"
 
 namespace hailwire::testing {
 
-/// A connection without a socket: a test says what the client sent and looks at what it would have received. `room` is how
-/// many bytes the client's side still takes; writes beyond it would block until `open_window`.
+/// A connection without a socket: a test says what the client sent and looks at what it would have received. `room` is
+/// how many bytes the client's side still takes; writes beyond it would block until `open_window`.
 class memory_connection final : public detail::connection {
  public:
   using connection::connection;
 
   /// A new connection whose client has said nothing yet.
-  static std::shared_ptr<memory_connection> open(detail::gateway& g) {
+  static std::shared_ptr<memory_connection> open(detail::server_state& g) {
     auto c = std::make_shared<memory_connection>(g);
     c->start();
     return c;

@@ -40,7 +40,8 @@ inline void offsets_rise(subject& s) {
   for (const char* channel : {"one", "two"}) {
     auto log = t.all(channel);
     expect(log.size() == 100, "100 messages were appended, " + count(log.size()) + " came back");
-    for (const message& m : log) expect(m.data.bytes() == number(m.offset), "the messages are not in the order of their offsets");
+    for (const message& m : log)
+      expect(m.data.bytes() == number(m.offset), "the messages are not in the order of their offsets");
   }
 }
 
@@ -73,23 +74,50 @@ inline void every_byte_is_kept(subject& s) {
   };
   for (const draft& d : drafts) t.append("c", d);
   auto log = t.all("c");
-  expect(log.size() == std::size(drafts), count(std::size(drafts)) + " messages were appended, " + count(log.size()) + " came back");
+  expect(log.size() == std::size(drafts),
+         count(std::size(drafts)) + " messages were appended, " + count(log.size()) + " came back");
   for (std::size_t i = 0; i < log.size(); ++i) expect_same(log[i], drafts[i]);
 }
 
 inline void channels_are_told_apart(subject& s) {
   trial t(s, s.open());
-  const std::string names[] = {"a",    "A",     "a ",    " a",       "@a",   "a/b",  "a/../a", ".",         "..",
-                               "%",    "_",     "a%",    "a_",       "'",    "\"",   "\\",     "\xC3\xA9", "e\xCC\x81",
-                               "null", "0",     "00",    "1",        "a.b",  "a,b",  "a:b",    "a\xC2\xA0",
-                               std::string(255, 'x'), std::string(254, 'x'), std::string(254, 'x') + "y"};
+  const std::string names[] = {"a",
+                               "A",
+                               "a ",
+                               " a",
+                               "@a",
+                               "a/b",
+                               "a/../a",
+                               ".",
+                               "..",
+                               "%",
+                               "_",
+                               "a%",
+                               "a_",
+                               "'",
+                               "\"",
+                               "\\",
+                               "\xC3\xA9",
+                               "e\xCC\x81",
+                               "null",
+                               "0",
+                               "00",
+                               "1",
+                               "a.b",
+                               "a,b",
+                               "a:b",
+                               "a\xC2\xA0",
+                               std::string(255, 'x'),
+                               std::string(254, 'x'),
+                               std::string(254, 'x') + "y"};
   for (const std::string& name : names) {
     auto offset = t.append(name, "in " + name).offset;
     expect(offset == 1, "the first message of the channel '" + name + "' got offset " + count(offset));
   }
   for (const std::string& name : names) {
     auto log = t.all(name);
-    expect(log.size() == 1 && log[0].data.bytes() == "in " + name, "the channel '" + name + "' has another one's message");
+    expect(log.size() == 1 && log[0].data.bytes() == "in " + name,
+           "the channel '" + name + "' has another one's message");
   }
 }
 
@@ -121,7 +149,8 @@ inline void since_is_exclusive(subject& s) {
   for (std::uint64_t i = 1; i <= 20; ++i) t.append("c", number(i));
   for (std::uint64_t since = 0; since < 20; ++since) {
     auto r = t.read("c", since);
-    expect(r.messages[0].offset == since + 1, "a read after " + count(since) + " starts at " + count(r.messages[0].offset));
+    expect(r.messages[0].offset == since + 1,
+           "a read after " + count(since) + " starts at " + count(r.messages[0].offset));
     expect(r.messages[0].data.bytes() == number(since + 1), "the message has another one's payload");
   }
 }
@@ -144,13 +173,15 @@ inline void message_limit(subject& s) {
     expect(r.head == 20, "the head is " + count(r.head));
   }
   auto r = t.facts("c");
-  expect(r.oldest == 1 && r.head == 20, "without messages the facts are oldest " + count(r.oldest) + ", head " + count(r.head));
+  expect(r.oldest == 1 && r.head == 20,
+         "without messages the facts are oldest " + count(r.oldest) + ", head " + count(r.head));
 }
 
 inline void byte_limit(subject& s) {
   trial t(s, s.open());
   for (int i = 0; i < 10; ++i) t.append("c", std::string(100, 'x'));
-  for (std::size_t limit : {std::size_t{0}, std::size_t{1}, std::size_t{100}, std::size_t{199}, std::size_t{200}, std::size_t{999}})
+  for (std::size_t limit :
+       {std::size_t{0}, std::size_t{1}, std::size_t{100}, std::size_t{199}, std::size_t{200}, std::size_t{999}})
     for (std::uint64_t since : {std::uint64_t{0}, std::uint64_t{9}}) t.read("c", since, {256, limit});
 }
 
@@ -257,7 +288,8 @@ inline void retention_by_age(subject& s) {
   s.advance(std::chrono::seconds(100));
   auto before = t.facts("c");
   auto next = t.append("c", "x").offset;
-  expect(next == before.head + 1, "when everything had aged, offset " + count(next) + " came after head " + count(before.head));
+  expect(next == before.head + 1,
+         "when everything had aged, offset " + count(next) + " came after head " + count(before.head));
 }
 
 inline void since_below_the_oldest(subject& s) {
@@ -277,7 +309,8 @@ inline opened with_keys(subject& s, retention keep = {}) {
 }
 inline void expect_duplicate(const append_result& r, const append_result& first) {
   expect(r.duplicate, "a known key was not called a duplicate");
-  expect(r.offset == first.offset, "a known key got offset " + count(r.offset) + ", not the first " + count(first.offset));
+  expect(r.offset == first.offset,
+         "a known key got offset " + count(r.offset) + ", not the first " + count(first.offset));
   expect(r.epoch == first.epoch, "a known key got another epoch");
 }
 
@@ -319,8 +352,9 @@ inline void keys_are_opaque(subject& s) {
   trial t(s, with_keys(s));
   std::string all;
   for (int i = 0; i < 256; ++i) all += static_cast<char>(i);
-  std::vector<std::string> keys = {"a", "A", "a ", std::string("a\0", 2), std::string("a\0b", 3), std::string(1, '\0'), "'", "%", all,
-                                   std::string(384, 'k'), std::string(383, 'k') + "l", std::string(383, 'k')};
+  std::vector<std::string> keys = {
+      "a", "A", "a ", std::string("a\0", 2), std::string("a\0b", 3),      std::string(1, '\0'),
+      "'", "%", all,  std::string(384, 'k'), std::string(383, 'k') + "l", std::string(383, 'k')};
   std::vector<append_result> first;
   for (const auto& key : keys) {
     first.push_back(t.append("c", "x", key));
@@ -387,9 +421,11 @@ inline void channels_in_parallel(subject& s) {
           for (std::uint64_t k = 0; k < 3; ++k) {
             std::string channel = "channel " + count(n) + "." + count(k);
             auto offset = t.append(channel, channel + number(i)).offset;
-            expect(offset == i, "offset " + count(offset) + " was given for " + count(i) + " while other threads appended");
+            expect(offset == i,
+                   "offset " + count(offset) + " was given for " + count(i) + " while other threads appended");
             auto r = t.read(channel, i / 2);
-            expect(r.head == i, "the head is " + count(r.head) + ", not " + count(i) + ", while other threads appended");
+            expect(r.head == i,
+                   "the head is " + count(r.head) + ", not " + count(i) + ", while other threads appended");
             for (const message& m : r.messages)
               expect(m.data.bytes() == channel + number(m.offset), "a message of another channel came back");
           }
@@ -431,7 +467,8 @@ inline void completions_keep_order(subject& s) {
     } else {
       ++appended;
       t.storage().append("c", t.make("x"), [finish, i, appended](append_result r) {
-        finish(i, !r.error && r.offset == appended, "appends that were started together did not get their offsets in that order");
+        finish(i, !r.error && r.offset == appended,
+               "appends that were started together did not get their offsets in that order");
       });
     }
   }
@@ -440,7 +477,8 @@ inline void completions_keep_order(subject& s) {
   expect(all, "a handler was not called within 60 seconds");
   expect(shared->why.empty(), shared->why);
   for (int i = 0; i < operations; ++i)
-    expect(shared->order[static_cast<std::size_t>(i)] == i, "operations were completed in another order than they were started in");
+    expect(shared->order[static_cast<std::size_t>(i)] == i,
+           "operations were completed in another order than they were started in");
 }
 
 inline void handlers_called_once(subject& s) {
@@ -457,8 +495,10 @@ inline void handlers_called_once(subject& s) {
     std::lock_guard lock(p->mutex);
     return p->calls;
   };
-  for (auto& p : appends) expect(calls(p) == 1, "the handler of an append was called " + std::to_string(calls(p)) + " times");
-  for (auto& p : reads) expect(calls(p) == 1, "the handler of a read was called " + std::to_string(calls(p)) + " times");
+  for (auto& p : appends)
+    expect(calls(p) == 1, "the handler of an append was called " + std::to_string(calls(p)) + " times");
+  for (auto& p : reads)
+    expect(calls(p) == 1, "the handler of a read was called " + std::to_string(calls(p)) + " times");
 }
 
 // Restarts
@@ -480,14 +520,16 @@ inline void restart_keeps_or_renews(subject& s) {
       auto facts = t.facts(channel);
       bool same = !facts.epoch.empty() && facts.epoch == epochs[i];
       auto log = t.all(channel);
-      for (const message& m : log) expect(m.data.bytes() == channel + number(m.offset), "a message changed over a restart");
+      for (const message& m : log)
+        expect(m.data.bytes() == channel + number(m.offset), "a message changed over a restart");
       std::uint64_t due = 10 * i + static_cast<std::uint64_t>(life);
       if (same) {
         expect(facts.head == due && facts.oldest == 1 && log.size() == due,
                "in the same epoch " + count(log.size()) + " of " + count(due) + " messages are left after a restart");
       }
       auto r = t.append(channel, channel + number(facts.head + 1));
-      expect(r.offset == facts.head + 1, "after a restart offset " + count(r.offset) + " came after head " + count(facts.head));
+      expect(r.offset == facts.head + 1,
+             "after a restart offset " + count(r.offset) + " came after head " + count(facts.head));
       if (!same && life == 0) throw absent{"the storage keeps no epochs over a restart"};
     }
   }

@@ -18,12 +18,12 @@
 #include <vector>
 
 #include "hailwire/concepts.hpp"
-#include "hailwire/detail/shared.hpp"
+#include "hailwire/detail/base/pointers.hpp"
 
 namespace hailwire::testing {
 
-/// What a storage is opened with where retention is tested; 0: no limit. It keeps at least this much, and drops the rest
-/// sooner or later while messages arrive.
+/// What a storage is opened with where retention is tested; 0: no limit. It keeps at least this much, and drops the
+/// rest sooner or later while messages arrive.
 struct retention {
   std::size_t messages = 0;     ///< per channel
   std::size_t bytes = 0;        ///< payload bytes per channel
@@ -33,7 +33,6 @@ struct retention {
 namespace detail {
 
 using hailwire::detail::any_storage;
-using hailwire::detail::owned;
 
 struct broken_promise {
   std::string why;
@@ -51,7 +50,7 @@ inline std::string words(std::error_code ec) { return ec.message() + (ec == errc
 /// A storage that is open, its type forgotten.
 struct opened {
   std::shared_ptr<void> owner;  // declared first: it outlives what refers to it
-  owned<any_storage> storage;
+  std::unique_ptr<any_storage> storage;
 };
 
 /// What the tests know of a fixture and its storage.
@@ -151,7 +150,8 @@ struct pending {
     std::unique_lock lock(mutex);
     // Generous: a file on a busy disk, under a sanitizer.
     bool done = arrived.wait_for(lock, std::chrono::seconds(60), [&] { return value || dropped; });
-    expect(value.has_value(), done ? "a handler was destroyed without a call" : "a handler was not called within 60 seconds");
+    expect(value.has_value(),
+           done ? "a handler was destroyed without a call" : "a handler was not called within 60 seconds");
     expect(calls == 1, "a handler was called twice");
     return *value;
   }
@@ -217,7 +217,8 @@ class trial {
     expect(r.messages.size() <= limit.messages,
            "read returned " + count(r.messages.size()) + " messages, " + count(limit.messages) + " were asked for");
     bool some = limit.messages > 0 && since < r.head && r.oldest <= r.head;
-    expect(!some || !r.messages.empty(), "read after " + count(since) + " returned nothing, though the head is " + count(r.head));
+    expect(!some || !r.messages.empty(),
+           "read after " + count(since) + " returned nothing, though the head is " + count(r.head));
     if (r.messages.empty()) return;
     expect(since < r.head, "read after " + count(since) + " returned messages, though the head is " + count(r.head));
     std::uint64_t next = since + 1 > r.oldest ? since + 1 : r.oldest;

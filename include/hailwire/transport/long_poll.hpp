@@ -8,14 +8,14 @@
 
 namespace hailwire::transport {
 
-/// Holds a request until something is new or its time is over. The client says how long, in whole seconds: `?wait=N`, or
-/// `Prefer: wait=N` (RFC 7240, section 4.3); `options::longest_wait` caps it.
+/// Holds a request until something is new or its time is over. The client says how long, in whole seconds: `?wait=N`,
+/// or `Prefer: wait=N` (RFC 7240, section 4.3); `options::longest_wait` caps it.
 struct long_poll {
   static constexpr std::string_view name = "long_poll";
   static constexpr std::string_view offer = "long poll (?wait=seconds)";
 
-  static bool claims(const arrival& a) { return a.param("wait") || proto::http1::prefer_wait(a.head); }
-  static result<poll> begin(const arrival& a) {
+  static bool claims(const live_request& a) { return a.param("wait") || proto::http1::prefer_wait(a.head); }
+  static result<poll> begin(const live_request& a) {
     std::optional<std::uint64_t> seconds;
     if (auto asked = a.param("wait")) {
       seconds = proto::parse_decimal(*asked);

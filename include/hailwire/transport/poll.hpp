@@ -12,15 +12,15 @@
 #include <string_view>
 
 #include "hailwire/proto/http1.hpp"
-#include "hailwire/transport/machine.hpp"
+#include "hailwire/transport/stream.hpp"
 
 namespace hailwire::transport {
 
 /// Each message with a comma before it, so that frames can be joined at will; the first one's comma is not sent.
 inline constexpr proto::encoding poll_element{"poll", true, [](std::string& out, const proto::envelope& e) {
-  out += ',';
-  out += e.json;
-}};
+                                                out += ',';
+                                                out += e.json;
+                                              }};
 
 /// A poll's answer around its messages.
 struct poll_answer {
@@ -28,10 +28,10 @@ struct poll_answer {
   std::string tail;  ///< the body after the last message
 };
 
-/// Frames `size` bytes of messages (without the first comma). `notices` are objects joined by commas. `extra` are header
-/// lines, each with its CRLF. Without a body (`head_only`, for HEAD) only the head is made.
-inline poll_answer make_poll_answer(std::size_t size, std::string_view notices, std::string_view cursor, bool more, bool keep_alive,
-                                    int minor, std::string_view extra, bool head_only) {
+/// Frames `size` bytes of messages (without the first comma). `notices` are objects joined by commas. `extra` are
+/// header lines, each with its CRLF. Without a body (`head_only`, for HEAD) only the head is made.
+inline poll_answer make_poll_answer(std::size_t size, std::string_view notices, std::string_view cursor, bool more,
+                                    bool keep_alive, int minor, std::string_view extra, bool head_only) {
   static constexpr std::string_view begin = "{\"messages\":[";
   poll_answer a;
   a.tail = "],\"notices\":[";
@@ -43,7 +43,8 @@ inline poll_answer make_poll_answer(std::size_t size, std::string_view notices, 
   headers += cursor;
   headers += "\"\r\n";
   headers += extra;
-  proto::http1::append_response_head(a.head, 200, "application/json", begin.size() + size + a.tail.size(), keep_alive, minor, headers);
+  proto::http1::append_response_head(a.head, 200, "application/json", begin.size() + size + a.tail.size(), keep_alive,
+                                     minor, headers);
   if (head_only) {
     a.tail.clear();
   } else {

@@ -10,8 +10,8 @@ struct short_poll {
   static constexpr std::string_view name = "short_poll";
   static constexpr std::string_view offer = "short poll";
 
-  static bool claims(const arrival&) { return true; }
-  static result<poll> begin(const arrival&) { return poll{}; }
+  static bool claims(const live_request&) { return true; }
+  static result<poll> begin(const live_request&) { return poll{}; }
 };
 
 }  // namespace hailwire::transport

@@ -12,24 +12,25 @@
 
 #include "hailwire/proto/command.hpp"
 #include "hailwire/proto/http1.hpp"
-#include "hailwire/transport/machine.hpp"
+#include "hailwire/transport/stream.hpp"
 
 namespace hailwire::transport {
 
 /// One channel: each message carries its own cursor.
 inline constexpr proto::encoding sse_with_id{"sse", true, [](std::string& out, const proto::envelope& e) {
-  out += "id: ";
-  append_position(out, e.epoch, e.content.offset);
-  out += "\ndata: ";
-  out += e.json;
-  out += "\n\n";
-}};
+                                               out += "id: ";
+                                               append_position(out, e.epoch, e.content.offset);
+                                               out += "\ndata: ";
+                                               out += e.json;
+                                               out += "\n\n";
+                                             }};
 /// Several channels: the cursor comes from `stream::tag`.
-inline constexpr proto::encoding sse_plain{"sse, several channels", true, [](std::string& out, const proto::envelope& e) {
-  out += "data: ";
-  out += e.json;
-  out += "\n\n";
-}};
+inline constexpr proto::encoding sse_plain{"sse, several channels", true,
+                                           [](std::string& out, const proto::envelope& e) {
+                                             out += "data: ";
+                                             out += e.json;
+                                             out += "\n\n";
+                                           }};
 
 /// One event stream. `several`: more than one channel is followed, so batches carry the session's own cursor.
 class sse_stream : public stream {
@@ -39,7 +40,7 @@ class sse_stream : public stream {
   std::string_view name() const noexcept override { return "sse"; }
   const proto::encoding& messages() const noexcept override { return several_ ? sse_plain : sse_with_id; }
   const proto::encoding& others() const noexcept override { return sse_plain; }
-  inbound receive(std::span<char>& in, std::string&) override {
+  stream_event receive(std::span<char>& in, std::string&) override {
     in = in.last(0);  // there is nothing a client may say after its request on a connection that will not serve another
     return {};
   }
@@ -83,9 +84,9 @@ struct sse {
   static constexpr std::string_view name = "sse";
   static constexpr std::string_view offer = "Server-Sent Events (Accept: text/event-stream)";
 
-  static bool claims(const arrival& a) { return proto::http1::accepts_literally(a.head, "text/event-stream"); }
-  static result<beginning> begin(const arrival& a) {
-    beginning b;
+  static bool claims(const live_request& a) { return proto::http1::accepts_literally(a.head, "text/event-stream"); }
+  static result<accepted> begin(const live_request& a) {
+    accepted b;
     b.live = stream_box::of<sse_stream>(a.count("channel") > 1);
     b.open = [retry = a.settings.retry.count()](std::string& out, std::string_view extra) {
       std::string headers = "Cache-Control: no-store\r\nX-Accel-Buffering: no\r\n";

@@ -2,8 +2,8 @@
 #pragma once
 
 // WebSocket (RFC 6455). One state machine serves three kinds of client: the protocol's own (`hailwire.v1`: text frames
-// with one JSON object each, both ways), raw ones (`hailwire.v1.raw`: frames are payloads), and the host's own frames on
-// other paths (`frame_handlers`).
+// with one JSON object each, both ways), raw ones (`hailwire.v1.raw`: frames are payloads), and the host's own frames
+// on other paths (`frame_handlers`).
 
 #include <algorithm>
 #include <memory>
@@ -15,23 +15,23 @@
 #include "hailwire/proto/ws_connection.hpp"
 #include "hailwire/proto/ws_frame.hpp"
 #include "hailwire/proto/ws_handshake.hpp"
-#include "hailwire/transport/machine.hpp"
+#include "hailwire/transport/stream.hpp"
 
 namespace hailwire::transport {
 
-inline constexpr proto::encoding websocket_object{"websocket", true, [](std::string& out, const proto::envelope& e) {
-  proto::append_text(out, e.json);
-}};
-inline constexpr proto::encoding websocket_payload{"websocket, raw", false, [](std::string& out, const proto::envelope& e) {
-  if (e.content.data.type() == payload::kind::binary) {
-    proto::append_binary(out, e.content.data.bytes());
-  } else {
-    proto::append_text(out, e.content.data.bytes());
-  }
-}};
+inline constexpr proto::encoding websocket_object{
+    "websocket", true, [](std::string& out, const proto::envelope& e) { proto::append_text(out, e.json); }};
+inline constexpr proto::encoding websocket_payload{"websocket, raw", false,
+                                                   [](std::string& out, const proto::envelope& e) {
+                                                     if (e.content.data.type() == payload::kind::binary) {
+                                                       proto::append_binary(out, e.content.data.bytes());
+                                                     } else {
+                                                       proto::append_text(out, e.content.data.bytes());
+                                                     }
+                                                   }};
 
-/// One WebSocket connection of a server's: protocol objects (`hailwire.v1`), payloads alone (`hailwire.v1.raw`), or a host's
-/// own frames.
+/// One WebSocket connection of a server's: protocol objects (`hailwire.v1`), payloads alone (`hailwire.v1.raw`), or a
+/// host's own frames.
 class websocket_stream : public stream {
  public:
   enum class mode : std::uint8_t { object, raw, plain };
@@ -40,9 +40,11 @@ class websocket_stream : public stream {
       : in_(proto::ws_role::server, {.message = max_message}), mode_(m), ended_(false) {}
 
   std::string_view name() const noexcept override { return "websocket"; }
-  const proto::encoding& messages() const noexcept override { return mode_ == mode::object ? websocket_object : websocket_payload; }
+  const proto::encoding& messages() const noexcept override {
+    return mode_ == mode::object ? websocket_object : websocket_payload;
+  }
 
-  inbound receive(std::span<char>& in, std::string& out) override { return read(in, out, nullptr); }
+  stream_event receive(std::span<char>& in, std::string& out) override { return read(in, out, nullptr); }
   bool notice(std::string& out, std::string_view, std::string_view json, std::string_view) override {
     if (mode_ == mode::object) append(out, proto::ws_opcode::text, json);
     return mode_ == mode::object;
@@ -65,10 +67,12 @@ class websocket_stream : public stream {
 
  protected:
   /// Appends a message of this connection's own.
-  virtual void append(std::string& out, proto::ws_opcode what, std::string_view bytes) { proto::append_frame(out, what, bytes); }
+  virtual void append(std::string& out, proto::ws_opcode what, std::string_view bytes) {
+    proto::append_frame(out, what, bytes);
+  }
   bool objects() const noexcept { return mode_ == mode::object; }
   /// `receive`, with what inflates messages if that was agreed on.
-  inbound read(std::span<char>& in, std::string& out, proto::ws_inflater* inflater) {
+  stream_event read(std::span<char>& in, std::string& out, proto::ws_inflater* inflater) {
     ping newest;
     auto event = next(in, out, inflater, newest);
     if (newest.asked) proto::append_pong(out, {newest.bytes, newest.size});
@@ -81,17 +85,19 @@ class websocket_stream : public stream {
     std::size_t size = 0;
     char bytes[proto::max_control_size];
   };
-  /// Of pings that came together so many are answered one by one, which public test suites ask for; of the rest only the
-  /// newest (RFC 6455, section 5.5.3), so that a flood of them is worth no more than 8 KiB of pongs.
+  /// Of pings that came together so many are answered one by one, which public test suites ask for; of the rest only
+  /// the newest (RFC 6455, section 5.5.3), so that a flood of them is worth no more than 8 KiB of pongs.
   static constexpr int single_pongs = 64;
 
-  inbound next(std::span<char>& in, std::string& out, proto::ws_inflater* inflater, ping& newest) {
+  stream_event next(std::span<char>& in, std::string& out, proto::ws_inflater* inflater, ping& newest) {
     using type = proto::ws_event::type;
     for (int pings = 0;;) {
       auto event = in_.next(in, inflater);
       switch (event.what) {
-        case type::none: return {};
-        case type::pong: continue;
+        case type::none:
+          return {};
+        case type::pong:
+          continue;
         case type::ping:
           if (ended_) continue;
           if (pings++ < single_pongs) {
@@ -101,15 +107,17 @@ class websocket_stream : public stream {
           newest.asked = true;
           newest.size = event.data.copy(newest.bytes, sizeof newest.bytes);
           continue;
-        case type::close: return {inbound::kind::closed, event.data, event.code};
-        case type::failed: return {inbound::kind::failed, event.data, event.code};
+        case type::close:
+          return {stream_event::kind::closed, event.data, event.code};
+        case type::failed:
+          return {stream_event::kind::failed, event.data, event.code};
         case type::text:
           if (ended_) continue;  // RFC 6455, section 1.4: data after our close is not processed
-          return {mode_ == mode::object ? inbound::kind::command : inbound::kind::text, event.data, 0};
+          return {mode_ == mode::object ? stream_event::kind::command : stream_event::kind::text, event.data, 0};
         case type::binary:
           if (ended_) continue;
-          if (mode_ == mode::object) return {inbound::kind::failed, "commands are text frames", proto::ws_policy};
-          return {inbound::kind::binary, event.data, 0};
+          if (mode_ == mode::object) return {stream_event::kind::failed, "commands are text frames", proto::ws_policy};
+          return {stream_event::kind::binary, event.data, 0};
       }
     }
   }
@@ -128,18 +136,19 @@ struct websocket {
   static constexpr std::size_t command_room = 1024;
 
   /// An Upgrade in HTTP/1.0 counts for nothing (RFC 9110, section 7.8).
-  static bool claims(const arrival& a) { return a.head.minor >= 1 && a.head.has_token("Upgrade", "websocket"); }
+  static bool claims(const live_request& a) { return a.head.minor >= 1 && a.head.has_token("Upgrade", "websocket"); }
 
-  static result<beginning> begin(const arrival& a) { return begin_as(a, make); }
+  static result<accepted> begin(const live_request& a) { return begin_as(a, make); }
   /// The same for the host's own frames: no subprotocol is chosen unless it is in `known`.
-  static result<beginning> begin_plain(const arrival& a, const std::vector<std::string>& known, std::size_t max_message) {
+  static result<accepted> begin_plain(const live_request& a, const std::vector<std::string>& known,
+                                      std::size_t max_message) {
     return begin_plain_as(a, known, max_message, make);
   }
 
-  /// Both with streams of another making: `make_stream` has the parameters of `make`, the last of which takes the extensions
-  /// that the handshake is answered with.
+  /// Both with streams of another making: `make_stream` has the parameters of `make`, the last of which takes the
+  /// extensions that the handshake is answered with.
   template <class Make>
-  static result<beginning> begin_as(const arrival& a, Make make_stream) {
+  static result<accepted> begin_as(const live_request& a, Make make_stream) {
     auto asked = proto::read_upgrade(a.head);
     if (!asked) return asked.error();
     std::string_view chosen;
@@ -159,7 +168,8 @@ struct websocket {
     return begun(*asked, chosen, raw ? websocket_stream::mode::raw : websocket_stream::mode::object, most, make_stream);
   }
   template <class Make>
-  static result<beginning> begin_plain_as(const arrival& a, const std::vector<std::string>& known, std::size_t max_message, Make make_stream) {
+  static result<accepted> begin_plain_as(const live_request& a, const std::vector<std::string>& known,
+                                         std::size_t max_message, Make make_stream) {
     auto asked = proto::read_upgrade(a.head);
     if (!asked) return asked.error();
     std::string_view chosen;
@@ -174,11 +184,13 @@ struct websocket {
 
  private:
   template <class Make>
-  static beginning begun(proto::ws_offer& asked, std::string_view protocol, websocket_stream::mode m, std::size_t max_message, Make make_stream) {
-    beginning b;
+  static accepted begun(proto::ws_offer& asked, std::string_view protocol, websocket_stream::mode m,
+                        std::size_t max_message, Make make_stream) {
+    accepted b;
     std::string extensions;
     b.live = make_stream(asked, m, max_message, extensions);
-    b.open = [key = std::move(asked.key), chosen = std::string(protocol), extensions = std::move(extensions)](std::string& out, std::string_view extra) {
+    b.open = [key = std::move(asked.key), chosen = std::string(protocol), extensions = std::move(extensions)](
+                 std::string& out, std::string_view extra) {
       proto::append_switching_protocols(out, key, chosen, extensions, extra);
     };
     return b;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// A user's program: publishes one message and reads it back over each of the four transports. Exit code 0 when all of them
-// brought it and the version is the one that the package named.
+// A user's program: publishes one message and reads it back over each of the four transports. Exit code 0 when all of
+// them brought it and the version is the one that the package named.
 
 #include <hailwire/hailwire.hpp>
 
@@ -36,13 +36,16 @@ static bool brings(unsigned short port, const std::string& request, const std::s
   asio::write(socket, asio::buffer(request));
   std::string got;
   std::error_code ec;
-  for (char part[4096]; got.find(wanted) == got.npos && !ec;) got.append(part, socket.read_some(asio::buffer(part), ec));
+  for (char part[4096]; got.find(wanted) == got.npos && !ec;)
+    got.append(part, socket.read_some(asio::buffer(part), ec));
   return got.find(wanted) != got.npos;
 }
 
 int main(int count, char** words) {
-  std::string version = std::to_string(HAILWIRE_VERSION_MAJOR) + '.' + std::to_string(HAILWIRE_VERSION_MINOR) + '.' + std::to_string(HAILWIRE_VERSION_PATCH);
-  if (count != 2 || version != words[1] || version != PACKAGE_VERSION) return std::fprintf(stderr, "version %s, package %s\n", version.c_str(), PACKAGE_VERSION), 1;
+  std::string version = std::to_string(HAILWIRE_VERSION_MAJOR) + '.' + std::to_string(HAILWIRE_VERSION_MINOR) + '.' +
+                        std::to_string(HAILWIRE_VERSION_PATCH);
+  if (count != 2 || version != words[1] || version != PACKAGE_VERSION)
+    return std::fprintf(stderr, "version %s, package %s\n", version.c_str(), PACKAGE_VERSION), 1;
 
   asio::io_context io;
   hailwire::server<hailwire::websocket, hailwire::sse, hailwire::long_poll, hailwire::short_poll> live(io);
@@ -57,8 +60,11 @@ int main(int count, char** words) {
     failed += !brings(port, get + rest + "\r\n", wanted);
     failed += !brings(port, get + "&wait=5" + rest + "\r\n", wanted);
     failed += !brings(port, get + rest + "Accept: text/event-stream\r\n\r\n", wanted);
-    failed += !brings(port, get + rest + "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-                                         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", wanted);
+    failed += !brings(port,
+                      get + rest +
+                          "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+                          "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+                      wanted);
     io.stop();
   });
   io.run();

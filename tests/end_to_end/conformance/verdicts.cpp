@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the codecs make of bytes, for comparing them with other parsers. Cases come on stdin: a letter, the size in four bytes,
-// big-endian, and the bytes. `w`: a client's WebSocket frames; `d`: the same with permessage-deflate, contexts kept; `h`: an HTTP
-// request. For each a line of JSON goes to stdout; bytes are in hexadecimal.
+// What the codecs make of bytes, for comparing them with other parsers. Cases come on stdin: a letter, the size in four
+// bytes, big-endian, and the bytes. `w`: a client's WebSocket frames; `d`: the same with permessage-deflate, contexts
+// kept; `h`: an HTTP request. For each a line of JSON goes to stdout; bytes are in hexadecimal.
 #include <cstdio>
 #include <span>
 #include <string>
@@ -42,13 +42,27 @@ std::string frames(std::string bytes, bool compressed) {
     auto e = machine.next(in, compressed ? &inflater : nullptr);
     const char* name = nullptr;
     switch (e.what) {
-      case ws_event::type::none: break;
-      case ws_event::type::text: name = "text"; break;
-      case ws_event::type::binary: name = "binary"; break;
-      case ws_event::type::ping: name = "ping"; break;
-      case ws_event::type::pong: name = "pong"; break;
-      case ws_event::type::close: end = "\"close " + std::to_string(e.code) + ' ' + hex(e.data).substr(1); break;
-      case ws_event::type::failed: end = "\"failed\""; why = e.data; break;
+      case ws_event::type::none:
+        break;
+      case ws_event::type::text:
+        name = "text";
+        break;
+      case ws_event::type::binary:
+        name = "binary";
+        break;
+      case ws_event::type::ping:
+        name = "ping";
+        break;
+      case ws_event::type::pong:
+        name = "pong";
+        break;
+      case ws_event::type::close:
+        end = "\"close " + std::to_string(e.code) + ' ' + hex(e.data).substr(1);
+        break;
+      case ws_event::type::failed:
+        end = "\"failed\"";
+        why = e.data;
+        break;
     }
     if (!name) break;
     if (!events.empty()) events += ',';
@@ -61,12 +75,16 @@ std::string request(const std::string& bytes) {
   http1::head_parser parser;
   http1::head head;
   auto failed = [](const hailwire::failure& why) {
-    return "{\"end\":\"failed\",\"status\":" + std::to_string(hailwire::http_status(why.code)) + ",\"why\":" + quoted(why.message) + '}';
+    return "{\"end\":\"failed\",\"status\":" + std::to_string(hailwire::http_status(why.code)) +
+           ",\"why\":" + quoted(why.message) + '}';
   };
   switch (parser.parse(bytes, head)) {
-    case http1::progress::need_more: return "{\"end\":\"open\",\"why\":\"\"}";
-    case http1::progress::failed: return failed(parser.error());
-    case http1::progress::done: break;
+    case http1::progress::need_more:
+      return "{\"end\":\"open\",\"why\":\"\"}";
+    case http1::progress::failed:
+      return failed(parser.error());
+    case http1::progress::done:
+      break;
   }
   std::string body;
   std::string_view rest = std::string_view(bytes).substr(parser.size());
@@ -81,8 +99,9 @@ std::string request(const std::string& bytes) {
     whole = body.size() == length;
     rest.remove_prefix(body.size());
   }
-  std::string out = "{\"end\":" + std::string(whole ? "\"whole\"" : "\"open\"") + ",\"why\":\"\",\"method\":" + hex(head.method) +
-                    ",\"target\":" + hex(head.target) + ",\"minor\":" + std::to_string(head.minor) + ",\"headers\":[";
+  std::string out = "{\"end\":" + std::string(whole ? "\"whole\"" : "\"open\"") +
+                    ",\"why\":\"\",\"method\":" + hex(head.method) + ",\"target\":" + hex(head.target) +
+                    ",\"minor\":" + std::to_string(head.minor) + ",\"headers\":[";
   for (const auto& h : head.headers) {
     if (out.back() == ']') out += ',';
     out.append("[").append(hex(h.name)).append(",").append(hex(h.value)).append("]");

@@ -1,0 +1,631 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// One connection, from its first byte to its last, without a socket: bytes and time come in through `receive`,
+// `writable`, `ended` and `expire`; bytes and wishes go out through a few virtual functions that a driver (or a test)
+// implements.
+//
+//   head ─→ body ─→ asked ─→ stream                          (SSE, WebSocket: until the connection ends)
+//    ↑               │  └──→ held ──┐                         (polls)
+//    └── answered ←──┴──────────────┘          any ─→ closing ─→ lingering ─→ dead
+//
+// Reading. In `head` and `body` bytes gather in the exchange, the block that a request needs and an idle stream does
+// not have. In `stream` they go straight to the transport's state machine; each command is carried out before the next
+// one is looked at, and while replies are unsent, or a command waits for the storage, nothing more is read (`held`
+// keeps what had been received already).
+//
+// Writing. `pump` gathers, in this order: the rest of a shared frame that is half sent, the connection's own bytes
+// (`out`), shared bytes from the subscriptions. What a write does not take stays where it is: own bytes in `out`,
+// shared ones as a place in a chunk. A poll's answer is one frame: what is left of it moves to `out`.
+//
+// `wake` and `pump` only write. Whatever may run host code or change what is followed (the next request, the end of a
+// session) happens in `receive`, `expire`, handlers, or `settle`, never inside a flush.
+//
+// This file has the class, its phases, its time limits and its ends. How requests are served is in requests.hpp; polls
+// in polls.hpp; what is read and written on a stream in streams.hpp.
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "hailwire/detail/connection/http_exchange.hpp"
+#include "hailwire/detail/connection/server_state.hpp"
+#include "hailwire/transport/poll.hpp"
+#include "hailwire/transport/stream.hpp"
+
+namespace hailwire::detail {
+
+class connection : public session {
+ public:
+  static const poll_table polling;
+
+  explicit connection(server_state& g) : work_(g) { g.messages.enter(*this); }
+  ~connection() override { detach(); }
+
+  // ---- what a driver tells ---------------------------------------------------------------------------------------
+
+  /// The connection is there. The first request must come within `options::head_time`.
+  void start() {
+    last_read_ = last_write_ = since_ = moment(gate().now());
+    schedule();
+    update_watch();
+  }
+  /// Received bytes; may be changed in place.
+  void receive(std::span<char> bytes);
+  /// The peer will send nothing more.
+  void ended();
+  /// Writing may go on: the peer has taken something.
+  inline void writable();
+  /// Reading or writing failed for good.
+  void failed(std::error_code) { die(true); }
+  inline void expire(std::int64_t now) override;
+
+  /// Ends it in order, because the server stops: a stream with a close, a request that waits with an answer. From now
+  /// on its last bytes have `options::close_time`.
+  void shut_down() {
+    if (phase_ == phase::stream) return end(errc::draining, 1001, "server stopped");
+    if (phase_ == phase::dead) return;
+    schedule();
+    ask_settle();
+  }
+  /// Ends it now: the session's `on_close` runs before this returns. For the server's own end, outside any flush.
+  void destroy() {
+    if (detached_) return;
+    die(false);
+    settle();
+  }
+
+  /// Serves what a host has accepted and read already.
+  void adopt(std::string_view already_read) {
+    start();
+    std::string copy(already_read);
+    if (!copy.empty()) receive(copy);
+  }
+
+  // ---- what the hub tells, and what it asks ----------------------------------------------------------------------
+
+  void wake(subscription* live) override {
+    wake_asked_ = wake_asked_ && live;
+    if (phase_ != phase::held || !answer_held(false)) pump(live);
+  }
+  inline void settle() override;
+  inline void lost(subscription& s, const gap& g) override;
+  void keep(subscription& s, std::string_view rest) override {
+    if (half() == &s) {
+      busy().out.insert(0, rest);  // nothing of `out` can be half sent while a shared frame is
+      busy().half = nullptr;
+    }
+  }
+  void moved(const subscription& from, subscription& to) noexcept override {
+    if (half() == &from) busy().half = &to;
+  }
+  std::uint64_t floor(const subscription& s) const noexcept override {
+    return is_open() ? permissions().floor_of(s.in().log().name()) : 1;
+  }
+  void unreadable(subscription&, std::error_code ec) override {
+    failure why = storage_failure(ec);
+    end(why.code, close_code(why.code), why.text());
+  }
+  void broken() noexcept override { gate().tell_thrown("a connection"), die(false); }
+  inline bool notice(std::string_view name, std::string_view json) override;
+  inline void end(errc why, std::uint16_t code, std::string_view reason) override;
+  bool ending() const noexcept override { return phase_ >= phase::closing || answered_; }
+  bool adjustable() const noexcept override { return phase_ == phase::stream && stream_->speaks(); }
+  hub& at() const noexcept override { return gate().messages; }
+  std::string_view transport() const noexcept override {
+    return stream_ ? stream_->name() : asked() ? asked()->shown.transport() : std::string_view();
+  }
+  const proto::encoding& encoding() const noexcept override {
+    return !stream_ ? *gate().polls->messages : phase_ == phase::asked ? stream_->messages() : stream_->others();
+  }
+
+ protected:
+  // ---- what a driver does ----------------------------------------------------------------------------------------
+
+  /// Writes what it can of the pieces, in order, without waiting; the number of bytes taken. Short when it would block,
+  /// or `hold_back`. An error is reported by `failed`, later.
+  virtual std::size_t write(std::span<const std::span<const char>> pieces) = 0;
+  /// For a `write` that took something which has not left: as if it had been short, also if it took all.
+  void hold_back() {
+    blocked_ = true;
+    ask_settle();
+  }
+  /// What to tell of: bytes to read, room to write.
+  virtual void watch(bool readable, bool writable) = 0;
+  /// Sends the end of the stream; reading goes on.
+  virtual void shut_write() = 0;
+  /// Closes for good. Nothing more is called on it but `peer`.
+  virtual void shut() = 0;
+  virtual std::string peer() const = 0;
+  friend class hailwire::request;
+  /// How a driver tells it anything: what there is no memory for ends this connection, and nothing else.
+  template <class F>
+  void contained(F f) noexcept {
+    try {
+      f();
+    } catch (...) {
+      broken();
+    }
+  }
+  /// Whether the peer has sent something that was not received yet, because the loop had other things to do.
+  virtual bool input_waits() const noexcept { return false; }
+  /// What has been taken by `write` and has not left this process yet, where that can be: such a driver says `moved`
+  /// whenever some has, and, once `shut_write` is done, `ended` if the peer has ended too.
+  enum class leaving : std::uint8_t { nothing, farewell, bytes };
+  virtual leaving still() const noexcept { return leaving::nothing; }
+  void moved() {
+    if (gives()) enter(phase_);
+  }
+  /// Null when there is no TLS.
+  virtual std::shared_ptr<const tls_peer> tls() const { return nullptr; }
+
+  /// What `watch` was told last.
+  bool wants_read() const noexcept { return reading_; }
+  bool waits_to_write() const noexcept { return blocked_; }
+
+  /// Leaves the server_state; what is still open ends without hooks.
+  void detach() noexcept;
+  server_state& gate() const noexcept { return work_.gate(); }
+
+ private:
+  enum class phase : std::uint8_t { head, body, asked, stream, held, closing, lingering, dead };
+
+  /// What a stream of the host's own frames is to the host.
+  struct frames final : frame_socket, any_box {
+    frames(connection& c, frame_route& r) : of(&c), route(&r) {}
+    std::error_code send_text(std::string_view utf8) override { return of->send_frame(utf8, false); }
+    std::error_code send_binary(std::string_view bytes) override { return of->send_frame(bytes, true); }
+    void close(std::uint16_t code, std::string_view reason) override { of->end(errc::forbidden, code, reason); }
+    connection* of;
+    frame_route* route;
+  };
+
+  // Reading
+  void take_rest(std::string input);
+  void feed(std::span<char> in);
+  bool may_read() const noexcept {
+    return !command_under_way_ && unsent() < gate().settings.max_unsent && !(blocked_ && unsent());
+  }
+  void publish_raw(std::string_view bytes, bool binary);
+  void command(std::string_view text);
+  void command_over() {
+    command_under_way_ = false;
+    if (!feeding_) ask_settle();  // to read on
+  }
+  void answer_command(std::string_view id, const result<std::string>& r);
+  void process();
+  void begin_request();
+  void read_body();
+  void leave();
+  void leave_commands(const failure& others);
+
+  // Requests, in requests.hpp
+  void dispatch();
+  void serve_live();
+  void serve_elsewhere();
+  void respond_with(const result<response>& r);
+  void serve_frames(frame_route& route);
+  void serve_follow();
+  void authorize();
+  void allowed(shared_grant g) { asked()->serving ? begin_following(std::move(g)) : begin_post(std::move(g)); }
+  void begin_following(shared_grant g);
+  void follow_next(std::size_t i);
+  void began();
+  void tell_losses(const exchange& e);
+  void open_stream();
+  void post();
+  void begin_post(shared_grant g);
+  void next_command();
+  void look_at_origin();
+  std::string_view allow() const noexcept;
+  std::weak_ptr<connection*> here() {
+    if (!ex().here) asked()->here = std::make_shared<connection*>(this);
+    return asked()->here;
+  }
+  bool read_channels();
+
+  // Answers
+  void respond(int status, std::string_view type, std::string_view body, std::string_view extra = {});
+  void refuse(const failure& why);
+  void refuse_stream(const failure& why);
+  void begin_poll();
+  bool answer_poll(bool at_end);
+  bool answer_alike();
+  void write_answer(std::span<const std::span<const char>> pieces);
+  bool answer_held(bool at_end);
+  void answered(bool keep);
+  void finish_exchange();
+  bool keeps() const noexcept { return keep_ && !gate().stopping && !(peer_ended_ && asked()->rest.empty()); }
+  /// Whether a request has been asked and not answered: one whose connection broke is not answered any more.
+  bool owes() const noexcept { return phase_ == phase::asked && !answered_; }
+
+  // Writing
+  struct batch;
+  void pump(subscription* live);
+  bool pump_one(subscription* live);
+  void block();
+  void gather(batch& b, subscription* live);
+  void taken(const batch& b, std::size_t n);
+  /// Whether something waits for the peer, and be it sealed already.
+  bool unwritten() const noexcept { return unsent() || blocked_; }
+  std::size_t unsent() const noexcept { return work_->out.size() - work_->sent; }
+  std::span<const char> own_bytes() const noexcept { return std::span<const char>(work_->out).subspan(work_->sent); }
+  std::string& out() { return busy().out; }
+  subscription* half() const noexcept { return work_->half; }
+  bool holds_input() const noexcept { return !work_->held.empty(); }
+  pending_io& busy() { return work_.busy(); }
+  void give_reason(close_reason why) noexcept {
+    try {
+      if (!busy().reason) busy().reason = std::unique_ptr<close_reason>(new close_reason(std::move(why)));
+    } catch (const std::bad_alloc&) {  // it ends without one
+    }
+  }
+  void ask_wake() {
+    if (!wake_asked_) wake_asked_ = true, gate().messages.request_wake(*this);
+  }
+  void ask_settle() {
+    if (!settle_asked_) settle_asked_ = true, gate().messages.request_settle(*this);
+  }
+  void flushed();
+  void own_bytes_gone(std::string next = {});
+  std::error_code send_frame(std::string_view bytes, bool binary);
+
+  // State
+  /// Whether the peer is still to take the end of what it was given, and has nothing else to do.
+  bool gives() const noexcept {
+    bool waits = phase_ == phase::lingering || (phase_ == phase::head && (!asked() || asked()->in.empty()));
+    return waits && !gate().stopping && still() == leaving::bytes;
+  }
+  void schedule();
+  std::int64_t next_beat(std::int64_t now) const noexcept;
+  void update_watch();
+  bool wants_input() const noexcept;
+  std::string position_text(std::span<const std::uint64_t> reached = {}) const;
+  void enter(phase p) {
+    phase_ = p;
+    since_ = moment(gate().now());
+    schedule();
+  }
+  void die(bool by_peer, errc why = errc::internal) noexcept;
+  void end_session();
+  exchange* asked() const noexcept { return work_->request.get(); }
+  exchange& ex() {
+    if (!asked()) busy().request = std::unique_ptr<exchange>(new exchange(gate().settings));
+    return *asked();
+  }
+  void forget_request() noexcept {
+    if (asked()) busy().request.reset();
+  }
+  /// A connection that carries the host's own frames has no session, so they lie where a session has the host's object.
+  frames* own_frames() const noexcept { return framed_ ? static_cast<frames*>(find_rare()->data.get()) : nullptr; }
+
+  // In this order there are no gaps.
+  phase phase_ : 4 = phase::head;
+  bool blocked_ : 1 = false, peer_ended_ : 1 = false, wake_asked_ : 1 = false, settle_asked_ : 1 = false,
+                  command_under_way_ : 1 = false, keep_ : 1 = true, processing_ : 1 = false, opened_ : 1 = false,
+                  answered_ : 1 = false, served_ : 1 = false, reading_ : 1 = false, feeding_ : 1 = false,
+                  detached_ : 1 = false,
+                  tags_ : 1 = false,  // the open stream's batches carry its own cursor
+      framed_ : 1 = false;            // it carries the host's own frames
+
+ protected:
+  // A driver's notes, in bits that are left over here; driver.hpp and epoll_driver.hpp say what they mean.
+  bool layered_ : 1 = false, layer_waits_ : 1 = false, readable_ : 1 = false, queued_ : 1 = false, ended_ : 1 = false;
+
+ private:
+  transport::stream_box stream_;
+  pending_slot work_;
+  moment last_read_, last_write_;
+  moment since_;  // when the phase began, or its first byte came; on a stream when life was asked for
+};
+
+// ---- reading
+// ---------------------------------------------------------------------------------------------------------
+
+/// What may wait behind a request that is being served, before reading pauses: a pipelined request or two.
+inline constexpr std::size_t pipelined_limit = 16 * 1024;
+
+inline bool connection::wants_input() const noexcept {
+  if (peer_ended_) return false;
+  switch (phase_) {
+    case phase::head:
+    case phase::body:
+      return unsent() < gate().settings.max_unsent;
+    case phase::asked:
+    case phase::held:
+      return !asked() || asked()->rest.size() < pipelined_limit;  // to learn that the peer is gone
+    case phase::stream:
+      return may_read() && !holds_input();
+    case phase::closing:
+      return stream_ && stream_->awaits_end();
+    case phase::lingering:
+      return true;
+    case phase::dead:
+      break;
+  }
+  return false;
+}
+
+inline void connection::update_watch() {
+  if (phase_ == phase::dead) return;
+  bool reads = wants_input();
+  if (reads && !reading_) last_read_ = moment(gate().now());  // silence counts from here: nobody listened before
+  reading_ = reads;
+  watch(reads, blocked_);
+  work_.rest();
+}
+
+inline void connection::receive(std::span<char> bytes) {
+  last_read_ = moment(gate().now());
+  switch (phase_) {
+    case phase::head:
+      if (!asked() || asked()->in.empty()) since_ = last_read_;
+      ex().in.append(bytes.data(), bytes.size());
+      process();
+      schedule();
+      break;
+    case phase::body:
+    case phase::asked:
+    case phase::held:
+      ex().rest.append(bytes.data(), bytes.size());
+      if (phase_ == phase::body) process();
+      break;
+    case phase::stream:
+      feed(bytes);
+      break;
+    case phase::closing:
+      if (stream_ && stream_->awaits_end()) feed(bytes);
+      break;
+    case phase::lingering:
+    case phase::dead:
+      break;
+  }
+  update_watch();
+}
+
+inline void connection::ended() {
+  peer_ended_ = true;
+  switch (phase_) {
+    case phase::stream:
+    case phase::lingering:
+      return die(true);
+    // It may still be reading: what it has asked is served, and what it broke off is told (RFC 9112, sections 8
+    // and 9.6).
+    case phase::head:
+    case phase::body:
+      if (phase_ == phase::body || (asked() && !asked()->in.empty())) return process(), update_watch();
+      [[fallthrough]];
+    case phase::closing:
+      if (!unwritten()) return die(true);
+      if (phase_ == phase::head) enter(phase::closing);
+      break;
+    // A client that closes its half first still gets its answer; nobody can tell it from one that has gone, so what may
+    // wait is answered at once.
+    case phase::held:
+      give_reason({errc::internal, 1006, {}, true});
+      answer_held(true);
+      break;
+    case phase::asked:
+      if (!answered_ && stream_) return die(true);
+      break;
+    case phase::dead:
+      return;
+  }
+  update_watch();
+}
+
+// ---- time
+// ------------------------------------------------------------------------------------------------------------
+
+inline std::int64_t milliseconds_of(std::chrono::milliseconds d) noexcept { return d.count(); }
+
+inline void connection::schedule() {
+  const options& o = gate().settings;
+  const std::int64_t now = gate().now(), since = since_.at(now);
+  std::int64_t due = INT64_MAX;
+  switch (phase_) {
+    case phase::head:
+      if (unwritten() && !gate().stopping) break;
+      due = since + milliseconds_of(gives()                                        ? o.stall_time
+                                    : served_ && (!asked() || asked()->in.empty()) ? o.idle_time
+                                                                                   : o.head_time);
+      break;
+    case phase::body:
+      due = since + milliseconds_of(o.body_time);
+      break;
+    case phase::asked:
+      if (!blocked_) return;  // a deadline from before does no harm, and mostly the next one is later
+      break;
+    case phase::held:
+      if (!asked()->at_once) due = asked()->until;
+      break;
+    case phase::stream:
+      due = blocked_ ? INT64_MAX : next_beat(now);
+      break;
+    case phase::closing:
+      // An answer may take as long as its peer takes some of it; a stream that was ended has nothing left to give.
+      if (stream_ || !unwritten() || gate().stopping) due = since + milliseconds_of(o.close_time);
+      break;
+    case phase::lingering:
+      due = since + milliseconds_of(gives() ? o.stall_time : o.close_time);
+      break;
+    case phase::dead:
+      break;
+  }
+  if (blocked_) due = std::min(due, last_write_.at(now) + milliseconds_of(o.stall_time));
+  if (due == INT64_MAX || phase_ == phase::dead) return gate().messages.wheel().disarm(*this);
+  gate().messages.arm(*this, due);
+}
+
+inline void connection::expire(std::int64_t now) {
+  if (blocked_ && now >= last_write_.at(now) + milliseconds_of(gate().settings.stall_time))
+    return die(false, errc::timeout);
+  switch (phase_) {
+    case phase::head:
+      if (unwritten() && !gate().stopping) break;
+      if (gives() && now < since_.at(now) + milliseconds_of(gate().settings.stall_time)) break;
+      if (!asked() || asked()->in.empty()) return die(false, errc::timeout);
+      asked()->head.clear();  // what was read of it looks into a buffer that may have moved
+      refuse({errc::timeout, "the request head took too long"});
+      break;
+    case phase::body:
+      refuse({errc::timeout, "the request body took too long"});
+      break;
+    case phase::held:
+      answer_held(true);
+      break;
+    case phase::stream:
+      if (blocked_ || now < next_beat(now)) break;
+      if (stream_->expects_life() && reading_ &&
+          now >= last_read_.at(now) + 2 * milliseconds_of(gate().settings.heartbeat)) {
+        // A loop that was held up for long runs its timers before it reads: then it is not the peer who was silent.
+        if (!input_waits()) return end(errc::timeout, 4408, "no sign of life");
+        last_read_ = moment(now);
+      }
+      since_ = last_write_ = moment(now);
+      if (!unsent()) stream_->beat(out());
+      pump(nullptr);  // at once: thousands are due together, and the memory of one serves the next
+      break;
+    case phase::closing:
+    case phase::lingering:
+      return die(false, errc::timeout);
+    case phase::asked:
+    case phase::dead:
+      return;
+  }
+  schedule();
+}
+
+// ---- ends
+// ------------------------------------------------------------------------------------------------------------
+
+inline void connection::end(errc why, std::uint16_t code, std::string_view reason) {
+  switch (phase_) {
+    case phase::stream:
+      give_reason({why, code, std::string(reason), false});
+      stream_->end(out(), code, reason);
+      enter(phase::closing);
+      ask_wake();
+      ask_settle();
+      break;
+    case phase::held:
+    case phase::asked:
+      if (answered_ || !asked()) return;
+      give_reason({why, code, std::string(reason), false});
+      // A poll that its host ends gets what there is. One whose storage fails must not look again: it would fail again.
+      if (code == 1011) why = errc::internal;
+      if (why == errc::forbidden && asked()->array) {
+        leave_commands({why, std::string(reason)});
+      } else if (why != errc::forbidden || phase_ == phase::asked) {
+        refuse_stream({why, std::string(reason)});
+      } else {
+        answer_held(true);
+      }
+      break;
+    default:
+      break;
+  }
+}
+
+inline void connection::die(bool by_peer, errc why) noexcept {
+  if (phase_ == phase::dead) return;
+  give_reason({why, 1006, {}, by_peer});
+  phase_ = phase::dead;
+  gate().messages.wheel().disarm(*this);
+  ask_settle();
+}
+
+inline void connection::end_session() {
+  if (asked()) ++asked()->serial;
+  command_under_way_ = false;
+  static const close_reason in_order{errc::internal, 1000, {}, false};
+  const close_reason& why = work_->reason ? *work_->reason : in_order;
+  const bool told = opened_;
+  opened_ = false;
+  if (frames* own = own_frames()) {
+    auto& to = own->route->handlers;
+    if (told && to.on_close) gate().guarded("on_close", [&] { to.on_close(*own, why); });
+    own->data.reset();
+  }
+  if (is_open()) {
+    if (told && gate().host.on_close) gate().guarded("on_close", [&] { gate().host.on_close(*this, why); });
+    gate().close(*this);
+  }
+  if (half()) busy().half = nullptr;
+  if (work_->reason) busy().reason.reset();
+  work_.rest();
+}
+
+inline void connection::settle() {
+  settle_asked_ = false;
+  switch (phase_) {
+    case phase::dead:
+      end_session();
+      detach();
+      return shut();
+    case phase::closing:
+      if (is_open() || opened_) end_session();
+      if (holds_input() && stream_) {  // the peer's own close may be among what was not read
+        std::string in = std::exchange(busy().held, {});
+        feed(in);
+      }
+      if (!blocked_) pump(nullptr);
+      if (phase_ == phase::closing && !unwritten() && (peer_ended_ || !(stream_ && stream_->awaits_end()))) {
+        // The peer may still be sending what nobody will read; closing now would reset the connection and could take
+        // our last bytes with it (RFC 9112, section 9.6).
+        shut_write();
+        stream_.reset();
+        forget_request();
+        if (peer_ended_ && still() == leaving::nothing) return die(false);
+        enter(phase::lingering);
+      }
+      break;
+    case phase::stream:
+      if (holds_input() && may_read()) {
+        std::string in = std::exchange(busy().held, {});
+        feed(in);
+      }
+      break;
+    case phase::lingering:
+      break;
+    default:
+      process();
+      if (gate().stopping) leave();
+  }
+  if (blocked_) schedule();
+  update_watch();
+}
+
+inline void connection::detach() noexcept {
+  if (detached_) return;
+  detached_ = true;
+  phase_ = phase::dead;
+  gate().messages.wheel().disarm(*this);
+  if (is_open()) gate().close(*this);
+  gate().messages.forget(*this);
+  gate().messages.leave(*this);
+  work_.drop();
+}
+
+inline vector<connection*> server_state::connections() const {
+  vector<connection*> out;
+  for (session* s : messages.entered()) out.push_back(static_cast<connection*>(s));
+  return out;
+}
+
+inline void server_state::destroy_all() {
+  for (auto all = connections(); !all.empty(); all = connections())
+    for (connection* c : all) c->destroy();
+}
+
+}  // namespace hailwire::detail
+
+#include "hailwire/detail/connection/polls.hpp"
+#include "hailwire/detail/connection/requests.hpp"
+#include "hailwire/detail/connection/streams.hpp"

@@ -1,0 +1,453 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// What all connections of a server share: its options, its hub, the transports it links, the host's hooks. And how a
+// command is carried out, which is the same on every transport.
+
+#include <algorithm>
+#include <ctime>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "hailwire/detail/base/pointers.hpp"
+#include "hailwire/detail/base/vector.hpp"
+#include "hailwire/detail/connection/http_exchange.hpp"
+#include "hailwire/detail/connection/trusted_proxies.hpp"
+#include "hailwire/hooks.hpp"
+#include "hailwire/hub.hpp"
+#include "hailwire/proto/command.hpp"
+#include "hailwire/transport/stream.hpp"
+
+namespace hailwire::detail {
+
+class connection;
+
+/// What a connection needs for requests that a poll serves.
+struct poll_table {
+  const proto::encoding* messages;
+  void (*begin)(connection&);
+  /// Answers if there is something to tell, or `at_end` in any case; whether it has.
+  bool (*answer)(connection&, bool at_end);
+};
+
+/// The transports of a server, and what serves polls if one of them polls. Nothing else names that, so a program
+/// without such a transport does not contain it. Made by `link_of`.
+struct linkage {
+  std::span<const transport::entry* const> transports;
+  const poll_table* polls;
+};
+
+/// A path of the host's own frames; `*` is every path.
+struct frame_route {
+  std::string path;
+  frame_handlers handlers;
+  result<transport::accepted> (*begin)(const transport::live_request&, const std::vector<std::string>&, std::size_t);
+  bool serves(std::string_view asked) const noexcept { return path == "*" || path == asked; }
+};
+
+/// A moment of a loop's clock in 32 bits: right for whoever asks within 24 days of it, which is how long the heartbeat
+/// and the time limits can be.
+class moment {
+ public:
+  moment() = default;
+  explicit moment(std::int64_t t) noexcept : low_(static_cast<std::uint32_t>(t)) {}
+  std::int64_t at(std::int64_t now) const noexcept {
+    return now + static_cast<std::int32_t>(low_ - static_cast<std::uint32_t>(now));
+  }
+
+ private:
+  std::uint32_t low_ = 0;
+};
+
+/// What a flush brings to thousands of polls that wait on one channel is the same answer for each. The newest one is
+/// kept here.
+struct shared_answer {
+  /// A longer one is not copied but gathered from shared bytes.
+  static constexpr std::size_t most = 16 * 1024;
+
+  const char* messages = nullptr;  // in the chunk that was being flushed
+  std::size_t size = 0;
+  std::int64_t now = 0;
+  std::uint64_t head = 0;
+  std::string channel, epoch;  // a host's storage may have one epoch for all channels
+  int minor = 1;
+  bool keep = true;
+  std::string whole;
+};
+
+class server_state {
+ public:
+  server_state(event_loop& l, std::unique_ptr<any_storage> store, const options& o, const linkage& linked)
+      : settings(o),
+        transports(linked.transports),
+        polls(linked.polls),
+        behind(o),
+        messages(l, std::move(store), settings) {
+    spares_.reserve(64);
+    messages.on_fault(
+        [this](std::exception_ptr e) { guarded("a handler", [&] { std::rethrow_exception(std::move(e)); }); });
+  }
+  server_state(const server_state&) = delete;
+  server_state& operator=(const server_state&) = delete;
+
+  const options settings;
+  const std::span<const transport::entry* const> transports;
+  const poll_table* const polls;
+  const proxies behind;
+  address_count from_address;  // sessions, by their slot, when there is a limit
+  shared_answer alike;
+  hooks host;
+  vector<std::unique_ptr<frame_route>> frame_routes;
+  bool stopping = false;
+  const pending_io nothing{*this, true};  ///< of all connections on which nothing is unfinished
+  hub messages;
+
+  std::int64_t now() const noexcept { return messages.loop().now(); }
+  /// All there are; the pointers are good until one of them is destroyed.
+  vector<connection*> connections() const;
+  /// Ends all of them now, for the server's own end.
+  void destroy_all();
+  void close(session& s) {
+    from_address.remove(s.key().slot);
+    messages.close(s);
+  }
+
+  /// Connections that are busy in turns share some blocks of memory, so that a message costs no allocation.
+  std::unique_ptr<pending_io> take_spare() {
+    if (spares_.empty()) return std::unique_ptr<pending_io>(new pending_io(*this));
+    auto block = std::move(spares_.back());
+    spares_.pop_back();
+    return block;
+  }
+  void give_spare(std::unique_ptr<pending_io> block) noexcept {
+    if (spares_.size() == spares_.capacity()) return;
+    trim(*block);
+    spares_.push_back(std::move(block));
+  }
+  /// Gives back memory that is more than worth keeping, of a block without own bytes.
+  void trim(pending_io& block) const noexcept {
+    if (block.out.capacity() > 4096) std::string().swap(block.out);
+    if (block.held.empty() && block.held.capacity() > 64) std::string().swap(block.held);
+  }
+
+  void log(log_level level, std::string_view text) const noexcept {
+    try {
+      if (host.log) host.log(level, text);
+    } catch (...) {  // a log that fails has nobody to tell
+    }
+  }
+  /// Calls host code; false when it threw.
+  template <class F>
+  bool guarded(std::string_view hook, F f) const noexcept {
+    try {
+      f();
+      return true;
+    } catch (...) {
+      tell_thrown(hook);
+      return false;
+    }
+  }
+  /// Logs what is being caught.
+  [[gnu::cold, gnu::noinline]] void tell_thrown(std::string_view hook) const noexcept {
+    try {
+      std::string line(hook);
+      try {
+        throw;
+      } catch (const std::exception& e) {
+        line.append(" threw: ").append(e.what());
+      } catch (...) {
+        line += " threw: not a std::exception";
+      }
+      log(log_level::error, line);
+    } catch (...) {  // there is no memory to tell that there is none
+    }
+  }
+
+  /// Why a client may not; nothing when it may. What a grant allows may be a predicate, which is host code.
+  template <class Allowed>
+  std::optional<errc> refusal(const Allowed& by, bool (Allowed::*may)(std::string_view) const,
+                              std::string_view channel) const noexcept {
+    bool yes = false;
+    if (!guarded("authorizer", [&] { yes = (by.*may)(channel); })) return errc::internal;
+    return yes ? std::nullopt : std::optional(errc::forbidden);
+  }
+  /// Whether an authorizer's answer can be used; the log is told what is wrong with one that cannot.
+  bool sound(const shared_grant& g) const noexcept {
+    std::string_view wrong;
+    if (!g.user().empty() && !valid_user(g.user())) {
+      wrong = "the authorizer gave a name that is not a user's";
+    } else if (!g.info().empty() && proto::json::validate(g.info())) {
+      wrong = "the authorizer gave an info that is not JSON";
+    }
+    if (!wrong.empty()) log(log_level::error, wrong);
+    return wrong.empty();
+  }
+
+  /// The `Date` line of an answer (RFC 9110, section 6.6.1), made once a second.
+  std::string_view date() {
+    std::int64_t second = messages.loop().unix_time() / 1000;
+    if (second != date_second_) {
+      date_second_ = second;
+      auto t = static_cast<std::time_t>(second);
+      std::tm utc{};
+      gmtime_r(&t, &utc);
+      date_line_ = "Date: Sun, 00 Jan 0000 00:00:00 GMT\r\n";
+      auto put = [&](std::size_t at, int n) {
+        date_line_[at] = static_cast<char>('0' + n / 10);
+        date_line_[at + 1] = static_cast<char>('0' + n % 10);
+      };
+      date_line_.replace(6, 3, &"SunMonTueWedThuFriSat"[3 * utc.tm_wday], 3);
+      date_line_.replace(14, 3, &"JanFebMarAprMayJunJulAugSepOctNovDec"[3 * utc.tm_mon], 3);
+      const int year = 1900 + utc.tm_year;
+      const std::pair<std::size_t, int> places[] = {{11, utc.tm_mday}, {18, year / 100}, {20, year % 100},
+                                                    {23, utc.tm_hour}, {26, utc.tm_min}, {29, utc.tm_sec}};
+      for (auto [at, n] : places) put(at, n);
+    }
+    return date_line_;
+  }
+
+  /// Told what became of a command: the JSON text of its `ok`, or the error.
+  using command_done = move_only_function<void(result<std::string>)>;
+
+  /// Carries out a command that has been read. `done` is called at most once, maybe before this returns, maybe after
+  /// the session is gone. A hook that throws ends the session.
+  void run(session& s, proto::command&& c, command_done done);
+
+  /// A client brings a new token for the connection that it is on.
+  void renew(session& s, std::string_view token, command_done done);
+
+  /// A client's publish, from a command or a plain POST: may it, what does the host say, then the hub.
+  void publish(session& s, std::string&& channel, payload&& p, publish_options&& o, bool checked,
+               client_publish_handler&& done) {
+    hub::prefetch_hint at = messages.prefetch(channel);
+    publish(s, std::move(channel), at, std::move(p), std::move(o), checked, std::move(done));
+  }
+  /// The same for a publish command.
+  void publish(session& s, proto::command&& c, client_publish_handler&& done);
+
+ private:
+  void publish(session& s, std::string&& channel, const hub::prefetch_hint& at, payload&& p, publish_options&& o,
+               bool checked, client_publish_handler&& done);
+  vector<std::unique_ptr<pending_io>> spares_;
+  const std::shared_ptr<const void> alive_ = std::make_shared<char>();  // a host may keep a reply for longer than us
+  std::int64_t date_second_ = -1;
+  std::string date_line_;
+};
+
+/// What is unfinished on one connection, and its way to the server_state. While nothing is, it points to the
+/// server_state's `nothing`, which all such connections share and nobody writes to: so an idle one has one pointer for
+/// both.
+class pending_slot {
+ public:
+  explicit pending_slot(server_state& g) noexcept : at_(&g.nothing) {}
+  pending_slot(const pending_slot&) = delete;
+  pending_slot& operator=(const pending_slot&) = delete;
+
+  server_state& gate() const noexcept { return *at_->gate; }
+  const pending_io* operator->() const noexcept { return at_; }
+  bool any() const noexcept { return !at_->common; }
+  /// To be written to.
+  pending_io& busy() {
+    if (!any()) at_ = gate().take_spare().release();
+    return own();
+  }
+  /// Gives back what is not needed now.
+  void rest() noexcept {
+    if (!any() || !at_->out.empty()) return;
+    at_->none() ? gate().give_spare(take()) : gate().trim(own());
+  }
+  /// Forgets all of it. To be called while the server_state is there.
+  void drop() noexcept {
+    if (any()) take();
+  }
+
+ private:
+  pending_io& own() noexcept { return const_cast<pending_io&>(*at_); }
+  std::unique_ptr<pending_io> take() noexcept {
+    pending_io& taken = own();
+    at_ = &gate().nothing;
+    return std::unique_ptr<pending_io>(&taken);
+  }
+  const pending_io* at_;
+};
+
+/// What became of a command, as `make` writes it: `internal` where there is no memory for it, because whoever asked is
+/// told something.
+template <class F>
+inline void tell(server_state::command_done& done, F make) {
+  std::string ok;
+  try {
+    make(ok);
+  } catch (const std::bad_alloc&) {
+    return done(errc::internal);
+  }
+  done(std::move(ok));
+}
+
+/// Ends a session because of a hook's exception.
+inline void hook_failed(session& s) { s.close(1011, "internal error"); }
+
+inline void server_state::publish(session& s, std::string&& channel, const hub::prefetch_hint& at, payload&& p,
+                                  publish_options&& o, bool checked, client_publish_handler&& done) {
+  if (messages.left(s.permissions()) <= 0) return done({errc::unauthenticated, "the permission has expired"});
+  if (auto why = refusal(s, &session::may_publish, channel)) {
+    done(*why);
+    return *why == errc::internal ? hook_failed(s) : void();
+  }
+  if (p.bytes().size() > settings.max_payload) return done({errc::too_large, "the payload is over the limit"});
+  messages.prefetch_entry(at);
+  if (host.on_publish) {
+    verdict v = verdict::accept();
+    if (!guarded("on_publish", [&] { v = host.on_publish(s, channel, p); })) {
+      done(errc::internal);
+      return hook_failed(s);
+    }
+    if (auto* why = v.refusal()) return done(*why);
+    if (s.ending()) return done(errc::forbidden);  // the host has ended the session instead, which refuses it
+    if (auto* other = v.replacement()) p = *other, checked = false;
+  }
+  messages.publish_for(s, std::move(channel), at, std::move(p), std::move(o), checked, std::move(done));
+}
+
+inline void server_state::publish(session& s, proto::command&& c, client_publish_handler&& done) {
+  hub::prefetch_hint at = messages.prefetch(c.channel);
+  // Who may not is told that first, by the other one.
+  if (c.ephemeral && messages.left(s.permissions()) > 0)
+    return done({errc::not_implemented, "ephemeral messages are not offered by this server"});
+  payload p = c.has_bytes ? payload::binary(c.bytes) : payload::json(c.data);
+  publish(s, std::move(c.channel), at, std::move(p), {std::move(c.type), std::move(c.key)}, true, std::move(done));
+}
+
+inline void server_state::run(session& s, proto::command&& c, command_done done) {
+  using verb = proto::command::verb;
+  bool streams = s.transport() == "websocket";
+  // True when it has answered that the session may not follow the channel.
+  auto forbidden = [&] {
+    auto why = refusal(s, &session::may_follow, c.channel);
+    if (why) done(*why);
+    if (why == errc::internal) hook_failed(s);
+    return why.has_value();
+  };
+  if (c.what != verb::ping && c.what != verb::publish && messages.left(s.permissions()) <= 0)
+    return done({errc::unauthenticated, "the permission has expired"});
+  switch (c.what) {
+    case verb::ping:
+      return done(std::string("{}"));
+
+    case verb::publish:
+      return publish(s, std::move(c), [done = std::move(done)](result<position>&& at) mutable {
+        if (!at) return done(at.error());
+        tell(done, [&](std::string& ok) {
+          ok.append("{\"epoch\":\"").append(at->epoch).append("\",\"offset\":");
+          proto::append_decimal(ok, at->offset);
+          ok += '}';
+        });
+      });
+    case verb::subscribe: {
+      if (!streams)
+        return done({errc::bad_request, "subscribe needs a WebSocket; elsewhere reconnect with another URL"});
+      auto from = parse_cursor(c.since && !c.since->empty() ? *c.since : "latest", 1);
+      if (!from) return done(from.error());
+      if (forbidden()) return;
+      return messages.follow(s, c.channel, from->front(), true,
+                             [&s, this, channel = c.channel, done = std::move(done)](result<follow_start> r) mutable {
+                               if (!r) return done(r.error());
+                               std::string ok;
+                               append_entry(ok, *r);
+                               done(std::move(ok));
+                               if (auto* sub = r->recovered ? nullptr : messages.find(s, channel))
+                                 sub->tell_lost(r->lost);
+                               messages.request_wake(s);  // also who asked for no reply is served now
+                             });
+    }
+    case verb::unsubscribe:
+      if (!streams) return done({errc::bad_request, "unsubscribe needs a WebSocket"});
+      if (!messages.unfollow(s, c.channel)) return done({errc::bad_request, "the channel is not followed"});
+      return done(std::string("{}"));
+
+    case verb::history: {
+      if (forbidden()) return;
+      history_query q;
+      q.after = c.after.value_or(0);
+      q.from_start = c.after.has_value();
+      q.before = c.before ? std::max<std::uint64_t>(*c.before, 1) : 0;  // nothing stands before 1, nor before 0
+      q.limit = static_cast<std::size_t>(c.limit.value_or(q.limit));
+      q.epoch = c.epoch.value_or("");
+      std::uint64_t floor = s.permissions().floor_of(c.channel);
+      return messages.history(
+          c.channel, std::move(q), floor,
+          [this, key = s.key(), channel = c.channel, done = std::move(done)](history_result r) mutable {
+            session* asked = messages.find(key);
+            if (!asked) return;
+            if (r.error) return done(storage_failure(r.error));
+            // What was allowed when it was asked may have been taken away while the storage was busy.
+            if (auto why = refusal(*asked, &session::may_follow, channel)) return done(*why);
+            std::uint64_t least = asked->permissions().floor_of(channel);
+            std::erase_if(r.messages, [&](const message& m) { return m.offset < least; });
+            tell(done, [&](std::string& ok) {
+              ok = "{\"messages\":[";
+              for (const message& m : r.messages) {
+                if (ok.back() == '}') ok += ',';
+                proto::append_message(ok, channel, m);
+              }
+              ok += "],\"epoch\":\"" + r.epoch + (r.more ? "\",\"more\":true}" : "\",\"more\":false}");
+            });
+          });
+    }
+    case verb::renew:
+      return renew(s, c.token, std::move(done));
+    case verb::presence:
+    case verb::received:
+    case verb::read:
+    case verb::device:
+      return done({errc::not_implemented, std::string(c.name) + " is not offered by this server"});
+
+    case verb::other:
+      if (!host.on_command) return done({errc::bad_request, "unknown command " + std::string(c.name)});
+      bool fine = guarded("on_command", [&] {
+        host.on_command(s, c.name, c.body,
+                        command_reply([this, alive = std::weak_ptr(alive_), key = s.key(),
+                                       done = std::move(done)](result<std::string> r) mutable {
+                          if (alive.expired() || !messages.find(key)) return;
+                          if (r && proto::json::validate(*r))
+                            r = failure(errc::internal, "the host's answer is not JSON");
+                          if (r) proto::json::spaces_for_line_breaks(*r);
+                          done(std::move(r));
+                        }));
+      });
+      if (!fine) hook_failed(s);
+  }
+}
+
+inline void server_state::renew(session& s, std::string_view token, command_done done) {
+  if (!host.on_renew) return done({errc::not_implemented, "renew is not offered by this server"});
+  if (s.transport() == "post")
+    return done(
+        {errc::bad_request, "renew goes over the connection that it is for; elsewhere each request brings its token"});
+  auto reply =
+      authorize_reply([this, alive = std::weak_ptr(alive_), key = s.key(), done = std::move(done)](decision d) mutable {
+        session* of = alive.expired() ? nullptr : messages.find(key);
+        if (!of) return;
+        auto* allowed = d.allowed();
+        if (!allowed) return done(d.refused());
+        if (!sound(*allowed)) return done(errc::internal);
+        if (allowed->user() != of->user()) return done({errc::forbidden, "the token is for another user"});
+        std::error_code ec;
+        if (!guarded("authorizer", [&] { ec = of->permit(*allowed); })) return done(errc::internal);
+        if (ec) return done({wire_code(ec), "the token has expired"});
+        std::int64_t left = messages.left(*allowed);
+        if (left == INT64_MAX) return done(std::string("{}"));
+        std::string ok = "{\"expires\":";
+        proto::append_decimal(ok, static_cast<std::uint64_t>(left / 1000));
+        done(ok + '}');
+      });
+  if (!guarded("on_renew", [&] { host.on_renew(s, token, std::move(reply)); })) hook_failed(s);
+}
+
+}  // namespace hailwire::detail

@@ -1,0 +1,506 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// How a connection, whose class is in connection.hpp, serves a stream: how it opens, what is read on it, what is told
+// on it; and how anything at all is written. A batch is what one write gets, either of
+//
+//   the rest of a frame that is half sent │ own bytes
+//   own bytes │ channel A, but for its last message │ cursor │ A's last message │ channel B …
+//
+// Where several channels have something, each gives a part, and the next batch begins behind the channel that was the
+// last to be sent: a client that is slower than one of its channels still hears the others.
+//
+// Only own bytes and cursors (on event streams of several channels) belong to this connection; the rest is shared.
+// Where a write stops, the place of a channel says where to go on. Not so behind a cursor: it has been sent, so what
+// was to follow it is copied and becomes the next own bytes.
+
+#include <memory>
+#include "hailwire/detail/connection/connection.hpp"
+
+namespace hailwire::detail {
+
+// ---- opening --------------------------------------------------------------------------------------------------------
+
+inline void connection::open_stream() {
+  std::unique_ptr<exchange> mine, request = std::move(busy().request);
+  std::unique_ptr<exchange>& e = request->keeper ? *request->keeper : mine;
+  e = std::move(request);
+  tags_ = stream_->tags();
+  e->open(out(), std::string(gate().date()) + e->extra);
+  enter(phase::stream);
+  opened_ = true;
+
+  std::string json = "{\"open\":{\"session\":\"" + id() + "\",\"user\":";
+  proto::json::append_quoted(json, user());
+  json += ",\"heartbeat\":";
+  proto::append_decimal(json, static_cast<std::uint64_t>(gate().settings.heartbeat.count()));
+  json += ",\"channels\":{";
+  for (std::size_t i = 0; i < e->channels.size(); ++i) {
+    if (i) json += ',';
+    proto::json::append_quoted(json, e->channels[i]);
+    json += ':';
+    append_entry(json, e->starts[i]);
+  }
+  json += "}}}";
+  stream_->notice(out(), "open", json, position_text());
+  tell_losses(*e);
+  opened_ = phase_ == phase::stream;  // else a loss has ended it, before anybody heard of it
+  if (opened_ && gate().host.on_open && !gate().guarded("on_open", [&] { gate().host.on_open(*this); }))
+    end(errc::internal, 1011, "internal error");
+  if (phase_ == phase::stream) gate().messages.watch_expiry(*this);
+  take_rest(std::move(e->rest));
+}
+
+inline void connection::serve_frames(frame_route& route) {
+  exchange& e = *asked();
+  if (!e.own_page && !e.listed_page) return refuse({errc::forbidden, "this origin is not listed"});
+  if (peer_ended_) return refuse({errc::bad_request, "the client ended before its stream began"});
+  auto b = route.begin({e.head, e.query, gate().settings}, route.handlers.subprotocols, route.handlers.max_message);
+  if (!b) return refuse(b.error());
+  stream_ = std::move(b->live);
+  auto fresh = std::unique_ptr<frames>(new frames(*this, route));
+  frames& own = *fresh;
+  ensure_rare().data = std::move(fresh);
+  framed_ = true;
+  enter(phase::stream);
+  std::size_t before = out().size();
+  b->open(out(), e.extra);
+  bool welcome = true;
+  bool fine = gate().guarded("on_open", [&] {
+    if (route.handlers.on_open) welcome = route.handlers.on_open(own, e.shown);
+  });
+  if (!fine || !welcome) {
+    if (phase_ == phase::stream) phase_ = phase::asked;
+    out().resize(before);  // nothing is written before the turn ends
+    stream_.reset();
+    framed_ = false;
+    extra_.reset();
+    return refuse(fine ? errc::forbidden : errc::internal);
+  }
+  opened_ = true;
+  auto rest = std::move(e.rest);
+  forget_request();
+  take_rest(std::move(rest));
+}
+
+// What came behind the request is the stream's.
+inline void connection::take_rest(std::string input) {
+  ask_wake();
+  if (input.empty()) return;
+  busy().held = std::move(input);
+  ask_settle();
+}
+
+// ---- reading --------------------------------------------------------------------------------------------------------
+
+inline void connection::feed(std::span<char> in) {
+  if (holds_input()) {
+    busy().held.append(in.data(), in.size());
+    return;
+  }
+  using kind = transport::stream_event::kind;
+  feeding_ = true;
+  while (!in.empty() && (phase_ == phase::stream || phase_ == phase::closing)) {
+    if (phase_ == phase::stream && !may_read()) {
+      if (!command_under_way_ && !blocked_) pump(nullptr);
+      if (!may_read()) {
+        busy().held.assign(in.data(), in.size());
+        break;
+      }
+    }
+    auto event = stream_->receive(in, out());
+    switch (event.what) {
+      case kind::none:
+        break;
+      case kind::command:
+        command(event.data);
+        break;
+      case kind::text:
+      case kind::binary:
+        if (frames* own = own_frames()) {
+          auto& to = own->route->handlers;
+          bool fine = gate().guarded("on_message", [&] {
+            if (to.on_message) to.on_message(*own, event.data, event.what == kind::binary);
+          });
+          if (!fine) end(errc::internal, 1011, "internal error");
+        } else if (is_open()) {
+          publish_raw(event.data, event.what == kind::binary);
+        }
+        break;
+      case kind::closed:
+        if (phase_ == phase::stream) give_reason({errc::internal, event.code, std::string(event.data), true});
+        // The same code back: RFC 6455, section 5.5.1.
+        end(errc::internal, event.code, {});
+        ask_settle();
+        break;
+      case kind::failed:
+        end(errc::bad_request, event.code, event.data);
+        ask_settle();
+        break;
+    }
+  }
+  feeding_ = false;
+  if (unsent()) ask_wake();
+}
+
+// A raw client's frame, for the one channel that it follows.
+inline void connection::publish_raw(std::string_view bytes, bool binary) {
+  if (follow_count() == 0) return end(errc::forbidden, 4403, "the channel is not followed any more");
+  payload p = binary ? payload::binary(bytes) : payload::text(bytes);
+  command_under_way_ = true;
+  gate().publish(*this, std::string(followed(0).in().log().name()), std::move(p), {}, true,
+                 [this, g = &gate(), key = key()](result<position>&& r) {
+                   if (!g->messages.find(key)) return;
+                   command_over();
+                   if (r) return;
+                   const errc code = r.error().code;
+                   // An end of its permission is that, whether the timer or a message has come first: the client is to
+                   // bring another.
+                   bool own = code == errc::unauthenticated || code == errc::too_large || code == errc::rate_limited ||
+                              code == errc::draining || code == errc::overloaded || code == errc::internal;
+                   contained([&] { end(code, own ? close_code(code) : std::uint16_t{1008}, r.error().text()); });
+                 });
+}
+
+inline void connection::command(std::string_view text) {
+  auto c = proto::read_command(text);
+  if (!c) return answer_command(proto::command_id(text), c.error());
+  command_under_way_ = true;
+  if (c->what == proto::command::verb::publish && c->id.empty()) {
+    // Without an id only errors are answered, so no answer is made.
+    return gate().publish(*this, std::move(*c), [this, g = &gate(), key = key()](result<position>&& r) {
+      if (!g->messages.find(key)) return;
+      contained([&] {
+        command_over();
+        if (!r) answer_command({}, r.error());
+      });
+    });
+  }
+  gate().run(*this, std::move(*c), [this, g = &gate(), key = key(), id = std::string(c->id)](result<std::string> r) {
+    if (!g->messages.find(key)) return;
+    contained([&] {
+      command_over();
+      answer_command(id, r);
+    });
+  });
+}
+
+inline void connection::answer_command(std::string_view id, const result<std::string>& r) {
+  if (phase_ != phase::stream || (r && id.empty())) return;
+  std::string json;
+  if (r) {
+    proto::append_reply_ok(json, id, *r);
+  } else {
+    proto::append_reply_error(json, id, r.error());
+  }
+  stream_->reply(out(), json);
+  ask_wake();
+}
+
+// ---- writing
+// ---------------------------------------------------------------------------------------------------------
+
+/// How many gathered writes one wake may take before others have their turn.
+inline constexpr int rounds_per_wake = 8;
+
+/// What one channel may put into a batch while others wait, about a TLS record; never less than a whole message.
+inline constexpr std::size_t channel_share = 16 * 1024;
+
+/// What one gathered write is made of: at most so many pieces that three more fit a channel with its cursor.
+struct connection::batch {
+  struct piece {
+    subscription* owner;  // null: the connection's own bytes
+    bool tag;             // the connection's own, in the middle of the owner's
+  };
+  std::array<std::span<const char>, 34> bytes;
+  std::array<piece, 34> what;
+  std::size_t n = 0;
+  std::string tags;
+  bool turns = false;  // of several channels, of which each has its turn
+  bool more = false;   // something may be left that it has no room for
+
+  void add(subscription* owner, bool tag, std::span<const char> b) {
+    bytes[n] = b;
+    what[n++] = {owner, tag};
+  }
+};
+
+inline void connection::gather(batch& b, subscription* live) {
+  if (subscription* s = half()) {
+    b.add(s, false, s->pending().first(s->half_sent()));
+    return b.add(nullptr, false, own_bytes());
+  }
+  struct pulled {
+    std::size_t index, size;
+    const char* bytes;
+  };
+  std::array<pulled, 32> all;  // not cleared: most of it is seldom used
+  std::size_t n = 0;
+  bool tags = phase_ == phase::stream && tags_;
+  // All are pulled first. What comes to light by that (a gap, a storage that fails) is told in own bytes, which go out
+  // before the batch; so cursors in the batch stand behind it, and behind a stream's end comes nothing.
+  if (phase_ == phase::stream && is_open() && opened_) {
+    const std::size_t most = tags ? 10 : all.size(), channels = follow_count(),
+                      first = work_->next < channels ? work_->next : 0;
+    std::size_t i = 0;
+    for (; i < channels && n < most; ++i) {
+      const std::size_t k = first + i < channels ? first + i : first + i - channels;
+      subscription& s = followed(k);
+      if (live && &s != live) continue;
+      if (auto pending = s.pending(); !pending.empty()) all[n++] = {k, pending.size(), pending.data()};
+    }
+    b.more = i < channels;
+    if (phase_ != phase::stream) n = 0;
+  }
+  b.add(nullptr, false, own_bytes());
+  if (n == 0) return;
+  b.turns = !live && follow_count() > 1;
+
+  vector<std::uint64_t> reached;  // where the batch takes each channel
+  if (tags) {
+    std::size_t channels = follow_count();
+    reached.resize(channels);
+    b.tags.reserve(n *
+                   (channels * 50 + 8));  // 50: an epoch, a point, an offset, a comma. The pieces stay where they point
+  }
+  for (auto& p : std::span(all).first(n)) {
+    subscription& s = followed(p.index);
+    std::span<const char> bytes(p.bytes, p.size);
+    std::size_t last = 0;
+    const bool cut = n > 1 && p.size > channel_share;
+    if (tags || cut) {
+      auto chunk = s.holding();
+      auto begin = static_cast<std::size_t>(bytes.data() - chunk->bytes.data());
+      if (cut) bytes = bytes.first(chunk->frame_end(begin + channel_share - 1) - begin);
+      b.more = b.more || bytes.size() < p.size;
+      if (tags) {
+        last = chunk->frame_begin(begin + bytes.size() - 1) - begin;
+        reached[p.index] = chunk->offset_at(begin + bytes.size(), 0);
+      }
+    }
+    if (tags) {
+      std::size_t at = b.tags.size();
+      stream_->tag(b.tags, position_text(reached));
+      if (last) b.add(&s, false, bytes.first(last));
+      b.add(&s, true, std::span<const char>(b.tags).subspan(at));
+    }
+    b.add(&s, false, bytes.subspan(last));
+  }
+}
+
+// `left` bytes of the batch have gone out. The channel behind the last that was sent has the next turn.
+inline void connection::taken(const batch& b, std::size_t left) {
+  std::string rest;  // of a channel's part that was cut behind its cursor: it goes out before anything else
+  for (std::size_t i = 0; i < b.n;) {
+    subscription* owner = b.what[i].owner;
+    if (b.turns && owner && left)
+      for (busy().next = 1; &followed(work_->next - 1) != owner;) ++busy().next;
+    std::size_t shared = 0;
+    bool tagged = false;
+    for (; i < b.n && b.what[i].owner == owner; ++i) {
+      std::size_t k = std::min(left, b.bytes[i].size());
+      left -= k;
+      if (!owner) {
+        if (k) busy().sent += k;
+        continue;
+      }
+      tagged = tagged || (b.what[i].tag && k);
+      if (tagged && k < b.bytes[i].size()) rest.append(b.bytes[i].data() + k, b.bytes[i].size() - k);
+      if (!b.what[i].tag) shared += tagged ? b.bytes[i].size() : k;
+    }
+    if (!owner) continue;
+    owner->advance(shared);
+    if (half() == owner) busy().half = nullptr;
+    if (owner->half_sent()) busy().half = owner;
+  }
+  if (unsent()) {
+    busy().out += rest;
+  } else if (!work_->out.empty()) {
+    own_bytes_gone(std::move(rest));
+  } else if (!rest.empty()) {
+    busy().out += rest;
+  }
+}
+
+// Own bytes are out; `next` are those that follow.
+inline void connection::own_bytes_gone(std::string next) {
+  pending_io& work = busy();
+  work.sent = 0;
+  if (next.empty()) {
+    work.out.clear();
+    flushed();
+  } else {
+    work.out = std::move(next);
+  }
+}
+
+// A write took less than there was, or a layer has not sent all of it: the rest waits until the socket takes more.
+inline void connection::block() {
+  if (phase_ == phase::dead) return;
+  blocked_ = true;
+  schedule();
+  update_watch();
+}
+
+// What nearly every write is: own bytes alone, or the bytes of one channel for a subscriber in sync with nothing else
+// to be told. True when it was one of these; then it is done.
+[[gnu::always_inline]] inline bool connection::pump_one(subscription* live) {  // a part of `pump`, for each delivery
+  if (half()) return false;
+  bool follows = phase_ == phase::stream && is_open() && opened_;
+  if (live ? !follows || unsent() || tags_ : follows) return false;
+  std::span<const char> bytes = live ? live->in().in_flight() : own_bytes();
+  if (bytes.empty()) return true;
+  std::size_t total = bytes.size(), n = write({&bytes, 1});
+  last_write_ = moment(gate().now());
+  if (live && n < total) {
+    live->advance(n);
+    if (live->half_sent()) busy().half = live;
+  } else if (!live && (busy().sent += n) == work_->out.size()) {
+    own_bytes_gone();
+  }
+  if (n < total) block();
+  return true;
+}
+
+inline void connection::pump(subscription* live) {
+  if (phase_ == phase::dead || phase_ == phase::lingering) return;
+  if (blocked_) return live ? live->advance(0) : void();  // it falls behind
+  if (pump_one(live)) return;
+  if (live && (phase_ != phase::stream || !opened_)) return live->advance(0);
+  for (int round = 0; round < rounds_per_wake; ++round) {
+    batch b;
+    gather(b, live);
+    std::size_t total = 0;
+    for (auto& piece : std::span(b.bytes).first(b.n)) total += piece.size();
+    if (total == 0) {
+      if (work_->next) busy().next = 0, update_watch();
+      return;
+    }
+    std::size_t n = write(std::span(b.bytes).first(b.n));
+    last_write_ = moment(gate().now());  // also when nothing was taken: a peer's time to take something begins
+    b.turns = b.turns && (n < total || b.more);
+    taken(b, n);
+    if (n < total || blocked_ || phase_ == phase::dead) return block();
+    if (live) return;
+  }
+  ask_wake();
+}
+
+inline void connection::writable() {
+  if (phase_ == phase::dead) return;
+  last_write_ = moment(gate().now());
+  blocked_ = layer_waits_;
+  pump(nullptr);
+  if (!unwritten()) flushed();
+  schedule();
+  update_watch();
+}
+
+inline void connection::flushed() {
+  if (phase_ == phase::closing || holds_input() || (phase_ == phase::head && asked() && !asked()->in.empty()))
+    ask_settle();
+  if (phase_ == phase::head) {
+    since_ = moment(gate().now());  // waiting for a request begins when the last answer is out
+    schedule();
+  }
+  update_watch();
+}
+
+// When a stream is next looked at: to show life where nothing was written for a heartbeat, and, where the peer owes a
+// sign of life, to ask for one after a heartbeat without and to end after two.
+inline std::int64_t connection::next_beat(std::int64_t now) const noexcept {
+  std::int64_t beat = milliseconds_of(gate().settings.heartbeat);
+  std::int64_t write = last_write_.at(now) + beat, read = last_read_.at(now);
+  if (!stream_->expects_life()) return write;
+  std::int64_t asked = std::max(read, since_.at(now)) + beat;
+  return std::min({write, asked, reading_ ? read + 2 * beat : asked});
+}
+
+// ---- telling --------------------------------------------------------------------------------------------------------
+
+inline std::error_code connection::send_frame(std::string_view bytes, bool binary) {
+  if (phase_ != phase::stream) return operation_aborted();
+  if (unsent() >= gate().settings.max_unsent) return errc::overloaded;
+  stream_->message(out(), bytes, binary);
+  ask_wake();
+  return {};
+}
+
+inline bool connection::notice(std::string_view name, std::string_view json) {
+  std::string object = "{\"";
+  object.append(name).append("\":").append(json).append("}");
+  proto::json::spaces_for_line_breaks(object);
+  if (phase_ == phase::stream) {
+    if (unsent() + object.size() > gate().settings.max_unsent) return false;
+    if (!stream_->notice(out(), name, object, {})) return false;
+    ask_wake();
+    return true;
+  }
+  if (!asked() || !asked()->once || answered_) return false;
+  if (asked()->notices.size() + object.size() > gate().settings.max_unsent) return false;
+  if (!asked()->notices.empty()) asked()->notices += ',';
+  asked()->notices += object;
+  ask_wake();
+  return true;
+}
+
+inline void connection::lost(subscription& s, const gap& g) {
+  const channel_log& log = s.in().log();
+  if (phase_ == phase::asked && asked() && asked()->following) {
+    // While other starts are being read, this one begins anew; who named no position has lost nothing.
+    auto i = static_cast<std::size_t>(std::find(asked()->channels.begin(), asked()->channels.end(), log.name()) -
+                                      asked()->channels.begin());
+    if (i < asked()->starts.size())
+      asked()->starts[i] = {
+          {std::string(log.epoch()), g.next - 1}, asked()->from[i].from != hailwire::start::word::at, g};
+    return;
+  }
+  std::string json = "{\"gap\":{\"channel\":";
+  proto::json::append_quoted(json, log.name());
+  json.append(",\"reason\":\"")
+      .append(g.epoch_changed ? "epoch" : "trimmed")
+      .append("\",\"epoch\":\"")
+      .append(log.epoch());
+  json += "\",\"next\":";
+  proto::append_decimal(json, g.next);
+  json += "}}";
+  if (phase_ == phase::stream) {
+    if (!stream_->notice(out(), "gap", json, position_text())) end(errc::not_found, 4410, "gap");
+  } else if (asked() && asked()->once && !answered_) {
+    // Who polls without a position has been told none before this answer, so nothing is missing to it.
+    auto i = static_cast<std::size_t>(std::find(asked()->channels.begin(), asked()->channels.end(), log.name()) -
+                                      asked()->channels.begin());
+    if (i < asked()->from.size() && asked()->from[i].from != hailwire::start::word::at) return;
+    if (!asked()->notices.empty()) asked()->notices += ',';
+    asked()->notices += json;
+  }
+}
+
+// The cursor of the named channels. `reached`: for each followed channel how far a batch has taken it, 0 where not at
+// all.
+inline std::string connection::position_text(std::span<const std::uint64_t> reached) const {
+  std::string out;
+  if (!is_open()) return out;
+  std::size_t place = 0;
+  auto next = [&] {
+    if (place++) out += ',';
+  };
+  // A channel that the host took away keeps its place: the client's URL still names it.
+  auto away =
+      find_rare() ? std::span<const session::gone>(find_rare()->gone_channels) : std::span<const session::gone>();
+  auto pass_gone = [&] {
+    for (; !away.empty() && away.front().place == place; away = away.subspan(1)) next(), out += away.front().element;
+  };
+  for (std::size_t i = 0; i < follow_count(); ++i) {
+    const auto& f = followed(i);
+    if (!f.named()) continue;
+    pass_gone();
+    next();
+    // Own bytes go out behind a frame that is half sent, so it counts.
+    append_position(out, f.in().log().epoch(), i < reached.size() && reached[i] ? reached[i] : f.offset_when_whole());
+  }
+  pass_gone();
+  return out;
+}
+
+}  // namespace hailwire::detail

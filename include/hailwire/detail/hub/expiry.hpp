@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// How permissions end, all or in part, while a session goes on; hub.hpp and session.hpp say what is promised. What a
+// session may do is asked of its grant each time that it does something, so all there is to do here is to stop what
+// goes on by itself: messages of channels that are followed, and, when the time has come, the session.
+//
+// A session does not know of its expiry. The hub has a table with a timer for each stream that has one; the wheel's
+// steps of 100 ms are the precision. Deadlines are of the system's clock and timers of the loop's, so one that is far
+// away is looked at now and then: the former may be set, and goes on while a machine is suspended.
+
+#include "hailwire/hub.hpp"
+
+namespace hailwire {
+
+/// How long a timer may trust that both clocks go on alike.
+inline constexpr std::int64_t clocks_agree_ms = 5 * 60 * 1000;
+
+inline std::int64_t hub::left(const shared_grant& g) const noexcept {
+  if (g.expires() == std::chrono::system_clock::time_point::max()) return INT64_MAX;
+  return std::chrono::floor<std::chrono::milliseconds>(g.expires().time_since_epoch()).count() - loop_->unix_time();
+}
+
+inline void hub::watch_expiry(session& s) {
+  if (left(s.grant_) == INT64_MAX) return forget_expiry(s);
+  expiry* e = expiry_of(s);
+  if (!e) expiries_.insert(*(e = new expiry(*this, s.key())), s.slot_);
+  e->told = false;
+  // Not at once: who renews in time has the answer before the next notice.
+  arm(*e, loop_->now());
+}
+
+inline void hub::look_at_expiry(expiry& e) {
+  session* s = find(e.of);
+  if (!s) return;
+  std::int64_t rest = left(s->grant_), notice = std::chrono::milliseconds(options_.expiry_notice).count();
+  if (rest <= 0) return s->end(errc::unauthenticated, close_code(errc::unauthenticated), "the permission has expired");
+  if (!e.told && rest <= notice) {
+    e.told = true;
+    std::string json = "{\"seconds\":";
+    proto::append_decimal(json, static_cast<std::uint64_t>((rest + 999) / 1000));
+    s->notice("expiring", json + '}');
+  }
+  arm(e, loop_->now() + std::min(e.told ? rest : rest - notice, clocks_agree_ms));
+}
+
+namespace detail {
+inline void subscription::raise(std::uint64_t next) {
+  if (!started_ || offset_when_whole() + 1 >= next) return;
+  if (live_) encoded_->fall_behind(*this, nullptr, 0);  // it waits there for what it may see
+  for (auto& l : encoded_->work_->loads) l.waiting.remove(this);
+  loading_ = false;
+  auto& place = encoded_->at(*this);
+  encoded_->release(place);
+  place.offset = next - 1;
+  encoded_channel::lost(*this, {false, next});
+}
+
+}  // namespace detail
+
+inline void session::revoke(std::string_view channel) {
+  if (!revoked(channel)) ensure_rare().revoked.emplace_back(channel);
+  unfollow(channel);
+}
+
+inline std::error_code session::permit(shared_grant g) {
+  bool stream = transport() == "websocket" || adjustable();
+  if (!g || g.user() != user() || !stream) return errc::bad_request;
+  if (at().left(g) <= 0) return errc::unauthenticated;
+  std::vector<std::string> lost;  // a predicate may throw: it is asked before anything changes
+  for (std::size_t i = 0; i < follow_count(); ++i) {
+    const auto& f = followed(i);
+    std::string_view name = f.in().log().name();
+    if (f.named() && !g.may_follow(name)) lost.emplace_back(name);
+  }
+  grant_ = std::move(g);
+  for (const std::string& name : lost) unfollow(name);
+  for (std::size_t i = 0; i < follow_count(); ++i) followed(i).raise(grant_.floor_of(followed(i).in().log().name()));
+  at().watch_expiry(*this);
+  at().request_wake(*this);
+  return {};
+}
+
+}  // namespace hailwire

@@ -1,0 +1,663 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// Fan-out: how one publish reaches every subscriber of a channel without a queue for any of them.
+//
+//   channel_log        one followed channel on this hub: its epoch and its head (channel_log.hpp)
+//     └─ encoded channel          the channel in one encoding; exists while somebody follows the channel in it
+//          ├─ live       subscribers in sync: they have had everything up to `flushed`, and carry no cursor of their
+//          own └─ work       what only an encoded channel has through which something goes, or somebody of which is
+//          behind
+//               ├─ building   the chunk that this loop turn's publishes are encoded into, once for everybody
+//               ├─ behind     the other subscribers: each has an offset and, in the middle of a chunk, that chunk and a
+//               byte index └─ tail       recent chunks, kept only while somebody is behind, and bounded
+//
+// A million channels that each have one subscriber and nothing to do are the case to be small for: such a channel is
+// one object of 80 bytes with its name behind it. It is its own first encoded channel, and its work goes back to a pool
+// at the end of each turn.
+//
+// A chunk is a run of consecutive messages as contiguous bytes, immutable once it is complete. At the end of a loop
+// turn `flush` wakes each live subscriber, which pulls the chunk in one write. One whose socket takes only a part falls
+// behind, holding the chunk and where it stopped; when it is writable it goes on: the rest of its chunk, the next chunk
+// of the tail, or, when its place has left the tail, a chunk read from the storage. When it reaches `flushed` it is
+// live again. So "replay, then live" is one act: a new follower starts behind, and the tail is kept from that moment
+// on.
+//
+// A slow subscriber pins at most one chunk. When that chunk leaves the tail, only the rest of the frame that is half
+// sent is copied out (`subscriber::keep`) and the chunk is let go.
+//
+// Nothing here runs host code, so a flush cannot be re-entered; what a subscriber wants to do beyond writing waits for
+// `subscriber::settle`, after the flush. Everything belongs to the hub's thread.
+//
+// Over 600 lines because what becomes of the others when memory runs out for one in the middle has to be read beside
+// the flush.
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <new>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "hailwire/concepts.hpp"
+#include "hailwire/detail/base/hash_table.hpp"
+#include "hailwire/detail/base/pointers.hpp"
+#include "hailwire/detail/base/timer_wheel.hpp"
+#include "hailwire/detail/base/vector.hpp"
+#include "hailwire/detail/hub/chunk.hpp"
+#include "hailwire/message.hpp"
+#include "hailwire/proto/envelope.hpp"
+
+namespace hailwire::detail {
+
+/// How much of a channel is kept in memory for those who are behind, per encoding. Past it they read the storage. From
+/// a prototype: between 256 KiB and 4 MiB the size made no difference to throughput.
+inline constexpr std::size_t tail_limit = 1 << 20;
+/// A chunk this long is flushed before the turn ends, so that one turn cannot grow without bound.
+inline constexpr std::size_t early_flush = tail_limit / 2;
+/// A chunk's memory is reused for the next turn up to this capacity.
+inline constexpr std::size_t spare_limit = 64 * 1024;
+/// In how many channels something may go in one turn before the memory for it is asked of the allocator: one for each
+/// event that a driver takes at a time.
+inline constexpr std::size_t most_spares = 256;
+/// Up to this capacity all of them keep a chunk's memory, past it a quarter of them: together they hold 5 MiB at most.
+inline constexpr std::size_t small_spare = 4 * 1024;
+
+/// How many messages are held while the storage is asked about a channel; more are read from it afterwards.
+inline constexpr std::size_t most_early = 256;
+
+class subscription;
+class encoded_channel;
+class channel_log;
+
+/// What could not be had: what lay between a client's position and `next`.
+struct gap {
+  bool epoch_changed;  ///< else trimmed
+  std::uint64_t next;  ///< the oldest offset still to be had, or head + 1
+};
+
+/// The way from the hub to whoever serves a client. `wake` carries no data. It is a timer too, because a connection
+/// needs one, and one table of functions is shorter than two.
+class subscriber : public timer {
+ public:
+  void expire(std::int64_t) override {}
+  /// There may be something to pull: for `live` alone while its channel is flushed, else anywhere. May write; must not
+  /// run host code, follow or unfollow.
+  virtual void wake(subscription* live) = 0;
+  /// Called once after `hub::request_settle`, outside any flush.
+  virtual void settle() = 0;
+  /// A stretch of the channel is lost to this subscriber, whose offset is `g.next - 1` from now on.
+  virtual void lost(subscription& s, const gap& g) = 0;
+  /// `rest` of a half-sent frame goes out before anything else; the subscriber is past that frame now.
+  virtual void keep(subscription& s, std::string_view rest) = 0;
+  /// The subscription stands elsewhere from now on.
+  virtual void moved(const subscription& /*from*/, subscription& /*to*/) noexcept {}
+  virtual std::uint64_t floor(const subscription&) const noexcept { return 1; }  ///< the first offset that it may see
+  /// The channel cannot be read.
+  virtual void unreadable(subscription& s, std::error_code why) = 0;
+
+ protected:
+  std::uint32_t slot_ = 0;  // where the hub has entered it; here because there is a gap
+};
+
+/// What only an encoded channel has through which something goes, or somebody of which is behind. An idle one has none.
+struct encoded_channel_work {
+  // Where one who is behind stands.
+  struct place {
+    subscription* who;
+    std::shared_ptr<const chunk> in;
+    std::uint64_t offset;  // the last message wholly pulled
+    std::uint32_t done;    // bytes of `in`
+    std::size_t half_sent() const noexcept {
+      return in && done && done < in->bytes.size() && in->frame_begin(done) != done ? in->frame_end(done) - done : 0;
+    }
+    void let_go(std::uint64_t pulled) noexcept { in.reset(), done = 0, offset = pulled; }
+  };
+  struct load {
+    std::uint64_t since;
+    vector<subscription*> waiting;
+  };
+  std::uint64_t flushed = 0;  // what was sent up to here; without work that is the log's head
+  std::shared_ptr<chunk> building, flushing;
+  vector<place> behind;
+  vector<std::shared_ptr<const chunk>> tail;  // from `tail_begin` on
+  std::size_t tail_begin = 0, tail_bytes = 0;
+  std::array<std::weak_ptr<const chunk>, 4>
+      recent;  // chunks read from the storage, shared by those who catch up together
+  std::size_t next_recent = 0;
+  vector<load> loads;
+  subscription* resolving = nullptr;
+  bool ahead = false;  // somebody behind has already read past `flushed` and waits for the flush
+
+  bool built() const noexcept { return building && !building->bytes.empty(); }
+  bool idle() const noexcept { return behind.empty() && loads.empty() && !flushing && !built(); }
+  /// Makes idle work new again, but for the memory of `building`. Most has had no more than that.
+  void renew() noexcept {
+    tail_begin = tail_bytes = 0;
+    resolving = nullptr;
+    ahead = false;
+    if (tail.capacity()) tail = vector<std::shared_ptr<const chunk>>();
+    if (behind.capacity()) behind = vector<place>();
+    if (loads.capacity()) loads = vector<load>();
+    if (std::exchange(next_recent, 0)) recent = {};
+  }
+};
+
+/// Work that encoded channels have finished with, and its memory, for those that begin next.
+class spare_work {
+ public:
+  std::unique_ptr<encoded_channel_work> take() {
+    if (!size_) return std::unique_ptr<encoded_channel_work>(new encoded_channel_work());
+    // The next ones, each step by step: what leads to a line has been asked for one call before.
+    if (size_ > 3) fetch(spares_[size_ - 4].get(), 1);
+    if (size_ > 2) fetch(spares_[size_ - 3]->building.get(), 1);
+    if (size_ > 1 && spares_[size_ - 2]->building) spares_[size_ - 2]->building->prefetch();
+    return std::move(spares_[--size_]);
+  }
+  /// Precondition: it is idle.
+  void give(std::unique_ptr<encoded_channel_work> work) noexcept {
+    if (size_ == spares_.size()) return;
+    if (size_ >= most_spares / 4 && work->building && work->building->bytes.capacity() > small_spare)
+      work->building.reset();
+    work->renew();
+    spares_[size_++] = std::move(work);
+  }
+  void clear() noexcept {
+    while (size_) spares_[--size_].reset();
+  }
+  std::size_t size() const noexcept { return size_; }
+
+ private:
+  std::array<std::unique_ptr<encoded_channel_work>, most_spares> spares_;
+  std::size_t size_ = 0;
+};
+
+/// What a log asks of the hub.
+class log_source {
+ public:
+  virtual ~log_source() = default;
+  spare_work spares;
+  /// Reads on after `since`, for `encoded_channel::loaded`; may complete before it returns.
+  virtual void load(channel_log& log, encoded_channel& l, std::uint64_t since) = 0;
+  /// Reads what is missing after the head, for `channel_log::filled`.
+  virtual void fill(channel_log& log) = 0;
+  /// Reads epoch and bounds again, for `channel_log::opened`, because a message of another epoch has come.
+  virtual void reopen(channel_log& log) = 0;
+  /// Has `channel_log::flush` called at the end of the turn.
+  virtual void mark_dirty(channel_log& log) = 0;
+};
+
+/// One client's place in one channel. In sync it is no more than an entry in its encoded channel's list; where one who
+/// is behind stands is kept by the encoded channel. It is a part of its `follower` or a `further_subscription`.
+class subscription {
+ public:
+  /// How many different `serial`s there are.
+  static constexpr std::uint32_t serials = 1u << 27;
+
+  /// A follower's own, to no channel yet: until `enter`, and after `leave`, nothing else of it may be used.
+  subscription() = default;
+  subscription(const subscription&) = delete;
+  subscription& operator=(const subscription&) = delete;
+  ~subscription() {
+    if (encoded_) leave();
+  }
+  /// Two notes of its session's: `serial`, under `serials`, tells it from an earlier one to the same channel; `named`
+  /// is a channel that the client's URL names, which has an element in its cursor.
+  void enter(encoded_channel& in, std::uint32_t serial, bool named) noexcept {
+    encoded_ = &in, serial_ = serial & (serials - 1), named_ = named;
+    live_ = loading_ = started_ = false;
+  }
+  void leave() noexcept;
+
+  /// Whether there is a channel.
+  explicit operator bool() const noexcept { return encoded_ != nullptr; }
+  encoded_channel& in() const noexcept { return *encoded_; }
+  subscriber& to() const noexcept;
+  std::uint32_t serial() const noexcept { return serial_; }
+  bool named() const noexcept { return named_; }
+  /// The offset of the last message that was pulled whole.
+  std::uint64_t offset() const noexcept;
+  /// The same once the frame that is half sent, if there is one, is out.
+  std::uint64_t offset_when_whole() const noexcept;
+  /// The next bytes, whole frames but for the first when one is half sent; empty when there is nothing now. Valid until
+  /// the next call of anything here, or, with `holding`, while that is held.
+  std::span<const char> pending();
+  /// `n` of the pending bytes have gone out.
+  void advance(std::size_t n);
+  /// How many bytes of the frame that is half sent are left; 0 between frames.
+  std::size_t half_sent() const noexcept;
+  /// The chunk that `pending` points into.
+  std::shared_ptr<const chunk> holding() const noexcept;
+  /// Whether a read of the storage is under way for this subscription.
+  bool loading() const noexcept { return loading_; }
+  /// Whether the end of this turn brings it something.
+  bool due() const noexcept;
+  /// Whether it is in sync: during a flush, `pending` is then the chunk being flushed.
+  bool live() const noexcept { return live_; }
+  /// Lets it pull from `offset` on; until then it has nothing.
+  void begin(std::uint64_t offset) noexcept;
+  bool started() const noexcept { return started_; }
+  void raise(std::uint64_t next);  ///< what lies before `next` is hidden from it from now on
+  /// Tells its client of a gap that was there from the start.
+  void tell_lost(const gap& g) { to().lost(*this, g); }
+
+ private:
+  friend class encoded_channel;
+  friend class further_subscription;
+
+  encoded_channel* encoded_ = nullptr;
+  std::uint32_t index_ = 0;  // in the encoded channel's list
+  std::uint32_t serial_ : 27 = 0;
+  bool own_ : 1 = true;  // a follower's
+  bool named_ : 1 = false, live_ : 1 = false, loading_ : 1 = false, started_ : 1 = false;
+};
+
+/// A subscriber of which its first subscription is a part. Most clients follow one channel, and where that subscription
+/// lies tells whose it is.
+struct own_subscription {
+  subscription first_;
+};
+static_assert(std::is_standard_layout_v<own_subscription>, "such an object and its first member have one address");
+class follower : public subscriber, protected own_subscription {
+  friend class subscription;
+};
+
+/// One that lies elsewhere.
+class further_subscription : public subscription {
+ public:
+  further_subscription(subscriber& to, encoded_channel& in, std::uint32_t serial = 0, bool named = true) noexcept
+      : to_(&to) {
+    own_ = false;
+    enter(in, serial, named);
+  }
+  /// Makes it anew in the raw memory at `to`, in its encoded channel's place of this one, and ends this one.
+  void move_to(void* to) noexcept;
+
+ private:
+  friend class subscription;
+  subscriber* to_;
+};
+
+inline subscriber& subscription::to() const noexcept {
+  auto* self = const_cast<subscription*>(this);
+  if (own_) return static_cast<follower&>(*reinterpret_cast<own_subscription*>(self));
+  return *static_cast<further_subscription*>(self)->to_;
+}
+
+class encoded_channel {
+ public:
+  encoded_channel(const encoded_channel&) = delete;
+  encoded_channel& operator=(const encoded_channel&) = delete;
+
+  const proto::encoding& how() const noexcept { return *how_; }
+  channel_log& log() const noexcept;
+  bool unused() const noexcept { return live_.empty() && behind_count() == 0; }
+  std::size_t live_count() const noexcept { return live_.size(); }
+  std::size_t behind_count() const noexcept { return work_ ? work_->behind.size() : 0; }
+
+  /// Adds a subscriber: behind, until it has caught up.
+  void add(subscription& s) { join_behind(s, {&s, nullptr, 0, 0}); }
+  /// Has room for one more, in sync or behind: then `add` cannot fail.
+  void reserve_one(bool live) { live ? live_.reserve_one() : room_behind(); }
+  /// Adds one that begins at `offset`: in sync, if that is where those are who are in sync.
+  void add(subscription& s, std::uint64_t offset) {
+    s.started_ = true;
+    if (offset == flushed()) return join_live(s);
+    join_behind(s, {&s, nullptr, offset, 0});
+  }
+
+  /// Adds a message to this turn's chunk.
+  void append(const proto::envelope& e) {
+    auto& c = busy().building;
+    if (!c) c = std::make_shared<chunk>();
+    const std::size_t before = c->bytes.size();
+    try {
+      how_->append(c->bytes, e);
+      c->marks.push_back({e.content.offset, static_cast<std::uint32_t>(c->bytes.size())});
+    } catch (...) {
+      c->bytes.resize(before);  // a frame is there whole or not at all
+      throw;
+    }
+  }
+  /// Takes a message of this turn's chunk back, if it is there and the last.
+  void take_back(std::uint64_t offset) noexcept {
+    if (!built() || work_->building->last() != offset) return;
+    auto& c = *work_->building;
+    c.marks.pop_back();
+    c.bytes.resize(c.marks.empty() ? 0 : c.marks.back().end);
+  }
+  std::size_t built() const noexcept { return work_ && work_->building ? work_->building->bytes.size() : 0; }
+  /// Up to where everything has been handed out.
+  std::uint64_t flushed() const noexcept;
+
+  /// Its turn to be flushed comes in so many steps, from 3 to 1: each asks for what the step before has led to.
+  void prefetch(int steps) noexcept {
+    if (steps == 3) {
+      if (work_) fetch(work_.get(), 2);
+      if (!live_.empty()) fetch(live_[0], 1);
+    } else if (steps == 2) {
+      if (work_) fetch(work_->building.get(), 1);
+      if (!live_.empty()) fetch(&live_[0]->to());
+    } else if (work_ && work_->building) {
+      work_->building->prefetch();
+    }
+  }
+  /// What is being flushed: all that one who is in sync has to pull.
+  std::span<const char> in_flight() const noexcept {
+    return work_ && work_->flushing ? std::span<const char>(work_->flushing->bytes) : std::span<const char>();
+  }
+  /// Hands this turn's chunk to everybody.
+  void flush();
+  /// Lets go of what an encoded channel does not need that has cooled.
+  void shrink() { live_.shrink(); }
+
+  /// Gives a subscriber that is about to begin the messages that were read to find out where it stands.
+  void prime(subscription& s, const std::vector<message>& messages) {
+    std::uint64_t next = at(s).offset + 1;
+    if (messages.empty() || messages.front().offset != next || find(next)) return;
+    auto c = encode(messages);
+    at(s).in = std::move(c);
+    at(s).done = 0;
+  }
+  /// The answer to `log_source::load`. A result that nobody waits for is dropped.
+  void loaded(std::uint64_t since, const read_result& r);
+
+  /// Everybody starts over at `offset`, having lost what was before: the channel has a new epoch.
+  void restart(std::uint64_t offset, std::uint64_t head, const gap& g);
+  /// Everybody is behind from now on, and `head` will be the newest message: what lies between is read from the
+  /// storage, by whoever is woken once it is.
+  void detach(std::uint64_t head) {
+    flush();
+    while (!live_.empty()) fall_behind(*live_.back(), nullptr, 0);
+    if (work_) work_->flushed = head;
+  }
+  void failed(std::error_code why) {
+    for (std::size_t i = 0; i < live_.size(); ++i) unreadable(*live_[i], why);
+    for (std::size_t i = 0; i < behind_count(); ++i) unreadable(*work_->behind[i].who, why);
+  }
+
+ protected:
+  // In use as soon as it has an encoding. `first`: it is part of its log, and no `other_encoding`.
+  explicit encoded_channel(bool first) noexcept : first_(first) {}
+  ~encoded_channel() = default;
+
+ private:
+  friend class subscription;
+  friend class further_subscription;
+  friend class channel_log;
+  using place = encoded_channel_work::place;
+  using load = encoded_channel_work::load;
+
+  encoded_channel_work& busy() {
+    if (!work_) begin_work();
+    return *work_;
+  }
+  void begin_work();
+  void rest() noexcept {
+    if (work_ && work_->idle()) end_work();
+  }
+  void end_work() noexcept;
+  // Precondition: it is behind. Good until somebody falls behind or catches up.
+  place& at(const subscription& s) const noexcept { return work_->behind[s.index_]; }
+
+  void moved(const subscription& from, subscription& to) noexcept {
+    if (to.live_) live_.set(to.index_, &to);
+    if (!work_) return;
+    if (!to.live_) work_->behind[to.index_].who = &to;
+    for (load& l : work_->loads)
+      std::replace(l.waiting.begin(), l.waiting.end(), const_cast<subscription*>(&from), &to);
+    if (work_->resolving == &from) work_->resolving = &to;
+  }
+  // What is told to one of many: for want of memory it goes on without that one.
+  static void wake(subscription& s) noexcept {
+    try {
+      s.to().wake(nullptr);
+    } catch (...) {
+      s.to().broken();
+    }
+  }
+  static void lost(subscription& s, const gap& g) noexcept {
+    try {
+      s.to().lost(s, g);
+    } catch (...) {
+      s.to().broken();
+    }
+  }
+  static void unreadable(subscription& s, std::error_code why) noexcept {
+    try {
+      s.to().unreadable(s, why);
+    } catch (...) {
+      s.to().broken();
+    }
+  }
+
+  // Joining changes nothing when it throws.
+  void join_live(subscription& s) {
+    live_.push_back(&s);
+    s.live_ = true;
+    s.index_ = live_.size() - 1;
+  }
+  void join_behind(subscription& s, place p) {
+    auto& list = busy().behind;
+    list.push_back(std::move(p));
+    s.live_ = false;
+    s.index_ = static_cast<std::uint32_t>(list.size() - 1);
+  }
+  void room_for_all() {
+    if (!live_.empty()) busy().behind.reserve(behind_count() + live_.size());
+  }
+  void room_behind() {
+    auto& list = busy().behind;
+    if (list.size() == list.capacity()) list.reserve(std::max<std::size_t>(1, 2 * list.size()));
+  }
+  void leave(subscription& s) noexcept {
+    if (s.live_) {
+      subscription* last = live_.back();
+      last->index_ = s.index_;
+      live_.set(s.index_, last);
+      return live_.pop_back();
+    }
+    auto& list = work_->behind;
+    if (s.index_ + 1 != list.size()) {
+      list[s.index_] = std::move(list.back());
+      list[s.index_].who->index_ = s.index_;
+    }
+    list.pop_back();
+    rest();
+  }
+  void fall_behind(subscription& s, std::shared_ptr<const chunk> in, std::size_t done) {
+    room_behind();
+    leave(s);
+    std::uint64_t offset = in ? in->offset_at(done, flushed()) : flushed();
+    join_behind(s, {&s, std::move(in), offset, static_cast<std::uint32_t>(done)});
+  }
+  /// Lets go of the chunk that it is in; the rest of a frame half sent is copied out.
+  void release(place& p) noexcept {
+    if (!p.in) return;
+    std::uint64_t pulled = p.offset;
+    if (std::size_t rest = p.half_sent()) {
+      pulled = p.in->offset_at(p.done + rest, pulled);
+      try {
+        p.who->to().keep(*p.who, std::string_view(p.in->bytes).substr(p.done, rest));
+      } catch (...) {
+        p.who->to().broken();
+      }
+    }
+    p.let_go(pulled);
+  }
+  void trim() noexcept;
+  void keep_in_tail(std::shared_ptr<const chunk> c) noexcept;
+  void wake_behind() {
+    // A woken one may catch up and leave the list, another then stands in its place.
+    for (std::size_t i = 0; i < behind_count();) {
+      subscription* s = work_->behind[i].who;
+      wake(*s);
+      if (i < behind_count() && work_->behind[i].who == s) ++i;
+    }
+  }
+
+  std::span<const char> pending(subscription& s);
+  /// Has the storage read on for one who is behind. False when it has to wait.
+  bool read_on(subscription& s);
+  std::shared_ptr<const chunk> encode(const std::vector<message>& messages);
+  std::shared_ptr<const chunk> find(std::uint64_t offset) const noexcept {
+    auto begin = work_->tail.begin() + static_cast<std::ptrdiff_t>(work_->tail_begin);
+    auto in_tail = std::partition_point(begin, work_->tail.end(), [&](const auto& c) { return c->last() < offset; });
+    if (in_tail != work_->tail.end() && (*in_tail)->holds(offset)) return *in_tail;
+    for (const auto& weak : work_->recent)
+      if (auto c = weak.lock(); c && c->holds(offset)) return c;
+    return nullptr;
+  }
+
+  const proto::encoding* how_ = nullptr;
+  pointer_list<subscription> live_;
+  std::unique_ptr<encoded_channel_work> work_;
+  bool first_;  // the last member: those of the log go on right behind it
+};
+
+inline bool subscription::due() const noexcept { return live_ && encoded_->built() > 0; }
+
+inline void encoded_channel::flush() {
+  if (!built()) return;
+  auto& flushing = work_->flushing;
+  flushing = std::exchange(work_->building, nullptr);
+  for (std::size_t i = 0; i < live_.size();) {
+    subscription* s = nullptr;
+    try {  // around all of them: entered once, it costs nothing
+      while (i < live_.size()) {
+        s = live_[i];
+        s->to().wake(s);
+        if (s->live_ && s->index_ == i) ++i;  // else it fell behind, and another one has taken its place
+      }
+    } catch (...) {  // the others are not concerned
+      s->to().broken();
+      if (s->live_ && s->index_ == i) ++i;
+    }
+  }
+  work_->flushed = flushing->last();
+  if (!work_->behind.empty()) {
+    keep_in_tail(std::move(flushing));
+    if (std::exchange(work_->ahead, false)) wake_behind();
+    return rest();
+  }
+  if (!work_->tail.empty()) {
+    work_->tail.clear();
+    work_->tail_begin = work_->tail_bytes = 0;
+  }
+  // Nobody else holds it: its memory serves another turn.
+  if (flushing.use_count() == 1 && flushing->bytes.capacity() <= spare_limit) {
+    flushing->bytes.clear();
+    flushing->marks.clear();
+    work_->building = std::move(flushing);
+  }
+  flushing.reset();
+  rest();
+}
+
+inline void encoded_channel::restart(std::uint64_t offset, std::uint64_t head, const gap& g) {
+  flush();
+  while (!live_.empty()) fall_behind(*live_.back(), nullptr, 0);
+  if (!work_) return;
+  work_->flushed = head;
+  work_->tail.clear();
+  work_->tail_begin = work_->tail_bytes = 0;
+  work_->recent = {};
+  for (std::size_t i = 0; i < work_->behind.size(); ++i) {
+    subscription& s = *work_->behind[i].who;
+    if (!s.started_) continue;
+    release(work_->behind[i]);
+    at(s).offset = std::max(offset, s.to().floor(s) - 1);
+    s.loading_ = false;
+    lost(s, {g.epoch_changed, at(s).offset + 1});
+  }
+  work_->loads.clear();
+  wake_behind();
+}
+
+// Without memory for it the chunk is not kept: whoever is behind reads the storage.
+inline void encoded_channel::keep_in_tail(std::shared_ptr<const chunk> c) noexcept {
+  std::size_t bytes = c->bytes.size();
+  try {
+    work_->tail.push_back(std::move(c));
+    work_->tail_bytes += bytes;
+    trim();
+  } catch (const std::bad_alloc&) {
+  }
+}
+
+inline void encoded_channel::trim() noexcept {
+  auto& tail = work_->tail;
+  auto& begin = work_->tail_begin;
+  while (work_->tail_bytes > tail_limit && tail.size() - begin > 1) {
+    auto oldest = std::move(tail[begin++]);
+    work_->tail_bytes -= oldest->bytes.size();
+    for (place& p : work_->behind)
+      if (p.in == oldest) release(p);
+  }
+  if (begin > tail.size() / 2)
+    tail.erase(tail.begin(), tail.begin() + static_cast<std::ptrdiff_t>(std::exchange(begin, 0)));
+}
+
+inline void further_subscription::move_to(void* to) noexcept {
+  auto* there = ::new (to) further_subscription(*to_, *encoded_, serial_, named_);
+  there->index_ = index_;
+  there->live_ = live_;
+  there->loading_ = loading_;
+  there->started_ = started_;
+  encoded_->moved(*this, *there);
+  to_->moved(*this, *there);
+  // Its destructor would take what is the other one's now.
+}
+
+inline void subscription::leave() noexcept {
+  if (auto* w = encoded_->work_.get()) {
+    for (auto& l : w->loads) l.waiting.remove(this);
+    if (w->resolving == this) w->resolving = nullptr;
+    if (!live_) encoded_->release(encoded_->at(*this));
+  }
+  std::exchange(encoded_, nullptr)->leave(*this);
+}
+
+inline void subscription::begin(std::uint64_t offset) noexcept {
+  encoded_->at(*this).offset = offset;
+  started_ = true;
+}
+
+inline std::uint64_t subscription::offset() const noexcept {
+  return live_ ? encoded_->flushed() : encoded_->at(*this).offset;
+}
+
+inline std::size_t subscription::half_sent() const noexcept { return live_ ? 0 : encoded_->at(*this).half_sent(); }
+
+inline std::uint64_t subscription::offset_when_whole() const noexcept {
+  std::size_t rest = half_sent();
+  if (!rest) return offset();
+  const auto& p = encoded_->at(*this);
+  return p.in->offset_at(p.done + rest, p.offset);
+}
+
+inline std::shared_ptr<const chunk> subscription::holding() const noexcept {
+  if (!live_) return encoded_->at(*this).in;
+  return encoded_->work_ ? encoded_->work_->flushing : nullptr;
+}
+
+inline std::span<const char> subscription::pending() { return encoded_->pending(*this); }
+
+inline void subscription::advance(std::size_t n) {
+  if (live_) {
+    if (n < encoded_->work_->flushing->bytes.size()) encoded_->fall_behind(*this, encoded_->work_->flushing, n);
+    return;
+  }
+  auto& p = encoded_->at(*this);
+  p.done += static_cast<std::uint32_t>(n);
+  p.offset = p.in->offset_at(p.done, p.offset);
+}
+
+}  // namespace hailwire::detail
+
+#include "hailwire/detail/hub/channel_log.hpp"

@@ -1,0 +1,607 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// The hub's longer functions; hub.hpp says what they are for.
+
+#include <algorithm>
+#include <memory>
+
+#include "hailwire/hub.hpp"
+
+namespace hailwire {
+
+/// How long an idempotency key is kept: the protocol promises five minutes.
+inline constexpr std::int64_t key_lifetime_ms = 5 * 60 * 1000;
+/// How many keys a hub keeps for a storage that keeps none, about 150 bytes each; past it a keyed publish is
+/// `overloaded`.
+inline constexpr std::size_t max_kept_keys = 1'000'000;
+
+// ---- mailbox and turns
+// -----------------------------------------------------------------------------------------------
+
+inline bool hub::mailbox::put(detail::move_only_function<void()> f, detail::move_only_function<void()> abort) {
+  auto mine = std::unique_ptr<letter>(new letter{std::move(f), std::move(abort), nullptr});
+  letter* below = newest_.load();
+  do {
+    if (below == &end_) return false;
+    mine->next = below;
+  } while (!newest_.compare_exchange_weak(below, mine.get()));
+  mine.release();          // the hub's: it may have been read by now
+  if (below) return true;  // whoever put the first has told the loop
+  std::lock_guard lock(mutex_);
+  if (closed()) return true;
+  loop_->post([self = owner->mailbox_] {
+    auto unread = self->take();
+    while (auto l = unread.next()) {
+      if (self->closed()) {
+        l->abort();
+      } else {
+        self->owner->guarded([&] { l->run(); });  // the others are not lost with it
+      }
+    }
+  });
+  return true;
+}
+
+inline void hub::stop() {
+  if (stopped_) return;
+  stopped_ = true;
+  auto unread = mailbox_->close();
+  while (auto l = unread.next()) l->abort();
+  auto ops = std::exchange(operations_, {});
+  for (auto& op : ops) op->abort();
+  keys_.delete_all();
+  oldest_key_ = youngest_key_ = nullptr;
+  wheel_.disarm(cooling_);
+  wheel_.disarm(retry_);
+  rest();
+}
+
+inline void hub::ask(detail::vector<session*>& list, session& o) noexcept {
+  try {
+    list.push_back(&o);
+    schedule();
+  } catch (...) {  // no memory for one more: the next turn looks at everybody
+    look_at_all_ = true;
+    guarded([&] { arm(retry_, loop_->now()); });
+  }
+}
+
+inline void hub::turn() {
+  scheduled_ = false;
+  auto logs = std::exchange(dirty_, {});
+  for (std::size_t i = 0; i < logs.size(); ++i) {
+    if (i + 4 < logs.size()) detail::fetch(logs[i + 4], 2);
+    for (int step = 3; step; --step)
+      if (i + static_cast<std::size_t>(step) < logs.size()) logs[i + static_cast<std::size_t>(step)]->prefetch(step);
+    auto* log = logs[i];
+    log->dirty = false;
+    log->flush();
+  }
+  if (!logs.empty()) {
+    guarded([&] {  // who finds no room among the warm ones is looked at again when something goes through it
+      if (!cooling_.armed() && !stopped_) {
+        cooling_.owner = this;
+        arm(cooling_, loop_->now() + 1000);
+      }
+      for (auto* log : logs) {
+        if (log->warm) continue;
+        warm_.push_back(log);
+        log->warm = true;
+      }
+    });
+    logs.clear();
+    if (dirty_.empty()) dirty_ = std::move(logs);  // keeps its memory
+  }
+  waking_.swap(wakes_);  // two lists that change places keep their memory
+  for (std::size_t i = 0; i < waking_.size(); ++i)
+    if (waking_[i]) wake(*waking_[i]);
+  waking_.clear();
+  settling_.swap(settles_);
+  for (std::size_t i = 0; i < settling_.size(); ++i)
+    if (auto* o = std::exchange(settling_[i], nullptr)) settle(*o);
+  settling_.clear();
+  if (!look_at_all_) return;
+  look_at_all_ = false;
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    if (session* s = slots_[i].taken()) wake(*s);
+    if (session* s = slots_[i].taken()) settle(*s);
+  }
+}
+
+inline void hub::wake(session& s) noexcept {
+  try {
+    s.wake(nullptr);
+  } catch (...) {
+    s.broken();
+  }
+}
+
+inline void hub::settle(session& s) noexcept {
+  try {
+    s.settle();
+  } catch (...) {
+    s.broken();
+  }
+}
+
+inline void hub::join(std::unique_ptr<detail::any_broker> b) {
+  broker_ = std::move(b);
+  broker_id_ = broker_->attach([box = mailbox_](std::string_view channel, std::string_view epoch, const message& m) {
+    box->put(
+        [box, channel = std::string(channel), epoch = std::string(epoch), m] {
+          hub& h = *box->owner;
+          auto* log = h.find_log(channel);
+          if (!log) return;
+          if (log->apply(epoch, m)) log->flush();
+        },
+        [] {});
+  });
+}
+
+// ---- names
+// -----------------------------------------------------------------------------------------------------------
+
+inline std::string hub::printed(detail::session_key k) const {
+  // Four rounds of a keyed Feistel network: a permutation, so ids are unique, and their order tells nothing.
+  std::uint32_t left = k.slot, right = k.generation;
+  for (std::uint64_t round : {id_secret_[0].low, id_secret_[0].high, id_secret_[1].low, id_secret_[1].high}) {
+    std::uint64_t f = (right ^ round) * 0x9E3779B97F4A7C15u;
+    f ^= f >> 29;
+    left ^= static_cast<std::uint32_t>((f * 0xBF58476D1CE4E5B9u + (round >> 32)) >> 32);
+    std::swap(left, right);
+  }
+  std::uint64_t word = std::uint64_t{left} << 32 | right;
+  std::string out;
+  proto::append_base64(out, std::string_view(reinterpret_cast<const char*>(&word), 8), proto::base64url_letters);
+  return out;
+}
+
+// ---- sessions
+// --------------------------------------------------------------------------------------------------------
+
+inline void hub::enter(session& s) {
+  if (free_slot_ == no_slot) {
+    s.slot_ = static_cast<std::uint32_t>(slots_.size());
+    slots_.emplace_back();
+  } else {
+    slot& at = slots_[s.slot_ = free_slot_];
+    free_slot_ = at.next_free();
+    s.generation_ = at.generation();
+  }
+  slots_[s.slot_].take(s);
+}
+
+inline void hub::leave(session& s) noexcept { slots_[s.slot_].free(std::exchange(free_slot_, s.slot_), s.generation_); }
+
+inline bool hub::open(session& s, shared_grant g, std::string device, bool listed) {
+  if (stopped_ || (listed && listed_ >= options_.max_sessions)) return false;
+  const bool enters = listed && !g.user().empty();
+  if (!device.empty()) s.ensure_rare().device = std::move(device);
+  if (enters) s.ensure_extra();
+  if (enters && named_ == users_.size()) more_users();  // from here on nothing throws
+  ++s.generation_;
+  s.open_ = true;
+  s.listed_ = listed;
+  s.grant_ = std::move(g);
+  listed_ += listed;
+  named_ += enters;
+  if (enters) enter_user(s);
+  return true;
+}
+
+inline void hub::more_users() {
+  detail::vector<std::uint32_t> larger;
+  larger.assign(std::max<std::size_t>(8, 2 * users_.size()), no_slot);
+  users_.swap(larger);
+  for (const slot& at : slots_)
+    if (session* one = at.taken(); one && one->listed_ && !one->user().empty()) enter_user(*one);
+}
+
+inline void hub::close(session& s) {
+  while (s.follow_count()) {
+    auto& log = s.followed(s.follow_count() - 1).in().log();
+    s.drop_follow(s.follow_count() - 1);
+    release_log(log);
+  }
+  forget_expiry(s);
+  if (s.listed_) {
+    --listed_;
+    if (!s.user().empty()) remove_user(s);
+  }
+  s.open_ = s.listed_ = false;
+  s.grant_ = {};
+  auto dying = std::move(s.extra_);  // the host's data may look at the hub from its destructor
+}
+
+inline detail::subscription* hub::find(session& s, std::string_view channel) const noexcept {
+  for (std::size_t i = 0; i < s.follow_count(); ++i)
+    if (s.followed(i).in().log().name() == channel) return &s.followed(i);
+  return nullptr;
+}
+
+inline detail::channel_log& hub::obtain_log(std::string_view channel) {
+  std::uint64_t hash = hash_of(channel);
+  if (auto* there = find_log(channel, hash)) return *there;
+  auto log = detail::channel_log::make(*this, channel);
+  if (broker_) broker_->subscribe(broker_id_, channel);  // may throw; nothing is entered then
+  logs_.insert(*log, hash);
+  return *log.release();
+}
+
+inline void hub::release_log(detail::channel_log& log) noexcept {
+  log.sweep();
+  if (!log.unused()) return;  // one that was busy a moment ago stays until it has cooled
+  if (broker_)
+    guarded([&] { broker_->unsubscribe(broker_id_, log.name()); });  // what it brings all the same is dropped
+  logs_.remove(log);
+  delete &log;
+}
+
+inline void hub::open_log(detail::channel_log& log, read_result& r) {
+  if (r.epoch.empty()) r.epoch = own_epoch(log.name());
+  log.opened(r.epoch, r.oldest, r.head);
+}
+
+inline void hub::reopen(detail::channel_log& log) {
+  ask_for(log, max_offset, {0, 0}, [](hub& h, detail::channel_log& again, read_result r) {
+    if (r.error) {
+      again.failed(r.error);
+    } else {
+      h.open_log(again, r);
+    }
+    return true;
+  });
+}
+
+// Reads of a channel, whose log stays until `f` has run. `f` is told that there is no memory where there is none, and
+// whether the log may go: one that is asked about from within a pull does not where it is in use.
+template <class F>
+void hub::ask_for(detail::channel_log& log, std::uint64_t since, read_limit limit, F f) {
+  ++log.pins;
+  auto take = [f](hub& h, detail::channel_log& of, read_result r) {
+    bool let_go = true;
+    try {
+      let_go = f(h, of, std::move(r));
+    } catch (...) {
+      h.guarded([] { throw; });
+      h.guarded([&] { of.failed(make_error_code(errc::internal)); });
+    }
+    --of.pins;
+    if (let_go || of.unused()) h.release_log(of);
+  };
+  try {
+    storage_->read(log.name(), since, limit, on_loop([take, name = std::string(log.name())](hub& h, read_result r) {
+                     take(h, *h.find_log(name), std::move(r));
+                   }));
+  } catch (...) {
+    take(*this, log, read_result(make_error_code(errc::internal)));
+  }
+}
+
+inline void hub::follow(session& s, std::string_view channel, const hailwire::start& from, bool named,
+                        follow_handler done) {
+  if (!valid_channel(channel)) return done({errc::bad_request, "not a channel name"});
+  if (find(s, channel)) return done({errc::bad_request, "the channel is followed already"});
+  if (s.follow_count() >= options_.max_channels) return done({errc::bad_request, "too many channels"});
+
+  // Until it follows, whatever throws leaves all as it was.
+  auto& log = obtain_log(channel);
+  struct unless_used {
+    ~unless_used() {
+      if (log) h.release_log(*log);
+    }
+    hub& h;
+    detail::channel_log* log;
+  } fresh{*this, &log};
+  auto& encoded = log.encoded_as(s.encoding());
+  using word = hailwire::start::word;
+  std::uint64_t floor = s.permissions().floor_of(channel);
+  // Who begins at the head has nothing to read, and polls nearly always do.
+  bool at_head =
+      from.from == word::at && from.at.offset == log.head() && from.at.epoch == log.epoch() && floor <= log.head() + 1;
+  const bool begins = log.open() && (at_head || from.from == word::latest);
+  const std::uint64_t offset = std::max(log.head(), floor - 1);
+  encoded.reserve_one(begins && offset == encoded.flushed());
+  auto& sub = s.add_follow(encoded, follow_serial_ = (follow_serial_ + 1) % detail::subscription::serials, named);
+  fresh.log = nullptr;
+  if (begins) {
+    encoded.add(sub, offset);
+    try {
+      return done(follow_start{{std::string(log.epoch()), offset}, true, {}});
+    } catch (...) {
+      unfollow(s, channel);
+      throw;
+    }
+  }
+  encoded.add(sub);
+  std::uint64_t since = from.from == word::latest ? max_offset
+                        : from.from == word::at   ? std::max(from.at.offset, floor - 1)
+                                                  : floor - 1;
+  read_limit limit = from.from == word::latest ? read_limit{0, 0} : read_limit{};
+  ++log.pins;
+  try {
+    storage_->read(channel, since, limit,
+                   on_loop([key = s.key(), serial = follow_serial_, name = std::string(channel), from, floor,
+                            done = std::move(done)](hub& h, read_result r) mutable {
+                     auto& read = *h.find_log(name);
+                     try {
+                       if (session* asked = h.find(key)) {
+                         std::size_t still = 0;
+                         while (still < asked->follow_count() && asked->followed(still).serial() != serial) ++still;
+                         if (still == asked->follow_count()) {
+                           done({errc::forbidden, "the host took the channel away"});
+                         } else {
+                           h.began(*asked, asked->followed(still), from, floor, std::move(r), done);
+                         }
+                       }
+                     } catch (...) {
+                       if (session* asked = h.find(key)) asked->broken();
+                     }
+                     --read.pins;
+                     h.release_log(read);
+                   }));
+  } catch (...) {
+    --log.pins;
+    unfollow(s, channel);
+    throw;
+  }
+}
+
+inline void hub::began(session& s, detail::subscription& sub, const hailwire::start& from, std::uint64_t floor,
+                       read_result r, follow_handler& done) {
+  auto& log = sub.in().log();
+  floor = std::max(floor, s.permissions().floor_of(log.name()));  // it may have risen while the storage was asked
+  if (r.error) {
+    unfollow(s, log.name());
+    return done(storage_failure(r.error));
+  }
+  open_log(log, r);
+  // To this client what is below its floor counts as trimmed, also where it is yet to come.
+  std::uint64_t head = std::max({r.head, log.head(), floor - 1});
+  std::uint64_t oldest = std::max(std::min(r.oldest, head + 1), floor);
+  follow_start out;
+  out.at.epoch = log.epoch();
+  using word = hailwire::start::word;
+  switch (from.from) {
+    case word::latest:
+      out.at.offset = head;
+      break;
+    case word::earliest:
+    case word::received:
+      out.at.offset = oldest - 1;
+      break;  // without watermarks, `received` is `earliest`
+    case word::at:
+      out.at.offset = from.at.offset;
+      if (from.at.epoch != log.epoch() || from.at.offset > head) {
+        out.lost = {true, oldest};
+      } else if (from.at.offset + 1 < oldest) {
+        out.lost = {false, oldest};
+      } else {
+        break;
+      }
+      out.recovered = false;
+      out.at.offset = oldest - 1;
+  }
+  sub.begin(out.at.offset);
+  sub.in().prime(sub, r.messages);
+  done(std::move(out));
+}
+
+inline bool hub::unfollow(session& s, std::string_view channel) {
+  for (std::size_t i = 0; i < s.follow_count(); ++i) {
+    auto& log = s.followed(i).in().log();
+    if (log.name() != channel) continue;
+    s.drop_follow(i);
+    release_log(log);
+    return true;
+  }
+  return false;
+}
+
+inline void hub::load(detail::channel_log& log, detail::encoded_channel& l, std::uint64_t since) {
+  ask_for(log, since, {}, [how = &l.how(), since](hub& h, detail::channel_log& read, read_result r) {
+    if (!r.error && r.epoch.empty()) r.epoch = h.own_epoch(read.name());
+    if (!r.error && r.epoch != read.epoch()) {
+      // Everybody has to start over, which cannot be done from within a pull; those who wait go on waiting until then.
+      try {
+        h.loop_->post([box = h.mailbox_, name = std::string(read.name())] {
+          if (!box->owner || box->closed()) return;
+          if (auto* stale = box->owner->find_log(name)) box->owner->reopen(*stale);
+        });
+        return false;
+      } catch (const std::bad_alloc&) {
+        r.error = errc::internal;
+      }
+    }
+    if (auto* encoded = read.find_encoded(how)) encoded->loaded(since, r);
+    return false;
+  });
+}
+
+// Behind the turn that hands out what was read last: however large the hole is and whoever answers at once, one read is
+// in memory at a time, and none is within another one.
+inline void hub::fill(detail::channel_log& log) {
+  try {
+    loop_->post([box = mailbox_, &log] {
+      if (!box->owner || box->closed()) return;
+      --log.pins;
+      box->owner->ask_for(log, log.head(), {}, [](hub& h, detail::channel_log& read, read_result r) {
+        if (r.error) {
+          read.failed(r.error);
+        } else {
+          h.open_log(read, r);
+          read.filled(r);
+        }
+        return false;
+      });
+    });
+    ++log.pins;
+  } catch (const std::bad_alloc&) {
+    guarded([&] { log.failed(make_error_code(errc::internal)); });
+  }
+}
+
+// ---- publishing
+// ------------------------------------------------------------------------------------------------------
+
+inline std::error_code hub::check(const std::string& channel, payload& p, const publish_options& o,
+                                  bool checked) const {
+  if (!valid_channel(channel)) return errc::bad_request;
+  if (o.type.size() > 64 || !proto::printable_utf8(o.type)) return errc::bad_request;
+  if (o.key.size() > 64 || std::any_of(o.key.begin(), o.key.end(), [](char c) { return c < 0x21 || c > 0x7E; }))
+    return errc::bad_request;
+  if (p.bytes().size() > options_.max_payload) return errc::too_large;
+  if (p.type() == payload::kind::json) {
+    if (!checked && proto::json::validate(p.bytes())) return errc::bad_request;
+    if (p.bytes().find('\n') != std::string_view::npos || p.bytes().find('\r') != std::string_view::npos) {
+      std::string one_line(p.bytes());
+      proto::json::spaces_for_line_breaks(one_line);
+      p = payload::json(one_line);
+    }
+  } else if (p.type() == payload::kind::text && !checked && !proto::valid_utf8(p.bytes())) {
+    return errc::unsupported_media;
+  }
+  return {};
+}
+
+inline void hub::publish_for(session& s, std::string&& channel, const prefetch_hint& at, payload&& p,
+                             publish_options&& o, bool checked, client_publish_handler&& done) {
+  if (pending_.load() >= options_.max_pending) return done(storage_failure(errc::overloaded));
+  const shared_grant& g = s.permissions();
+  std::string scope;
+  if (!o.key.empty()) {
+    if (!g.user().empty()) {
+      scope.append(1, '@').append(g.user());
+    } else if (!g.key_scope().empty()) {
+      scope.append(1, '?').append(g.key_scope());
+    } else {
+      o.key.clear();  // an anonymous client's keys mean nothing unless the host tells clients apart
+    }
+  }
+  publishing what{std::move(channel), {}, std::move(done), at};
+  start(std::move(what), std::move(p), std::move(o), std::string(g.user()), std::move(scope), checked);
+}
+
+inline void hub::start(publishing&& what, payload&& p, publish_options&& o, std::string&& from, std::string&& scope,
+                       bool checked) {
+  if (stopped_) return finish(what, operation_aborted(), {});
+  const bool hears = what.done || what.told;
+  try {
+    begin(what, std::move(p), std::move(o), std::move(from), std::move(scope), checked);
+  } catch (...) {  // no memory: nothing was stored
+    if (what.key) settle_key(*std::exchange(what.key, nullptr), errc::internal, {});
+    uncount(what);
+    if (!hears) throw;
+    guarded([] { throw; });
+    finish(what, errc::internal, {});
+  }
+}
+
+inline void hub::begin(publishing& what, payload&& p, publish_options&& o, std::string&& from, std::string&& scope,
+                       bool checked) {
+  if (auto ec = check(what.channel, p, o, checked)) return finish(what, ec, {});
+
+  draft d{loop_->unix_time(), std::move(from), std::move(o.type), std::move(p), {}};
+  if (!o.key.empty()) {
+    d.key = scope + '\n' + o.key;
+    if (!storage_->keeps_keys()) {
+      auto name =
+          detail::keyed_hash(secret_).add(what.channel.size()).add(what.channel).add(std::exchange(d.key, {})).finish();
+      auto print = detail::fingerprint(secret_, d.data);
+      if (auto* known = keys_.find(name.low, [&](const kept_key& k) { return k.name == name; })) {
+        if (known->print != print) return finish(what, errc::conflict, {});
+        if (known->at.offset) return finish(what, {}, position(known->at));
+        known->waiting.reserve(known->waiting.size() + 1);
+        known->waiting.push_back(wait(std::move(what)));
+        return;
+      }
+      if (keys_.size() >= max_kept_keys) return finish(what, errc::overloaded, {});
+      what.key = new kept_key;
+      what.key->name = name;
+      what.key->print = print;
+      keys_.insert(*what.key, name.low);  // does not throw
+    }
+  }
+  message& m = what.content;
+  m.at = d.at;
+  m.data = d.data;
+  if (storage_->at_once()) {
+    if (auto* near = logs_.candidate(what.at.hash, true)) detail::fetch(near, 2);  // while the storage is at work
+    append_result r = storage_->append_now(what.at.stored, what.channel, d);
+    if (!d.from.empty()) m.from.swap(d.from);
+    if (!d.type.empty()) m.type.swap(d.type);
+    return stopped_ ? finish(what, operation_aborted(), {}) : stored(what, std::move(r));
+  }
+  m.from = d.from;
+  m.type = d.type;
+  auto op = wait(std::move(what));
+  std::string_view channel = op->what.channel;
+  try {
+    storage_->append(channel, std::move(d),
+                     on_loop([op](hub& h, append_result&& later) { h.stored_later(*op, std::move(later)); }));
+  } catch (...) {  // it was not asked
+    guarded([] { throw; });
+    stored_later(*op, append_result(make_error_code(errc::internal)));
+  }
+}
+
+inline void hub::stored_later(publish_op& op, append_result&& r) {
+  if (op.over) return;  // aborted by stop()
+  dismiss(op);
+  op.over = true;
+  pending_.fetch_sub(1);
+  stored(op.what, std::move(r));
+}
+
+inline detail::intrusive_ptr<hub::publish_op> hub::wait(publishing&& what) {
+  operations_.reserve(operations_.size() + 1);
+  auto op = detail::intrusive_ptr<publish_op>(new publish_op(*this, std::move(what)));  // from here on nothing throws
+  if (!what.counted) pending_.fetch_add(1);
+  what.counted = op->what.counted = false;  // the operation's from now on
+  enroll(op);
+  return op;
+}
+
+inline void hub::stored(publishing& what, append_result&& r) {
+  auto* log = find_log(what.channel, what.at.hash);
+  bool much = false;
+  position p;
+  if (!r.error) {
+    p.offset = r.offset;
+    p.epoch = !r.epoch.empty()     ? std::move(r.epoch)
+              : log && log->open() ? std::string(log->epoch())
+                                   : own_epoch(what.channel);
+    if (!r.duplicate) {
+      what.content.offset = r.offset;
+      // It is stored: what fails from here on is not the publisher's. Others see the hole, and read.
+      if (log) guarded([&] { much = log->apply(p.epoch, what.content); });
+      if (broker_) guarded([&] { broker_->publish(broker_id_, what.channel, p.epoch, what.content); });
+    }
+  }
+  if (what.key) settle_key(*std::exchange(what.key, nullptr), r.error, p);
+  finish(what, r.error, std::move(p));
+  // The publisher's own answer stands before its message, so this comes last.
+  if (!much) return;
+  if (log = find_log(what.channel, what.at.hash); log && log->flush_early()) log->flush();
+}
+
+inline void hub::settle_key(kept_key& k, std::error_code ec, const position& p) {
+  auto waiting = std::move(k.waiting);
+  if (ec) {
+    forget(k);
+  } else {
+    k.at = p;
+    k.until = loop_->now() + key_lifetime_ms;
+    (youngest_key_ ? youngest_key_->younger : oldest_key_) = &k;
+    youngest_key_ = &k;
+    set_alarm();
+  }
+  for (auto& same : waiting) {
+    if (same->over) continue;
+    dismiss(*same);
+    guarded([&] { same->finish(ec, p); });
+  }
+}
+
+}  // namespace hailwire

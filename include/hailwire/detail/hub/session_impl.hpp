@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// What a host does with a session; session.hpp says what that is for. What concerns its permissions is in
+// permissions.hpp.
+
+#include <algorithm>
+
+#include "hailwire/hub.hpp"
+
+namespace hailwire {
+
+inline std::string session::id() const { return at().printed(key()); }
+
+inline std::vector<std::string> session::channels() const {
+  std::vector<std::string> out;
+  for (std::size_t i = 0; i < follow_count(); ++i) out.emplace_back(followed(i).in().log().name());
+  return out;
+}
+
+/// Appends a channel's entry as `open`, `followed` and the answer to `subscribe` carry it.
+inline void append_entry(std::string& out, const follow_start& f) {
+  out += "{\"epoch\":\"";
+  out += f.at.epoch;
+  out += "\",\"offset\":";
+  proto::append_decimal(out, f.at.offset);
+  out += f.recovered ? ",\"recovered\":true}" : ",\"recovered\":false}";
+}
+
+inline std::error_code session::follow(std::string_view channel, start from) {
+  hub& h = at();
+  if (!adjustable() || !valid_channel(channel) || h.find(*this, channel)) return errc::bad_request;
+  if (follow_count() >= h.settings().max_channels) return errc::bad_request;
+  h.follow(*this, channel, from, false, [&h, key = key(), name = std::string(channel)](result<follow_start> r) {
+    session* self = h.find(key);
+    if (!self) return;
+    try {
+      std::string json = "{";
+      proto::json::append_quoted(json, name);
+      json += ':';
+      if (r) {
+        append_entry(json, *r);
+        json += '}';
+        if (!self->notice("followed", json)) return self->cannot_tell();
+        if (auto* sub = r->recovered ? nullptr : h.find(*self, name)) sub->tell_lost(r->lost);
+        h.request_wake(*self);
+      } else if (r.error().code != errc::forbidden) {  // else the host has changed its mind
+        self->close(close_code(r.error().code), "a channel could not be followed");
+      }
+    } catch (...) {
+      self->broken();
+    }
+  });
+  return {};
+}
+
+inline std::error_code session::unfollow(std::string_view channel) {
+  std::string json = "{\"channel\":";
+  proto::json::append_quoted(json, channel);
+  json += ",\"code\":\"forbidden\"}";
+  std::size_t place = 0;
+  for (std::size_t i = 0; i < follow_count(); ++i) {
+    while (find_rare() && std::any_of(find_rare()->gone_channels.begin(), find_rare()->gone_channels.end(),
+                                      [&](const gone& g) { return g.place == place; }))
+      ++place;
+    const auto& sub = followed(i);
+    if (transport() != "websocket" && sub.in().log().name() == channel && followed(i).named() && sub.started()) {
+      auto& all = ensure_rare().gone_channels;
+      std::string element;
+      append_position(element, sub.in().log().epoch(), sub.offset_when_whole());
+      all.insert(std::find_if(all.begin(), all.end(), [&](const gone& g) { return g.place > place; }),
+                 {place, std::move(element)});
+      break;
+    }
+    place += followed(i).named();
+  }
+  if (!at().unfollow(*this, channel)) return errc::not_found;
+  if (!notice("closed", json)) cannot_tell();
+  return {};
+}
+
+inline void session::cannot_tell() {
+  if (adjustable()) return end(errc::overloaded, close_code(errc::overloaded), "too much is unsent");
+  end(errc::forbidden, close_code(errc::forbidden), "the channel may not be followed any more");
+}
+
+inline std::error_code session::send(std::string_view name, std::string_view json) {
+  static constexpr std::string_view reserved[] = {
+      "open", "gap",   "missed",  "join",  "leave",   "receipt",  "followed", "closed", "expiring", "bye",
+      "ping", "reply", "message", "error", "channel", "messages", "notices",  "cursor", "more"};
+  if (name.empty() || name.size() > 64) return errc::bad_request;
+  for (char c : name)
+    if (!proto::is_token_letter(c)) return errc::bad_request;
+  if (std::find(std::begin(reserved), std::end(reserved), name) != std::end(reserved)) return errc::bad_request;
+  if (json.size() > at().settings().max_unsent) return errc::too_large;
+  if (proto::json::validate(json)) return errc::bad_request;
+  return notice(name, json) ? std::error_code() : make_error_code(errc::overloaded);
+}
+
+inline void session::close(std::uint16_t code, std::string_view reason) { end(errc::forbidden, code, reason); }
+
+}  // namespace hailwire

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <asio/any_io_executor.hpp>
+#include <asio/basic_waitable_timer.hpp>
+#include <asio/error.hpp>
+#include <asio/posix/basic_stream_descriptor.hpp>
+#include <asio/post.hpp>
+#include <asio/strand.hpp>
+
+#include <chrono>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "hailwire/detail/base/pointers.hpp"
+#include "hailwire/detail/io/driver.hpp"
+
+namespace hailwire::detail {
+
+using strand = asio::strand<asio::any_io_executor>;
+using waiting_descriptor = asio::posix::basic_stream_descriptor<strand>;
+
+// What follows are templates so that a program whose server does not ask for them does not compile what they use of
+// Asio.
+
+/// A loop on a strand of the host's executor, so that the host may run it with as many threads as it likes. A handler
+/// in flight shares ownership of what it needs, so nothing is called back after the server is gone.
+template <class Strand>
+class asio_loop : public driver, public std::enable_shared_from_this<asio_loop<Strand>> {
+ public:
+  explicit asio_loop(const asio::any_io_executor& ex) : strand_(asio::make_strand(ex)), timer_(strand_) {}
+
+  const Strand& executor() const noexcept { return strand_; }
+  void start() noexcept {}  // waits for nothing yet
+
+  void post(move_only_function<void()> f) override { asio::post(strand_, std::move(f)); }
+  bool here() const noexcept override { return strand_.running_in_this_thread(); }
+  void alarm(std::int64_t at) override {
+    if (at == no_alarm) {
+      timer_.cancel();
+      return;
+    }
+    timer_.expires_at(std::chrono::steady_clock::time_point(std::chrono::milliseconds(at)));
+    timer_.async_wait([self = this->shared_from_this()](std::error_code ec) {
+      if (!ec && self->rung_) self->rung_();
+    });
+  }
+  void on_alarm(move_only_function<void()> f) override { rung_ = std::move(f); }
+  void retire() override {
+    rung_ = nullptr;
+    timer_.cancel();
+  }
+
+ private:
+  Strand strand_;
+  asio::basic_waitable_timer<std::chrono::steady_clock, asio::wait_traits<std::chrono::steady_clock>, Strand> timer_;
+  move_only_function<void()> rung_;
+};
+
+/// The portable driver: Asio waits for each socket.
+template <class Strand>
+class asio_driver final : public asio_loop<Strand> {
+ public:
+  using asio_loop<Strand>::asio_loop;
+
+  void listen(server_state& g, int descriptor, move_only_function<void(int)> accepted) override {
+    auto l = std::make_shared<asio_listener>(*this, g, descriptor, std::move(accepted));
+    listeners_.push_back(l);
+    l->resume();
+  }
+  void serve(server_state& g, int descriptor, std::unique_ptr<stream_layer> layer,
+             std::string_view already_read) override {
+    owned_descriptor own(descriptor);
+    std::make_shared<asio_connection>(*this, g, own, std::move(layer))->begin(already_read);
+  }
+  void stop_listening() override {
+    for (auto& l : std::exchange(listeners_, {})) l->stop();
+  }
+
+ private:
+  class asio_connection final : public descriptor_connection, public std::enable_shared_from_this<asio_connection> {
+   public:
+    asio_connection(asio_driver& d, server_state& g, owned_descriptor& own, std::unique_ptr<stream_layer> layer)
+        : descriptor_connection(g, own, layer != nullptr),
+          layer_(std::move(layer)),
+          loop_(std::static_pointer_cast<asio_driver>(d.shared_from_this())),
+          wait_(d.executor(), descriptor()) {}
+    // The descriptor is closed by the base, not by its waiter.
+    ~asio_connection() override { release(); }
+
+    void begin(std::string_view already_read) {
+      self_ = this->shared_from_this();  // it may wait for neither reading nor writing, only for a storage or a hook
+      this->contained([&] { adopt(already_read); });
+    }
+
+   private:
+    void arm() override {
+      if (wants_read() && !std::exchange(reading_, true)) wait_read();
+      if (wants_write() && !std::exchange(writing_, true)) wait_write();
+    }
+    void closing() override {
+      release();
+      loop_->post([dying = self_] {});  // who closes it may be one of its own functions
+      self_.reset();
+    }
+    void release() {
+      std::error_code ignored;
+      if (wait_.is_open()) wait_.cancel(ignored), wait_.release();
+    }
+    void wait_read() {
+      wait_.async_wait(waiting_descriptor::wait_read, [me = this->shared_from_this()](std::error_code ec) {
+        me->reading_ = false;
+        if (me->closed() || ec == asio::error::operation_aborted) return;
+        if (ec) return me->failed(ec);
+        me->contained([&] {
+          me->read_some();
+          if (!me->closed()) me->arm();
+        });
+      });
+    }
+    void wait_write() {
+      wait_.async_wait(waiting_descriptor::wait_write, [me = this->shared_from_this()](std::error_code ec) {
+        me->writing_ = false;
+        if (me->closed() || ec == asio::error::operation_aborted) return;
+        if (ec) return me->failed(ec);
+        me->contained([&] {
+          if (me->write_ready()) me->read_some();
+          if (!me->closed()) me->arm();
+        });
+      });
+    }
+    stream_layer* layer() const noexcept override { return layer_.get(); }
+
+    std::unique_ptr<stream_layer> layer_;
+    std::shared_ptr<asio_driver> loop_;  // holds the buffer that reads go to
+    waiting_descriptor wait_;
+    std::shared_ptr<asio_connection> self_;
+    bool reading_ = false, writing_ = false;
+  };
+
+  class asio_listener final : public listener, public std::enable_shared_from_this<asio_listener> {
+   public:
+    asio_listener(asio_driver& d, server_state& g, int descriptor, move_only_function<void(int)> accepted)
+        : listener(g, descriptor, std::move(accepted)), wait_(d.executor(), descriptor) {}
+    ~asio_listener() override { release(); }
+
+    void resume() override {
+      wait_.async_wait(waiting_descriptor::wait_read, [me = this->shared_from_this()](std::error_code ec) {
+        if (ec || me->stopped_) return;
+        me->accept();
+        if (!me->paused()) me->resume();
+      });
+    }
+    void stop() {
+      stopped_ = true;
+      gate_->messages.wheel().disarm(*this);
+      release();
+    }
+
+   private:
+    void release() {
+      std::error_code ignored;
+      if (wait_.is_open()) wait_.cancel(ignored), wait_.release();
+    }
+    waiting_descriptor wait_;
+    bool stopped_ = false;
+  };
+
+  std::vector<std::shared_ptr<asio_listener>> listeners_;
+};
+
+}  // namespace hailwire::detail

@@ -1,0 +1,358 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// Drivers: the only code that does input and output. What they share is here: a connection over a descriptor, and the
+// accepting of connections. Two files implement them, for the same state machine:
+//
+//   asio_driver.hpp   waits for each socket with Asio: everywhere
+//   epoll_driver.hpp  one epoll descriptor for all connections, which either Asio waits on (embedded in the host's
+//                     context) or a thread of the host's blocks in (`server::run`): Linux, less memory, fewer calls
+//
+// All of them wait for readability without a buffer, read into one buffer that all connections share, write without
+// waiting, and keep one timer, for the hub's wheel.
+
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <arpa/inet.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <climits>
+#include <cstring>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "hailwire/detail/base/event_loop.hpp"
+#include "hailwire/detail/base/pointers.hpp"
+#include "hailwire/detail/connection/connection.hpp"
+
+namespace hailwire::detail {
+
+/// What became of a read or a write.
+struct io_result {
+  /// `later`: there may be more to read, but others have their turn first. Only a layer says so.
+  enum class status : std::uint8_t { done, again, later, end, failed };
+  status what = status::done;
+  std::size_t bytes = 0;  ///< moved; a write may move some, a layer's also all, and then say `again`
+  std::error_code error;
+  bool emptied = false;  ///< a read that took all there was
+};
+
+/// What stands between a connection and its descriptor when it is not the descriptor itself (TLS). Nothing here waits.
+class stream_layer {
+ public:
+  virtual ~stream_layer() = default;
+  /// Keeps nothing back: what it has read and can understand is in `into`, which is a driver's buffer.
+  virtual io_result read(int descriptor, std::span<char> into) = 0;
+  /// What it has taken may not have left: then it says `again` and `wants_write`, and before that is out it takes
+  /// nothing more.
+  virtual io_result write(int descriptor, std::span<const std::span<const char>> pieces) = 0;
+  /// Tells the peer that nothing more will be written.
+  virtual void shut_write(int descriptor) = 0;
+  /// Whether the layer itself waits to write, so that the next read or write needs writability first.
+  virtual bool wants_write() const noexcept = 0;
+  /// What is known of the peer.
+  virtual std::shared_ptr<const tls_peer> peer() const noexcept = 0;
+  /// Whose connection it is, as `connection::peer` writes it, when the layer knows better than the descriptor; else
+  /// empty.
+  virtual std::string_view source() const noexcept { return {}; }
+};
+
+inline io_result read_descriptor(int descriptor, std::span<char> into) {
+  ssize_t n = ::recv(descriptor, into.data(), into.size(), 0);
+  if (n > 0)
+    return {io_result::status::done, static_cast<std::size_t>(n), {}, static_cast<std::size_t>(n) < into.size()};
+  if (n == 0) return {io_result::status::end, 0, {}};
+  if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) return {io_result::status::again, 0, {}};
+  return {io_result::status::failed, 0, {errno, std::system_category()}};
+}
+
+inline io_result write_descriptor(int descriptor, std::span<const std::span<const char>> pieces) {
+  constexpr std::size_t most = 64;  // any number of pieces works; more than these are a second call
+  iovec list[most];
+  std::size_t n = 0, total = 0;
+  for (auto& p : pieces) {
+    if (p.empty() || n == most) continue;
+    list[n++] = {const_cast<char*>(p.data()), p.size()};
+    total += p.size();
+  }
+  if (n == 0) return {};
+  ssize_t taken;
+  if (n == 1) {
+    taken = ::send(descriptor, list[0].iov_base, list[0].iov_len, MSG_NOSIGNAL);
+  } else {
+    msghdr message{};
+    message.msg_iov = list;
+    message.msg_iovlen = n;
+    taken = ::sendmsg(descriptor, &message, MSG_NOSIGNAL);
+  }
+  if (taken >= 0)
+    return {static_cast<std::size_t>(taken) < total ? io_result::status::again : io_result::status::done,
+            static_cast<std::size_t>(taken),
+            {}};
+  if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR || errno == ENOBUFS)
+    return {io_result::status::again, 0, {}};
+  return {io_result::status::failed, 0, {errno, std::system_category()}};
+}
+
+/// What the kernel keeps before it has sent it: enough to fill the wire until the next turn, and no more, because what
+/// stays in the log serves all (precedent: 16–128 KiB in servers that set it).
+inline constexpr int unsent_in_kernel = 64 * 1024;
+
+/// Bounds what the kernel holds for one connection; for those of a listening descriptor, which inherit it. Where there
+/// is no such option, as for a Unix socket, nothing happens.
+inline void bound_sending(int descriptor, std::size_t send_buffer) noexcept {
+  if (send_buffer == 0) return;
+  int most = static_cast<int>(std::min<std::size_t>(send_buffer, INT_MAX));
+  ::setsockopt(descriptor, SOL_SOCKET, SO_SNDBUF, &most, sizeof most);
+#ifdef TCP_NOTSENT_LOWAT
+  int unsent = std::min(most, unsent_in_kernel);
+  ::setsockopt(descriptor, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof unsent);
+#endif
+}
+
+/// What every connection's socket is told. Batching is ours, so the kernel waits for nothing; on a Unix socket there is
+/// no such thing.
+inline void tune(int descriptor, std::size_t send_buffer) noexcept {
+  int on = 1;
+  ::setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  bound_sending(descriptor, send_buffer);
+}
+
+/// Who is connected: `address:port`, `[address]:port`, `unix`; or `unknown`, when the connection has broken already.
+/// That is not the same: who comes by a Unix socket may be trusted.
+inline std::string peer_of(int descriptor) {
+  sockaddr_storage at{};
+  socklen_t size = sizeof at;
+  char text[INET6_ADDRSTRLEN] = "";
+  if (::getpeername(descriptor, reinterpret_cast<sockaddr*>(&at), &size) != 0) return "unknown";
+  if (at.ss_family == AF_INET) {
+    auto& v4 = reinterpret_cast<sockaddr_in&>(at);
+    ::inet_ntop(AF_INET, &v4.sin_addr, text, sizeof text);
+    return std::string(text) + ':' + std::to_string(ntohs(v4.sin_port));
+  }
+  if (at.ss_family == AF_INET6) {
+    auto& v6 = reinterpret_cast<sockaddr_in6&>(at);
+    ::inet_ntop(AF_INET6, &v6.sin6_addr, text, sizeof text);
+    return '[' + std::string(text) + "]:" + std::to_string(ntohs(v6.sin6_port));
+  }
+  return at.ss_family == AF_UNIX ? "unix" : "unknown";
+}
+
+/// A descriptor that is closed unless somebody else takes it.
+class owned_descriptor {
+ public:
+  explicit owned_descriptor(int descriptor) noexcept : descriptor_(descriptor) {}
+  owned_descriptor(const owned_descriptor&) = delete;
+  owned_descriptor& operator=(const owned_descriptor&) = delete;
+  ~owned_descriptor() {
+    if (descriptor_ >= 0) ::close(descriptor_);
+  }
+  int release() noexcept { return std::exchange(descriptor_, -1); }
+
+ private:
+  int descriptor_;
+};
+
+class driver : public event_loop {
+ public:
+  /// Accepts connections on a listening descriptor, which it owns from now on; each is given to `accepted`.
+  virtual void listen(server_state& g, int descriptor, move_only_function<void(int)> accepted) = 0;
+  /// Serves a connected descriptor that does not wait, which it owns from now on, beginning with what was read from it
+  /// already.
+  virtual void serve(server_state& g, int descriptor, std::unique_ptr<stream_layer> layer,
+                     std::string_view already_read) = 0;
+  virtual void stop_listening() = 0;
+  /// So many connections more, of those that it does not serve itself, run on this loop.
+  virtual void beside([[maybe_unused]] int more) {}
+  /// Nothing runs from now on. After all connections are gone.
+  virtual void retire() = 0;
+
+  /// What all connections read into, one after the other. A read of this size empties what a socket usually holds;
+  /// larger ones gained nothing in measurements.
+  std::span<char> buffer() noexcept { return buffer_; }
+
+  std::int64_t now() const noexcept override {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now().time_since_epoch())
+        .count();
+  }
+  std::int64_t unix_time() const noexcept override {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
+        .count();
+  }
+
+ protected:
+  std::vector<char> buffer_ = std::vector<char>(64 * 1024);
+};
+
+/// A connection over a descriptor. A driver tells it of readiness and arms what it wants.
+class descriptor_connection : public connection {
+ public:
+  /// `layered`: there is a `layer`.
+  descriptor_connection(server_state& g, owned_descriptor& d, bool layered) : connection(g), descriptor_(d.release()) {
+    layered_ = layered;
+  }
+  ~descriptor_connection() override {
+    if (descriptor_ >= 0) ::close(descriptor_);
+  }
+
+  /// Reads what is there, but not so much that one busy peer keeps the others waiting. True when it is known that there
+  /// is no more. With `to_end` a short read is not taken for that: the peer's end may follow it without another notice.
+  bool read_some(bool to_end = false) {
+    for (int round = 0; round < 2; ++round) {
+      if (closed()) return true;
+      if (!wants_read()) return false;
+      auto buffer = by().buffer();
+      io_result r = layered_ ? layer()->read(descriptor_, buffer) : read_descriptor(descriptor_, buffer);
+      switch (r.what) {
+        case io_result::status::again:
+          return layer_wants(), true;
+        case io_result::status::later:
+          return false;
+        case io_result::status::end:
+          return ended(), true;
+        case io_result::status::failed:
+          return failed(r.error), true;
+        case io_result::status::done:
+          receive(buffer.first(r.bytes));
+      }
+      if (!to_end && r.emptied) return true;
+    }
+    return false;
+  }
+  /// True when reading had to wait for this, so that it is tried again.
+  bool write_ready() {
+    if (closed()) return false;
+    bool again = layer_waits_;
+    layer_waits_ = false;
+    if (waits_to_write()) {
+      if (again) write({});  // what the layer has taken goes before anything else
+      writable();
+    }
+    return again && !layer_waits_ && !closed();
+  }
+
+ protected:
+  bool closed() const noexcept { return descriptor_ < 0; }
+  int descriptor() const noexcept { return descriptor_; }
+  /// Its driver, which is the loop that its hub runs on.
+  driver& by() const noexcept { return static_cast<driver&>(gate().messages.loop()); }
+  bool wants_write() const noexcept { return waits_to_write() || layer_waits_; }
+
+  /// Something is wanted that was not, or no more.
+  virtual void arm() = 0;
+  /// The descriptor is about to be closed.
+  virtual void closing() = 0;
+  /// What stands before the descriptor; asked only where there is something.
+  virtual stream_layer* layer() const noexcept { return nullptr; }
+
+  std::size_t write(std::span<const std::span<const char>> pieces) final {
+    if (closed()) return 0;
+    io_result r = layered_ ? layer()->write(descriptor_, pieces) : write_descriptor(descriptor_, pieces);
+    if (layered_ && (layer_waits_ = layer()->wants_write())) hold_back();
+    if (r.what == io_result::status::failed) failed(r.error);
+    return r.bytes;
+  }
+  void watch(bool, bool) final {
+    if (!closed()) arm();
+  }
+  void shut_write() final {
+    if (layered_) layer()->shut_write(descriptor_);
+    ::shutdown(descriptor_, SHUT_WR);
+  }
+  void shut() final {
+    if (closed()) return;
+    closing();
+    ::close(std::exchange(descriptor_, -1));
+  }
+  std::shared_ptr<const tls_peer> tls() const final { return layered_ ? layer()->peer() : nullptr; }
+  bool input_waits() const noexcept final {
+    int waiting = 0;
+    return !closed() && ::ioctl(descriptor_, FIONREAD, &waiting) == 0 && waiting > 0;
+  }
+  std::string peer() const final {
+    if (layered_)
+      if (auto known = layer()->source(); !known.empty()) return std::string(known);
+    return closed() ? "unknown" : peer_of(descriptor_);
+  }
+
+ private:
+  void layer_wants() {
+    if (!layered_ || !layer()->wants_write()) return;
+    layer_waits_ = true;
+    arm();
+  }
+
+  int descriptor_;  // `layered_`: something stands before it; `layer_waits_`: that has something to write before it
+                    // reads or takes more
+};
+
+/// Accepts from one listening descriptor. A driver calls `accept` when it is readable and waits again unless it is
+/// `paused`.
+class listener : public timer {
+ public:
+  listener(server_state& g, int descriptor, move_only_function<void(int)> accepted)
+      : gate_(&g), descriptor_(descriptor), accepted_(std::move(accepted)) {
+    ::fcntl(descriptor_, F_SETFL, ::fcntl(descriptor_, F_GETFL) | O_NONBLOCK);
+    bound_sending(descriptor_, g.settings.send_buffer);
+  }
+  ~listener() override {
+    if (descriptor_ >= 0) ::close(descriptor_);
+  }
+
+  void accept() {
+    // A burst of connections does not keep the others waiting.
+    for (int n = 0; n < 64 && !gate_->stopping; ++n) {
+      int s = ::accept4(descriptor_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+      if (s < 0) {
+        int why = errno;
+        if (why == EAGAIN || why == EWOULDBLOCK) return;
+        if (why == EMFILE || why == ENFILE || why == ENOBUFS || why == ENOMEM) {
+          // The waiting connection keeps the socket readable, so waiting for readability would spin.
+          gate_->log(log_level::warning, "accepting paused: " + std::error_code(why, std::system_category()).message());
+          paused_ = true;
+          gate_->messages.arm(*this, gate_->now() + 200);
+          return;
+        }
+        continue;  // the peer was gone before it was accepted
+      }
+      int on = 1;
+      ::setsockopt(s, IPPROTO_TCP, TCP_NODELAY, &on,
+                   sizeof on);  // batching is ours; on a Unix socket there is no such thing
+      try {
+        accepted_(s);
+      } catch (...) {  // no memory for one more
+        gate_->tell_thrown("accepting");
+      }
+    }
+  }
+  bool paused() const noexcept { return paused_; }
+  int descriptor() const noexcept { return descriptor_; }
+  void expire(std::int64_t) override {
+    paused_ = false;
+    accept();
+    if (!paused_) resume();
+  }
+
+ protected:
+  virtual void resume() = 0;
+  server_state* gate_;
+
+ private:
+  int descriptor_;
+  bool paused_ = false;
+  move_only_function<void(int)> accepted_;
+};
+
+}  // namespace hailwire::detail

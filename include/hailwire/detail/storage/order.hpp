@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// What storages that answer later have in common: the operation that waits, the bound on how many may, and the order in
+// which those on one channel are answered.
+
+#include <cstddef>
+#include <cstdint>
+#include <list>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+
+#include "hailwire/concepts.hpp"
+#include "hailwire/detail/base/siphash.hpp"
+
+namespace hailwire::detail {
+
+/// An append or a read on its way. A list node, so that it changes hands without being moved.
+struct storage_job {
+  enum class kind : std::uint8_t { append, read };
+
+  storage_job(std::string_view c, draft&& d, append_handler&& h)
+      : what(kind::append), channel(c), message(std::move(d)), appended(std::move(h)) {
+    size = sizeof *this + c.size() + message.data.bytes().size() + message.key.size() + message.from.size() +
+           message.type.size();
+  }
+  storage_job(std::string_view c, std::uint64_t after, read_limit most, read_handler&& h)
+      : what(kind::read), channel(c), since(after), limit(most), done(std::move(h)) {
+    size = sizeof *this + c.size();
+  }
+
+  /// Calls the handler, and ends it and what it holds. What it throws is the handler's own affair, and dropped: the
+  /// next in line must still be called.
+  void answer(append_result r) noexcept { call(appended, std::move(r)); }
+  void answer(read_result r) noexcept { call(done, std::move(r)); }
+  void refuse(std::error_code why) noexcept {
+    if (what == kind::append)
+      answer(append_result(why));
+    else
+      answer(read_result(why));
+  }
+
+  kind what;
+  std::string channel;
+  std::size_t size = 0;  ///< bytes that it holds while it waits
+  draft message;
+  append_handler appended;
+  append_result result;  ///< between the work and the answer, where many are answered together
+  std::uint64_t since = 0;
+  read_limit limit;
+  read_handler done;
+
+ private:
+  template <class Handler, class Result>
+  static void call(Handler& handler, Result r) noexcept {
+    try {
+      std::exchange(handler, nullptr)(std::move(r));
+    } catch (...) {
+    }
+  }
+};
+
+using storage_jobs = std::list<storage_job>;
+
+/// Decides which operations may run now, so that those on one channel complete in the order in which they were started
+/// while those on different channels do not wait for one another; and bounds how many there are.
+///
+/// `together`: the appends of a channel run together, and so do its reads, provided that whoever runs them finishes
+/// them in order; an append waits for the reads before it and a read for the appends. Otherwise a channel runs one
+/// operation at a time. Not thread-safe.
+template <bool together>
+class storage_order {
+ public:
+  /// Precondition for `pending`: at least 1.
+  storage_order(std::size_t pending, std::size_t bytes) : most_(pending), most_bytes_(bytes) {}
+
+  /// Whether one more job, of this size, is too many. A single one never is, whatever its size.
+  bool full(std::size_t size) const noexcept {
+    return pending_ > 0 && (pending_ >= most_ || bytes_ > most_bytes_ || size > most_bytes_ - bytes_);
+  }
+
+  /// Takes the one job in `one`; it goes to the end of `ready` if it may run now.
+  void start(storage_jobs& one, storage_jobs& ready) {
+    storage_job& job = one.front();
+    channel_queue& l = queues_[job.channel];
+    ++pending_;
+    bytes_ += job.size;
+    bool may_run = l.running == 0 || (together && l.what == job.what && l.waiting.empty());
+    if (may_run) {
+      l.what = job.what;
+      ++l.running;
+      ready.splice(ready.end(), one);
+    } else {
+      l.waiting.splice(l.waiting.end(), one);
+    }
+  }
+
+  /// `job` is about to be answered: whoever hears the answer finds its room free.
+  void release(const storage_job& job) noexcept {
+    --pending_;
+    bytes_ -= job.size;
+  }
+
+  /// `job` was answered; what waited for it goes to the end of `ready`.
+  void finish(const storage_job& job, storage_jobs& ready) {
+    auto at = queues_.find(job.channel);
+    channel_queue& l = at->second;
+    if (--l.running > 0) return;
+    if (l.waiting.empty()) {
+      queues_.erase(at);
+      return;
+    }
+    l.what = l.waiting.front().what;
+    do {
+      ++l.running;
+      ready.splice(ready.end(), l.waiting, l.waiting.begin());
+    } while (together && !l.waiting.empty() && l.waiting.front().what == l.what);
+  }
+
+  /// Whether everything was answered.
+  bool empty() const noexcept { return queues_.empty(); }
+
+ private:
+  struct channel_queue {
+    std::size_t running = 0;
+    storage_job::kind what = storage_job::kind::append;
+    storage_jobs waiting;
+  };
+  std::unordered_map<std::string, channel_queue, text_hash> queues_;
+  std::size_t most_, most_bytes_;
+  std::size_t pending_ = 0, bytes_ = 0;
+};
+
+}  // namespace hailwire::detail

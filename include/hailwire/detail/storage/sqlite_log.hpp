@@ -1,0 +1,377 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// What is done to the file of sqlite_file.hpp: `sqlite_writer` appends, trims and forgets keys, inside transactions
+// that its caller begins and ends; `sqlite_reader` reads. Each belongs to one thread and one connection.
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "hailwire/concepts.hpp"
+#include "hailwire/detail/storage/fingerprint.hpp"
+#include "hailwire/detail/storage/sqlite_file.hpp"
+
+namespace hailwire::detail {
+
+inline constexpr std::int64_t no_limit = INT64_MAX;
+
+struct sqlite_limits {
+  std::int64_t messages = no_limit, bytes = no_limit, age = no_limit;  // per channel; milliseconds
+  std::uint64_t channels = 0, keys = 0;
+  std::int64_t key_lifetime = 0;  // milliseconds
+};
+
+inline std::int64_t first_row(std::int64_t number) noexcept { return number << sqlite_file::offset_bits; }
+inline std::uint64_t offset_of(std::int64_t row) noexcept {
+  return static_cast<std::uint64_t>(row) & ((std::uint64_t{1} << sqlite_file::offset_bits) - 1);
+}
+inline std::int64_t row_of(std::int64_t number, std::uint64_t offset) noexcept {
+  return first_row(number) + static_cast<std::int64_t>(offset);
+}
+inline constexpr std::uint64_t last_offset = (std::uint64_t{1} << sqlite_file::offset_bits) - 1;
+
+inline std::string sqlite_epoch(const bits128& secret, std::string_view channel) {
+  return epoch_of(keyed_hash(secret).add(channel).finish());
+}
+
+inline constexpr std::int64_t has_tail = 4;  // added to the kind of a message whose data is cut in two
+
+/// How much of `size` bytes goes into the message's own row. A row of a page of 4096 bytes that takes between a half
+/// and two thirds of it leaves the rest empty, up to half the file; three rows of 1320 bytes fill a page.
+inline std::size_t head_size(std::size_t size, std::size_t beside) noexcept {
+  std::size_t row = size + beside + 30;
+  return row > 2030 && row < 2830 && size > 1320 ? 1320 : size;
+}
+
+class sqlite_writer {
+ public:
+  sqlite_writer(sqlite_file& file, const sqlite_limits& limits)
+      : epoch_secret_(file.epoch_secret), key_secret_(file.key_secret), limits_(limits) {
+    auto& c = file.writer;
+    find_ = c.prepare("SELECT number, head FROM channels WHERE name = ?");
+    make_ = c.prepare("INSERT INTO channels VALUES(?, ?, 0)");
+    count_ = c.prepare("UPDATE meta SET channels = ?");
+    keep_head_ = c.prepare("UPDATE channels SET head = ? WHERE name = ?");
+    newest_ = c.prepare(
+        "SELECT id, before + length(data) + ifnull((SELECT length(data) FROM tails WHERE tails.id = messages.id), 0)"
+        " FROM messages WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT 1");
+    oldest_ = c.prepare("SELECT id, before, at FROM messages WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 1");
+    insert_ = c.prepare("INSERT INTO messages VALUES(?, ?, ?, ?, ?, ?, ?, ?)");
+    insert_tail_ = c.prepare("INSERT INTO tails VALUES(?, ?)");
+    kept_ = c.prepare(
+        "SELECT id FROM messages WHERE id BETWEEN ? AND ? AND at >= ? AND (id = ? OR (id >= ? AND ? - before <= ?))"
+        " ORDER BY id LIMIT 1");
+    drop_ = c.prepare("DELETE FROM messages WHERE id BETWEEN ? AND ?");
+    drop_tails_ = c.prepare("DELETE FROM tails WHERE id BETWEEN ? AND ?");
+    key_ = c.prepare("SELECT print, offset, at FROM keys WHERE hash = ?");
+    keep_key_ = c.prepare("INSERT OR REPLACE INTO keys VALUES(?, ?, ?, ?)");
+    forget_keys_ =
+        c.prepare("DELETE FROM keys WHERE hash IN (SELECT hash FROM keys WHERE at < ? ORDER BY at LIMIT 256)");
+    sweep_ = c.prepare("SELECT name, number FROM channels WHERE name > ifnull(?, '') ORDER BY name LIMIT 256");
+    connection_ = &c;
+    reload();
+  }
+
+  /// What is remembered of the file, read anew: at the start, and after a transaction that was rolled back.
+  void reload() {
+    logs_.clear();
+    due_.clear();
+    channels_ = connection_->integer("SELECT channels FROM meta");
+    keys_ = static_cast<std::uint64_t>(connection_->integer("SELECT count(*) FROM keys"));
+  }
+
+  append_result append(std::string_view channel, const draft& d, std::int64_t now) {
+    bits128 hash, print;
+    bool kept = false;  // under this key, though its time is over
+    if (!d.key.empty()) {
+      hash = keyed_hash(key_secret_).add(channel.size()).add(channel).add(d.key).finish();
+      print = fingerprint(key_secret_, d.data);
+      if (key_(sqlite_statement::blob(hash)).step()) {
+        bool same = key_.bytes(0) == sqlite_statement::blob(print).bytes;
+        append_result r(position{sqlite_epoch(epoch_secret_, channel), key_.number(1)});
+        kept = key_.integer(2) < now - limits_.key_lifetime;
+        key_.reset();
+        r.duplicate = true;
+        if (!kept) return same ? r : append_result(errc::conflict);
+      } else if (keys_ >= limits_.keys) {
+        return errc::overloaded;
+      }
+    }
+    log* l = find(channel);
+    if (!l) {
+      if (static_cast<std::uint64_t>(channels_) >= std::min(limits_.channels, sqlite_file::max_channels))
+        return errc::overloaded;
+      make_(channel, ++channels_).run();
+      count_(channels_).run();
+      l = &logs_.try_emplace(std::string(channel), log(channels_)).first->second;
+    }
+    if (l->head == last_offset) return errc::overloaded;
+    insert(*l, d);
+    if (!l->due && over(*l, now)) {
+      l->due = true;
+      due_.emplace_back(channel);
+    }
+    if (!d.key.empty()) {
+      keep_key_(sqlite_statement::blob(hash), sqlite_statement::blob(print), l->head, now).run();
+      keys_ += !kept;
+    }
+    if (l->epoch.empty()) l->epoch = sqlite_epoch(epoch_secret_, channel);
+    return position{l->epoch, l->head};
+  }
+
+  /// Drops up to `rows` messages of channels that are past a limit. True: there is more to drop.
+  bool trim(std::int64_t now, std::int64_t rows) {
+    while (!due_.empty() && rows > 0) {
+      log* l = find(due_.front());
+      std::int64_t dropped = l ? drop(due_.front(), *l, now, rows) : 0;
+      rows -= dropped;
+      if (dropped > 0 && over(*l, now)) continue;
+      if (l) l->due = false;
+      due_.pop_front();
+    }
+    return !due_.empty();
+  }
+
+  /// Looks at the next 256 channels, in the order of their names, for messages that are too old. False: those were the
+  /// last.
+  bool sweep(std::int64_t now) {
+    std::size_t seen = 0;
+    sweep_(std::string_view(swept_));
+    while (sweep_.step()) {
+      ++seen;
+      swept_ = sweep_.bytes(0);
+      std::int64_t number = sweep_.integer(1);
+      if (oldest_(first_row(number), row_of(number, last_offset)).step() && too_old(oldest_.integer(2), now))
+        due_.push_back(swept_);
+      oldest_.reset();
+    }
+    if (seen == 0) swept_.clear();
+    return seen > 0;
+  }
+
+  /// Forgets up to 256 keys that have lived their time. True: there may be more.
+  bool forget_keys(std::int64_t now) {
+    if (keys_ == 0) return false;
+    forget_keys_(now - limits_.key_lifetime).run();
+    auto gone = static_cast<std::uint64_t>(connection_->changes());
+    keys_ -= std::min(keys_, gone);
+    return gone == 256;
+  }
+
+  bool any_keys() const noexcept { return keys_ > 0; }
+
+ private:
+  struct log {
+    explicit log(std::int64_t n) : number(n) {}
+    std::int64_t number;
+    std::uint64_t head = 0, oldest = 1;
+    std::int64_t before = 0, total = 0;  // payload bytes before the oldest and up to the head
+    std::int64_t oldest_at = 0;
+    bool due = false;   // in `due_`
+    std::string epoch;  // empty: not asked for yet
+  };
+
+  log* find(std::string_view channel) {
+    if (auto known = logs_.find(std::string(channel)); known != logs_.end()) return &known->second;
+    // About 250 bytes each. Whoever publishes to more channels than this in turn reads their ends from the file again.
+    if (logs_.size() >= 65'536) logs_.clear();
+    if (!find_(channel).step()) return nullptr;
+    log l(find_.integer(0));
+    l.head = find_.number(1);
+    find_.reset();
+    if (newest_(first_row(l.number), row_of(l.number, last_offset)).step()) {
+      l.head = offset_of(newest_.integer(0));
+      l.total = newest_.integer(1);
+      newest_.reset();
+    }
+    read_oldest(l);
+    return &logs_.try_emplace(std::string(channel), l).first->second;
+  }
+  void read_oldest(log& l) {
+    if (oldest_(row_of(l.number, l.oldest), row_of(l.number, last_offset)).step()) {
+      l.oldest = offset_of(oldest_.integer(0));
+      l.before = oldest_.integer(1);
+      l.oldest_at = oldest_.integer(2);
+      oldest_.reset();
+    } else {
+      l.oldest = l.head + 1;
+      l.before = l.total;
+    }
+  }
+
+  void insert(log& l, const draft& d) {
+    std::string_view bytes = d.data.bytes(), media = d.data.content_type();
+    payload::kind kind = d.data.type();
+    if (media == payload_media(kind)) media = {};
+    std::size_t head = head_size(bytes.size(), d.from.size() + d.type.size() + media.size());
+    auto row = row_of(l.number, l.head + 1);
+    auto stored = static_cast<std::int64_t>(kind) + (head < bytes.size() ? has_tail : 0);
+    insert_(row, d.at, stored, l.total, std::string_view(d.from), std::string_view(d.type), media,
+            sqlite_statement::blob(bytes.substr(0, head)))
+        .run();
+    if (head < bytes.size()) insert_tail_(row, sqlite_statement::blob(bytes.substr(head))).run();
+    ++l.head;
+    l.total += static_cast<std::int64_t>(bytes.size());
+    if (l.oldest == l.head) l.oldest_at = d.at;
+  }
+
+  std::int64_t age_limit(std::int64_t now) const noexcept {
+    return limits_.age == no_limit ? INT64_MIN : now - limits_.age;
+  }
+
+  bool too_old(std::int64_t at, std::int64_t now) const noexcept {
+    return limits_.age != no_limit && at < now - limits_.age - limits_.age / 16;
+  }
+  // A limit may be passed by a little before it is worth a step, so that a step drops many messages, not one each time.
+  bool over(const log& l, std::int64_t now) const noexcept {
+    if (l.oldest > l.head) return false;
+    auto past = [](std::int64_t n, std::int64_t limit, std::int64_t slack) {
+      return limit != no_limit && n > limit + slack;
+    };
+    return past(static_cast<std::int64_t>(l.head - l.oldest + 1), limits_.messages,
+                std::min<std::int64_t>(limits_.messages / 8, 64)) ||
+           past(l.total - l.before, limits_.bytes, limits_.bytes / 8) || too_old(l.oldest_at, now);
+  }
+
+  /// Returns how many it dropped.
+  std::int64_t drop(std::string_view channel, log& l, std::int64_t now, std::int64_t rows) {
+    if (l.oldest > l.head) return 0;
+    std::int64_t first = row_of(l.number, l.oldest), head = row_of(l.number, l.head);
+    std::int64_t last = std::min(first + rows - 1, head);
+    std::int64_t by_count = limits_.messages == no_limit ? 0 : head - limits_.messages + 1;
+    std::int64_t cut = last + 1;
+    if (kept_(first, last, age_limit(now), head, by_count, l.total, limits_.bytes).step()) cut = kept_.integer(0);
+    kept_.reset();
+    if (cut == first) return 0;
+    if (cut > head) keep_head_(l.head, channel).run();
+    drop_(first, cut - 1).run();
+    drop_tails_(first, cut - 1).run();
+    l.oldest = offset_of(cut);
+    read_oldest(l);
+    return cut - first;
+  }
+
+  static std::string_view payload_media(payload::kind kind) noexcept {
+    switch (kind) {
+      case payload::kind::json:
+        return "application/json";
+      case payload::kind::text:
+        return "text/plain;charset=utf-8";
+      default:
+        return "application/octet-stream";
+    }
+  }
+
+  sqlite_connection* connection_ = nullptr;
+  sqlite_statement find_, make_, count_, keep_head_, newest_, oldest_, insert_, insert_tail_, kept_, drop_, drop_tails_;
+  sqlite_statement key_, keep_key_, forget_keys_, sweep_;
+  bits128 epoch_secret_, key_secret_;
+  sqlite_limits limits_;
+  std::unordered_map<std::string, log, text_hash> logs_;
+  std::int64_t channels_ = 0;
+  std::uint64_t keys_ = 0;
+  std::deque<std::string> due_;
+  std::string swept_;
+};
+
+class sqlite_reader {
+ public:
+  sqlite_reader(sqlite_connection connection, const bits128& epoch_secret)
+      : connection_(std::move(connection)), epoch_secret_(epoch_secret) {
+    begin_ = connection_.prepare("BEGIN");
+    end_ = connection_.prepare("COMMIT");
+    find_ = connection_.prepare("SELECT number, head FROM channels WHERE name = ?");
+    oldest_ = connection_.prepare("SELECT id FROM messages WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 1");
+    newest_ = connection_.prepare("SELECT id FROM messages WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT 1");
+    range_ = connection_.prepare(
+        "SELECT id, at, kind, sender, type, media, data FROM messages WHERE id BETWEEN ? AND ? ORDER BY id");
+    tail_ = connection_.prepare("SELECT data FROM tails WHERE id = ?");
+  }
+
+  read_result read(std::string_view channel, std::uint64_t since, read_limit limit) {
+    read_result r;
+    try {
+      begin_().run();
+      fill(r, channel, since, limit);
+      end_().run();
+    } catch (const sqlite_failure& e) {
+      give_up();
+      return sqlite_error(e.code);
+    } catch (...) {
+      give_up();
+      throw;
+    }
+    r.epoch = sqlite_epoch(epoch_secret_, channel);
+    return r;
+  }
+
+ private:
+  void give_up() noexcept {
+    for (auto* s : {&find_, &oldest_, &newest_, &range_, &tail_}) s->reset();
+    connection_.roll_back();
+  }
+
+  void fill(read_result& r, std::string_view channel, std::uint64_t since, read_limit limit) {
+    if (!find_(channel).step()) return;
+    std::int64_t number = find_.integer(0), last = row_of(number, last_offset);
+    r.head = find_.number(1);
+    find_.reset();
+    if (newest_(first_row(number), last).step()) r.head = offset_of(newest_.integer(0));
+    newest_.reset();
+    r.oldest = r.head + 1;
+    if (oldest_(first_row(number), last).step()) r.oldest = offset_of(oldest_.integer(0));
+    oldest_.reset();
+    if (limit.messages == 0 || since >= r.head) return;
+
+    std::uint64_t first = std::max(since + 1, r.oldest);
+    std::uint64_t most = std::min<std::uint64_t>(limit.messages, r.head - first + 1);
+    r.messages.reserve(std::min<std::uint64_t>(most, 1024));
+    range_(row_of(number, first), row_of(number, first + most - 1));
+    for (std::size_t size = 0; range_.step();) {
+      std::string_view data = range_.bytes(6), tail;
+      std::int64_t kind = range_.integer(2);
+      if (kind & has_tail) {
+        if (!tail_(range_.integer(0)).step()) throw sqlite_failure{SQLITE_CORRUPT};
+        tail = tail_.bytes(0);
+      }
+      size += data.size() + tail.size();
+      if (size > limit.bytes && !r.messages.empty()) break;
+      message& m = r.messages.emplace_back();
+      m.offset = offset_of(range_.integer(0));
+      m.at = range_.integer(1);
+      m.from = range_.bytes(3);
+      m.type = range_.bytes(4);
+      std::string bytes;
+      bytes.reserve(data.size() + tail.size());
+      bytes.append(data).append(tail);
+      m.data = made(kind & ~has_tail, bytes, range_.bytes(5));
+    }
+    range_.reset();
+    tail_.reset();
+  }
+
+  static payload made(std::int64_t kind, std::string_view bytes, std::string_view media) {
+    switch (static_cast<payload::kind>(kind)) {
+      case payload::kind::json:
+        return payload::json(bytes);
+      case payload::kind::text:
+        return payload::text(bytes, media);
+      case payload::kind::binary:
+        return payload::binary(bytes, media);
+    }
+    throw sqlite_failure{SQLITE_CORRUPT};
+  }
+
+  sqlite_connection connection_;
+  sqlite_statement begin_, end_, find_, oldest_, newest_, range_, tail_;
+  bits128 epoch_secret_;
+};
+
+}  // namespace hailwire::detail
