@@ -158,7 +158,7 @@ struct house {
   house() : gate(loop, hw::detail::erase_storage(std::make_unique<hw::memory_storage>()), settings(), linked) {
     hw::shared_grant everybody = hw::grant{.follow = hw::channel_set::all(), .publish = hw::channel_set::all()};
     gate.host.authorize = [everybody](const hw::request&, hw::authorize_reply reply) { reply(everybody); };
-    auto route = hw::std::unique_ptr<hw::detail::frame_route>(new hw::detail::frame_route);
+    auto route = std::unique_ptr<hw::detail::frame_route>(new hw::detail::frame_route);
     route->path = "/echo";
     route->handlers.on_message = [](hw::frame_socket& s, std::string_view bytes, bool) { s.send_text(bytes); };
     route->begin = [](const hw::transport::live_request& a, const std::vector<std::string>& known, std::size_t most) {
@@ -194,7 +194,7 @@ struct house {
   }
 
   hw::testing::manual_loop loop;
-  hw::detail::gateway gate;
+  hw::detail::server_state gate;
   std::vector<std::shared_ptr<sink>> clients;
 };
 
