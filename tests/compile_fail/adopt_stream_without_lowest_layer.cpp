@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// expect: hailwire: a stream to adopt needs lowest_layer(), and that close(std::error_code&), which ends what is under
-// way
+// expect: hailwire: a stream to adopt needs lowest_layer(), and that close(std::error_code&), which ends what is under way
 #include "hailwire/adopt_stream.hpp"
 
 struct stream {

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// expect: hailwire: a broker needs void publish(std::uint64_t hub, std::string_view channel, std::string_view epoch,
-// const hailwire::message& m)
+// expect: hailwire: a broker needs void publish(std::uint64_t hub, std::string_view channel, std::string_view epoch, const hailwire::message& m)
 #include "hailwire/concepts.hpp"
 
 using namespace hailwire;

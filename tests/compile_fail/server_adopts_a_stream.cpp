@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// expect: hailwire: adopt takes a socket; for another Asio stream, such as asio::ssl::stream, #include
-// <hailwire/adopt_stream.hpp> and call hailwire::adopt_stream(server, std::move(stream), already_read)
+// expect: hailwire: adopt takes a socket; for another Asio stream, such as asio::ssl::stream, #include <hailwire/adopt_stream.hpp> and call hailwire::adopt_stream(server, std::move(stream), already_read)
 #include "hailwire/server.hpp"
 
 struct stream {};

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// expect: hailwire: an authorizer is hailwire::decision(const hailwire::request&) or void(const hailwire::request&,
-// hailwire::authorize_reply)
+// expect: hailwire: an authorizer is hailwire::decision(const hailwire::request&) or void(const hailwire::request&, hailwire::authorize_reply)
 #include "hailwire/server.hpp"
 #include "hailwire/transport/sse.hpp"
 

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// expect: hailwire: on_http takes hailwire::response(const hailwire::request&) or void(const hailwire::request&,
-// hailwire::reply_to<hailwire::result<hailwire::response>>)
+// expect: hailwire: on_http takes hailwire::response(const hailwire::request&) or void(const hailwire::request&, hailwire::reply_to<hailwire::result<hailwire::response>>)
 #include "hailwire/server.hpp"
 #include "hailwire/transport/sse.hpp"
 

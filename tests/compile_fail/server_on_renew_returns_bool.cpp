@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// expect: hailwire: on_renew takes hailwire::decision(hailwire::session&, std::string_view token) or
-// void(hailwire::session&, std::string_view token, hailwire::authorize_reply)
+// expect: hailwire: on_renew takes hailwire::decision(hailwire::session&, std::string_view token) or void(hailwire::session&, std::string_view token, hailwire::authorize_reply)
 #include "hailwire/server.hpp"
 #include "hailwire/transport/sse.hpp"
 

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// expect: hailwire: a storage needs hailwire::read_result read(std::string_view channel, std::uint64_t since,
-// hailwire::read_limit limit)
+// expect: hailwire: a storage needs hailwire::read_result read(std::string_view channel, std::uint64_t since, hailwire::read_limit limit)
 #include "hailwire/concepts.hpp"
 
 using namespace hailwire;

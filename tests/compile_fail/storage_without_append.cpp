@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// expect: hailwire: a storage needs hailwire::append_result append(std::string_view channel, const hailwire::draft&
-// message)
+// expect: hailwire: a storage needs hailwire::append_result append(std::string_view channel, const hailwire::draft& message)
 #include "hailwire/concepts.hpp"
 
 using namespace hailwire;
