@@ -1,7 +1,11 @@
 # Compiles SOURCE with COMPILER. Its line `// expect: <sentence>` must appear in the errors, and no other sentence of the
-# library's own; a source that says `// expect nothing` must compile.
+# library's own; a source that says `// expect nothing` must compile. `// flags: <flag>…` adds to the compiler's.
 file(READ "${SOURCE}" text)
-execute_process(COMMAND "${COMPILER}" -std=c++20 -fsyntax-only -DASIO_STANDALONE "-I${INCLUDE}" "${SOURCE}"
+set(flags)
+if(text MATCHES "// flags: ([^\n]+)")
+  string(REPLACE " " ";" flags "${CMAKE_MATCH_1}")
+endif()
+execute_process(COMMAND "${COMPILER}" -std=c++20 ${flags} -fsyntax-only -DASIO_STANDALONE "-I${INCLUDE}" "${SOURCE}"
   RESULT_VARIABLE code OUTPUT_VARIABLE output ERROR_VARIABLE output)
 
 if(text MATCHES "// expect nothing")
