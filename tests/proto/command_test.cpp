@@ -335,3 +335,9 @@ TEST_CASE("writes a problem document for every code") {
   append_problem(out, errc::forbidden);
   CHECK(out == R"({"type":"about:blank","title":"Forbidden","status":403,"code":"forbidden","detail":"not allowed"})");
 }
+
+TEST_CASE("a key does not go with an ephemeral message") {
+  CHECK(names(refusal(R"({"publish":{"channel":"c","data":1,"key":"k","ephemeral":true}})"), "key"));
+  CHECK(read_good(R"({"publish":{"channel":"c","data":1,"key":"k","ephemeral":false}})").key == "k");
+  CHECK(read_good(R"({"publish":{"channel":"c","data":1,"ephemeral":true}})").ephemeral);
+}

@@ -253,7 +253,9 @@ inline bool read_publish(arguments& in, command& out) {
     return in.fail("type", "must be 1 to 64 bytes without control characters or line separators");
   if (!in.text("key", out.key, found)) return false;
   if (found && !valid_key(out.key)) return in.fail("key", "must be 1 to 64 visible ASCII characters");
-  return in.flag("ephemeral", out.ephemeral);
+  if (!in.flag("ephemeral", out.ephemeral)) return false;
+  // What is stored nowhere cannot be found again by its key.
+  return !(out.ephemeral && found) || in.fail("key", "does not go with \"ephemeral\"");
 }
 
 inline bool read_subscribe(arguments& in, command& out) {
