@@ -51,7 +51,7 @@ asio::awaitable<void> serve(tcp::socket accepted, live_server& live) {
 
 asio::awaitable<void> accept(tcp::acceptor& acceptor, live_server& live) {
   asio::steady_timer pause(acceptor.get_executor());
-  for (;;) {
+  while (acceptor.is_open()) {
     std::error_code ec;
     tcp::socket socket = co_await acceptor.async_accept(asio::redirect_error(asio::use_awaitable, ec));
     if (!ec) {
@@ -75,6 +75,9 @@ int main(int count, char** words) {
   asio::co_spawn(io, accept(acceptor, live), asio::detached);
 
   asio::signal_set signals(io, SIGINT, SIGTERM);
-  signals.async_wait([&](std::error_code, int) { io.stop(); });
+  signals.async_wait([&](std::error_code, int) {
+    acceptor.close();
+    live.stop();
+  });
   io.run();
 }

@@ -425,6 +425,37 @@ class Embed(Case):
         self.assertEqual(json.loads(both.file.read()), {"reply": 1, "ok": {}})
 
 
+class Goodbye(Case):
+    """Whoever listens is told that the server stops, and no example has to be killed."""
+
+    def test_a_websocket_is_closed_as_going_away(self):
+        for name in ("hello", "custom_storage", "embed"):
+            with self.subTest(name):
+                program = self.start(name, "0")
+                stream = Stream(program, ["GET /live?user=ada HTTP/1.1", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
+                                          "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="])
+                self.addCleanup(stream.close)
+                self.assertEqual(stream.status, "HTTP/1.1 101 Switching Protocols")
+                program.process.send_signal(signal.SIGTERM)
+                wanted = b"\x88\x10" + (1001).to_bytes(2, "big") + b"server stopped"  # RFC 6455, section 7.4.1
+                got = b""
+                while wanted not in got and (more := stream.file.read1(4096)):
+                    got += more
+                self.assertIn(wanted, got)
+                stream.socket.sendall(b"\x88\x82\0\0\0\0" + (1001).to_bytes(2, "big"))
+                stream.close()
+                self.assertEqual(program.process.wait(PATIENCE), 0)
+
+    def test_an_event_stream_ends_in_order(self):
+        program = self.start("feed", "0")
+        stream = self.follow(program, "/live?channel=prices")
+        program.process.send_signal(signal.SIGTERM)
+        while stream.event():
+            pass
+        stream.close()
+        self.assertEqual(program.process.wait(PATIENCE), 0)
+
+
 class Hello(Case):
     def test_is_a_program_of_twenty_lines(self):
         lines = [line for line in (here / "hello.cpp").read_text().splitlines() if not line.startswith("//")]

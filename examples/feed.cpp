@@ -13,14 +13,14 @@
 #include <asio/steady_timer.hpp>
 #include <asio/use_awaitable.hpp>
 
+#include <cstdlib>
 #include <iostream>
-#include <random>
 
 asio::awaitable<void> tick(hailwire::server<hailwire::sse>& live) {
   asio::steady_timer timer(co_await asio::this_coro::executor);
-  std::minstd_rand random(std::random_device{}());
-  for (int cents = 10'000;; cents += static_cast<int>(random() % 21) - 10) {
-    live.publish("prices", hailwire::payload::json("{\"symbol\":\"ACME\",\"cents\":" + std::to_string(cents) + "}"));
+  for (int cents = 10'000;; cents += std::rand() % 21 - 10) {
+    auto price = hailwire::payload::json("{\"symbol\":\"ACME\",\"cents\":" + std::to_string(cents) + "}");
+    if (live.publish("prices", price) == hailwire::operation_aborted()) co_return;  // the server has stopped
     timer.expires_after(std::chrono::milliseconds(250));
     co_await timer.async_wait(asio::use_awaitable);
   }
@@ -34,6 +34,6 @@ int main(int count, char** words) {
   std::cout << "listening on http://127.0.0.1:" << port << "/" << std::endl;
   asio::co_spawn(io, tick(live), asio::detached);
   asio::signal_set signals(io, SIGINT, SIGTERM);
-  signals.async_wait([&](std::error_code, int) { io.stop(); });
+  signals.async_wait([&](std::error_code, int) { live.stop(); });
   io.run();
 }

@@ -16,6 +16,6 @@ int main(int count, char** words) {
   std::cout << "listening on http://127.0.0.1:" << port << "/" << std::endl;
   live.publish("news", hailwire::payload::json(R"({"text":"the server is up"})"));
   asio::signal_set signals(io, SIGINT, SIGTERM);
-  signals.async_wait([&](std::error_code, int) { io.stop(); });
+  signals.async_wait([&](std::error_code, int) { live.stop(); });  // says goodbye; then the context runs out of work
   io.run();
 }
