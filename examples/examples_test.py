@@ -24,6 +24,22 @@ binaries = pathlib.Path(sys.argv[1])
 PATIENCE = 20  # seconds for anything to happen: far more than it takes, also under sanitizers
 
 
+def chunks(file):
+    """The lines in a chunked body (RFC 9112, section 7.1), up to the last chunk; a body that breaks off is an EOFError."""
+    rest = b""
+    while True:
+        head = file.readline()
+        if not head:
+            raise EOFError("no last chunk")
+        size = int(head, 16)
+        rest += file.read(size)
+        assert file.readline() == b"\r\n", "a chunk ends with CRLF"
+        if size == 0:
+            return
+        *lines, rest = rest.split(b"\n")
+        yield from (line + b"\n" for line in lines)
+
+
 class Stream:
     """A connection that is read line by line, for what http.client would wait for to end."""
 
@@ -36,11 +52,12 @@ class Stream:
         while line := self.file.readline().decode().strip():
             name, value = line.split(": ", 1)
             self.headers[name.lower()] = value
+        self.lines = chunks(self.file) if self.headers.get("transfer-encoding") == "chunked" else self.file
 
     def event(self):
         """The next server-sent event as (fields, data), or None at the end. Comments and `retry` alone are no events."""
         fields, data = {}, []
-        for line in self.file:
+        for line in self.lines:
             line = line.decode().rstrip("\r\n")
             if not line and data:
                 return fields, json.loads("\n".join(data))

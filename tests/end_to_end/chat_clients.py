@@ -175,9 +175,10 @@ class Sse(Follower):
             name, _, value = line.partition(": ")
             if name:
                 assert name not in event, f"{name} twice in an event"
+                assert "id" not in event, f"{name} behind the id of an event"
                 event[name] = value
             else:
-                event.clear()  # a comment, or the end of a block without data
+                assert not event, f"a block without data: {event}"
         else:
             raise EOFError("the stream ended")
         it = json.loads(event["data"])

@@ -93,7 +93,7 @@ class Together(WithChat):
         process = await asyncio.create_subprocess_exec("curl", "-sSN", "-H", "Accept: text/event-stream", "-H", f'Last-Event-ID: {answer["cursor"]}',
                                                        self.chat.url(channel=rooms), stdout=asyncio.subprocess.PIPE)
         seen, last = set(), None
-        while len(seen) < 3:
+        while len(seen) < 3 or line:  # up to the end of the last block, where its id stands
             line = (await soon(process.stdout.readline())).decode().rstrip("\n")
             if line.startswith("id: "):
                 last = line[4:]
@@ -101,7 +101,7 @@ class Together(WithChat):
                 seen.add((m["channel"], m["data"]))
         process.kill()
         self.assertEqual(seen, set(zip(rooms, (10, 11, 12))))
-        # The id before the last message of the last batch is the place after all of them.
+        # The id behind the last message of the last batch is the place after all of them.
         _, _, body = await curl(self.chat.url(channel=rooms, since=last))
         self.assertEqual(json.loads(body)["messages"], [])
 

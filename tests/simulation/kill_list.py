@@ -18,6 +18,7 @@ import sys
 import time
 
 FAN_OUT, CHANNEL_LOG, HUB, PERMISSIONS = "detail/hub/fan_out.hpp", "detail/hub/channel_log.hpp", "detail/hub/hub_impl.hpp", "detail/hub/expiry.hpp"
+SSE = "transport/sse.hpp"
 POLLS, STREAMS = "detail/connection/polls.hpp", "detail/connection/streams.hpp"
 
 FAULTS = [
@@ -91,6 +92,13 @@ FAULTS = [
     ("the id of a batch names old places", STREAMS,
      "stream_->tag(b.tags, position_text(reached));",
      "stream_->tag(b.tags, position_text());"),
+    ("a gap that was not told is passed by the id of open", STREAMS,
+     "position_text({}, &*e));", "position_text());"),
+    ("a block's id stands before its data", SSE,
+     "block.append(\"event: \").append(name).append(\"\\ndata: \").append(json);\n    if (!cursor.empty()) block.append(\"\\nid: \").append(cursor);\n",
+     "block.append(\"event: \").append(name);\n    if (!cursor.empty()) block.append(\"\\nid: \").append(cursor);\n    block.append(\"\\ndata: \").append(json);\n"),
+    ("the last message of a batch keeps its end before its id", STREAMS,
+     "b.add(&s, false, bytes.first(bytes.size() - b.replaced));", "b.add(&s, false, bytes);"),
 ]
 
 

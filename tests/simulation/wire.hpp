@@ -89,12 +89,12 @@ struct sse_event {
       while (!block.empty()) {
         auto line = block.substr(0, block.find('\n'));
         block.remove_prefix(std::min(block.size(), line.size() + 1));
+        if (has_id) broken = "a line behind the id of an event: " + std::string(line.substr(0, 80));
         if (line.starts_with(':') || line.starts_with("retry: ")) continue;
         some = true;
         if (line.starts_with("event: ")) {
           name = line.substr(7);
         } else if (line.starts_with("id: ")) {
-          if (has_id) broken = "an event with two ids";
           id = line.substr(4), has_id = true;
         } else if (line.starts_with("data: ")) {
           if (!data.empty()) broken = "an event with two data lines";
@@ -105,6 +105,7 @@ struct sse_event {
         }
       }
       in.erase(0, end + 2);
+      if (data.empty()) broken = "a block without data";  // which several clients take for an empty event
       if (some) return true;
     }
   }

@@ -9,8 +9,8 @@ using arriving::request;
 
 namespace {
 
-arriving::begun begin(const std::string& query) {
-  auto b = sse::begin(*request(query));
+arriving::begun begin(const std::string& query, const std::string& version = "1.1") {
+  auto b = sse::begin(*request(query, {}, version));
   REQUIRE(b);
   return arriving::begun(std::move(*b));
 }
@@ -36,42 +36,62 @@ TEST_CASE("SSE claims an Accept that names it itself, with a q over 0") {
   CHECK_FALSE(sse::claims(*request("")));
 }
 
-TEST_CASE("an event stream begins with its head, which ends with the connection, and retry") {
-  auto s = begin("?channel=a");
-  CHECK(s.open("X: y\r\n") ==
-        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\nCache-Control: "
-        "no-store\r\nX-Accel-Buffering: no\r\nX: y\r\n\r\nretry: 2000\n\n");
+TEST_CASE("an event stream begins with its head: chunked, and on HTTP/1.0 up to the end of the connection") {
+  auto s = begin("?channel=a"), old = begin("?channel=a", "1.0");
+  const std::string head =
+      "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\nCache-Control: "
+      "no-store\r\nX-Accel-Buffering: no\r\n";
+  CHECK(s.open("X: y\r\n") == head + "Transfer-Encoding: chunked\r\nX: y\r\n\r\n");
+  CHECK(old.open("X: y\r\n") == head + "X: y\r\n\r\n");
+}
+
+TEST_CASE("open says in its own block when to come back") {
+  auto s = begin("?channel=a", "1.0");
+  std::string out;
+  CHECK(s->notice(out, "open", "{\"open\":{}}", "e.4"));
+  CHECK(out == "retry: 2000\nevent: open\ndata: {\"open\":{}}\nid: e.4\n\n");
 }
 
 TEST_CASE("a notice is an event of its name, with an id where it has one, on one line") {
-  auto s = begin("?channel=a");
+  auto s = begin("?channel=a", "1.0");
   std::string out;
   CHECK(s->notice(out, "gap", "{\"gap\":{}}", "e.4"));
   CHECK(s->notice(out, "hello", "{\"hello\":1}", {}));
   s->beat(out);
   CHECK(out ==
-        "event: gap\nid: e.4\ndata: {\"gap\":{}}\n\nevent: hello\ndata: {\"hello\":1}\n\n:\n\nevent: ping\ndata: "
+        "event: gap\ndata: {\"gap\":{}}\nid: e.4\n\nevent: hello\ndata: {\"hello\":1}\n\n: beat\nevent: ping\ndata: "
         "{\"ping\":{}}\n\n");
+  // The same, each block a chunk (RFC 9112, section 7.1).
+  auto chunked = begin("?channel=a");
+  out.clear();
+  CHECK(chunked->notice(out, "gap", "{\"gap\":{}}", "e.4"));
+  CHECK(out == "25\r\nevent: gap\ndata: {\"gap\":{}}\nid: e.4\n\n\r\n");
   CHECK(s->speaks());
 }
 
-TEST_CASE("with one channel every message carries its own id, with several the batch's cursor stands before its last") {
-  auto one = begin("?channel=a"), two = begin("?channel=a&channel=b");
-  std::string json = R"({"channel":"chat","offset":7,"at":1000,"data":{"n":1}})";
-  CHECK(encode(one->messages(), payload::json(R"({"n":1})")) == "id: epoch.7\ndata: " + json + "\n\n");
-  CHECK(encode(two->messages(), payload::json(R"({"n":1})")) == "data: " + json + "\n\n");
-  CHECK_FALSE(one->tags());
-  CHECK(two->tags());
-  std::string tag;
-  two->tag(tag, "e.1,f.2");
-  CHECK(tag == "id: e.1,f.2\n");
-  // A channel that the host adds has no place in the cursor.
-  CHECK(&one->others() == &two->messages());
-  CHECK(&two->others() == &two->messages());
+TEST_CASE("with one channel every message carries its own id behind its data, with several the batch's cursor does") {
+  const payload p = payload::json(R"({"n":1})");
+  const std::string data = R"(data: {"channel":"chat","offset":7,"at":1000,"data":{"n":1}})";
+  CHECK(encode(begin("?channel=a", "1.0")->messages(), p) == data + "\nid: epoch.7\n\n");
+  CHECK(encode(begin("?channel=a")->messages(), p) == "4a\r\n" + data + "\nid: epoch.7\n\n\r\n");
+  REQUIRE((data + "\nid: epoch.7\n\n").size() == 0x4a);
+  for (const std::string version : {"1.0", "1.1"}) {
+    auto one = begin("?channel=a", version), two = begin("?channel=a&channel=b", version);
+    CHECK(one->tags() == 0);
+    // Behind what is left once `tags()` bytes are taken from the end stands the tag, in the same block.
+    std::string bytes = encode(two->messages(), p), tagged = bytes.substr(0, bytes.size() - two->tags());
+    two->tag(tagged, "e.1,f.2");
+    const bool chunked = version == "1.1";
+    CHECK(bytes == (chunked ? "3d\r\n" + data + "\n\r\n1\r\n\n\r\n" : data + "\n\n"));
+    CHECK(tagged == (chunked ? "3d\r\n" + data + "\n\r\nd\r\nid: e.1,f.2\n\n\r\n" : data + "\nid: e.1,f.2\n\n"));
+    // A channel that the host adds has no place in the cursor.
+    CHECK(&one->others() == &two->messages());
+    CHECK(&two->others() == &two->messages());
+  }
 }
 
 TEST_CASE("no payload can break out of its line") {
-  auto s = begin("?channel=a");
+  auto s = begin("?channel=a", "1.0");
   for (auto& p :
        {payload::text("a\r\nb\rc\nd\n\n"), payload::binary("\r\n\r\ndata: x\n\n"), payload::text("\xE2\x80\xA8")}) {
     auto bytes = encode(s->messages(), p);
@@ -82,7 +102,7 @@ TEST_CASE("no payload can break out of its line") {
 }
 
 TEST_CASE("what a client says after its request is nothing; nobody waits for its end") {
-  auto s = begin("?channel=a");
+  auto s = begin("?channel=a", "1.0"), chunked = begin("?channel=a");
   std::string in = "GET / HTTP/1.1\r\n\r\n", out;
   std::span<char> bytes(in);
   CHECK(s->receive(bytes, out).what == stream_event::kind::none);
@@ -92,8 +112,11 @@ TEST_CASE("what a client says after its request is nothing; nobody waits for its
   CHECK(out.empty());
   s->end(out, 1013, "overloaded");  // this will pass: it is told when to come back
   CHECK(out ==
-        "retry: 1000\n\nevent: bye\ndata: "
+        "retry: 1000\nevent: bye\ndata: "
         "{\"bye\":{\"code\":\"overloaded\",\"reconnect\":true,\"after\":[1000,2000]}}\n\n");
+  out.clear();
+  chunked->end(out, 4000, "done");
+  CHECK(out == "0\r\n\r\n");
   CHECK_FALSE(s->expects_life());
   CHECK_FALSE(s->awaits_end());
 }

@@ -441,12 +441,12 @@ inline void append_problem(std::string& out, const failure& why) {
 
 /// Appends what an event stream is told that ends for a reason that will pass: `retry`, which is all that an
 /// EventSource heeds, and a `bye` with a span of time to come back within, so that not all who were told come at once.
-/// At least a second.
+/// At least a second. One block: several clients take a block without data for an empty event.
 inline void append_bye(std::string& out, errc why, int retry_after_seconds) {
   const std::uint64_t wait = static_cast<std::uint64_t>(retry_after_seconds < 1 ? 1 : retry_after_seconds) * 1000;
   out += "retry: ";
   append_decimal(out, wait);
-  out.append("\n\nevent: bye\ndata: {\"bye\":{\"code\":\"")
+  out.append("\nevent: bye\ndata: {\"bye\":{\"code\":\"")
       .append(code_name(why))
       .append("\",\"reconnect\":true,\"after\":[");
   append_decimal(out, wait);

@@ -472,4 +472,15 @@ inline void append_response_head(std::string& out, int status, std::string_view 
   out += "\r\n";
 }
 
+/// Appends what stands before a chunk's `size` bytes; CRLF follows them (RFC 9112, section 7.1).
+inline void append_chunk_head(std::string& out, std::size_t size) {
+  char digits[2 * sizeof size];
+  char* first = std::end(digits);
+  do *--first = "0123456789abcdef"[size & 15];
+  while (size >>= 4);
+  out.append(first, std::end(digits)).append("\r\n");
+}
+/// What ends a chunked body in order.
+inline constexpr std::string_view last_chunk = "0\r\n\r\n";
+
 }  // namespace hailwire::proto::http1

@@ -85,8 +85,10 @@ class stream {
   virtual void beat(std::string& out) = 0;
   /// Whether the peer owes a sign of life too.
   virtual bool expects_life() const noexcept = 0;
-  /// Whether each batch of messages carries the client's own cursor: `tag` then goes before the last one.
-  virtual bool tags() const noexcept { return false; }
+  /// Whether each batch of messages carries the client's own cursor, and how: 0, it does not; else that many bytes are
+  /// left off at the end of the batch's last message (all of this encoding's frames end with the same ones), and what
+  /// `tag` appends stands in their place.
+  virtual std::size_t tags() const noexcept { return 0; }
   virtual void tag(std::string&, std::string_view /*cursor*/) const {}
   /// Appends the end of the stream; `code` and `reason` as WebSocket closes have them.
   virtual void end(std::string& out, std::uint16_t code, std::string_view reason) = 0;

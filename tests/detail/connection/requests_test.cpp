@@ -310,7 +310,7 @@ TEST_CASE("what an authorizer says no with is the answer; on SSE, what passes is
     }
     CHECK(a.status == 200);
     CHECK(a["content-type"] == "text/event-stream");
-    CHECK(a.body == "retry: 7000\n\nevent: bye\ndata: {\"bye\":{\"code\":\"" + std::string(code_name(e)) +
+    CHECK(a.body == "retry: 7000\nevent: bye\ndata: {\"bye\":{\"code\":\"" + std::string(code_name(e)) +
                         "\",\"reconnect\":true,\"after\":[7000,14000]}}\n\n");
     CHECK(s.c->ended_by_server);
   }
@@ -1104,7 +1104,7 @@ TEST_CASE("a held poll is answered when the storage is slow, and refused when it
     h.store.failing = errc::overloaded;
     h.answer();
     std::string told = s.take();
-    CHECK(told.find("id: long-1.1\n") != told.npos);
+    CHECK(told.find("\nid: long-1.1\n") != told.npos);
     CHECK(told.ends_with(
         "event: bye\ndata: {\"bye\":{\"code\":\"overloaded\",\"reconnect\":true,\"after\":[1000,2000]}}\n\n"));
   }
@@ -1247,7 +1247,7 @@ TEST_CASE(
   CHECK(raw.say("2").hear().at(0) == "close 1013 " + text);
   CHECK(c.ask(get("/live?channel=news"))["retry-after"] == seconds);
   CHECK(e.ask(event_stream("?channel=news"))
-            .has("retry: " + seconds + "000\n\nevent: bye\ndata: {\"bye\":{\"code\":\"overloaded\""));
+            .has("retry: " + seconds + "000\nevent: bye\ndata: {\"bye\":{\"code\":\"overloaded\""));
 
   h.store.failing = {};
   CHECK(c.ask(post("", publish)).has("\"offset\":2"));

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "catch.hpp"
+#include "chunks.hpp"
 #include "detail/connection/open_storage.hpp"
 #include "hailwire/proto/ws_connection.hpp"
 #include "hailwire/testing/memory_connection.hpp"
@@ -182,6 +183,7 @@ struct client {
   house* at;
   std::shared_ptr<testing::memory_connection> c;
   std::size_t pieces = SIZE_MAX;  // how many bytes arrive together
+  chunk_reader chunks;
 
   client& send(std::string_view bytes) {
     do {
@@ -195,8 +197,8 @@ struct client {
     return *this;
   }
   client& say(std::string_view json) { return send(frame(json)); }
-  /// What came since the last look.
-  std::string take() { return without_session(c->take()); }
+  /// What came since the last look; of an event stream what its chunks hold.
+  std::string take() { return without_session(chunks.read(c->take())); }
   answer ask(const std::string& request) {
     send(request);
     return read_answer(take(), request.starts_with("HEAD "));

@@ -7,8 +7,8 @@
 
 #include <thread>
 
-#include "hailwire/server.hpp"
 #include "detail/connection/stage.hpp"
+#include "hailwire/server.hpp"
 
 using namespace stage;
 

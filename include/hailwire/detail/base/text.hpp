@@ -45,6 +45,13 @@ inline void append_decimal(std::string& out, std::uint64_t n) {
   out.append(digits, end);
 }
 
+/// How many digits `append_decimal` writes.
+constexpr std::size_t decimal_size(std::uint64_t n) noexcept {
+  std::size_t digits = 1;
+  for (; n >= 10; n /= 10) ++digits;
+  return digits;
+}
+
 /// Digits only: no sign, no white space, nothing behind; empty when over `max`. A leading zero is accepted only alone.
 inline std::optional<std::uint64_t> parse_decimal(std::string_view s, std::uint64_t max = UINT64_MAX) noexcept {
   if (s.empty() || (s.size() > 1 && s[0] == '0')) return {};

@@ -286,7 +286,9 @@ class connection : public session {
   std::int64_t next_beat(std::int64_t now) const noexcept;
   void update_watch();
   bool wants_input() const noexcept;
-  std::string position_text(std::span<const std::uint64_t> reached = {}) const;
+  std::string position_text(std::span<const std::uint64_t> reached = {}, const exchange* unheard = nullptr,
+                            std::size_t untold = 0) const;
+  void tell_gap(const channel_log& log, const gap& g, std::string_view cursor);
   void enter(phase p) {
     phase_ = p;
     since_ = moment(gate().now());

@@ -353,7 +353,7 @@ inline void connection::tell_losses(const exchange& e) {
   for (std::size_t i = 0; i < e.starts.size() && phase_ != phase::closing; ++i) {
     if (e.starts[i].recovered) continue;
     if (auto* s = gate().messages.find(*this, e.channels[i])) {
-      s->tell_lost(e.starts[i].lost);
+      tell_gap(s->in().log(), e.starts[i].lost, position_text({}, &e, i + 1));
     } else if (find_rare()) {
       for (gone& g : find_rare()->gone_channels) {
         if (g.place != i) continue;

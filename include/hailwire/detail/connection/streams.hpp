@@ -5,14 +5,14 @@
 // on it; and how anything at all is written. A batch is what one write gets, either of
 //
 //   the rest of a frame that is half sent │ own bytes
-//   own bytes │ channel A, but for its last message │ cursor │ A's last message │ channel B …
+//   own bytes │ channel A, but for what ends its last message │ cursor │ channel B …
 //
 // Where several channels have something, each gives a part, and the next batch begins behind the channel that was the
 // last to be sent: a client that is slower than one of its channels still hears the others.
 //
 // Only own bytes and cursors (on event streams of several channels) belong to this connection; the rest is shared.
-// Where a write stops, the place of a channel says where to go on. Not so behind a cursor: it has been sent, so what
-// was to follow it is copied and becomes the next own bytes.
+// Where a write stops, the place of a channel says where to go on. Within a cursor, which stands in place of the end of
+// a message that is sent, the rest of the cursor becomes the next own bytes.
 
 #include <memory>
 #include "hailwire/detail/connection/connection.hpp"
@@ -25,7 +25,7 @@ inline void connection::open_stream() {
   std::unique_ptr<exchange> mine, request = std::move(busy().request);
   std::unique_ptr<exchange>& e = request->keeper ? *request->keeper : mine;
   e = std::move(request);
-  tags_ = stream_->tags();
+  tags_ = stream_->tags() != 0;
   e->open(out(), std::string(gate().date()) + e->extra);
   enter(phase::stream);
   opened_ = true;
@@ -42,7 +42,8 @@ inline void connection::open_stream() {
     append_entry(json, e->starts[i]);
   }
   json += "}}}";
-  stream_->notice(out(), "open", json, position_text());
+  // A gap that is told behind it is not passed yet: were the connection cut here, it would not be told again.
+  stream_->notice(out(), "open", json, position_text({}, &*e));
   tell_losses(*e);
   opened_ = phase_ == phase::stream;  // else a loss has ended it, before anybody heard of it
   if (opened_ && gate().host.on_open && !gate().guarded("on_open", [&] { gate().host.on_open(*this); }))
@@ -216,8 +217,9 @@ struct connection::batch {
   std::array<piece, 34> what;
   std::size_t n = 0;
   std::string tags;
-  bool turns = false;  // of several channels, of which each has its turn
-  bool more = false;   // something may be left that it has no room for
+  std::size_t replaced = 0;  // bytes at the end of a message in whose place its tag stands
+  bool turns = false;        // of several channels, of which each has its turn
+  bool more = false;         // something may be left that it has no room for
 
   void add(subscription* owner, bool tag, std::span<const char> b) {
     bytes[n] = b;
@@ -226,8 +228,17 @@ struct connection::batch {
 };
 
 inline void connection::gather(batch& b, subscription* live) {
+  const bool tags = phase_ == phase::stream && tags_;
+  if (tags) b.replaced = stream_->tags();
   if (subscription* s = half()) {
-    b.add(s, false, s->pending().first(s->half_sent()));
+    auto rest = s->pending().first(s->half_sent());
+    // Not while own bytes wait: a gap may be among them, which the cursor has passed and the client has not heard of.
+    const bool tagged = tags && is_open() && !unsent() && rest.size() >= b.replaced;
+    b.add(s, false, rest.first(rest.size() - (tagged ? b.replaced : 0)));
+    if (tagged) {
+      stream_->tag(b.tags, position_text());
+      b.add(s, true, b.tags);
+    }
     return b.add(nullptr, false, own_bytes());
   }
   struct pulled {
@@ -236,7 +247,6 @@ inline void connection::gather(batch& b, subscription* live) {
   };
   std::array<pulled, 32> all;  // not cleared: most of it is seldom used
   std::size_t n = 0;
-  bool tags = phase_ == phase::stream && tags_;
   // All are pulled first. What comes to light by that (a gap, a storage that fails) is told in own bytes, which go out
   // before the batch; so cursors in the batch stand behind it, and behind a stream's end comes nothing.
   if (phase_ == phase::stream && is_open() && opened_) {
@@ -260,43 +270,36 @@ inline void connection::gather(batch& b, subscription* live) {
   if (tags) {
     std::size_t channels = follow_count();
     reached.resize(channels);
-    b.tags.reserve(n *
-                   (channels * 50 + 8));  // 50: an epoch, a point, an offset, a comma. The pieces stay where they point
+    // 50: an epoch, a point, an offset, a comma; 32: `id:` and a chunk's framing. The pieces stay where they point.
+    b.tags.reserve(n * (channels * 50 + 32));
   }
   for (auto& p : std::span(all).first(n)) {
     subscription& s = followed(p.index);
     std::span<const char> bytes(p.bytes, p.size);
-    std::size_t last = 0;
     const bool cut = n > 1 && p.size > channel_share;
     if (tags || cut) {
       auto chunk = s.holding();
       auto begin = static_cast<std::size_t>(bytes.data() - chunk->bytes.data());
       if (cut) bytes = bytes.first(chunk->frame_end(begin + channel_share - 1) - begin);
       b.more = b.more || bytes.size() < p.size;
-      if (tags) {
-        last = chunk->frame_begin(begin + bytes.size() - 1) - begin;
-        reached[p.index] = chunk->offset_at(begin + bytes.size(), 0);
-      }
+      if (tags) reached[p.index] = chunk->offset_at(begin + bytes.size(), 0);
     }
-    if (tags) {
-      std::size_t at = b.tags.size();
-      stream_->tag(b.tags, position_text(reached));
-      if (last) b.add(&s, false, bytes.first(last));
-      b.add(&s, true, std::span<const char>(b.tags).subspan(at));
-    }
-    b.add(&s, false, bytes.subspan(last));
+    b.add(&s, false, bytes.first(bytes.size() - b.replaced));
+    if (!tags) continue;
+    std::size_t at = b.tags.size();
+    stream_->tag(b.tags, position_text(reached));
+    b.add(&s, true, std::span<const char>(b.tags).subspan(at));
   }
 }
 
 // `left` bytes of the batch have gone out. The channel behind the last that was sent has the next turn.
 inline void connection::taken(const batch& b, std::size_t left) {
-  std::string rest;  // of a channel's part that was cut behind its cursor: it goes out before anything else
+  std::string rest;  // of a cursor that was cut: it goes out before anything else
   for (std::size_t i = 0; i < b.n;) {
     subscription* owner = b.what[i].owner;
     if (b.turns && owner && left)
       for (busy().next = 1; &followed(work_->next - 1) != owner;) ++busy().next;
     std::size_t shared = 0;
-    bool tagged = false;
     for (; i < b.n && b.what[i].owner == owner; ++i) {
       std::size_t k = std::min(left, b.bytes[i].size());
       left -= k;
@@ -304,9 +307,12 @@ inline void connection::taken(const batch& b, std::size_t left) {
         if (k) busy().sent += k;
         continue;
       }
-      tagged = tagged || (b.what[i].tag && k);
-      if (tagged && k < b.bytes[i].size()) rest.append(b.bytes[i].data() + k, b.bytes[i].size() - k);
-      if (!b.what[i].tag) shared += tagged ? b.bytes[i].size() : k;
+      if (!b.what[i].tag) {
+        shared += k;
+      } else if (k) {  // the message is whole with it
+        shared += b.replaced;
+        rest.append(b.bytes[i].data() + k, b.bytes[i].size() - k);
+      }
     }
     if (!owner) continue;
     owner->advance(shared);
@@ -455,6 +461,11 @@ inline void connection::lost(subscription& s, const gap& g) {
           {std::string(log.epoch()), g.next - 1}, asked()->from[i].from != hailwire::start::word::at, g};
     return;
   }
+  tell_gap(log, g, position_text());
+}
+
+// `cursor`: the client's place behind this gap.
+inline void connection::tell_gap(const channel_log& log, const gap& g, std::string_view cursor) {
   std::string json = "{\"gap\":{\"channel\":";
   proto::json::append_quoted(json, log.name());
   json.append(",\"reason\":\"")
@@ -465,7 +476,7 @@ inline void connection::lost(subscription& s, const gap& g) {
   proto::append_decimal(json, g.next);
   json += "}}";
   if (phase_ == phase::stream) {
-    if (!stream_->notice(out(), "gap", json, position_text())) end(errc::not_found, 4410, "gap");
+    if (!stream_->notice(out(), "gap", json, cursor)) end(errc::not_found, 4410, "gap");
   } else if (asked() && asked()->once && !answered_) {
     // Who polls without a position has been told none before this answer, so nothing is missing to it.
     auto i = static_cast<std::size_t>(std::find(asked()->channels.begin(), asked()->channels.end(), log.name()) -
@@ -477,8 +488,10 @@ inline void connection::lost(subscription& s, const gap& g) {
 }
 
 // The cursor of the named channels. `reached`: for each followed channel how far a batch has taken it, 0 where not at
-// all.
-inline std::string connection::position_text(std::span<const std::uint64_t> reached) const {
+// all. `unheard`: the request whose losses, from its channel `untold` on, the client has not been told of; there the
+// cursor is still the one that it came with.
+inline std::string connection::position_text(std::span<const std::uint64_t> reached, const exchange* unheard,
+                                             std::size_t untold) const {
   std::string out;
   if (!is_open()) return out;
   std::size_t place = 0;
@@ -496,6 +509,10 @@ inline std::string connection::position_text(std::span<const std::uint64_t> reac
     if (!f.named()) continue;
     pass_gone();
     next();
+    if (std::size_t at = place - 1; unheard && at >= untold && !unheard->starts[at].recovered) {
+      append_position(out, unheard->from[at].at.epoch, unheard->from[at].at.offset);
+      continue;
+    }
     // Own bytes go out behind a frame that is half sent, so it counts.
     append_position(out, f.in().log().epoch(), i < reached.size() && reached[i] ? reached[i] : f.offset_when_whole());
   }
