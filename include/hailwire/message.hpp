@@ -128,14 +128,15 @@ struct start {
 /// Where each followed channel is to be followed from, in the order in which the URL names the channels.
 using cursor = std::vector<start>;
 
-/// The longest cursor that is read, in bytes.
-inline constexpr std::size_t max_cursor_size = 4096;
+/// The longest cursor that is read, in bytes, where nothing else is said: a line of a request head.
+inline constexpr std::size_t max_cursor_size = 8192;
 
 /// Reads a cursor for `channels` channels: one element for each, joined by `,`, or a single word for all. An element is
 /// epoch`.`offset, `latest`, `earliest` or `received`. Anything else is `bad_request`, with what is wrong in its
 /// message.
-inline result<cursor> parse_cursor(std::string_view text, std::size_t channels) {
-  if (text.size() > max_cursor_size) return {errc::bad_request, "the cursor is longer than 4096 bytes"};
+inline result<cursor> parse_cursor(std::string_view text, std::size_t channels, std::size_t longest = max_cursor_size) {
+  if (text.size() > longest)
+    return {errc::bad_request, "the cursor is longer than " + std::to_string(longest) + " bytes"};
   cursor out;
   auto element = [](std::string_view part, start& s) {
     if (part == "latest") return s.from = start::word::latest, true;

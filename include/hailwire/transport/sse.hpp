@@ -102,6 +102,7 @@ class sse_stream : public stream {
     sse_detail::append_framed(out, chunked_, block);
   }
   bool expects_life() const noexcept override { return false; }
+  bool gives_cursor() const noexcept override { return true; }
   std::size_t tags() const noexcept override {
     if (!several_) return 0;
     return chunked_ ? sse_detail::blank_line<true>.size() : sse_detail::blank_line<false>.size();

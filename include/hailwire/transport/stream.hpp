@@ -85,6 +85,8 @@ class stream {
   virtual void beat(std::string& out) = 0;
   /// Whether the peer owes a sign of life too.
   virtual bool expects_life() const noexcept = 0;
+  /// Whether the client is handed cursors, with which it comes back.
+  virtual bool gives_cursor() const noexcept { return false; }
   /// Whether each batch of messages carries the client's own cursor, and how: 0, it does not; else that many bytes are
   /// left off at the end of the batch's last message (all of this encoding's frames end with the same ones), and what
   /// `tag` appends stands in their place.

@@ -113,6 +113,112 @@ TEST_CASE("methods: HEAD is a short poll without its body, OPTIONS says what is 
   CHECK(a["allow"] == "GET, POST, OPTIONS");
 }
 
+TEST_CASE("HEAD has no content, whatever becomes of it, and has the fields of the transport that would answer") {
+  house h;
+  h.publish("chat", "1");
+  const std::string accept = "Accept: text/event-stream\r\n";
+  for (const std::string& wrong : {std::string("HEAD /live?channel=chat HTTP/1.1\r\n\r\n"),            // no Host
+                                   std::string("HEAD /live HTTP/1.1\r\nHost: h\r\nbad line\r\n\r\n"),  // no colon
+                                   std::string("\r\nHEAD /live HTTP/3.0\r\nHost: h\r\n\r\n"),
+                                   "HEAD /live HTTP/1.1\r\nHost: h\r\nX: " + std::string(9000, 'x') + "\r\n\r\n"}) {
+    client c(h);
+    c.send(wrong);
+    const std::string bytes = c.take();
+    CAPTURE(wrong.substr(0, 60), bytes);
+    CHECK(bytes.find("\r\n\r\n") == bytes.size() - 4);
+    CHECK(read_answer(bytes, true).status >= 400);
+  }
+  client c(h), g(h);
+  auto head = c.ask("HEAD /live?channel=chat HTTP/1.1\r\nHost: h\r\n" + accept + "\r\n");
+  g.send(event_stream("?channel=chat"));
+  auto whole = read_answer(g.take(), true);
+  CHECK(head.status == 200);
+  CHECK(head.fields == whole.fields);
+  CHECK(head["content-type"] == "text/event-stream");
+  CHECK(head.rest.empty());
+  CHECK(c.c->ended_by_server);
+  CHECK(h.gate.messages.session_count() == 1);  // of the GET alone
+  client secret(h);
+  CHECK(secret.ask("HEAD /live?channel=secret HTTP/1.1\r\nHost: h\r\n" + accept + "\r\n").status == 403);
+}
+
+TEST_CASE("a query that cannot be read concerns the live resource alone") {
+  house h;
+  h.gate.host.on_http = [](const request& r, reply_to<result<response>> reply) {
+    reply(response{.body = "host of " + std::string(r.path())});
+  };
+  client c(h);
+  auto a = c.ask(get("/page?100%&x=%zz"));
+  CHECK(a.status == 200);
+  CHECK(a.body == "host of /page");
+  check_problem(c.ask(get("/live?channel=chat&x=%zz")), errc::bad_request);
+}
+
+TEST_CASE("a body for the host may be as long as a payload, and no longer") {
+  options o;
+  o.max_payload = 100;
+  house h(o);
+  h.gate.host.on_http = [](const request& r, reply_to<result<response>> reply) {
+    reply(response{.body = std::to_string(r.body().size())});
+  };
+  for (const bool chunked : {false, true}) {
+    for (std::size_t size : {99u, 100u, 101u}) {
+      client c(h);
+      const std::string body(size, 'x');
+      auto a = c.ask(chunked ? "POST /page HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" +
+                                   std::string(size == 99    ? "63"
+                                               : size == 100 ? "64"
+                                                             : "65") +
+                                   "\r\n" + body + "\r\n0\r\n\r\n"
+                             : "POST /page HTTP/1.1\r\nHost: h\r\nContent-Length: " + std::to_string(size) +
+                                   "\r\n\r\n" + body);
+      CAPTURE(chunked, size);
+      if (size <= 100) {
+        CHECK(a.body == std::to_string(size));
+      } else {
+        check_problem(a, errc::too_large);
+      }
+    }
+  }
+}
+
+TEST_CASE("a server takes back every cursor that it gives: a follow whose cursor could not return is refused") {
+  options o;
+  o.max_channels = 1000;
+  o.head.headers = 20;
+  auto names = [](int n) {
+    std::string query = "?since=earliest";
+    for (int i = 0; i < n; ++i) query += "&channel=" + std::to_string(i);
+    return query;
+  };
+  std::size_t taken = 0, refused = 0;
+  for (int n = 50; n <= 600; n += 50) {
+    house h(o);
+    client polling(h), events(h), again(h), socket(h);
+    auto a = polling.ask(get("/live" + names(n)));
+    events.send(event_stream(names(n)));
+    auto e = read_answer(events.take(), true);
+    CAPTURE(n, a.body);
+    CHECK(a.status == e.status);
+    if (a.status == 400) {
+      ++refused;
+      check_problem(a, errc::bad_request);
+      continue;
+    }
+    ++taken;
+    REQUIRE(a.status == 200);
+    // Come back with it, in each of the ways.
+    const std::string cursor = a["etag"].substr(1, a["etag"].size() - 2);
+    CHECK(std::count(cursor.begin(), cursor.end(), ',') == n - 1);
+    CHECK(again.ask(get("/live" + names(n).substr(15).replace(0, 1, "?"), "If-None-Match: " + a["etag"] + "\r\n"))
+              .status == 304);
+    again.send(event_stream(names(n).substr(15).replace(0, 1, "?"), "Last-Event-ID: " + cursor + "\r\n"));
+    CHECK(read_answer(again.take(), true).status == 200);
+  }
+  CHECK(taken > 2);
+  CHECK(refused > 2);
+}
+
 // ---- what is asked
 // ---------------------------------------------------------------------------------------------------
 

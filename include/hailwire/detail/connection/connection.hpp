@@ -217,6 +217,7 @@ class connection : public session {
   void begin_following(shared_grant g);
   void follow_next(std::size_t i);
   void began();
+  bool cursor_returns();
   void tell_losses(const exchange& e);
   void open_stream();
   void post();

@@ -42,6 +42,7 @@ struct serving_one {
   bool own_page = true, listed_page = false;  // the page that asks: this host's or nobody's; or one of a listed origin
   bool at_once = false;                       // the poll is answered even if there is nothing
   bool array = false;                         // the POST's commands are one
+  bool query_readable = true;
 };
 
 /// All that requests need and an idle stream does not. It stays from one request to the next, because a client that

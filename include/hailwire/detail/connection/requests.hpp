@@ -40,12 +40,18 @@ inline void connection::process() {
           refuse({errc::bad_request, "the request ended within its head"});
           going = true;
           break;
-        case proto::http1::progress::failed:
+        case proto::http1::progress::failed: {
           keep_ = false;
+          // What could be read of the head says no more, but for HEAD, whose answer has no content whatever becomes of
+          // it (RFC 9110, section 9.3.2).
+          std::string_view line = e.in;
+          while (line.starts_with("\r\n")) line.remove_prefix(2);
           e.head.clear();
+          if (line.starts_with("HEAD ")) e.head.method = "HEAD";
           refuse(e.parser.error());
           going = true;
           break;
+        }
         case proto::http1::progress::done:
           e.rest.assign(e.in, e.parser.size());
           e.in.resize(e.parser.size());  // shrinks in place: the head's views stay
@@ -61,9 +67,11 @@ inline void connection::process() {
   processing_ = false;
 }
 
-/// The largest request body: an array of commands around a payload in base64 (RFC 4648), which takes four letters for
-/// three bytes.
-inline std::size_t body_limit(const options& o) noexcept { return o.max_payload / 3 * 4 + 64 * 1024; }
+/// The largest request body: of the live resource an array of commands around a payload in base64 (RFC 4648), which
+/// takes four letters for three bytes; elsewhere what the host has said.
+inline std::size_t body_limit(const options& o, std::string_view path) noexcept {
+  return path == o.path ? o.max_payload / 3 * 4 + 64 * 1024 : o.max_payload;
+}
 
 inline void connection::begin_request() {
   exchange& e = *asked();
@@ -84,10 +92,10 @@ inline void connection::begin_request() {
     }
   }
   look_at_origin();
-  if (e.head.content_length.value_or(0) > body_limit(o))
+  if (e.head.content_length.value_or(0) > body_limit(o, e.shown.path_))
     return refuse({errc::too_large, "the request body is over the limit"});
-  if (!proto::parse_query(e.head.query, e.query))
-    return refuse({errc::bad_request, "the query has a bad escape or is not UTF-8"});
+  e.query_readable = proto::parse_query(e.head.query, e.query);
+  if (!e.query_readable) e.query.clear();
   if (!e.head.has_body()) return dispatch();
   enter(phase::body);
   if (e.head.expect_continue && e.rest.empty()) {
@@ -101,7 +109,7 @@ inline void connection::read_body() {
   exchange& e = *asked();
   if (e.head.chunked) {
     std::string_view in = e.rest;
-    auto progress = e.chunks.decode(in, e.body, body_limit(gate().settings));
+    auto progress = e.chunks.decode(in, e.body, body_limit(gate().settings, e.shown.path_));
     e.rest.erase(0, e.rest.size() - in.size());
     if (progress == proto::http1::progress::need_more) return;
     if (progress == proto::http1::progress::failed) {
@@ -194,6 +202,8 @@ inline std::string_view connection::allow() const noexcept {
 
 inline void connection::serve_live() {
   exchange& e = *asked();
+  // Of the host's own paths the query is the host's to read, escapes and all.
+  if (!e.query_readable) return refuse({errc::bad_request, "the query has a bad escape or is not UTF-8"});
   if (e.head.method == "GET" || e.head.method == "HEAD") return serve_follow();
   if (e.head.method == "POST") {
     if (!e.own_page && !e.listed_page) return refuse({errc::forbidden, "this origin is not listed"});
@@ -239,7 +249,8 @@ inline void connection::serve_follow() {
 
   bool head_only = e.head.method == "HEAD";
   for (const transport::entry* t : gate().transports) {
-    if (head_only ? t->name != "short_poll" : !t->claims(a)) continue;
+    // HEAD is asked of the transport that would answer, unless it upgrades or waits: then of a short poll.
+    if (head_only ? t->name != "short_poll" && !(t->name == "sse" && t->claims(a)) : !t->claims(a)) continue;
     e.serving = t;
     break;
   }
@@ -272,12 +283,12 @@ inline void connection::serve_follow() {
   std::string_view text = e.head.find("Last-Event-ID");
   if (text.empty()) text = e.shown.param("since");
   if (!text.empty()) {
-    auto from = parse_cursor(text, e.channels.size());
+    auto from = parse_cursor(text, e.channels.size(), o.head.line);
     if (!from) return refuse(from.error());
     e.from = std::move(*from);
   } else if (!e.channels.empty()) {
     proto::http1::any_entity_tag(e.head, [&](std::string_view tag) {
-      auto from = parse_cursor(tag, e.channels.size());
+      auto from = parse_cursor(tag, e.channels.size(), o.head.line);
       if (from) e.from = std::move(*from);
       return static_cast<bool>(from);
     });
@@ -321,6 +332,11 @@ inline void connection::begin_following(shared_grant g) {
   exchange& e = *asked();
   for (const std::string& c : e.channels)
     if (auto why = gate().refusal(g, &shared_grant::may_follow, c)) return refuse(*why);
+  if (stream_ && e.head.method == "HEAD") {
+    e.open(out(), std::string(gate().date()) + e.extra);
+    ask_wake();
+    return answered(false);
+  }
   if (!gate().messages.open(*this, std::move(g), e.device, true)) return refuse_stream({errc::overloaded, {}, 5});
   if (std::size_t most = gate().settings.max_sessions_per_address;
       most && !gate().from_address.add(key().slot, e.shown.address(), most))
@@ -367,8 +383,23 @@ inline void connection::tell_losses(const exchange& e) {
 inline void connection::began() {
   if (gate().messages.left(permissions()) <= 0)
     return refuse({errc::unauthenticated, "the permission has expired"});  // while the storage was asked
+  if (!cursor_returns())
+    return refuse(
+        {errc::bad_request, "the cursor of so many channels would be longer than a request to this server may be"});
   if (stream_) return open_stream();
   gate().polls->begin(*this);
+}
+
+// Whether the client can come back with the longest cursor that it may be given: in a header line of its own, beside
+// what this request has said. A WebSocket is given none.
+inline bool connection::cursor_returns() {
+  const exchange& e = *asked();
+  if (stream_ && !stream_->gives_cursor()) return true;
+  static constexpr std::size_t around = 32, longest_offset = 16;  // `If-None-Match: W/""` and CRLF; 2^53
+  std::size_t longest = 0;
+  for (const follow_start& s : e.starts) longest += s.at.epoch.size() + longest_offset + 2;
+  const auto& head = gate().settings.head;
+  return longest + around <= head.line && e.in.size() + longest + around <= head.head;
 }
 
 // ---- POST
