@@ -6,7 +6,7 @@
 //
 // How it works. `scanner` walks the text once, without recursion: what is open at the moment is one bit a level (object
 // or array), so the depth of a text costs bits, never stack. Outside strings only ASCII can be valid; inside them clean
-// spans are skipped eight bytes at a time, and every other byte is looked at once. The time is linear in the text.
+// spans are skipped a block at a time, and every other byte is looked at once. The time is linear in the text.
 //
 // Where RFC 8259 leaves a choice:
 // - A byte order mark is refused (section 8.1 lets a reader ignore it; a payload that is copied must not carry it).
@@ -17,7 +17,6 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -26,6 +25,7 @@
 #include <string_view>
 #include <vector>
 
+#include "hailwire/detail/base/simd.hpp"
 #include "hailwire/detail/base/text.hpp"
 #include "hailwire/detail/base/vector.hpp"
 
@@ -73,30 +73,15 @@ struct member {
 
 namespace detail {
 
-/// The first byte of [p, end) that is `"`, `\`, a control character or, with `high`, not ASCII; `end` if there is none.
+/// Flags what a string cannot go on over: `"`, `\`, control characters and, with `high`, all that is not ASCII.
 template <bool high>
-inline const char* skip_clean(const char* p, const char* end) noexcept {
-  constexpr std::uint64_t ones = 0x0101010101010101u, tops = 0x8080808080808080u;
-  // A zero byte of x is flagged by (x - ones) & ~x & tops. Flags above a true one can be false, so only the lowest
-  // counts; a byte over 0x7F never is one, and is flagged by itself when asked for.
-  for (; end - p >= 8; p += 8) {
-    std::uint64_t word;
-    std::memcpy(&word, p, 8);
-    std::uint64_t quote = word ^ ones * '"', backslash = word ^ ones * '\\';
-    std::uint64_t flags =
-        ((quote - ones) & ~quote) | ((backslash - ones) & ~backslash) | ((word - ones * 0x20) & ~word);
-    if constexpr (high) flags |= word;
-    flags &= tops;
-    if (flags == 0) continue;
-    if constexpr (std::endian::native == std::endian::little) return p + std::countr_zero(flags) / 8;
-    break;
+struct string_stops {
+  template <class Block>
+  Block operator()(Block b) const noexcept {
+    Block stops = b.is('"') | b.is('\\') | b.below(' ');
+    return high ? stops | b : stops;
   }
-  for (; p != end; ++p) {
-    auto c = static_cast<unsigned char>(*p);
-    if (c == '"' || c == '\\' || c < 0x20 || (high && c > 0x7F)) break;
-  }
-  return p;
-}
+};
 
 inline bool hex4(const char* p, unsigned& out) noexcept {
   out = 0;
@@ -174,9 +159,7 @@ class scanner {
   error why() const noexcept { return {what_, static_cast<std::size_t>(p_ - begin_)}; }
   bool fail(const char* what) noexcept { return what_ = what, false; }
 
-  void space() noexcept {
-    while (p_ != end_ && (*p_ == ' ' || *p_ == '\n' || *p_ == '\r' || *p_ == '\t')) ++p_;
-  }
+  void space() noexcept { p_ = behind_space(p_); }
   bool take(char c) noexcept { return p_ != end_ && *p_ == c && (++p_, true); }
   bool sees(char c) const noexcept { return p_ != end_ && *p_ == c; }
   const char* place() const noexcept { return p_; }
@@ -185,84 +168,52 @@ class scanner {
   /// White space up to the end of the text.
   bool finish() noexcept { return space(), p_ == end_ || fail("something follows the value"); }
 
-  /// Enters an object or array whose first character has been seen; `leave` goes back.
-  bool enter(bool object) noexcept {
-    if (depth_ == depth_limit_) return fail("nested too deep");
-    ++p_;
-    std::uint64_t bit = std::uint64_t{1} << depth_ % 64;
-    auto& word = objects_[depth_ / 64];
-    word = object ? word | bit : word & ~bit;
-    ++depth_;
-    return true;
-  }
-  void leave() noexcept { --depth_; }
-
   /// A string; the place is its first quote.
-  bool string() noexcept {
-    if (!take('"')) return fail(p_ == end_ ? "it ends early" : "a string must stand here");
-    for (;;) {
-      p_ = skip_clean<true>(p_, end_);
-      if (p_ == end_) return fail("it ends inside a string");
-      auto c = static_cast<unsigned char>(*p_);
-      if (c == '"') return ++p_, true;
-      if (c < 0x20) return fail("a control character in a string is not escaped");
-      if (c == '\\') {
-        escape_ = p_;
-        if (!escape()) return false;
-        continue;
-      }
-      do {
-        std::size_t n = multibyte_size(p_, end_);
-        if (n == 0) return fail("not UTF-8");
-        p_ += n;
-      } while (p_ != end_ && static_cast<unsigned char>(*p_) > 0x7F);
-    }
-  }
-
+  bool string() noexcept { return moved(string_from(p_)); }
   /// A member's name and its colon, up to the value.
-  bool name(std::string_view& out) noexcept {
-    const char* from = p_;
-    if (!string()) return false;
-    out = {from + 1, static_cast<std::size_t>(p_ - from) - 2};
-    if (escape_ > from) names_escape_ = true;
-    space();
-    if (!take(':')) return fail(p_ == end_ ? "it ends early" : "a colon must stand here");
-    space();
-    return true;
-  }
+  bool name(std::string_view& out) noexcept { return moved(name_from(p_, out)); }
 
   /// A value with everything in it; the place is its first character.
   bool any(value& out) noexcept {
-    const char* from = p_;
+    const char* p = p_;
     const std::size_t floor = depth_;
-    out.type = p_ == end_ ? kind::null : kind_of(*p_);
+    bool object = false;  // whether the innermost of what is open within the value is one
     std::string_view ignored;
+    out.type = p == end_ ? kind::null : kind_of(*p);
     for (;;) {
-      if (p_ == end_) return fail("it ends where a value must stand");
-      bool object = *p_ == '{';
-      if (object || *p_ == '[') {
-        if (!enter(object)) return false;
-        space();
-        if (!take(object ? '}' : ']')) {
-          if (object && !name(ignored)) return false;
+      if (p == end_) return moved(refuse(p, "it ends where a value must stand"));
+      if (*p == '"') {
+        p = string_from(p);
+      } else if (*p == '{' || *p == '[') {
+        object = *p == '{';
+        if (depth_ == depth_limit_) return moved(refuse(p, "nested too deep"));
+        open(object);
+        p = behind_space(p + 1);
+        if (p == end_ || *p != (object ? '}' : ']')) {
+          if (object && !(p = name_from(p, ignored))) return false;
           continue;
         }
-        leave();
-      } else if (!scalar()) {
-        return false;
+        object = close();
+        ++p;
+      } else {
+        p = scalar_from(p);
       }
+      if (!p) return false;
       // A value is complete: leave what ends here too, until a comma says that another follows.
       for (;;) {
-        if (depth_ == floor) return out.text = {from, static_cast<std::size_t>(p_ - from)}, true;
-        object = objects_[(depth_ - 1) / 64] >> (depth_ - 1) % 64 & 1;
-        space();
-        if (take(',')) {
-          space();
-          if (object && !name(ignored)) return false;
+        if (depth_ == floor) {
+          out.text = {p_, static_cast<std::size_t>(p - p_)};
+          return moved(p);
+        }
+        p = behind_space(p);
+        if (p != end_ && *p == ',') {
+          p = behind_space(p + 1);
+          if (object && !(p = name_from(p, ignored))) return false;
           break;
         }
-        if (!take(object ? '}' : ']')) return fail(unclosed(object));
-        leave();
+        if (p == end_ || *p != (object ? '}' : ']')) return moved(refuse(p, unclosed(object, p)));
+        object = close();
+        ++p;
       }
     }
   }
@@ -274,22 +225,45 @@ class scanner {
     space();
     if (p_ == end_) return fail("it is empty");
     if (*p_ != (object ? '{' : '[')) return fail(object ? "it is not an object" : "it is not an array");
-    if (!enter(object)) return false;
+    if (depth_ == depth_limit_) return fail("nested too deep");
+    open(object);
+    ++p_;
     space();
     for (bool first = true; !take(object ? '}' : ']'); first = false) {
-      if (!first && !take(',')) return fail(unclosed(object));
+      if (!first && !take(',')) return fail(unclosed(object, p_));
       space();
       if (!element()) return false;
       space();
     }
-    leave();
+    close();
     return true;
   }
 
  private:
+  // What follows reads from `p` on and gives the place behind what it has read; null when that is refused, which
+  // `refuse` has then noted. So the place stays in a register while a value is read.
+  const char* refuse(const char* p, const char* what) noexcept { return p_ = p, what_ = what, nullptr; }
+  bool moved(const char* p) noexcept { return p && (p_ = p, true); }
+
+  void open(bool object) noexcept {
+    std::uint64_t bit = std::uint64_t{1} << depth_ % 64;
+    auto& word = objects_[depth_ / 64];
+    word = object ? word | bit : word & ~bit;
+    ++depth_;
+  }
+  /// Whether what is the innermost then is an object.
+  bool close() noexcept { return --depth_ != 0 && (objects_[(depth_ - 1) / 64] >> (depth_ - 1) % 64 & 1); }
+
+  const char* behind_space(const char* p) const noexcept {
+    // Most places have none, and one comparison says so.
+    while (p != end_ && static_cast<unsigned char>(*p) <= ' ' && (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t'))
+      ++p;
+    return p;
+  }
+
   /// What is wrong where neither a comma nor the end of an object or array stands.
-  const char* unclosed(bool object) const noexcept {
-    if (p_ == end_) return object ? "it ends inside an object" : "it ends inside an array";
+  const char* unclosed(bool object, const char* p) const noexcept {
+    if (p == end_) return object ? "it ends inside an object" : "it ends inside an array";
     return object ? "a comma or } must stand here" : "a comma or ] must stand here";
   }
 
@@ -311,58 +285,106 @@ class scanner {
     }
   }
 
-  bool scalar() noexcept {
-    switch (*p_) {
-      case '"':
-        return string();
-      case 't':
-        return literal("true");
-      case 'f':
-        return literal("false");
-      case 'n':
-        return literal("null");
-      default:
-        return number();
+  const char* string_from(const char* p) noexcept {
+    if (p == end_ || *p != '"') return refuse(p, p == end_ ? "it ends early" : "a string must stand here");
+    p = hailwire::detail::find_first(p + 1, end_, string_stops<true>());
+    return p != end_ && *p == '"' ? p + 1 : rest_of_string(p);
+  }
+
+  /// A string from its first byte on that does not simply stand for itself. Out of line, so that what all others take
+  /// needs few registers.
+  [[gnu::noinline]] const char* rest_of_string(const char* p) noexcept {
+    for (;; p = hailwire::detail::find_first(p, end_, string_stops<true>())) {
+      if (p == end_) return refuse(p, "it ends inside a string");
+      auto c = static_cast<unsigned char>(*p);
+      if (c == '"') return p + 1;
+      if (c < 0x20) return refuse(p, "a control character in a string is not escaped");
+      if (c == '\\') {
+        escape_ = p;
+        if (!(p = escape_from(p))) return p;
+        continue;
+      }
+      do {
+        std::size_t n = multibyte_size(p, end_);
+        if (n == 0) return refuse(p, "not UTF-8");
+        p += n;
+      } while (p != end_ && static_cast<unsigned char>(*p) > 0x7F);
     }
   }
 
-  bool literal(std::string_view word) noexcept {
-    if (static_cast<std::size_t>(end_ - p_) < word.size() || std::memcmp(p_, word.data(), word.size()) != 0)
-      return fail("not a value");
-    p_ += word.size();
-    return true;
-  }
-
-  bool digits() noexcept {
-    const char* from = p_;
-    while (p_ != end_ && *p_ >= '0' && *p_ <= '9') ++p_;
-    return p_ != from || fail("a digit must stand here");
-  }
-
-  bool number() noexcept {
-    if (!take('-') && (*p_ < '0' || *p_ > '9')) return fail("not a value");
-    // A zero stands alone: a digit behind it is found by whoever looks for a comma or an end (section 6).
-    if (!take('0') && !digits()) return false;
-    if (take('.') && !digits()) return false;
-    if (take('e') || take('E')) {
-      if (!take('-')) take('+');
-      return digits();
-    }
-    return true;
-  }
-
-  bool escape() noexcept {
-    if (end_ - p_ < 2) return p_ = end_, fail("it ends inside a string");
-    char c = p_[1];
+  const char* escape_from(const char* p) noexcept {
+    if (end_ - p < 2) return refuse(end_, "it ends inside a string");
     unsigned unit;
-    if (c == 'u') {
-      if (end_ - p_ < 6 || !hex4(p_ + 2, unit)) return fail("\\u needs four hexadecimal digits");
-      p_ += 6;
-      return true;
+    switch (p[1]) {
+      case 'u':
+        if (end_ - p < 6 || !hex4(p + 2, unit)) return refuse(p, "\\u needs four hexadecimal digits");
+        return p + 6;
+      case '"':
+      case '\\':
+      case '/':
+      case 'b':
+      case 'f':
+      case 'n':
+      case 'r':
+      case 't':
+        return p + 2;
+      default:
+        return refuse(p, "no such escape");
     }
-    if (std::string_view("\"\\/bfnrt").find(c) == std::string_view::npos) return fail("no such escape");
-    p_ += 2;
-    return true;
+  }
+
+  const char* name_from(const char* p, std::string_view& out) noexcept {
+    const char* from = p;
+    if (!(p = string_from(p))) return p;
+    out = {from + 1, static_cast<std::size_t>(p - from) - 2};
+    if (escape_ > from) names_escape_ = true;
+    p = behind_space(p);
+    if (p == end_ || *p != ':') return refuse(p, p == end_ ? "it ends early" : "a colon must stand here");
+    return behind_space(p + 1);
+  }
+
+  /// A value that is neither a string nor an object or array. Precondition: `p` is not the end.
+  const char* scalar_from(const char* p) noexcept {
+    switch (*p) {
+      case 't':
+        return literal_from(p, "true");
+      case 'f':
+        return literal_from(p, "false");
+      case 'n':
+        return literal_from(p, "null");
+      default:
+        return number_from(p);
+    }
+  }
+
+  const char* literal_from(const char* p, std::string_view word) noexcept {
+    if (static_cast<std::size_t>(end_ - p) < word.size() || std::memcmp(p, word.data(), word.size()) != 0)
+      return refuse(p, "not a value");
+    return p + word.size();
+  }
+
+  const char* number_from(const char* p) noexcept {
+    auto digits = [&] {
+      const char* from = p;
+      while (p != end_ && *p >= '0' && *p <= '9') ++p;
+      return p != from;
+    };
+    if (*p == '-')
+      ++p;
+    else if (*p < '0' || *p > '9')
+      return refuse(p, "not a value");
+    // A zero stands alone: a digit behind it is found by whoever looks for a comma or an end (section 6).
+    if (p != end_ && *p == '0')
+      ++p;
+    else if (!digits())
+      return refuse(p, "a digit must stand here");
+    if (p != end_ && *p == '.' && (++p, !digits())) return refuse(p, "a digit must stand here");
+    if (p != end_ && (*p == 'e' || *p == 'E')) {
+      ++p;
+      if (p != end_ && (*p == '-' || *p == '+')) ++p;
+      if (!digits()) return refuse(p, "a digit must stand here");
+    }
+    return p;
   }
 
   const char* begin_;
@@ -482,7 +504,7 @@ inline std::optional<std::string> unescape(std::string_view quoted) {
 /// Whether a UTF-8 text stands in a JSON string as it is.
 inline bool is_plain(std::string_view utf8) noexcept {
   const char* end = utf8.data() + utf8.size();
-  return detail::skip_clean<false>(utf8.data(), end) == end;
+  return hailwire::detail::find_first(utf8.data(), end, detail::string_stops<false>()) == end;
 }
 
 /// Appends `utf8` as a JSON string with its quotes. Escapes what section 7 says must be (`"`, `\`, U+0000–1F) and
@@ -492,7 +514,7 @@ inline void append_quoted(std::string& out, std::string_view utf8) {
   const char* p = utf8.data();
   const char* end = p + utf8.size();
   for (;;) {
-    const char* stop = detail::skip_clean<false>(p, end);
+    const char* stop = hailwire::detail::find_first(p, end, detail::string_stops<false>());
     out.append(p, stop);
     if (stop == end) break;
     p = stop + 1;
