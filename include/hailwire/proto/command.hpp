@@ -106,6 +106,13 @@ inline failure unreadable(const json::error& why, std::size_t from) {
   return {why.what == json::too_many_members ? errc::too_large : errc::bad_request, std::move(text)};
 }
 
+/// `json::name_is` for a word of the protocol, in which no backslash stands: a name of its size has no escapes either
+/// when its bytes are the same.
+inline bool reads(const json::member& m, std::string_view word) {
+  if (m.name.size() == word.size()) return same_bytes(m.name, word);
+  return m.name.size() > word.size() && json::name_is(m, word);
+}
+
 /// The arguments of one command. Each function reads the member `name` into `out` if it is there, and is false when it
 /// is not what it has to be; the first that is false decides `why`.
 class arguments {
@@ -124,7 +131,7 @@ class arguments {
 
   const json::value* find(std::string_view name) const {
     for (const json::member& m : members_)
-      if (json::name_is(m, name)) return &m.content;
+      if (reads(m, name)) return &m.content;
     return nullptr;
   }
 
@@ -303,7 +310,7 @@ inline std::optional<failure> read_into(command& out, std::string_view json_text
   const json::member* unknown = nullptr;
   std::size_t unknowns = 0;
   for (const json::member& m : members) {
-    if (json::name_is(m, "id")) {
+    if (reads(m, "id")) {
       if (!valid_command_id(m.content))
         return failure(errc::bad_request, "\"id\" must be a string, number, true, false or null of at most 64 bytes");
       out.id = m.content.text;
@@ -311,7 +318,7 @@ inline std::optional<failure> read_into(command& out, std::string_view json_text
     }
     const verb_entry* entry = nullptr;
     for (const auto& e : verbs)
-      if (json::name_is(m, e.name)) {
+      if (reads(m, e.name)) {
         entry = &e;
         break;
       }
@@ -400,7 +407,7 @@ inline std::string_view command_id(std::string_view json_text) {
   json::read_object(json_text, members, detail::command_limits);
   std::string_view id;
   for (const json::member& m : members) {
-    if (!json::name_is(m, "id")) continue;
+    if (!detail::reads(m, "id")) continue;
     if (!id.empty() || !detail::valid_command_id(m.content)) return {};
     id = m.content.text;
   }

@@ -28,6 +28,7 @@
 #include <string>
 #include <string_view>
 
+#include "hailwire/detail/base/simd.hpp"
 #include "hailwire/detail/base/text.hpp"
 #include "hailwire/error.hpp"
 #include "hailwire/proto/http_fields.hpp"
@@ -79,7 +80,7 @@ class head_parser {
         if (end == limits_.head) return fail(errc::headers_too_large, "the request head is too long");
         return progress::need_more;
       }
-      auto line = buffered.substr(line_, at - line_);
+      const std::string_view line(buffered.data() + line_, at - line_);
       line_ = scanned_ = at + 2;
       if (lines_ == 0) {
         if (line.empty()) {
@@ -133,7 +134,9 @@ class head_parser {
     if (first == last) return refuse(errc::bad_request, "the request line is not method, target and version");
     out.target = line.substr(first + 1, last - first - 1);
     auto version = line.substr(last + 1);
-    if (out.target.empty() || !detail::all(detail::target, out.target)) {
+    const char* target_end = out.target.data() + out.target.size();
+    if (out.target.empty() ||
+        hailwire::detail::find_first(out.target.data(), target_end, detail::not_target()) != target_end) {
       return refuse(errc::bad_request, "the target is not visible ASCII without a fragment");
     }
     auto digit = [](char c) { return c >= '0' && c <= '9'; };
@@ -177,12 +180,12 @@ class head_parser {
 
   /// RFC 9112, section 5: no white space before the colon or the name. The scan has seen to the value's bytes.
   bool read_header(std::string_view line, header& out) {
-    std::size_t n = 0;
-    while (n < line.size() && detail::is(detail::token, line[n])) ++n;
+    const std::size_t n = detail::name_size(detail::token, line);
     if (n == 0 && (line[0] == ' ' || line[0] == '\t')) return refuse(errc::bad_request, "a folded header line");
     if (n == 0 || n == line.size() || line[n] != ':')
       return refuse(errc::bad_request, "a header's name is not a token with a colon behind it");
-    out = {line.substr(0, n), trim(line.substr(n + 1))};
+    out.name = {line.data(), n};
+    out.value = trim({line.data() + n + 1, line.size() - n - 1});
     return true;
   }
 

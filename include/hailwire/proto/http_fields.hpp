@@ -12,6 +12,7 @@
 #include <string_view>
 #include <utility>
 
+#include "hailwire/detail/base/simd.hpp"
 #include "hailwire/detail/base/text.hpp"
 #include "hailwire/detail/base/vector.hpp"
 
@@ -19,17 +20,14 @@ namespace hailwire::proto::http1 {
 
 namespace detail {
 
-enum letter : std::uint8_t { token = 1, target = 2, reg_name = 4 };
+enum letter : std::uint8_t { token = 1, reg_name = 2 };
 
-// RFC 9110, section 5.6.2 (token); RFC 3986, sections 2.2, 2.3 and 3.2.2 (unreserved and sub-delims make a reg-name). A
-// target is any visible ASCII except `#`: browsers send `|`, `{` and `"` unescaped in queries, but nobody sends a
-// fragment.
+// RFC 9110, section 5.6.2 (token); RFC 3986, sections 2.2, 2.3 and 3.2.2 (unreserved and sub-delims make a reg-name).
 inline constexpr auto letters = [] {
   std::array<std::uint8_t, 256> table{};
   auto mark = [&](std::string_view chars, letter what) {
     for (char c : chars) table[static_cast<unsigned char>(c)] |= what;
   };
-  for (unsigned c = 0x21; c < 0x7F; ++c) table[c] |= c == '#' ? 0 : target;
   constexpr std::string_view alphanumeric = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
   mark(alphanumeric, token);
   mark("!#$%&'*+-.^_`|~", token);
@@ -40,39 +38,49 @@ inline constexpr auto letters = [] {
 
 constexpr bool is(letter what, char c) noexcept { return letters[static_cast<unsigned char>(c)] & what; }
 
-inline bool all(letter what, std::string_view s) noexcept {
-  for (char c : s)
-    if (!is(what, c)) return false;
-  return true;
-}
-
 /// A control byte other than HTAB: what may stand in no line (RFC 9110, section 5.5). Bytes from 0x80 on are opaque.
 constexpr bool is_control(char c) noexcept {
   auto u = static_cast<unsigned char>(c);
   return (u < 0x20 && u != '\t') || u == 0x7F;
 }
 
-/// The index of the first control byte in [from, to), or `to`. Eight bytes at a time: heads are mostly clean.
-inline std::size_t find_control(std::string_view s, std::size_t from, std::size_t to) noexcept {
-  constexpr std::uint64_t ones = 0x0101010101010101u, tops = ones << 7;
-  while (from < to) {
-    if (to - from >= 8) {
-      std::uint64_t word;
-      std::memcpy(&word, s.data() + from, 8);
-      std::uint64_t del = word ^ (ones * 0x7F);
-      if ((((word - ones * 0x20) & ~word) | ((del - ones) & ~del)) & tops) {
-        for (std::size_t end = from + 8; from < end; ++from)
-          if (is_control(s[from])) return from;
-      } else {
-        from += 8;
-      }
-    } else if (is_control(s[from])) {
-      return from;
-    } else {
-      ++from;
-    }
+/// Flags what `is_control` says of each byte.
+struct controls {
+  template <class Block>
+  Block operator()(Block b) const noexcept {
+    return (b.below(0x20) & ~b.is('\t')) | b.is(0x7F);
   }
-  return to;
+};
+
+/// Flags what may not stand in a target, which is any visible ASCII except `#`: browsers send `|`, `{` and `"`
+/// unescaped in queries, but nobody sends a fragment.
+struct not_target {
+  template <class Block>
+  Block operator()(Block b) const noexcept {
+    return ~b.between(0x21, 0x7E) | b.is('#');
+  }
+};
+
+/// Flags all but letters, digits, `-` and `.`, which are both token and reg-name, and of which nearly every name is
+/// made.
+struct not_name {
+  template <class Block>
+  Block operator()(Block b) const noexcept {
+    return ~(b.with_bits(0x20).between('a', 'z') | b.between('0', '9') | b.between('-', '.'));
+  }
+};
+
+/// The index of the first control byte in [from, to), or `to`.
+inline std::size_t find_control(std::string_view s, std::size_t from, std::size_t to) noexcept {
+  return static_cast<std::size_t>(hailwire::detail::find_first(s.data() + from, s.data() + to, controls()) - s.data());
+}
+
+/// How many bytes of token or reg-name `s` begins with: in blocks, then what is rarer by the table.
+inline std::size_t name_size(letter what, std::string_view s) noexcept {
+  const char* end = s.data() + s.size();
+  const char* p = hailwire::detail::find_first(s.data(), end, not_name());
+  while (p != end && is(what, *p)) ++p;
+  return static_cast<std::size_t>(p - s.data());
 }
 
 inline bool is_ipv4(std::string_view s) noexcept {
@@ -115,7 +123,9 @@ inline bool is_ipv6(std::string_view s) noexcept {
 }  // namespace detail
 
 /// Whether `s` is a token (RFC 9110, section 5.6.2), such as a method or a header name.
-inline bool is_token(std::string_view s) noexcept { return !s.empty() && detail::all(detail::token, s); }
+inline bool is_token(std::string_view s) noexcept {
+  return !s.empty() && detail::name_size(detail::token, s) == s.size();
+}
 
 /// Whether `s` may be a header's value: no control bytes but HTAB. A value that fails would split the head it is put
 /// in.
@@ -139,7 +149,7 @@ inline std::optional<authority> parse_authority(std::string_view s) noexcept {
   } else {
     out.host = s.substr(0, s.find(':'));
     if (out.host.empty()) return {};
-    for (std::size_t i = 0; i < out.host.size(); ++i) {
+    for (std::size_t i = detail::name_size(detail::reg_name, out.host); i < out.host.size(); ++i) {
       if (detail::is(detail::reg_name, out.host[i])) continue;
       if (out.host[i] != '%' || out.host.size() - i < 3) return {};
       if (hex_digit(out.host[i + 1]) < 0 || hex_digit(out.host[i + 2]) < 0) return {};

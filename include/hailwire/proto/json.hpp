@@ -4,10 +4,6 @@
 // A strict JSON scanner (RFC 8259). It builds no tree: it proves that a text is JSON and hands out its parts as spans
 // of the input, so that a payload travels byte for byte as its publisher wrote it.
 //
-// How it works. `scanner` walks the text once, without recursion: what is open at the moment is one bit a level (object
-// or array), so the depth of a text costs bits, never stack. Outside strings only ASCII can be valid; inside them clean
-// spans are skipped eight bytes at a time, and every other byte is looked at once. The time is linear in the text.
-//
 // Where RFC 8259 leaves a choice:
 // - A byte order mark is refused (section 8.1 lets a reader ignore it; a payload that is copied must not carry it).
 // - `\ud800` without its other half is JSON by the grammar, so texts that hold it are accepted and travel unchanged;
@@ -16,8 +12,6 @@
 // - Duplicate names are an error where `read_object` looks, the outermost object; deeper ones are payload (section 4).
 
 #include <algorithm>
-#include <array>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -26,43 +20,12 @@
 #include <string_view>
 #include <vector>
 
+#include "hailwire/detail/base/simd.hpp"
 #include "hailwire/detail/base/text.hpp"
 #include "hailwire/detail/base/vector.hpp"
+#include "hailwire/proto/json_scanner.hpp"
 
 namespace hailwire::proto::json {
-
-enum class kind : std::uint8_t { null, boolean, number, string, array, object };
-
-/// The deepest nesting that can be asked for. It is what the scanner keeps a bit for.
-inline constexpr std::size_t max_depth = 1024;
-
-/// How much a text may ask of its reader.
-struct limits {
-  /// Arrays and objects open at once; `[]` is one deep. Over `max_depth` means `max_depth`. 64 is far above what
-  /// messages need and below what recursive readers on the other side survive (RFC 8259, section 9, lets us choose).
-  std::size_t depth = 64;
-  /// Members or elements that `read_object` and `read_array` gather, so that `{"a":1,"b":1,…` cannot cost its reader
-  /// many times its own size. Deeper levels are not gathered, so not counted.
-  std::size_t members = 4096;
-};
-
-/// Why a text was refused; true in a condition when it was.
-struct error {
-  const char* what = nullptr;  ///< English, static; reads on after "the JSON is refused: "
-  std::size_t at = 0;  ///< index of the byte that cannot stand where it is; the text's size if more was due, or no
-                       ///< single byte is to blame
-
-  explicit operator bool() const noexcept { return what != nullptr; }
-};
-
-/// The `what` of a text with more members or elements than its reader wanted; can be told apart by its address.
-inline constexpr char too_many_members[] = "too many members";
-
-/// A value: its kind and its span of the input, without the white space around it. Valid as long as the input.
-struct value {
-  kind type = kind::null;
-  std::string_view text;
-};
 
 /// A member of an object. `name` is what stands between the quotes as written, so it may hold escapes: compare it with
 /// `name_is`. Valid as long as the input.
@@ -72,41 +35,6 @@ struct member {
 };
 
 namespace detail {
-
-/// The first byte of [p, end) that is `"`, `\`, a control character or, with `high`, not ASCII; `end` if there is none.
-template <bool high>
-inline const char* skip_clean(const char* p, const char* end) noexcept {
-  constexpr std::uint64_t ones = 0x0101010101010101u, tops = 0x8080808080808080u;
-  // A zero byte of x is flagged by (x - ones) & ~x & tops. Flags above a true one can be false, so only the lowest
-  // counts; a byte over 0x7F never is one, and is flagged by itself when asked for.
-  for (; end - p >= 8; p += 8) {
-    std::uint64_t word;
-    std::memcpy(&word, p, 8);
-    std::uint64_t quote = word ^ ones * '"', backslash = word ^ ones * '\\';
-    std::uint64_t flags =
-        ((quote - ones) & ~quote) | ((backslash - ones) & ~backslash) | ((word - ones * 0x20) & ~word);
-    if constexpr (high) flags |= word;
-    flags &= tops;
-    if (flags == 0) continue;
-    if constexpr (std::endian::native == std::endian::little) return p + std::countr_zero(flags) / 8;
-    break;
-  }
-  for (; p != end; ++p) {
-    auto c = static_cast<unsigned char>(*p);
-    if (c == '"' || c == '\\' || c < 0x20 || (high && c > 0x7F)) break;
-  }
-  return p;
-}
-
-inline bool hex4(const char* p, unsigned& out) noexcept {
-  out = 0;
-  for (int i = 0; i < 4; ++i) {
-    int digit = hex_digit(p[i]);
-    if (digit < 0) return false;
-    out = out << 4 | static_cast<unsigned>(digit);
-  }
-  return true;
-}
 
 inline void append_utf8(std::string& out, unsigned c) {
   auto put = [&out](unsigned byte) { out += static_cast<char>(byte); };
@@ -165,216 +93,6 @@ inline bool append_unescaped(std::string& out, std::string_view inner) {
   return whole;
 }
 
-class scanner {
- public:
-  explicit scanner(std::string_view text, const limits& bounds = {}) noexcept
-      : begin_(text.data()), p_(begin_), end_(begin_ + text.size()), depth_limit_(std::min(bounds.depth, max_depth)) {}
-
-  /// Why the last call returned false.
-  error why() const noexcept { return {what_, static_cast<std::size_t>(p_ - begin_)}; }
-  bool fail(const char* what) noexcept { return what_ = what, false; }
-
-  void space() noexcept {
-    while (p_ != end_ && (*p_ == ' ' || *p_ == '\n' || *p_ == '\r' || *p_ == '\t')) ++p_;
-  }
-  bool take(char c) noexcept { return p_ != end_ && *p_ == c && (++p_, true); }
-  bool sees(char c) const noexcept { return p_ != end_ && *p_ == c; }
-  const char* place() const noexcept { return p_; }
-  /// Whether there was an escape in any name up to here.
-  bool names_escape() const noexcept { return names_escape_; }
-  /// White space up to the end of the text.
-  bool finish() noexcept { return space(), p_ == end_ || fail("something follows the value"); }
-
-  /// Enters an object or array whose first character has been seen; `leave` goes back.
-  bool enter(bool object) noexcept {
-    if (depth_ == depth_limit_) return fail("nested too deep");
-    ++p_;
-    std::uint64_t bit = std::uint64_t{1} << depth_ % 64;
-    auto& word = objects_[depth_ / 64];
-    word = object ? word | bit : word & ~bit;
-    ++depth_;
-    return true;
-  }
-  void leave() noexcept { --depth_; }
-
-  /// A string; the place is its first quote.
-  bool string() noexcept {
-    if (!take('"')) return fail(p_ == end_ ? "it ends early" : "a string must stand here");
-    for (;;) {
-      p_ = skip_clean<true>(p_, end_);
-      if (p_ == end_) return fail("it ends inside a string");
-      auto c = static_cast<unsigned char>(*p_);
-      if (c == '"') return ++p_, true;
-      if (c < 0x20) return fail("a control character in a string is not escaped");
-      if (c == '\\') {
-        escape_ = p_;
-        if (!escape()) return false;
-        continue;
-      }
-      do {
-        std::size_t n = multibyte_size(p_, end_);
-        if (n == 0) return fail("not UTF-8");
-        p_ += n;
-      } while (p_ != end_ && static_cast<unsigned char>(*p_) > 0x7F);
-    }
-  }
-
-  /// A member's name and its colon, up to the value.
-  bool name(std::string_view& out) noexcept {
-    const char* from = p_;
-    if (!string()) return false;
-    out = {from + 1, static_cast<std::size_t>(p_ - from) - 2};
-    if (escape_ > from) names_escape_ = true;
-    space();
-    if (!take(':')) return fail(p_ == end_ ? "it ends early" : "a colon must stand here");
-    space();
-    return true;
-  }
-
-  /// A value with everything in it; the place is its first character.
-  bool any(value& out) noexcept {
-    const char* from = p_;
-    const std::size_t floor = depth_;
-    out.type = p_ == end_ ? kind::null : kind_of(*p_);
-    std::string_view ignored;
-    for (;;) {
-      if (p_ == end_) return fail("it ends where a value must stand");
-      bool object = *p_ == '{';
-      if (object || *p_ == '[') {
-        if (!enter(object)) return false;
-        space();
-        if (!take(object ? '}' : ']')) {
-          if (object && !name(ignored)) return false;
-          continue;
-        }
-        leave();
-      } else if (!scalar()) {
-        return false;
-      }
-      // A value is complete: leave what ends here too, until a comma says that another follows.
-      for (;;) {
-        if (depth_ == floor) return out.text = {from, static_cast<std::size_t>(p_ - from)}, true;
-        object = objects_[(depth_ - 1) / 64] >> (depth_ - 1) % 64 & 1;
-        space();
-        if (take(',')) {
-          space();
-          if (object && !name(ignored)) return false;
-          break;
-        }
-        if (!take(object ? '}' : ']')) return fail(unclosed(object));
-        leave();
-      }
-    }
-  }
-
-  /// One object or array, the outermost or one at whose first character the place is. `element` takes one member or
-  /// element and says whether it could; the place is then its first character, afterwards the one behind it.
-  template <class Element>
-  bool each(bool object, Element element) {
-    space();
-    if (p_ == end_) return fail("it is empty");
-    if (*p_ != (object ? '{' : '[')) return fail(object ? "it is not an object" : "it is not an array");
-    if (!enter(object)) return false;
-    space();
-    for (bool first = true; !take(object ? '}' : ']'); first = false) {
-      if (!first && !take(',')) return fail(unclosed(object));
-      space();
-      if (!element()) return false;
-      space();
-    }
-    leave();
-    return true;
-  }
-
- private:
-  /// What is wrong where neither a comma nor the end of an object or array stands.
-  const char* unclosed(bool object) const noexcept {
-    if (p_ == end_) return object ? "it ends inside an object" : "it ends inside an array";
-    return object ? "a comma or } must stand here" : "a comma or ] must stand here";
-  }
-
-  static kind kind_of(char c) noexcept {
-    switch (c) {
-      case '{':
-        return kind::object;
-      case '[':
-        return kind::array;
-      case '"':
-        return kind::string;
-      case 't':
-      case 'f':
-        return kind::boolean;
-      case 'n':
-        return kind::null;
-      default:
-        return kind::number;
-    }
-  }
-
-  bool scalar() noexcept {
-    switch (*p_) {
-      case '"':
-        return string();
-      case 't':
-        return literal("true");
-      case 'f':
-        return literal("false");
-      case 'n':
-        return literal("null");
-      default:
-        return number();
-    }
-  }
-
-  bool literal(std::string_view word) noexcept {
-    if (static_cast<std::size_t>(end_ - p_) < word.size() || std::memcmp(p_, word.data(), word.size()) != 0)
-      return fail("not a value");
-    p_ += word.size();
-    return true;
-  }
-
-  bool digits() noexcept {
-    const char* from = p_;
-    while (p_ != end_ && *p_ >= '0' && *p_ <= '9') ++p_;
-    return p_ != from || fail("a digit must stand here");
-  }
-
-  bool number() noexcept {
-    if (!take('-') && (*p_ < '0' || *p_ > '9')) return fail("not a value");
-    // A zero stands alone: a digit behind it is found by whoever looks for a comma or an end (section 6).
-    if (!take('0') && !digits()) return false;
-    if (take('.') && !digits()) return false;
-    if (take('e') || take('E')) {
-      if (!take('-')) take('+');
-      return digits();
-    }
-    return true;
-  }
-
-  bool escape() noexcept {
-    if (end_ - p_ < 2) return p_ = end_, fail("it ends inside a string");
-    char c = p_[1];
-    unsigned unit;
-    if (c == 'u') {
-      if (end_ - p_ < 6 || !hex4(p_ + 2, unit)) return fail("\\u needs four hexadecimal digits");
-      p_ += 6;
-      return true;
-    }
-    if (std::string_view("\"\\/bfnrt").find(c) == std::string_view::npos) return fail("no such escape");
-    p_ += 2;
-    return true;
-  }
-
-  const char* begin_;
-  const char* p_;
-  const char* end_;
-  const char* what_ = nullptr;
-  std::size_t depth_ = 0, depth_limit_;
-  const char* escape_ = begin_;  // the last one
-  bool names_escape_ = false;
-  std::array<std::uint64_t, max_depth / 64> objects_{};  // bit i: level i is an object
-};
-
 /// Whether two members have the same name, escapes resolved; `escapes`: there may be some. n·log n in their number, so
 /// that no choice of names is slow.
 inline bool has_duplicates(const hailwire::detail::vector<member>& members, bool escapes) {
@@ -402,9 +120,6 @@ inline bool has_duplicates(const hailwire::detail::vector<member>& members, bool
   return std::adjacent_find(names.begin(), names.end()) != names.end();
 }
 
-}  // namespace detail
-
-namespace detail {
 // A name of that size with the same bytes, or a longer one, which begins like it or with an escape.
 inline bool name_reads(std::string_view name, std::string_view decoded) {
   bool escapes = std::memchr(name.data(), '\\', name.size());
@@ -482,7 +197,7 @@ inline std::optional<std::string> unescape(std::string_view quoted) {
 /// Whether a UTF-8 text stands in a JSON string as it is.
 inline bool is_plain(std::string_view utf8) noexcept {
   const char* end = utf8.data() + utf8.size();
-  return detail::skip_clean<false>(utf8.data(), end) == end;
+  return hailwire::detail::find_first(utf8.data(), end, detail::string_stops<false>()) == end;
 }
 
 /// Appends `utf8` as a JSON string with its quotes. Escapes what section 7 says must be (`"`, `\`, U+0000–1F) and
@@ -492,7 +207,7 @@ inline void append_quoted(std::string& out, std::string_view utf8) {
   const char* p = utf8.data();
   const char* end = p + utf8.size();
   for (;;) {
-    const char* stop = detail::skip_clean<false>(p, end);
+    const char* stop = hailwire::detail::find_first(p, end, detail::string_stops<false>());
     out.append(p, stop);
     if (stop == end) break;
     p = stop + 1;

@@ -100,6 +100,7 @@ class ws_connection {
   ws_event next(std::span<char>& in, ws_inflater* inflater = nullptr) {
     if (part_ && part_->handed_out) release();
     if (over_) return in = in.last(0), ws_event{};
+    if (ws_event message; take_message(in, message)) return message;
     for (;;) {
       if (!part_ || !part_->in_frame) {
         ws_frame_head head;
@@ -110,12 +111,7 @@ class ws_connection {
         if (alone && head.size <= in.size()) {
           auto payload = in.first(static_cast<std::size_t>(head.size));
           in = in.subspan(payload.size());
-          if (head.masked) unmask(payload.data(), payload.size(), head.key);
-          std::string_view data(payload.data(), payload.size());
-          if (is_control(head.what)) return control(in, head.what, data);
-          if (head.what == ws_opcode::binary) return {ws_event::type::binary, data, 0};
-          if (!valid_utf8(data)) return fail(in, bad_text);
-          return {ws_event::type::text, data, 0};
+          return whole(in, head.what, payload, head.key);
         }
         if (wrong = begin_frame(head); wrong.code) return fail(in, wrong);
       }
@@ -242,20 +238,49 @@ class ws_connection {
     return {};
   }
 
-  /// What most frames are: a whole message of up to 125 bytes, of which `judge` would find nothing wrong.
-  bool plain(std::span<const char> in) const noexcept {
+  /// The whole way of what most frames are: a message of less than 64 KiB in one frame that lies whole in the input and
+  /// of which `judge` would find nothing wrong. False: there is none, and nothing was taken.
+  bool take_message(std::span<char>& in, ws_event& out) noexcept {
     if (part_ || in.size() < 2) return false;
-    auto what = static_cast<unsigned char>(in[0]),
-         size = static_cast<unsigned char>(in[1] ^ (role_ == ws_role::server ? '\x80' : 0));
-    return (what == 0x81 || what == 0x82) && size < 126 && size <= most_;
+    auto byte = [&](std::size_t i) { return static_cast<unsigned char>(in[i]); };
+    const bool masked = role_ == ws_role::server;
+    std::size_t size = byte(1) ^ (masked ? 0x80u : 0u), head = 2;
+    const auto what = static_cast<ws_opcode>(byte(0) ^ 0x80u);  // of a whole message, without reserved bits
+    if (what != ws_opcode::text && what != ws_opcode::binary) return false;
+    if (size == 126 && in.size() >= 4) {
+      size = std::size_t{byte(2)} << 8 | byte(3), head = 4;
+      if (size < 126) return false;
+    } else if (size > 125) {
+      return false;
+    }
+    if (masked) head += 4;
+    if (size > most_ || in.size() < head + size) return false;
+    std::uint32_t key = 0;
+    if (masked) std::memcpy(&key, in.data() + head - 4, 4);
+    auto payload = in.subspan(head, size);
+    in = in.subspan(head + size);
+    out = whole(in, what, payload, key);
+    return true;
+  }
+
+  /// The event of a frame that lies whole in the input and is a whole message or a control frame. A server's frame has
+  /// the key 0, which changes nothing.
+  ws_event whole(std::span<char>& in, ws_opcode what, std::span<char> payload, std::uint32_t key) noexcept {
+    std::string_view data(payload.data(), payload.size());
+    if (what == ws_opcode::text) {
+      if (!unmask_utf8(payload.data(), payload.size(), key)) return fail(in, bad_text);
+      return {ws_event::type::text, data, 0};
+    }
+    if (key != 0) unmask(payload.data(), payload.size(), key);
+    if (what == ws_opcode::binary) return {ws_event::type::binary, data, 0};
+    return control(in, what, data);
   }
 
   /// Takes a whole head off `in`. False when it has not arrived (what there is is kept) or is `wrong`.
   bool take_head(std::span<char>& in, ws_frame_head& head, fault& wrong, const ws_inflater* inflater) {
     if (!part_ || part_->head_size == 0) {
       std::size_t n = frame_head_size(in.data(), in.size());
-      if (!plain(in)) wrong = judge(in.data(), std::min(n, in.size()), inflater);
-      if (wrong.code) return false;
+      if (wrong = judge(in.data(), std::min(n, in.size()), inflater); wrong.code) return false;
       if (std::size_t size = read_frame_head({in.data(), in.size()}, head)) return in = in.subspan(size), true;
       if (in.empty()) return false;
       if (!part_) part_ = std::unique_ptr<partial>(new partial());

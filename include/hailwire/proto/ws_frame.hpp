@@ -11,6 +11,7 @@
 #include <string>
 #include <string_view>
 
+#include "hailwire/detail/base/simd.hpp"
 #include "hailwire/detail/base/text.hpp"
 
 namespace hailwire::proto {
@@ -76,25 +77,12 @@ inline void append_frame(std::string& out, ws_opcode what, std::string_view payl
 /// XORs `size` bytes with the mask `key` (RFC 6455, section 5.3) in place: masks and unmasks. `key` holds the four
 /// bytes of the wire in memory order; `phase` is the place of the first byte within its frame's payload.
 inline void unmask(char* data, std::size_t size, std::uint32_t key, std::size_t phase = 0) noexcept {
-  unsigned char ring[4], pattern[8];
-  std::memcpy(ring, &key, 4);
-  for (std::size_t i = 0; i < 8; ++i) pattern[i] = ring[(phase + i) & 3];
-  std::uint64_t mask;
-  std::memcpy(&mask, pattern, 8);
-  // Four words a turn: enough for a compiler to use its vector registers, at any alignment.
-  for (; size >= 32; size -= 32, data += 32) {
-    std::uint64_t words[4];
-    std::memcpy(words, data, 32);
-    for (auto& word : words) word ^= mask;
-    std::memcpy(data, words, 32);
-  }
-  for (; size >= 8; size -= 8, data += 8) {
-    std::uint64_t word;
-    std::memcpy(&word, data, 8);
-    word ^= mask;
-    std::memcpy(data, &word, 8);
-  }
-  for (std::size_t i = 0; i < size; ++i) data[i] = static_cast<char>(static_cast<unsigned char>(data[i]) ^ pattern[i]);
+  hailwire::detail::xor_bytes(data, size, key, phase);
+}
+
+/// `unmask` of a whole payload, and in the same pass whether the bytes that come out are UTF-8.
+inline bool unmask_utf8(char* data, std::size_t size, std::uint32_t key) noexcept {
+  return hailwire::detail::xor_bytes(data, size, key, 0) || valid_utf8({data, size});
 }
 
 /// Appends a client's whole frame, masked with `key`, which must be fresh and hard to guess for every frame (RFC 6455,

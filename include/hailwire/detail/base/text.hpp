@@ -15,6 +15,8 @@
 #include <utility>
 #include <vector>
 
+#include "hailwire/detail/base/simd.hpp"
+
 namespace hailwire::proto {
 
 /// A letter of epochs, session ids and base64url: `A–Z a–z 0–9 _ -`.
@@ -34,9 +36,10 @@ inline bool iequals(std::string_view a, std::string_view b) noexcept {
 
 /// Spaces and tabs at both ends removed: the optional white space of RFC 9110, section 5.6.3.
 constexpr std::string_view trim(std::string_view s) noexcept {
-  while (!s.empty() && (s.front() == ' ' || s.front() == '\t')) s.remove_prefix(1);
-  while (!s.empty() && (s.back() == ' ' || s.back() == '\t')) s.remove_suffix(1);
-  return s;
+  const char *from = s.data(), *to = from + s.size();
+  while (from != to && (*from == ' ' || *from == '\t')) ++from;
+  while (from != to && (to[-1] == ' ' || to[-1] == '\t')) --to;
+  return {from, static_cast<std::size_t>(to - from)};
 }
 
 inline void append_decimal(std::string& out, std::uint64_t n) {
@@ -142,18 +145,11 @@ class utf8_checker {
 };
 
 inline bool valid_utf8(std::string_view s) noexcept {
-  // Most texts are ASCII from end to end. The last eight bytes are looked at together, whichever were before.
-  constexpr std::uint64_t tops = 0x8080808080808080u;
-  std::size_t n = s.size(), i = 0;
-  std::uint64_t a = 0, b = 0;
-  for (; n - i >= 16 && !((a | b) & tops); i += 16)
-    std::memcpy(&a, s.data() + i, 8), std::memcpy(&b, s.data() + i + 8, 8);
-  if (n >= 8 && n - i < 16 && !((a | b) & tops)) {
-    std::memcpy(&a, s.data() + std::min(i, n - 8), 8), std::memcpy(&b, s.data() + n - 8, 8);
-    if (!((a | b) & tops)) return true;
-  }
+  const char* end = s.data() + s.size();
+  const char* ascii = hailwire::detail::find_first(s.data(), end, hailwire::detail::not_ascii());
+  if (ascii == end) return true;  // as most texts are
   utf8_checker check;
-  return check.feed(s) && check.complete();
+  return check.feed({ascii, static_cast<std::size_t>(end - ascii)}) && check.complete();
 }
 
 /// Whether two texts are the same, without the library's detour over their order.

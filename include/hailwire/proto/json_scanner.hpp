@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// The walk through a JSON text that `json.hpp` is made of, and the words that both speak in.
+//
+// How it works. `scanner` walks the text once, without recursion: what is open at the moment is one bit a level (object
+// or array), so the depth of a text costs bits, never stack. Outside strings only ASCII can be valid; inside them clean
+// spans are skipped a block at a time, and every other byte is looked at once. The time is linear in the text.
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <string_view>
+
+#include "hailwire/detail/base/simd.hpp"
+#include "hailwire/detail/base/text.hpp"
+
+namespace hailwire::proto::json {
+
+enum class kind : std::uint8_t { null, boolean, number, string, array, object };
+
+/// The deepest nesting that can be asked for. It is what the scanner keeps a bit for.
+inline constexpr std::size_t max_depth = 1024;
+
+/// How much a text may ask of its reader.
+struct limits {
+  /// Arrays and objects open at once; `[]` is one deep. Over `max_depth` means `max_depth`. 64 is far above what
+  /// messages need and below what recursive readers on the other side survive (RFC 8259, section 9, lets us choose).
+  std::size_t depth = 64;
+  /// Members or elements that `read_object` and `read_array` gather, so that `{"a":1,"b":1,…` cannot cost its reader
+  /// many times its own size. Deeper levels are not gathered, so not counted.
+  std::size_t members = 4096;
+};
+
+/// Why a text was refused; true in a condition when it was.
+struct error {
+  const char* what = nullptr;  ///< English, static; reads on after "the JSON is refused: "
+  std::size_t at = 0;  ///< index of the byte that cannot stand where it is; the text's size if more was due, or no
+                       ///< single byte is to blame
+
+  explicit operator bool() const noexcept { return what != nullptr; }
+};
+
+/// The `what` of a text with more members or elements than its reader wanted; can be told apart by its address.
+inline constexpr char too_many_members[] = "too many members";
+
+/// A value: its kind and its span of the input, without the white space around it. Valid as long as the input.
+struct value {
+  kind type = kind::null;
+  std::string_view text;
+};
+
+namespace detail {
+
+/// Flags what a string cannot go on over: `"`, `\`, control characters and, with `high`, all that is not ASCII.
+template <bool high>
+struct string_stops {
+  template <class Block>
+  Block operator()(Block b) const noexcept {
+    Block stops = b.is('"') | b.is('\\') | b.below(' ');
+    return high ? stops | b : stops;
+  }
+};
+
+inline bool hex4(const char* p, unsigned& out) noexcept {
+  out = 0;
+  for (int i = 0; i < 4; ++i) {
+    int digit = hex_digit(p[i]);
+    if (digit < 0) return false;
+    out = out << 4 | static_cast<unsigned>(digit);
+  }
+  return true;
+}
+
+class scanner {
+ public:
+  explicit scanner(std::string_view text, const limits& bounds = {}) noexcept
+      : begin_(text.data()), p_(begin_), end_(begin_ + text.size()), depth_limit_(std::min(bounds.depth, max_depth)) {}
+
+  /// Why the last call returned false.
+  error why() const noexcept { return {what_, static_cast<std::size_t>(p_ - begin_)}; }
+  bool fail(const char* what) noexcept { return what_ = what, false; }
+
+  void space() noexcept { p_ = behind_space(p_); }
+  bool take(char c) noexcept { return p_ != end_ && *p_ == c && (++p_, true); }
+  bool sees(char c) const noexcept { return p_ != end_ && *p_ == c; }
+  const char* place() const noexcept { return p_; }
+  /// Whether there was an escape in any name up to here.
+  bool names_escape() const noexcept { return names_escape_; }
+  /// White space up to the end of the text.
+  bool finish() noexcept { return space(), p_ == end_ || fail("something follows the value"); }
+
+  /// A string; the place is its first quote.
+  bool string() noexcept { return moved(string_from(p_)); }
+  /// A member's name and its colon, up to the value.
+  bool name(std::string_view& out) noexcept { return moved(name_from(p_, out)); }
+
+  /// A value with everything in it; the place is its first character.
+  bool any(value& out) noexcept {
+    const char* p = p_;
+    const std::size_t floor = depth_;
+    bool object = false;  // whether the innermost of what is open within the value is one
+    std::string_view ignored;
+    out.type = p == end_ ? kind::null : kind_of(*p);
+    for (;;) {
+      if (p == end_) return moved(refuse(p, "it ends where a value must stand"));
+      if (*p == '"') {
+        p = string_from(p);
+      } else if (*p == '{' || *p == '[') {
+        object = *p == '{';
+        if (depth_ == depth_limit_) return moved(refuse(p, "nested too deep"));
+        open(object);
+        p = behind_space(p + 1);
+        if (p == end_ || *p != (object ? '}' : ']')) {
+          if (object && !(p = name_from(p, ignored))) return false;
+          continue;
+        }
+        object = close();
+        ++p;
+      } else {
+        p = scalar_from(p);
+      }
+      if (!p) return false;
+      // A value is complete: leave what ends here too, until a comma says that another follows.
+      for (;;) {
+        if (depth_ == floor) {
+          out.text = {p_, static_cast<std::size_t>(p - p_)};
+          return moved(p);
+        }
+        p = behind_space(p);
+        if (p != end_ && *p == ',') {
+          p = behind_space(p + 1);
+          if (object && !(p = name_from(p, ignored))) return false;
+          break;
+        }
+        if (p == end_ || *p != (object ? '}' : ']')) return moved(refuse(p, unclosed(object, p)));
+        object = close();
+        ++p;
+      }
+    }
+  }
+
+  /// One object or array, the outermost or one at whose first character the place is. `element` takes one member or
+  /// element and says whether it could; the place is then its first character, afterwards the one behind it.
+  template <class Element>
+  bool each(bool object, Element element) {
+    space();
+    if (p_ == end_) return fail("it is empty");
+    if (*p_ != (object ? '{' : '[')) return fail(object ? "it is not an object" : "it is not an array");
+    if (depth_ == depth_limit_) return fail("nested too deep");
+    open(object);
+    ++p_;
+    space();
+    for (bool first = true; !take(object ? '}' : ']'); first = false) {
+      if (!first && !take(',')) return fail(unclosed(object, p_));
+      space();
+      if (!element()) return false;
+      space();
+    }
+    close();
+    return true;
+  }
+
+ private:
+  // What follows reads from `p` on and gives the place behind what it has read; null when that is refused, which
+  // `refuse` has then noted. So the place stays in a register while a value is read.
+  const char* refuse(const char* p, const char* what) noexcept { return p_ = p, what_ = what, nullptr; }
+  bool moved(const char* p) noexcept { return p && (p_ = p, true); }
+
+  void open(bool object) noexcept {
+    std::uint64_t bit = std::uint64_t{1} << depth_ % 64;
+    auto& word = objects_[depth_ / 64];
+    word = object ? word | bit : word & ~bit;
+    ++depth_;
+  }
+  /// Whether what is the innermost then is an object.
+  bool close() noexcept { return --depth_ != 0 && (objects_[(depth_ - 1) / 64] >> (depth_ - 1) % 64 & 1); }
+
+  const char* behind_space(const char* p) const noexcept {
+    // Most places have none, and one comparison says so.
+    while (p != end_ && static_cast<unsigned char>(*p) <= ' ' && (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t'))
+      ++p;
+    return p;
+  }
+
+  /// What is wrong where neither a comma nor the end of an object or array stands.
+  const char* unclosed(bool object, const char* p) const noexcept {
+    if (p == end_) return object ? "it ends inside an object" : "it ends inside an array";
+    return object ? "a comma or } must stand here" : "a comma or ] must stand here";
+  }
+
+  static kind kind_of(char c) noexcept {
+    switch (c) {
+      case '{':
+        return kind::object;
+      case '[':
+        return kind::array;
+      case '"':
+        return kind::string;
+      case 't':
+      case 'f':
+        return kind::boolean;
+      case 'n':
+        return kind::null;
+      default:
+        return kind::number;
+    }
+  }
+
+  const char* string_from(const char* p) noexcept {
+    if (p == end_ || *p != '"') return refuse(p, p == end_ ? "it ends early" : "a string must stand here");
+    p = hailwire::detail::find_first(p + 1, end_, string_stops<true>());
+    return p != end_ && *p == '"' ? p + 1 : rest_of_string(p);
+  }
+
+  /// A string from its first byte on that does not simply stand for itself. Out of line, so that what all others take
+  /// needs few registers.
+  [[gnu::noinline]] const char* rest_of_string(const char* p) noexcept {
+    for (;; p = hailwire::detail::find_first(p, end_, string_stops<true>())) {
+      if (p == end_) return refuse(p, "it ends inside a string");
+      auto c = static_cast<unsigned char>(*p);
+      if (c == '"') return p + 1;
+      if (c < 0x20) return refuse(p, "a control character in a string is not escaped");
+      if (c == '\\') {
+        escape_ = p;
+        if (!(p = escape_from(p))) return p;
+        continue;
+      }
+      do {
+        std::size_t n = multibyte_size(p, end_);
+        if (n == 0) return refuse(p, "not UTF-8");
+        p += n;
+      } while (p != end_ && static_cast<unsigned char>(*p) > 0x7F);
+    }
+  }
+
+  const char* escape_from(const char* p) noexcept {
+    if (end_ - p < 2) return refuse(end_, "it ends inside a string");
+    unsigned unit;
+    switch (p[1]) {
+      case 'u':
+        if (end_ - p < 6 || !hex4(p + 2, unit)) return refuse(p, "\\u needs four hexadecimal digits");
+        return p + 6;
+      case '"':
+      case '\\':
+      case '/':
+      case 'b':
+      case 'f':
+      case 'n':
+      case 'r':
+      case 't':
+        return p + 2;
+      default:
+        return refuse(p, "no such escape");
+    }
+  }
+
+  const char* name_from(const char* p, std::string_view& out) noexcept {
+    const char* from = p;
+    if (!(p = string_from(p))) return p;
+    out = {from + 1, static_cast<std::size_t>(p - from) - 2};
+    if (escape_ > from) names_escape_ = true;
+    p = behind_space(p);
+    if (p == end_ || *p != ':') return refuse(p, p == end_ ? "it ends early" : "a colon must stand here");
+    return behind_space(p + 1);
+  }
+
+  /// A value that is neither a string nor an object or array. Precondition: `p` is not the end.
+  const char* scalar_from(const char* p) noexcept {
+    switch (*p) {
+      case 't':
+        return literal_from(p, "true");
+      case 'f':
+        return literal_from(p, "false");
+      case 'n':
+        return literal_from(p, "null");
+      default:
+        return number_from(p);
+    }
+  }
+
+  const char* literal_from(const char* p, std::string_view word) noexcept {
+    if (static_cast<std::size_t>(end_ - p) < word.size() || std::memcmp(p, word.data(), word.size()) != 0)
+      return refuse(p, "not a value");
+    return p + word.size();
+  }
+
+  const char* number_from(const char* p) noexcept {
+    auto digits = [&] {
+      const char* from = p;
+      while (p != end_ && *p >= '0' && *p <= '9') ++p;
+      return p != from;
+    };
+    if (*p == '-')
+      ++p;
+    else if (*p < '0' || *p > '9')
+      return refuse(p, "not a value");
+    // A zero stands alone: a digit behind it is found by whoever looks for a comma or an end (section 6).
+    if (p != end_ && *p == '0')
+      ++p;
+    else if (!digits())
+      return refuse(p, "a digit must stand here");
+    if (p != end_ && *p == '.' && (++p, !digits())) return refuse(p, "a digit must stand here");
+    if (p != end_ && (*p == 'e' || *p == 'E')) {
+      ++p;
+      if (p != end_ && (*p == '-' || *p == '+')) ++p;
+      if (!digits()) return refuse(p, "a digit must stand here");
+    }
+    return p;
+  }
+
+  const char* begin_;
+  const char* p_;
+  const char* end_;
+  const char* what_ = nullptr;
+  std::size_t depth_ = 0, depth_limit_;
+  const char* escape_ = begin_;  // the last one
+  bool names_escape_ = false;
+  std::array<std::uint64_t, max_depth / 64> objects_{};  // bit i: level i is an object
+};
+
+}  // namespace detail
+
+}  // namespace hailwire::proto::json
