@@ -260,6 +260,46 @@ TEST_CASE("a boot that has no name counts as another") {
   CHECK(read(*open(dir.file("left.db"), options), "c").epoch != epoch);
 }
 
+TEST_CASE("a file whose -wal was lost after an unclean end has new epochs; with its -wal it has the old ones") {
+  auto level = GENERATE(durability::full, durability::normal, durability::off);
+  bool lost = GENERATE(true, false), published = GENERATE(true, false);
+  temporary dir;
+  sqlite_options options;
+  options.durability = level;
+  auto s = open(dir.file(), options);
+  std::string epoch = published ? append(*s, "c", "x").epoch : read(*s, "c").epoch;
+  std::filesystem::copy_file(dir.file(), dir.file("left.db"));
+  if (!lost) std::filesystem::copy_file(dir.file("log.db-wal"), dir.file("left.db-wal"));
+  CAPTURE(static_cast<int>(level), lost, published);
+  CHECK((read(*open(dir.file("left.db"), options), "c").epoch != epoch) == lost);
+}
+
+TEST_CASE("a file in use is refused under another name, and without its lock file, here and in another process") {
+  temporary dir;
+  auto s = open(dir.file());
+  append(*s, "c", "x");
+  std::string other = dir.file("other.db");
+  SECTION("a symbolic link") { std::filesystem::create_symlink(dir.file(), other); }
+  SECTION("a hard link") { std::filesystem::create_hard_link(dir.file(), other); }
+  SECTION("the lock file was removed") {
+    std::filesystem::remove(dir.file("log.db-lock"));
+    other = dir.file();
+  }
+  std::string reason = "conflict: " + other + " is in use: another storage has it open";
+  CHECK(why_not(other) == reason);
+  pid_t child = ::fork();
+  if (child == 0) {
+    // A new program has no table of what this one holds.
+    int fd = ::open(other.c_str(), O_RDONLY);
+    ::_exit(::flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK ? 0 : 1);
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
+  CHECK(append(*s, "c", "y").offset == 2);
+}
+
 TEST_CASE("a queue that is full refuses at once and stores nothing; what it took is kept") {
   temporary dir;
   sqlite_options options;

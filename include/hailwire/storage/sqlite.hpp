@@ -56,7 +56,8 @@ struct sqlite_options {
 };
 
 /// Logs that survive the process, in one SQLite file (with its `-wal` and `-shm`, and `-lock` while it is open). Keeps
-/// keys, and epochs over restarts; all epochs are new when the machine went down during a use at less than `full`.
+/// keys, and epochs over restarts; all epochs are new when the machine went down during a use at less than `full`,
+/// or when its `-wal` is gone after an unclean end (another program that opened the file in between removes it, too).
 ///
 /// Errors of an append, which then stored nothing unless it says otherwise: `errc::overloaded` (too many channels, keys
 /// or pending operations), `errc::conflict` (same key, other payload), `errc::too_large` (over SQLite's limit of about

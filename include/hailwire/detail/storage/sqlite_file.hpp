@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+// Over 500 lines because the rules at its top bind all of its parts.
+//
 // One SQLite file as sqlite_storage keeps it: its schema, its lock, how it is opened, and what must be true of it
 // before a message may be acknowledged.
 //
@@ -16,7 +18,9 @@
 // Epochs are not stored: a channel's epoch is a hash of its name under the secret `meta.epoch`. Replacing that one
 // secret gives every channel a new epoch. It is replaced when acknowledged messages may be missing: the last use did
 // not end cleanly, was less than `full`, and the machine has started anew since (its boot id differs), so that what the
-// kernel had not yet written is gone. A process that is killed loses nothing: what it wrote is the kernel's.
+// kernel had not yet written is gone; or the last use did not end cleanly and its WAL is gone, removed by hand or moved
+// into the file by another program (which cannot be told apart). A process that is killed loses nothing: what it wrote
+// is the kernel's.
 //
 // For that to hold, two marks must be in order with the messages. At opening, "in use, by this boot, at this
 // durability" is synced, with all that earlier uses left behind, before the first append. At the end everything is
@@ -31,7 +35,9 @@
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
+#include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -244,6 +250,59 @@ class sqlite_lock {
   int descriptor_ = -1;
 };
 
+/// Held on the inode of the SQLite file itself, which a symbolic link, a hard link, a bind mount and a removed lock
+/// file all lead to. It is a flock: SQLite's own locks are fcntl locks, which flock neither meets nor loses (flock(2)).
+/// But closing any descriptor of an inode drops the fcntl locks that the process has there (fcntl(2)), SQLite's among
+/// them; so what this process already holds is found by `stat`, before anything is opened.
+class sqlite_inode_lock {
+ public:
+  sqlite_inode_lock() = default;
+  sqlite_inode_lock(sqlite_inode_lock&& other) noexcept
+      : id_(other.id_), descriptor_(std::exchange(other.descriptor_, -1)) {}
+  sqlite_inode_lock& operator=(sqlite_inode_lock&& other) noexcept {
+    std::swap(id_, other.id_);
+    std::swap(descriptor_, other.descriptor_);
+    return *this;
+  }
+  ~sqlite_inode_lock() {
+    if (descriptor_ < 0) return;
+    std::lock_guard lock(held().mutex);
+    held().ids.erase(id_);
+    ::close(descriptor_);
+  }
+  /// 0, or the system's error; EWOULDBLOCK: another storage holds it. Makes an empty file where there is none.
+  int take(const std::string& path) {
+    std::lock_guard lock(held().mutex);
+    struct stat there;
+    if (::stat(path.c_str(), &there) == 0 && held().ids.count({there.st_dev, there.st_ino})) return EWOULDBLOCK;
+    int fd = ::open(path.c_str(), O_RDONLY | O_CREAT | O_CLOEXEC, 0644);
+    if (fd < 0) return errno;
+    if (::flock(fd, LOCK_EX | LOCK_NB) != 0 || ::fstat(fd, &there) != 0) {
+      int error = errno;
+      ::close(fd);
+      return error;
+    }
+    id_ = {there.st_dev, there.st_ino};
+    held().ids.insert(id_);
+    descriptor_ = fd;
+    return 0;
+  }
+
+ private:
+  using id = std::pair<dev_t, ino_t>;
+  struct table {
+    std::mutex mutex;
+    std::set<id> ids;
+  };
+  static table& held() {
+    static table all;
+    return all;
+  }
+
+  id id_{};
+  int descriptor_ = -1;
+};
+
 /// Names the time since the machine started; empty where the system does not say, which never equals another.
 inline std::string boot_id() {
   char text[64];
@@ -263,7 +322,8 @@ struct sqlite_place {
 };
 
 class sqlite_file {
-  sqlite_lock lock_;  // first, so that it is given up last
+  sqlite_lock lock_;  // these two first, so that they are given up last
+  sqlite_inode_lock inode_lock_;
   hailwire::durability durability_ = hailwire::durability::full;
 
  public:
@@ -285,6 +345,12 @@ class sqlite_file {
     if (int error = f.lock_.take(place.path + "-lock")) {
       if (error == EWOULDBLOCK) return {errc::conflict, place.path + " is in use: another storage has it open"};
       return {errc::internal, place.path + "-lock: " + std::system_category().message(error)};
+    }
+    if (place.vfs.empty()) {  // another VFS has files of its own kind
+      if (int error = f.inode_lock_.take(place.path)) {
+        if (error == EWOULDBLOCK) return {errc::conflict, place.path + " is in use: another storage has it open"};
+        return {errc::internal, place.path + ": " + std::system_category().message(error)};
+      }
     }
     try {
       bool made = false;
@@ -424,7 +490,8 @@ class sqlite_file {
     bool clean = meta.integer(2) != 0, synced = meta.integer(3) == static_cast<int>(hailwire::durability::full);
     bool same_boot = !place.boot.empty() && meta.bytes(4) == place.boot;
     meta.reset();
-    if (!clean && !synced && !same_boot) epoch_secret = random_bits();
+    bool wal_lost = !clean && !wal_holds_frames();
+    if (wal_lost || (!clean && !synced && !same_boot)) epoch_secret = random_bits();
     writer
         .prepare("UPDATE meta SET epoch = ?, clean = 0, durability = ?, boot = ?, changed = changed + 1")(
             sqlite_statement::blob(epoch_secret), static_cast<int>(place.durability), std::string_view(place.boot))
@@ -434,11 +501,17 @@ class sqlite_file {
     if (durability_ == hailwire::durability::off) writer.run("PRAGMA synchronous = OFF");
   }
 
+  // While the file is in use, its WAL holds a committed frame: `sync` moves frames without truncating the WAL.
+  bool wal_holds_frames() {
+    auto s = writer.prepare("PRAGMA wal_checkpoint(PASSIVE)");
+    return s.step() && s.integer(1) > 0;
+  }
+
   // Precondition: something was written at FULL, something that differs from what was there (SQLite leaves out a write
   // that changes nothing; hence `meta.changed`). With nothing to move from the WAL, SQLite would sync nothing, and what
   // was written at OFF before would stay the kernel's.
   void sync() {
-    if (writer.integer("PRAGMA wal_checkpoint(TRUNCATE)") != 0) throw sqlite_failure{SQLITE_BUSY};
+    if (writer.integer("PRAGMA wal_checkpoint(FULL)") != 0) throw sqlite_failure{SQLITE_BUSY};
   }
 };
 
