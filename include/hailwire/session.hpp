@@ -293,7 +293,8 @@ class session : protected detail::follower {
     return *extra_;
   }
   void grow(std::size_t room) {
-    std::unique_ptr<extra_state> larger(new (extra_state::tail{room * sizeof(detail::further_subscription)}) extra_state);
+    std::unique_ptr<extra_state> larger(new (extra_state::tail{room * sizeof(detail::further_subscription)})
+                                            extra_state);
     if (extra_) {
       larger->rare = std::move(extra_->rare);
       larger->next_user = extra_->next_user;
