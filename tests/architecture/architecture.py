@@ -57,6 +57,7 @@ SLEEP = {
     ".py": re.compile(r"\b(time|asyncio)\.sleep\s*\((?!0\))"),
 }
 SLEEP[".hpp"] = SLEEP[".cpp"]
+WAIT_FOR = re.compile(r"\bwait_for\s*\(")
 CLOCK = re.compile(r"_clock::now|\b(clock_gettime|gettimeofday|std::time)\s*\(")
 
 
@@ -166,6 +167,8 @@ def check_texts(files):
             # A random moment is a fault that is injected, not something that is waited for.
             if (path.startswith("tests/") or "_test." in path) and suffix in SLEEP and SLEEP[suffix].search(line) and "uniform(" not in line:
                 yield path, f"line {i}: sleeps; a test waits for what it wants to see, or moves a clock of its own"
+            if suffix == ".py" and WAIT_FOR.search(line):
+                yield path, f"line {i}: asyncio's wait_for swallows a cancel before Python 3.12; asyncio.timeout does not"
 
 
 def check(files):
@@ -246,6 +249,7 @@ PLANTED = [
     ("tests/hub_test.cpp", "std::this_thread::sleep_for(1ms);", "sleeps"),
     ("tests/some_test.py", "time" + ".sleep(1)", "sleeps"),
     ("tests/some_test.py", "await asyncio" + ".sleep(0.1)", "sleeps"),
+    ("tests/some_test.py", "await asyncio.wait_for" + "(it, 10)", "swallows a cancel"),
     ("README.md", "TO" + "DO: more", "is done or said elsewhere"),
     ("include/hailwire/hub.hpp", "// FIX" + "ME", "is done or said elsewhere"),
 ]
