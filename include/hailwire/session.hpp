@@ -238,8 +238,8 @@ class session : protected detail::follower {
   virtual hub& at() const noexcept = 0;
   /// How messages are encoded for channels that are followed from now on.
   virtual const proto::encoding& encoding() const noexcept = 0;
-  /// A notice of the session's own: `{"name":json}`. `errc::overloaded` when too much is unsent, `errc::not_implemented`
-  /// when this kind of client has no notices, `operation_aborted` when the session is ending.
+  /// A notice of the session's own: `{"name":json}`. `errc::overloaded` when too much is unsent,
+  /// `errc::not_implemented` when this kind of client has no notices, `operation_aborted` when the session is ending.
   virtual std::error_code notice(std::string_view name, std::string_view json) = 0;
   /// Ends the session.
   virtual void end(errc why, std::uint16_t close_code, std::string_view reason) = 0;
