@@ -42,7 +42,6 @@ TESTED_BY = {
     "concepts.hpp": "compile_fail/storage_complete.cpp",
     "detail/base/event_loop.hpp": "testing/manual_loop_test.cpp",
     "detail/connection/http_exchange.hpp": "detail/connection/requests_test.cpp",
-    "detail/connection/polls.hpp": "detail/connection/requests_test.cpp",
     "detail/connection/server_state.hpp": "detail/connection/requests_test.cpp",
     "detail/connection/streams.hpp": "detail/connection/connection_test.cpp",
     "detail/hub/channel_log.hpp": "detail/hub/fan_out_test.cpp",
