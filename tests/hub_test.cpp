@@ -99,10 +99,10 @@ struct client final : session {
   }
   void keep(detail::subscription&, std::string_view rest) override { got.append("[kept ").append(rest).append("]"); }
   void unreadable(detail::subscription&, std::error_code) override { got += "[unreadable]"; }
-  bool notice(std::string_view name, std::string_view json) override {
-    if (deaf) return false;
+  std::error_code notice(std::string_view name, std::string_view json) override {
+    if (deaf) return errc::overloaded;
     notices.push_back(std::string(name) + ' ' + std::string(json));
-    return true;
+    return {};
   }
   void end(errc why, std::uint16_t code, std::string_view reason) override {
     ended.push_back(std::string(code_name(why)) + ' ' + std::to_string(code) + ' ' + std::string(reason));

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSL-1.0
-"""Sums up what tests/run left in a folder: one line for each group of tests, then `N passed, N failed`.
+"""Sums up what tests/run left in a folder: one line for each group of tests with its seconds, then `N passed, N failed`.
 
 A CTest test that is a whole program of test cases counts as many as its framework says there were (Catch2, unittest, node);
 any other counts as one. Exit code 1 when anything failed, or when nothing ran.
@@ -48,19 +48,22 @@ def counts_of_test(case):
 
 
 def main(folder):
-    rows = {}
+    rows, seconds = {}, {}
 
-    def add(group, counts):
+    def add(group, counts, took=0):
         rows[group] = [a + b for a, b in zip(rows.get(group, (0, 0, 0)), counts)]
+        seconds[group] = seconds.get(group, 0) + took
 
     steps = folder / "steps.txt"
     for line in steps.read_text().splitlines() if steps.exists() else []:
         add("builds, installing, fuzzing", (1, 0, 0) if line.startswith("passed ") else (0, 1, 0))
     for path in sorted(folder.glob("*.xml")):
         for case in xml.parse(path).getroot().iter("testcase"):
-            add(f"{path.stem}: {case.get('name').split('.')[0]}", counts_of_test(case))
+            add(f"{path.stem}: {case.get('name').split('.')[0]}", counts_of_test(case), float(case.get("time") or 0))
     for group, (passed, failed, skipped) in rows.items():
-        print(f"{group:32} {passed:6} passed {failed:4} failed" + (f" {skipped:4} skipped" if skipped else ""))
+        # Of its tests added up: as many at a time run as there are cores.
+        took = f"{seconds[group]:6.0f} s" if seconds[group] else " " * 8
+        print(f"{group:32} {took} {passed:6} passed {failed:4} failed" + (f" {skipped:4} skipped" if skipped else ""))
     passed, failed, _ = map(sum, zip(*rows.values())) if rows else (0, 0, 0)
     print(f"{passed} passed, {failed} failed")
     return 0 if passed and not failed else 1

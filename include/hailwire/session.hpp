@@ -238,9 +238,9 @@ class session : protected detail::follower {
   virtual hub& at() const noexcept = 0;
   /// How messages are encoded for channels that are followed from now on.
   virtual const proto::encoding& encoding() const noexcept = 0;
-  /// A notice of the session's own: `{"name":json}`. False when it cannot be taken: too much is unsent, or this kind of
-  /// client has no notices.
-  virtual bool notice(std::string_view name, std::string_view json) = 0;
+  /// A notice of the session's own: `{"name":json}`. `errc::overloaded` when too much is unsent,
+  /// `errc::not_implemented` when this kind of client has no notices, `operation_aborted` when the session is ending.
+  virtual std::error_code notice(std::string_view name, std::string_view json) = 0;
   /// Ends the session.
   virtual void end(errc why, std::uint16_t close_code, std::string_view reason) = 0;
   /// Whether it has been ended, and only its `on_close` is still to come.
@@ -293,7 +293,8 @@ class session : protected detail::follower {
     return *extra_;
   }
   void grow(std::size_t room) {
-    std::unique_ptr<extra_state> larger(new (extra_state::tail{room * sizeof(detail::further_subscription)}) extra_state);
+    std::unique_ptr<extra_state> larger(new (extra_state::tail{room * sizeof(detail::further_subscription)})
+                                            extra_state);
     if (extra_) {
       larger->rare = std::move(extra_->rare);
       larger->next_user = extra_->next_user;

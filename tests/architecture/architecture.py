@@ -37,6 +37,33 @@ FLOORS = [
     ("umbrella", ["hailwire.hpp"], "words server transport", []),
     ("testing", ["testing/*.hpp"], BELOW_CONNECTION + " connection", []),
 ]
+# Headers that are tested by another test than the one at their path: what they have is only seen through what it names.
+TESTED_BY = {
+    "concepts.hpp": "compile_fail/storage_complete.cpp",
+    "detail/base/event_loop.hpp": "testing/manual_loop_test.cpp",
+    "detail/connection/http_exchange.hpp": "detail/connection/requests_test.cpp",
+    "detail/connection/server_state.hpp": "detail/connection/requests_test.cpp",
+    "detail/connection/streams.hpp": "detail/connection/connection_test.cpp",
+    "detail/hub/channel_log.hpp": "detail/hub/fan_out_test.cpp",
+    "detail/hub/hub_impl.hpp": "hub_test.cpp",
+    "detail/hub/session_impl.hpp": "hub_test.cpp",
+    "detail/io/asio.hpp": "server_test.cpp",
+    "detail/io/driver.hpp": "server_test.cpp",
+    "detail/io/epoll.hpp": "server_test.cpp",
+    "detail/storage/sqlite_file.hpp": "storage/sqlite_fault_test.cpp",
+    "detail/storage/sqlite_log.hpp": "storage/sqlite_test.cpp",
+    "detail/tls/records.hpp": "detail/tls/layer_test.cpp",
+    "fwd.hpp": "consume/project/four_transports.cpp",
+    "hailwire.hpp": "consume/project/four_transports.cpp",
+    "options.hpp": "detail/connection/limits_test.cpp",
+    "session.hpp": "hub_test.cpp",
+    "testing/contract.hpp": "storage/contract_test.cpp",
+    "testing/memory_connection.hpp": "detail/connection/connection_test.cpp",
+    "testing/storage_contract.hpp": "storage/contract_test.cpp",
+    "testing/storage_trial.hpp": "storage/contract_test.cpp",
+    "transport/long_poll.hpp": "transport/poll_test.cpp",
+    "transport/short_poll.hpp": "transport/poll_test.cpp",
+}
 CIRCLE = "includes itself"
 LONGEST = 500  # lines of a header that can be read in one sitting
 SOURCES = (".hpp", ".cpp", ".py", ".js", ".mjs")
@@ -57,6 +84,7 @@ SLEEP = {
     ".py": re.compile(r"\b(time|asyncio)\.sleep\s*\((?!0\))"),
 }
 SLEEP[".hpp"] = SLEEP[".cpp"]
+WAIT_FOR = re.compile(r"\bwait_for\s*\(")
 CLOCK = re.compile(r"_clock::now|\b(clock_gettime|gettimeofday|std::time)\s*\(")
 
 
@@ -146,6 +174,21 @@ def check_length(headers):
             yield header, f'has {len(lines)} lines; over {LONGEST} lines, the comment at its top says why ("Over {LONGEST} lines because …")'
 
 
+def check_tested(headers, files):
+    """A header's test stands at its path, where whoever changes it looks for it."""
+    for header in headers:
+        if floor_of(header)[0] is None:
+            continue
+        own = f"tests/{header.removesuffix('.hpp')}_test.cpp"
+        other = TESTED_BY.get(header)
+        if own in files and other:
+            yield own, f"is there, so {header} comes off the list TESTED_BY in tests/architecture/architecture.py"
+        elif own not in files and not other:
+            yield f"include/hailwire/{header}", f"has no test: it belongs into {own}"
+        elif other and f"tests/{other}" not in files:
+            yield f"include/hailwire/{header}", f"is listed as tested by tests/{other}, which is not there"
+
+
 def check_key_functions(headers):
     """The first virtual function of a class that is not inline where it is declared decides which file has the class's table,
     and with it everything that the table names: who only includes such a header would compile all of it."""
@@ -166,6 +209,8 @@ def check_texts(files):
             # A random moment is a fault that is injected, not something that is waited for.
             if (path.startswith("tests/") or "_test." in path) and suffix in SLEEP and SLEEP[suffix].search(line) and "uniform(" not in line:
                 yield path, f"line {i}: sleeps; a test waits for what it wants to see, or moves a clock of its own"
+            if suffix == ".py" and WAIT_FOR.search(line):
+                yield path, f"line {i}: asyncio's wait_for swallows a cancel before Python 3.12; asyncio.timeout does not"
 
 
 def check(files):
@@ -175,6 +220,7 @@ def check(files):
     found = []
     for rule in (check_floors, check_cycles, check_documented, check_length, check_key_functions):
         found += [(room + path, what) for path, what in rule(headers)]
+    found += check_tested(headers, files)
     return found + list(check_texts(files))
 
 
@@ -205,10 +251,13 @@ CLEAN = {
     "include/hailwire/detail/io/driver.hpp": SPDX + '#include <asio/post.hpp>\n#include "hailwire/detail/connection/connection.hpp"\nauto t = steady_clock::now();\n',
     "include/hailwire/server.hpp": SPDX + '#include "hailwire/detail/io/driver.hpp"\n' + "//\n" * 450,
     "tests/hub_test.cpp": "// SPDX-License-Identifier: BSL-1.0\nint main() {}\n",
+    "tests/detail/connection/limits_test.cpp": "// SPDX-License-Identifier: BSL-1.0\n",
     "tests/some_test.py": "#!/usr/bin/env python3\n# SPDX-License-Identifier: BSL-1.0\nawait asyncio.sleep(0)\n",
     "README.md": "To do: nothing.\n",
 }
 # (file, what is added at its end or, with ^, what replaces it, a part of what must be said)
+CLEAN.update({f"tests/{name}_test.cpp": "// SPDX-License-Identifier: BSL-1.0\n" for name in (
+    "error", "message", "proto/json", "transport/stream", "transport/sse", "detail/hub/turn", "detail/connection/connection", "server")})
 PLANTED = [
     ("include/hailwire/proto/json.hpp", '#include "hailwire/hub.hpp"', "is words and includes upward: hailwire/hub.hpp is hub"),
     ("include/hailwire/proto/json.hpp", '#include "hailwire/transport/stream.hpp"', "is words and includes upward"),
@@ -226,6 +275,9 @@ PLANTED = [
     ("include/hailwire/detail/connection/connection.hpp", "#include <sys/socket.h>", "does without sys/socket.h: that is for io"),
     ("include/hailwire/detail/io/driver.hpp", '#include "hailwire/transport/sse.hpp"', "is io and includes upward"),
     ("include/hailwire/detail/helper.hpp", SPDX, "stands in no room"),
+    ("include/hailwire/proto/new.hpp", SPDX, "has no test: it belongs into tests/proto/new_test.cpp"),
+    ("include/hailwire/transport/long_poll.hpp", SPDX, "tests/transport/poll_test.cpp, which is not there"),
+    ("tests/options_test.cpp", "// SPDX-License-Identifier: BSL-1.0", "comes off the list"),
     ("include/hailwire/detail/io/driver.hpp", '#include "hailwire/server.hpp"', "is io and includes upward"),
     ("include/hailwire/server.hpp", '#include "hailwire/transport/sse.hpp"', "is server and includes upward"),
     ("include/hailwire/server.hpp", '#include "server_part.hpp"', "named from the include folder"),
@@ -246,6 +298,7 @@ PLANTED = [
     ("tests/hub_test.cpp", "std::this_thread::sleep_for(1ms);", "sleeps"),
     ("tests/some_test.py", "time" + ".sleep(1)", "sleeps"),
     ("tests/some_test.py", "await asyncio" + ".sleep(0.1)", "sleeps"),
+    ("tests/some_test.py", "await asyncio.wait_for" + "(it, 10)", "swallows a cancel"),
     ("README.md", "TO" + "DO: more", "is done or said elsewhere"),
     ("include/hailwire/hub.hpp", "// FIX" + "ME", "is done or said elsewhere"),
 ]

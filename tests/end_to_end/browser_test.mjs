@@ -3,6 +3,7 @@
 // Headless Chromium drives the chat page of the real binary over each transport. What each page shows is compared with
 // what the test itself published: every message once, in order.
 
+import '../watchdog.mjs';
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { mkdirSync } from 'node:fs';

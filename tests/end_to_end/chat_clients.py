@@ -28,8 +28,32 @@ TRANSPORTS = ("short_poll", "long_poll", "sse", "websocket")
 quote = urllib.parse.quote
 
 
-def soon(awaitable, seconds=PATIENCE):
-    return asyncio.wait_for(awaitable, seconds)
+class Late(AssertionError):
+    """Something that must happen did not. No OSError, as TimeoutError is: nobody takes it for a lost connection."""
+
+
+async def soon(awaitable, seconds=PATIENCE):
+    """Not asyncio.wait_for: before Python 3.12 that swallows a cancel which comes together with the result."""
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            return await awaitable
+    except TimeoutError as why:
+        if limit.expired():
+            raise Late(f"not within {seconds} s: {awaitable!r}") from why
+        raise
+
+
+async def end(*tasks):
+    """Cancels them until each has ended: libraries underneath may swallow a cancel too. Says which task does not end."""
+    waiting = set(tasks)
+    for _ in range(PATIENCE):
+        for task in waiting:
+            task.cancel()
+        if waiting:
+            _, waiting = await asyncio.wait(waiting, timeout=1)
+        if not waiting:
+            return
+    raise Late(f"cancelled {PATIENCE} times and not ended: {waiting}")
 
 
 class Chat:

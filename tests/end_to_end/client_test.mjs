@@ -2,6 +2,7 @@
 //
 // The browser client as scripts: the test is the network and the clock, so nothing here waits for real.
 
+import '../watchdog.mjs';
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';

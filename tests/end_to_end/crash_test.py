@@ -23,7 +23,7 @@ import unittest
 
 import websockets
 
-from chat_clients import CHAT, FOLLOWERS, OPTIONS, PATIENCE, TRANSPORTS, Bare, Chat, quote, request, soon
+from chat_clients import CHAT, FOLLOWERS, OPTIONS, TRANSPORTS, Bare, Chat, Late, end, quote, request, soon
 
 KILLS = int(os.environ.get("HAILWIRE_CRASHES", 15))
 SEED = int(os.environ.get("HAILWIRE_CRASH_SEED", 1))
@@ -76,8 +76,11 @@ class Publisher:
         self.run.repeated += self.unanswered.pop(n) > 1
         self.run.progress.set()
 
+    def goes_on(self):
+        return not self.run.over and (not self.run.ending or self.unanswered)
+
     async def live(self):
-        while not self.run.ending or self.unanswered:
+        while self.goes_on():
             try:
                 await self.talk()
             except LOST:
@@ -102,7 +105,7 @@ class ByWebSocket(Publisher):
     async def talk(self):
         async with websockets.connect(self.run.chat.url("ws", user=self.name), subprotocols=["hailwire.v1"], close_timeout=1) as connection:
             sent = set()
-            while not self.run.ending or self.unanswered:
+            while self.goes_on():
                 for n in self.next():
                     if n not in sent:
                         await connection.send(json.dumps(self.command(n)))
@@ -118,7 +121,7 @@ class ByPost(Publisher):
     async def talk(self):
         bare = await Bare.open(self.run.chat)
         try:
-            while not self.run.ending or self.unanswered:
+            while self.goes_on():
                 for n in self.next():
                     status, _, body = await bare.ask(request(
                         "POST", f"/live?channel={quote(ROOM)}&user={self.name}", "Content-Type: application/json", f"Idempotency-Key: {self.name}-{n}",
@@ -139,7 +142,7 @@ class ByCommands(Publisher):
     async def talk(self):
         bare = await Bare.open(self.run.chat)
         try:
-            while not self.run.ending or self.unanswered:
+            while self.goes_on():
                 commands = [self.command(n) for n in self.next()]
                 status, _, body = await bare.ask(request("POST", f"/live?user={self.name}", "Content-Type: application/json",
                                                          body=json.dumps(commands).encode()))
@@ -153,7 +156,9 @@ class ByCommands(Publisher):
 class Run:
     def __init__(self, chat, seed):
         self.chat, self.random = chat, random.Random(seed)
-        self.ending, self.repeated, self.resumed = False, 0, 0
+        self.ending = False  # publishers begin no new message
+        self.over = False  # nobody goes on, also who never heard that it was cancelled
+        self.repeated, self.resumed = 0, 0
         self.publishers = [ByWebSocket(self, "ws"), ByPost(self, "post"), ByCommands(self, "commands"), ByPost(self, "post2")]
         self.heard = {transport: [] for transport in TRANSPORTS}  # (epoch, offset, data)
         self.gaps = []
@@ -166,10 +171,10 @@ class Run:
 
     async def follow(self, transport):
         follower = FOLLOWERS[transport](self.chat, ROOM, transport, "earliest")
-        while True:
+        while not self.over:
             try:
                 await follower.start()
-                while True:
+                while not self.over:
                     it = await follower.next()
                     self.heard[transport].append((follower.cursor.split(".")[0], it["offset"], it["data"]))
                     self.progress.set()
@@ -222,11 +227,10 @@ class Run:
             done, _ = await asyncio.wait([hearing, *followers], return_when=asyncio.FIRST_COMPLETED)
             for task in done - {hearing}:
                 task.result()
-            await asyncio.wait([hearing])  # what was not heard is named below
+            await asyncio.wait([hearing])  # ends by itself: `until` waits so long; what was not heard is named below
         finally:
-            for task in [killing, *everyone, *followers]:
-                task.cancel()
-            await asyncio.gather(killing, *everyone, *followers, return_exceptions=True)
+            self.over = True
+            await end(killing, *everyone, *followers)
         return self.faults(log), log
 
     def faults(self, log):
@@ -248,6 +252,52 @@ class Run:
                 at = next((i for i, (a, b) in enumerate(zip(heard, log)) if a != b), min(len(heard), len(log)))
                 faults.append(f"{transport} heard {len(heard)} of {len(log)}; the first difference is {heard[at:at + 1]} for {log[at:at + 1]}")
         return faults
+
+
+class Ends(unittest.IsolatedAsyncioTestCase):
+    """What these tests lean on: a task that is cancelled ends."""
+
+    async def test_a_wait_that_is_cancelled_as_its_result_comes_is_cancelled(self):
+        came = asyncio.get_running_loop().create_future()
+        heard = []
+
+        async def follow():
+            while True:
+                heard.append(await soon(came))
+                await asyncio.Event().wait()
+
+        task = asyncio.create_task(follow())
+        await asyncio.sleep(0)
+        came.set_result("a message")
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task], timeout=5)
+        self.assertTrue(task.cancelled())
+
+    async def test_what_swallows_a_cancel_is_cancelled_again(self):
+        async def deaf(times):
+            for _ in range(times):
+                try:
+                    await asyncio.Event().wait()
+                except asyncio.CancelledError:
+                    pass
+
+        tasks = [asyncio.create_task(deaf(times)) for times in (0, 1, 2)]
+        await asyncio.sleep(0)
+        await end(*tasks)
+        self.assertTrue(all(task.done() for task in tasks))
+
+    async def test_what_is_late_is_named_and_is_no_lost_connection(self):
+        with self.assertRaises(Late) as late:
+            await soon(asyncio.Event().wait(), 0.01)
+        self.assertIn("Event.wait", str(late.exception))
+        self.assertNotIsInstance(late.exception, LOST)
+
+        async def times_out():
+            raise TimeoutError("the peer's")
+
+        with self.assertRaises(TimeoutError):
+            await soon(times_out())
 
 
 class Crash(unittest.IsolatedAsyncioTestCase):

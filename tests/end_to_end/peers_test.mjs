@@ -3,6 +3,7 @@
 // npm's `ws` and `eventsource` on the chat, and Node's own fetch for the polls. Between them and the chat stands a relay that
 // can break connections without a word, as networks do. What clients receive is compared with what the test published.
 
+import '../watchdog.mjs';
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

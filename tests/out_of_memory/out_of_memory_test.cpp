@@ -93,6 +93,27 @@ std::vector<int> offsets(const std::string& bytes, const std::string& channel) {
   return out;
 }
 
+TEST_CASE("an address is not counted for a session for which there was no memory") {
+  for (std::size_t n = 1;; ++n) {
+    INFO("allocation " << n << " fails");
+    REQUIRE(n < 100);
+    detail::address_count counts;
+    failed = false;
+    fails_in = n;
+    bool counted = false;
+    try {
+      counted = counts.add(1, "203.0.113.7:4711", 1);
+    } catch (const std::bad_alloc&) {
+    }
+    fails_in = 0;
+    CHECK(counts.addresses() == (counted ? 1 : 0));
+    CHECK(counts.add(2, "203.0.113.7:4712", 1) == !counted);
+    counts.remove(counted ? 1 : 2);
+    CHECK(counts.addresses() == 0);
+    if (!failed) return;
+  }
+}
+
 /// Has `step` fail at each of its allocations in turn, each time in a new world.
 void at_every_allocation(const options& o, const std::function<void(world&)>& before,
                          const std::function<void(world&)>& step) {

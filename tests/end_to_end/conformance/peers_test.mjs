@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // npm's ws and Node's own HTTP client as clients of the conformance server: `node peers_test.mjs SERVER`. Needs `npm ci` in the
 // folder above; exits with 77 (skipped) without it.
+import "../../watchdog.mjs";
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";

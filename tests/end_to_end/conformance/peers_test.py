@@ -27,7 +27,8 @@ async def talk(port, offer, r):
                 assert got == sent, f"{len(sent)} sent, {len(got)} came back"
         await ws.send(part for part in aside("one, ", "two, ", "", "three"))
         assert await ws.recv() == "one, two, three"
-        await asyncio.wait_for(await ws.ping(b"payload"), 10)
+        async with asyncio.timeout(10):
+            await (await ws.ping(b"payload"))
         many = [f"message {i} " * (i % 50) for i in range(500)]
 
         async def send_all():

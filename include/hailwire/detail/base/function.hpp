@@ -52,9 +52,9 @@ class move_only_function<R(Args...)> {
   template <class D>
   static R call(void* p, Args&&... args) {
     if constexpr (fits<D>) {
-      return (*std::launder(static_cast<D*>(p)))(static_cast<Args&&>(args)...);
+      return static_cast<R>((*std::launder(static_cast<D*>(p)))(static_cast<Args&&>(args)...));
     } else {
-      return (**static_cast<D**>(p))(static_cast<Args&&>(args)...);
+      return static_cast<R>((**static_cast<D**>(p))(static_cast<Args&&>(args)...));
     }
   }
   // Moves what `from` holds into `to`, or destroys it where `to` is null.

@@ -113,7 +113,7 @@ class connection : public session {
     end(why.code, close_code(why.code), why.text());
   }
   void broken() noexcept override { gate().tell_thrown("a connection"), die(false); }
-  inline bool notice(std::string_view name, std::string_view json) override;
+  inline std::error_code notice(std::string_view name, std::string_view json) override;
   inline void end(errc why, std::uint16_t code, std::string_view reason) override;
   bool ending() const noexcept override { return phase_ >= phase::closing || answered_; }
   bool adjustable() const noexcept override { return phase_ == phase::stream && stream_->speaks(); }

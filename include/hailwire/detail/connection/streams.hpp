@@ -432,22 +432,25 @@ inline std::error_code connection::send_frame(std::string_view bytes, bool binar
   return {};
 }
 
-inline bool connection::notice(std::string_view name, std::string_view json) {
+inline std::error_code connection::notice(std::string_view name, std::string_view json) {
+  if (ending()) return operation_aborted();
   std::string object = "{\"";
   object.append(name).append("\":").append(json).append("}");
   proto::json::spaces_for_line_breaks(object);
   if (phase_ == phase::stream) {
-    if (unsent() + object.size() > gate().settings.max_unsent) return false;
-    if (!stream_->notice(out(), name, object, {})) return false;
+    if (!adjustable()) return errc::not_implemented;
+    if (unsent() + object.size() > gate().settings.max_unsent) return errc::overloaded;
+    stream_->notice(out(), name, object, {});
     ask_wake();
-    return true;
+    return {};
   }
-  if (!asked() || !asked()->once || answered_) return false;
-  if (asked()->notices.size() + object.size() > gate().settings.max_unsent) return false;
-  if (!asked()->notices.empty()) asked()->notices += ',';
+  if (!asked() || !asked()->once) return errc::not_implemented;
+  const std::size_t comma = asked()->notices.empty() ? 0 : 1;
+  if (asked()->notices.size() + comma + object.size() > gate().settings.max_unsent) return errc::overloaded;
+  if (comma) asked()->notices += ',';
   asked()->notices += object;
   ask_wake();
-  return true;
+  return {};
 }
 
 inline void connection::lost(subscription& s, const gap& g) {

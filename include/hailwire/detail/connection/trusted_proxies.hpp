@@ -159,8 +159,9 @@ class address_count {
     if (!e) return true;
     if (!table_) table_ = std::make_shared<address_table>();
     auto k = address_table::of(*e->address);
+    std::unique_ptr<owner> who(new owner{{}, number, k});  // first: what is counted is always remembered
     if (!table_->add(k, most)) return false;
-    whose_.insert(*new owner{{}, number, k}, number);
+    whose_.insert(*who.release(), number);
     return true;
   }
   void remove(std::uint32_t number) {

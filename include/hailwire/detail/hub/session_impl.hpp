@@ -41,7 +41,7 @@ inline std::error_code session::follow(std::string_view channel, start from) {
       if (r) {
         append_entry(json, *r);
         json += '}';
-        if (!self->notice("followed", json)) return self->cannot_tell();
+        if (self->notice("followed", json)) return self->cannot_tell();
         if (auto* sub = r->recovered ? nullptr : h.find(*self, name)) sub->tell_lost(r->lost);
         h.request_wake(*self);
       } else if (r.error().code != errc::forbidden) {  // else the host has changed its mind
@@ -75,7 +75,7 @@ inline std::error_code session::unfollow(std::string_view channel) {
     place += followed(i).named();
   }
   if (!at().unfollow(*this, channel)) return errc::not_found;
-  if (!notice("closed", json)) cannot_tell();
+  if (notice("closed", json)) cannot_tell();
   return {};
 }
 
@@ -94,7 +94,7 @@ inline std::error_code session::send(std::string_view name, std::string_view jso
   if (std::find(std::begin(reserved), std::end(reserved), name) != std::end(reserved)) return errc::bad_request;
   if (json.size() > at().settings().max_unsent) return errc::too_large;
   if (proto::json::validate(json)) return errc::bad_request;
-  return notice(name, json) ? std::error_code() : make_error_code(errc::overloaded);
+  return notice(name, json);
 }
 
 inline void session::close(std::uint16_t code, std::string_view reason) { end(errc::forbidden, code, reason); }
