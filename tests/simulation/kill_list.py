@@ -89,11 +89,10 @@ FAULTS = [
     ("a channel that is taken away goes on", PERMISSIONS,
      "ensure_rare().revoked.emplace_back(channel);\n  unfollow(channel);\n",
      "ensure_rare().revoked.emplace_back(channel);\n"),
-    ("a pause of the server counts as silence", STREAMS,
-     "} else if (now - life_due(now) < standstill) {", "} else if (now - life_due(now) < 1'000'000'000) {"),
     ("who was not asked for life owes it", STREAMS,
      "if (owed && asked_for_life() && reading_ && now >= life_due(now)) {",
-     "if (owed && reading_ && now >= last_read_.at(now) + 2 * beat) {\n    since_ = last_read_;"),
+     "if (owed && reading_ && now >= last_read_.at(now) + 2 * beat) return end(errc::timeout, 4408, \"silent\");\n"
+     "  if (owed && asked_for_life() && reading_ && now >= life_due(now)) {"),
     ("only room to write is progress", CONNECTION,
      "seen != work_->seen) {\n    busy().seen = seen;\n    last_write_ = moment(now);\n",
      "seen != work_->seen) {\n    busy().seen = seen;\n"),
