@@ -9,29 +9,32 @@
 #include <asio/detached.hpp>
 #include <asio/io_context.hpp>
 #include <asio/ip/tcp.hpp>
-#include <asio/read_until.hpp>
 #include <asio/redirect_error.hpp>
 #include <asio/signal_set.hpp>
 #include <asio/steady_timer.hpp>
 #include <asio/use_awaitable.hpp>
 #include <asio/write.hpp>
 
+#include <array>
 #include <iostream>
+#include <sstream>
+#include <string>
 
 using asio::ip::tcp;
 using live_server = hailwire::server<hailwire::websocket, hailwire::sse, hailwire::long_poll, hailwire::short_poll>;
 
-// What the host itself has to say.
-std::string answer(std::string_view head, live_server& live) {
-  auto reply = [](std::string_view status, std::string_view text) {
-    return "HTTP/1.1 " + std::string(status) +
-           "\r\nContent-Type: text/plain\r\nContent-Length: " + std::to_string(text.size()) +
-           "\r\nConnection: close\r\n\r\n" + std::string(text);
-  };
-  if (head.starts_with("GET / ")) return reply("200 OK", std::to_string(live.sessions().size()) + " are following\n");
-  if (!head.starts_with("POST /ring ")) return reply("404 Not Found", "no such page\n");
+// What the host itself has to say: on connections of its own, and on those that it has handed over.
+hailwire::response answer(std::string_view method, std::string_view path, live_server& live) {
+  if (method == "GET" && path == "/") return {.body = std::to_string(live.sessions().size()) + " are following\n"};
+  if (method != "POST" || path != "/ring") return {.status = 404, .body = "no such page\n"};
   bool taken = !live.publish("bell", hailwire::payload::text("ding"));
-  return taken ? reply("202 Accepted", "ding\n") : reply("503 Service Unavailable", "too much at once\n");
+  if (!taken) return {.status = 503, .body = "too much at once\n"};
+  return {.status = 202, .body = "ding\n"};
+}
+
+std::string written(const hailwire::response& r) {
+  return "HTTP/1.1 " + std::to_string(r.status) + " \r\nContent-Type: " + r.content_type +
+         "\r\nContent-Length: " + std::to_string(r.body.size()) + "\r\nConnection: close\r\n\r\n" + r.body;
 }
 
 asio::awaitable<void> serve(tcp::socket accepted, live_server& live) {
@@ -41,12 +44,17 @@ asio::awaitable<void> serve(tcp::socket accepted, live_server& live) {
     if (!ec) socket->close(ec);  // a client that dawdles is let go
   });
   std::string bytes;
-  co_await asio::async_read_until(*socket, asio::dynamic_buffer(bytes, 16 * 1024), "\r\n\r\n", asio::use_awaitable);
-  if (live.claims(bytes)) {
-    live.adopt(std::move(*socket), bytes);
-  } else {
-    co_await asio::async_write(*socket, asio::buffer(answer(bytes, live)), asio::use_awaitable);
+  auto whose = live.claims(bytes);
+  while (whose == hailwire::claim::need_more) {
+    std::array<char, 4096> more;
+    bytes.append(more.data(), co_await socket->async_read_some(asio::buffer(more), asio::use_awaitable));
+    whose = live.claims(bytes);
   }
+  if (whose == hailwire::claim::yes) co_return live.adopt(std::move(*socket), bytes);
+  std::istringstream line(bytes);
+  std::string method, path;
+  line >> method >> path;
+  co_await asio::async_write(*socket, asio::buffer(written(answer(method, path, live))), asio::use_awaitable);
 }
 
 asio::awaitable<void> accept(tcp::acceptor& acceptor, live_server& live) {
@@ -68,6 +76,8 @@ int main(int count, char** words) {
   asio::io_context io;
   live_server live(io);
   live.authorize([](const hailwire::request&) { return hailwire::grant{.follow = {"bell"}}; });
+  // A client that keeps its connection, such as a browser behind a poll, may ask the host something on it next.
+  live.on_http([&](const hailwire::request& r) { return answer(r.method(), r.path(), live); });
 
   auto port = count > 1 ? static_cast<std::uint16_t>(std::stoi(words[1])) : std::uint16_t{8080};
   tcp::acceptor acceptor(io, {asio::ip::address_v4::loopback(), port});

@@ -432,6 +432,18 @@ class Embed(Case):
         self.assertEqual(host.poll("/live?channel=bell&since=earliest")["messages"][0]["offset"], 1)
         self.assertEqual(host.get("/live?channel=other").status, 403)
 
+    def test_answers_also_on_a_connection_that_it_has_handed_over(self):
+        host = self.start("embed", "0")
+        kept = http.client.HTTPConnection("127.0.0.1", host.port, timeout=PATIENCE)
+        self.addCleanup(kept.close)
+        for method, target, status, part in [("GET", "/live?channel=bell&wait=0", 200, b"cursor"), ("GET", "/", 200, b"are following"),
+                                             ("POST", "/ring", 202, b"ding"), ("GET", "/livestock", 404, b"no such page"),
+                                             ("GET", "/live?channel=bell&since=earliest", 200, b'"data":"ding"')]:
+            kept.request(method, target)
+            answer = kept.getresponse()
+            self.assertEqual(answer.status, status)
+            self.assertIn(part, answer.read())
+
     def test_loses_no_byte_that_came_with_the_head(self):
         host = self.start("embed", "0")
         body = b'{"id":1,"ping":{}}'

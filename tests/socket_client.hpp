@@ -50,6 +50,8 @@ class wire {
   ~wire() {
     if (descriptor_ >= 0) ::close(descriptor_);
   }
+  /// Of a descriptor that is connected, and its own from now on.
+  static wire of(int descriptor) { return wire(owned{descriptor}); }
   /// A socket that is not connected yet, for when no more descriptors can be had.
   static wire unconnected() { return wire(AF_INET); }
   void connect(std::uint16_t port) {
@@ -100,10 +102,24 @@ class wire {
     }
     return head + std::exchange(seen_, {});
   }
+  /// What has come by now, or comes next.
+  std::string some() {
+    if (seen_.empty()) more();
+    return std::exchange(seen_, {});
+  }
+  /// Whether something has come.
+  bool readable() const {
+    char c;
+    return !seen_.empty() || ::recv(descriptor_, &c, 1, MSG_PEEK | MSG_DONTWAIT) >= 0;
+  }
   int descriptor() const noexcept { return descriptor_; }
 
  private:
-  explicit wire(int family) : descriptor_(::socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+  struct owned {
+    int descriptor;
+  };
+  explicit wire(int family) : wire(owned{::socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0)}) {}
+  explicit wire(owned d) : descriptor_(d.descriptor) {
     timeval t{std::chrono::seconds(limit).count(), 0};
     ::setsockopt(descriptor_, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof t);
   }

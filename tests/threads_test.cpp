@@ -102,6 +102,25 @@ struct lonely_storage : careless_storage {
 
 }  // namespace
 
+TEST_CASE(
+    "a hook that publishes while the server is destroyed is told that it has stopped: no part is gone before all are") {
+  std::atomic<int> closed = 0, refused = 0;
+  std::vector<wire> clients;
+  {
+    running r(4);
+    r.s.each([&](auto& part) {
+      part.on_close([&](session&, const close_reason&) {
+        ++closed;
+        for (int i = 0; i < 32; ++i)  // on each of the threads, by the names of their channels
+          if (r.s.publish("left " + std::to_string(i), payload::json("1")) == operation_aborted()) ++refused;
+      });
+    });
+    for (int i = 0; i < 16; ++i) following(clients.emplace_back(r.port), "?channel=chat");
+  }
+  CHECK(closed == 16);
+  CHECK(refused == 16 * 32);
+}
+
 TEST_CASE("clients on different threads hear one another, each message once and in order") {
   running r(3);
   constexpr int publishers = 3, each = 300;

@@ -159,6 +159,7 @@ class adopted_connection final : public connection, public std::enable_shared_fr
       return failed(ec);
     }
     sent_ += n;
+    passed_on_ += n;
     if (sent_ == now_.size()) {
       sent_ = 0;
       now_.clear();
@@ -238,6 +239,21 @@ class adopted_connection final : public connection, public std::enable_shared_fr
     read();
   }
   bool input_waits() const noexcept override { return arrived_ > 0; }
+  // What is in these buffers has not even been sent. Of a stream without a socket that is all that is known.
+  std::uint64_t unacknowledged() const noexcept override {
+    return now_.size() - sent_ + next_.size() +
+           (closed_ || descriptor() < 0 ? 0 : unacknowledged_by_peer(descriptor()));
+  }
+  std::uint64_t acknowledged() const noexcept override {
+    return closed_ || descriptor() < 0 ? passed_on_ : acknowledged_by_peer(descriptor());
+  }
+  int descriptor() const noexcept {
+    if constexpr (requires(Stream& s) { static_cast<int>(s.lowest_layer().native_handle()); }) {
+      return static_cast<int>(const_cast<Stream&>(stream_).lowest_layer().native_handle());
+    } else {
+      return -1;
+    }
+  }
   std::string peer() const override { return peer_; }
   std::shared_ptr<const tls_peer> tls() const override { return tls_; }
   driver& by() const noexcept { return static_cast<driver&>(gate().messages.loop()); }
@@ -249,6 +265,7 @@ class adopted_connection final : public connection, public std::enable_shared_fr
   std::string peer_ = "unknown";
   std::string now_, next_;               // being written; gathered meanwhile
   std::size_t sent_ = 0, arrived_ = 0;   // of `now_`; in `in_`, not yet wanted
+  std::uint64_t passed_on_ = 0;          // what the stream has taken, all in all
   std::optional<std::error_code> over_;  // how reading ended
   bool reading_ = false, delivering_ = false, writing_ = false, wants_read_ = false, wants_write_ = false,
        ending_ = false, farewell_over_ = false, closed_ = false;
@@ -261,6 +278,10 @@ class adopting {
   template <class Stream>
   static void take(basic_server& s, Stream stream, std::string_view already_read, std::optional<tls_peer> t) {
     auto on = s.get_executor();
+    if (!s.driver_->here())
+      return s.post([&s, stream = std::move(stream), read = std::string(already_read), t = std::move(t)]() mutable {
+        take(s, std::move(stream), read, std::move(t));
+      });
     if (s.gate_.stopping) return;  // the stream closes with its destructor
     std::make_shared<adopted_connection<Stream>>(s.gate_, on, std::move(stream), std::move(t))->begin(already_read);
   }
@@ -282,7 +303,7 @@ class adopting {
 ///
 /// Costs, besides what the stream does, 8 KiB for reading, and up to 32 KiB while something is on its way.
 ///
-/// Runs on the server's executor, as `adopt` does. Throws `std::logic_error` for a server that has none (`own_thread`).
+/// Safe from any thread, as `adopt` is. Throws `std::logic_error` for a server that has none (`own_thread`).
 template <class Stream>
 void adopt_stream(basic_server& server, Stream stream, std::string_view already_read = {},
                   std::optional<tls_peer> tls = {}) {

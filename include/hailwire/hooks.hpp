@@ -156,8 +156,9 @@ class verdict {
   failure why_;
 };
 
-/// Answers one thing, once: a command, an authorization or a request. Movable; to be called on the hub's executor. One
-/// that is dropped unanswered answers `internal` by itself. Calling it when the client has gone does nothing.
+/// Answers one thing, once: a command, an authorization or a request. Movable. One that is dropped unanswered answers
+/// `internal` by itself, so it is to be called, and to die, on the hub's executor: another thread that is done with it
+/// hands it over (`server::post`). Calling it when the client has gone does nothing; it may outlive the server.
 template <class Answer>
 class reply_to {
  public:

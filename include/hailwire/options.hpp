@@ -33,7 +33,8 @@ struct options {
   std::chrono::seconds body_time{30};
   /// A kept-alive connection without a request is closed after this.
   std::chrono::seconds idle_time{75};
-  /// A peer that takes none of its bytes for this long is let go; what it missed it reads again with its cursor.
+  /// A peer that takes none of its bytes for this long is let go; what it missed it reads again with its cursor. What
+  /// its system has acknowledged is taken, where that is known (Linux).
   std::chrono::seconds stall_time{60};
   /// How long a closing WebSocket waits for the peer's close frame (RFC 6455, section 7.1.1).
   std::chrono::seconds close_time{5};

@@ -3,6 +3,7 @@
 
 #include <sys/un.h>
 
+#include <cassert>
 #include <concepts>
 #include <cstdint>
 #include <functional>
@@ -40,20 +41,29 @@ inline constexpr portable_t portable{};
 struct own_thread_t {};
 inline constexpr own_thread_t own_thread{};
 
+/// Whose a request is; see `basic_server::claims`.
+enum class claim : std::uint8_t {
+  no,
+  yes,
+  need_more,  ///< what was read so far does not tell
+};
+
 /// Everything of a server that does not depend on its transports. Made through `server<Transports...>`.
 ///
-/// Threads: distinct servers are independent. `publish` is safe from any thread. Everything else, and every hook,
-/// belongs to the hub's executor, `get_executor()`: a strand over the executor that the server was given, so a host may
-/// run its `io_context` with several threads. Before the context runs, and after it has stopped, any thread will do.
-/// Where one thread runs the context, its handlers may call everything.
+/// Threads: distinct servers are independent. `publish`, `post`, `adopt`, `adopt_descriptor` and `quit` are safe from
+/// any thread, and so is `claims` once paths are set (`on_websocket`). Everything else, and every hook, belongs to the
+/// hub's executor, `get_executor()`: a strand over the executor that the server was given, so a host may run its
+/// `io_context` with several threads. Before the context runs, and after it has stopped, any thread will do. Where one
+/// thread runs the context, its handlers may call everything. A debug build asserts it where the server can be seen to
+/// run elsewhere.
 class basic_server {
  public:
   basic_server(const basic_server&) = delete;
   basic_server& operator=(const basic_server&) = delete;
   /// Closes everything, as `stop` does, at once; pending handlers get `operation_aborted` before this returns.
   ~basic_server() {
-    stop();
-    gate_.destroy_all();
+    end();
+    *self_ = nullptr;
     driver_->retire();
   }
 
@@ -91,22 +101,30 @@ class basic_server {
     if (ec) throw std::system_error(ec, "listen on a descriptor");
   }
 
-  /// For a host that runs its own HTTP server: whether a request is for this server. `head` is what was read so far,
-  /// from the request line on; its path decides.
-  bool claims(std::string_view head) const {
-    auto line = head.substr(0, head.find("\r\n"));
-    auto first = line.find(' ');
-    if (first == line.npos) return false;
-    auto target = line.substr(first + 1, line.find(' ', first + 1) - first - 1);
+  /// For a host that runs its own HTTP server: whether a request is for this server. `head` is what was read of the
+  /// connection so far, from the request's first byte on. The path decides, so the request line must be whole; for a
+  /// path that was given to `on_websocket` the whole head must be, because what does not ask for WebSocket there is the
+  /// host's. A head that is none, or is over `options::head`, is not claimed. Safe from any thread once paths are set.
+  claim claims(std::string_view head) const {
+    proto::http1::head_parser parser(gate_.settings.head);
+    proto::http1::head h;
+    const auto read = parser.parse(head, h);
+    if (h.path.empty()) return read == proto::http1::progress::need_more ? claim::need_more : claim::no;
     std::string path;
-    if (!proto::percent_decode(target.substr(0, target.find('?')), path, false)) return false;
-    if (path == gate_.settings.path) return true;
-    for (const auto& route : gate_.frame_routes)
-      if (route->serves(path)) return true;
-    return false;
+    if (!proto::percent_decode(h.path, path, false)) return claim::no;
+    if (path == gate_.settings.path) return claim::yes;
+    for (const auto& route : gate_.frame_routes) {
+      if (!route->serves(path)) continue;
+      if (read == proto::http1::progress::need_more) return claim::need_more;
+      return read == proto::http1::progress::done && h.minor >= 1 && h.has_token("Upgrade", "websocket") ? claim::yes
+                                                                                                         : claim::no;
+    }
+    return claim::no;
   }
   /// Serves a connection that the host has accepted, beginning with the bytes it has read from it already. The socket
-  /// may belong to another executor; nothing may be pending on it. Requests on it that are not claimed go to `on_http`.
+  /// may belong to another executor; nothing may be pending on it. Later requests on it that are not claimed go to
+  /// `on_http`. Safe from any thread; off the server's own it begins when the server's context runs. Throws
+  /// `std::system_error` for a socket that is not open.
   template <class Socket>
   void adopt(Socket socket, std::string_view already_read = {}) {
     static_assert(
@@ -116,12 +134,11 @@ class basic_server {
         "hailwire::adopt_stream(server, std::move(stream), already_read)");
     std::error_code ec;
     int d = static_cast<int>(socket.release(ec));
-    if (!ec) adopt_descriptor(d, already_read);
+    if (ec) throw std::system_error(ec, "adopt a socket");
+    adopt_descriptor(d, already_read);
   }
   /// The same for a connected descriptor, which is the server's from now on.
-  void adopt_descriptor(int descriptor, std::string_view already_read = {}) {
-    serve(descriptor, nullptr, already_read);
-  }
+  void adopt_descriptor(int descriptor, std::string_view already_read = {}) { serve(descriptor, {}, already_read); }
 
   // ---- publishing and sessions -----------------------------------------------------------------------------------
 
@@ -136,9 +153,15 @@ class basic_server {
   }
 
   /// Every session. The pointers are good until the hub's executor runs something else.
-  std::vector<session*> sessions() const { return gate_.messages.sessions(); }
+  std::vector<session*> sessions() const {
+    assert(!driver_->elsewhere());
+    return gate_.messages.sessions();
+  }
   /// The sessions of one user.
-  std::vector<session*> find(std::string_view user) const { return gate_.messages.find(user); }
+  std::vector<session*> find(std::string_view user) const {
+    assert(!driver_->elsewhere());
+    return gate_.messages.find(user);
+  }
   hailwire::hub& hub() noexcept { return gate_.messages; }
   /// Joins the server to others that share its storage; see the `broker` concept. Before anything is followed. The
   /// broker must outlive the server.
@@ -147,8 +170,13 @@ class basic_server {
     gate_.messages.join(detail::erase_broker(b));
   }
 
-  /// Runs `f` where hooks and handlers run. Safe from any thread.
-  void post(detail::move_only_function<void()> f) { driver_->post(std::move(f)); }
+  /// Runs `f` where hooks and handlers run, unless the server is gone by then. What it throws is logged. Safe from any
+  /// thread.
+  void post(detail::move_only_function<void()> f) {
+    driver_->post([self = self_, f = std::move(f)]() mutable {
+      if (basic_server* s = *self) s->gate_.guarded("a posted function", [&] { f(); });
+    });
+  }
   /// Where hooks and handlers run, for a server that was made on an executor; one that was not throws
   /// `std::logic_error`.
   detail::strand get_executor() const {
@@ -170,6 +198,7 @@ class basic_server {
   /// with `operation_aborted`. Idempotent. Publishing afterwards is an error. Connections get `close_time` to take
   /// their last bytes while the context goes on running; the destructor does not wait.
   void stop() {
+    assert(!driver_->elsewhere());
     if (std::exchange(gate_.stopping, true)) return;
     driver_->stop_listening();
     gate_.messages.stop();
@@ -221,7 +250,10 @@ class basic_server {
   void on_command(std::function<void(session&, std::string_view, std::string_view, command_reply)> f) {
     gate_.host.on_command = std::move(f);
   }
-  /// `void(session&, const close_reason&)`: the last that is heard of a session.
+  /// `void(session&, const close_reason&)`: the last that is heard of a session, once for each that `on_open` was
+  /// called for. The session still counts then, in `sessions()`, `find()` and `hub().session_count()`: it is gone when
+  /// this has returned. Those that are open when the server is destroyed get it from within the destructor, on its
+  /// thread.
   void on_close(std::function<void(session&, const close_reason&)> f) { gate_.host.on_close = std::move(f); }
   /// What no transport claims: `response(const request&)`, or `void(const request&, reply_to<result<response>>)` to
   /// answer later. An error `method_not_allowed` says that GET and HEAD are; a response may have its own `Allow`.
@@ -311,14 +343,28 @@ class basic_server {
     if (ec || ::getsockname(d, reinterpret_cast<sockaddr*>(&at), &size) != 0) return 0;
     return ntohs(at.ss_family == AF_INET ? v4.sin_port : v6.sin6_port);
   }
-  void serve(int descriptor, std::unique_ptr<detail::stream_layer> layer, std::string_view already_read) {
+  /// Safe from any thread.
+  void serve(int descriptor, make_layer layer, std::string_view already_read) {
+    const int flags = ::fcntl(descriptor, F_GETFL);
+    if (flags < 0) throw std::system_error(errno, std::system_category(), "adopt a descriptor");
+    ::fcntl(descriptor, F_SETFL, flags | O_NONBLOCK);
+    detail::owned_descriptor own(descriptor);
     detail::tune(descriptor, gate_.settings.send_buffer);
-    ::fcntl(descriptor, F_SETFL, ::fcntl(descriptor, F_GETFL) | O_NONBLOCK);
-    if (gate_.stopping) {
-      ::close(descriptor);
-    } else {
-      driver_->serve(gate_, descriptor, std::move(layer), already_read);
-    }
+    if (driver_->here()) return serve_here(std::move(own), layer, already_read);
+    post([this, own = std::move(own), layer = std::move(layer), read = std::string(already_read)]() mutable {
+      serve_here(std::move(own), layer, read);
+    });
+  }
+  void serve_here(detail::owned_descriptor own, const make_layer& layer, std::string_view already_read) {
+    if (gate_.stopping) return;
+    auto made = layer ? layer(*this) : nullptr;
+    driver_->serve(gate_, own.release(), std::move(made), already_read);
+  }
+  /// Ends everything at once, hooks included; nothing but the destructor follows. Of servers that may call one another
+  /// from their hooks none goes before all have ended.
+  void end() {
+    stop();
+    gate_.destroy_all();
   }
   void begin(int descriptor, make_layer layer, std::error_code& ec) {
     if (!ec && gate_.stopping) ec = operation_aborted();
@@ -354,7 +400,8 @@ class basic_server {
   std::optional<detail::strand> executor_;
   std::shared_ptr<detail::own_thread_driver> own_;
   std::shared_ptr<detail::driver> driver_;
-  std::shared_ptr<void> layers_share_;   // what all TLS connections do
+  std::shared_ptr<basic_server*> self_ = std::make_shared<basic_server*>(this);  // null once it is gone
+  std::shared_ptr<void> layers_share_;                                           // what all TLS connections do
   detail::vector<basic_server*> parts_;  // who serves what this one accepts; empty: itself
   std::size_t next_part_ = 0;
   detail::server_state gate_;

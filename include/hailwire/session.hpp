@@ -189,7 +189,7 @@ class session : protected detail::follower {
 
   /// Has the session follow one more channel, which its grant need not name; it is told by a `followed` notice, or,
   /// when too much is unsent for that, closed with 1013. On streams only. Errors: `bad_request` (already followed, not
-  /// a name, too many, not a stream).
+  /// a name, too many, not a stream), `operation_aborted` (the session is ending).
   std::error_code follow(std::string_view channel, start from = start::latest());
   /// Stops following; it is told by a `closed` notice with the code `forbidden`. A client that cannot be told is
   /// closed: with 1013 when too much is unsent, with 4403 when it is raw. `not_found` when it did not follow.
@@ -204,7 +204,8 @@ class session : protected detail::follower {
   /// expired already). Throws what a predicate of `follow` throws.
   std::error_code permit(shared_grant g);
   /// Sends a notice `{"name":json}` to this client alone. Errors: `bad_request` (`name` is empty, over 64 bytes or the
-  /// protocol's own; not JSON), `overloaded` (`max_unsent` bytes wait already), `not_implemented` (a raw client).
+  /// protocol's own; not JSON), `overloaded` (`max_unsent` bytes wait already), `not_implemented` (a raw client),
+  /// `operation_aborted` (the session is ending).
   std::error_code send(std::string_view name, std::string_view json);
   /// Ends the session with a WebSocket close code (RFC 6455, section 7.4) and a reason of at most 123 bytes; other
   /// transports just end. `on_close` runs later, not within this call.

@@ -160,9 +160,11 @@ class threaded_server {
   }
   threaded_server(const threaded_server&) = delete;
   threaded_server& operator=(const threaded_server&) = delete;
-  /// Not while `run` is running.
+  /// Not while `run` is running. Hooks that run meanwhile (`on_close`) may still call `publish`, which is an error by
+  /// then.
   ~threaded_server() {
     for (auto& p : parts_) p->stop();
+    for (auto& p : parts_) p->end();
   }
 
   /// Calls `f(server<Transports...>&)` for the server of each thread: to set hooks.

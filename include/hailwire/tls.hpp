@@ -153,11 +153,15 @@ inline std::uint16_t listen_tls(basic_server& server, const tls_context& context
 }
 
 /// Serves a connected descriptor, the server's from now on, that nothing was read from yet: its first byte is the
-/// client's handshake. For a host that accepts connections itself.
+/// client's handshake. For a host that accepts connections itself. Safe from any thread. Throws `std::system_error` for
+/// what is no descriptor.
 inline void adopt_tls(basic_server& server, const tls_context& context, int descriptor) {
-  server.serve(descriptor,
-               std::unique_ptr<detail::tls_layer>(new detail::tls_layer(tls_context::shared_of(server), context.now())),
-               {});
+  server.serve(
+      descriptor,
+      [context](basic_server& s) {
+        return std::unique_ptr<detail::stream_layer>(new detail::tls_layer(tls_context::shared_of(s), context.now()));
+      },
+      {});
 }
 
 /// What a host's own TLS knows of its client once the handshake is done, as `request::tls` shows it: for

@@ -26,8 +26,9 @@ struct world {
   dice& random;
   record& rec;
   std::vector<std::string> channels;
-  bool large = false;  // payloads of many pages
-  bool calm = false;   // nobody misbehaves any more: the time to catch up
+  bool large = false;        // payloads of many pages
+  bool calm = false;         // nobody misbehaves any more: the time to catch up
+  bool stood_still = false;  // the server did, just now: it cannot know who is silent
   std::vector<std::shared_ptr<hailwire::testing::memory_connection>> broken = {};  // until the server has noticed
 
   /// Breaks a connection, as a driver sees it: the object lives until the server has closed it.
@@ -57,6 +58,33 @@ class client {
   void act();
   /// Takes what the server has sent, and answers what must be answered.
   void read();
+  /// Reads all there is to read.
+  void hear() {
+    if (connection_) connection_->open_window(std::numeric_limits<std::size_t>::max());
+    read();
+  }
+  /// A reader whose system takes little: begins to be one, if it has a stream that nothing but its reading can end.
+  bool narrow() {
+    if (!connection_ || !head_read_ || !opened_ || leaving_ || way_ == way::long_poll || way_ == way::short_poll)
+      return false;
+    if (world_.rec.failures || world_.rec.permits || world_.rec.restarts || !taken_away_.empty()) return false;
+    if (connection_->waiting) return false;  // it stands still already
+    connection_->withholds = true;
+    connection_->room = 500;
+    return true;
+  }
+  bool waits() const { return connection_ && connection_->waiting && !connection_->closed; }
+  void take_little() {
+    if (!connection_ || ended_) return;
+    if (connection_->closed) return complain("is let go, though it never stood still");
+    connection_->acknowledge(1);
+  }
+  void widen() {
+    if (!connection_) return;
+    connection_->withholds = false;
+    connection_->acknowledge(std::numeric_limits<std::uint64_t>::max());
+    hear();
+  }
   /// Does only what leads to the head.
   void catch_up();
   void disconnect(const char* why);
@@ -170,6 +198,7 @@ class client {
   std::string in_;  // what came and was not read yet; of an event stream what its chunks hold
   chunk_reader chunks_;
   bool head_read_ = false, opened_ = false, asked_ = false, ended_ = false;
+  bool leaving_ = false;    // it has sent its end
   bool trust_ids_ = false;  // comes back with the last id of its stream, not with what it has seen
   std::vector<std::pair<std::string, place>> ids_;
   std::string polled_;  // the tag of the last answer
@@ -231,7 +260,7 @@ inline void client::connect(way w) {
   ++world_.rec.count.connections;
   if (std::exchange(joined_, true)) ++world_.rec.count.reconnects;
   if (!world_.calm && chance(35)) connection_->room = below(world_.large ? 100'000 : 3000);
-  opened_ = head_read_ = asked_ = ended_ = false;
+  opened_ = head_read_ = asked_ = ended_ = leaving_ = false;
   polled_.clear();
   in_.clear();
   chunks_ = {};
@@ -552,7 +581,7 @@ inline void client::closed_frame(std::string_view payload) {
                                      : static_cast<unsigned>(static_cast<unsigned char>(payload[0])) << 8 |
                                            static_cast<unsigned char>(payload[1]);
   trace("is closed with " + std::to_string(code));
-  bool expected = code == 1000 || code == 1005 || code == 4408 ||
+  bool expected = code == 1000 || code == 1005 || (code == 4408 && !world_.stood_still) ||
                   ((code == 1011 || code == 1008 || code == 1013) && world_.rec.failures) ||
                   (code == 4401 && !permitted(until_)) ||
                   (code == 1013 && !taken_away_.empty());  // could not be told of it
@@ -993,6 +1022,7 @@ inline void client::act() {
     return disconnect("breaks");
   }
   if (chance(3)) {
+    leaving_ = true;
     if (way_ == way::websocket || way_ == way::raw) {
       if (head_read_) return send_frame(hailwire::proto::ws_opcode::close, hailwire::proto::close_payload(1000));
     } else {

@@ -19,7 +19,7 @@ import time
 
 FAN_OUT, CHANNEL_LOG, HUB, PERMISSIONS = "detail/hub/fan_out.hpp", "detail/hub/channel_log.hpp", "detail/hub/hub_impl.hpp", "detail/hub/expiry.hpp"
 SSE = "transport/sse.hpp"
-POLLS, STREAMS = "detail/connection/polls.hpp", "detail/connection/streams.hpp"
+POLLS, STREAMS, CONNECTION = "detail/connection/polls.hpp", "detail/connection/streams.hpp", "detail/connection/connection.hpp"
 
 FAULTS = [
     ("skip one message", FAN_OUT,
@@ -89,6 +89,13 @@ FAULTS = [
     ("a channel that is taken away goes on", PERMISSIONS,
      "ensure_rare().revoked.emplace_back(channel);\n  unfollow(channel);\n",
      "ensure_rare().revoked.emplace_back(channel);\n"),
+    ("who was not asked for life owes it", STREAMS,
+     "if (owed && asked_for_life() && reading_ && now >= life_due(now)) {",
+     "if (owed && reading_ && now >= last_read_.at(now) + 2 * beat) return end(errc::timeout, 4408, \"silent\");\n"
+     "  if (owed && asked_for_life() && reading_ && now >= life_due(now)) {"),
+    ("only room to write is progress", CONNECTION,
+     "seen != work_->seen) {\n    busy().seen = seen;\n    last_write_ = moment(now);\n",
+     "seen != work_->seen) {\n    busy().seen = seen;\n"),
     ("the id of a batch names old places", STREAMS,
      "stream_->tag(b.tags, position_text(reached));",
      "stream_->tag(b.tags, position_text());"),

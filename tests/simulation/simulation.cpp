@@ -176,6 +176,7 @@ class simulation {
           trace(std::to_string(ms) + " ms pass");
           loop_.advance(ms);
         }
+        if (elapsed_ < 140'000 && random_.chance(3)) random_.chance(50) ? stand_still() : read_steadily();
         break;
       case 10:
         if (kind_ == 3 && random_.chance(8)) {
@@ -190,6 +191,41 @@ class simulation {
       default:
         clients_[random_.below(clients_.size())]->act();
     }
+  }
+
+  // The server stands still, as in a debugger, and its timers run late. Whoever has answered every ping is not closed
+  // for it. What was said before is heard first.
+  void stand_still() {
+    for (int round = 0; round < 3; ++round) {
+      for (auto& c : clients_) c->hear();
+      loop_.run();
+    }
+    auto ms = static_cast<std::int64_t>(random_.between(60'000, 100'000));
+    elapsed_ += ms;
+    trace("the server stands still for " + std::to_string(ms) + " ms");
+    loop_.stand_still(ms);
+    loop_.run();
+    world_->stood_still = true;
+    for (auto& c : clients_) c->hear();
+    world_->stood_still = false;
+  }
+
+  // A client whose system takes a little now and then, never enough for there to be room: as long as it does, it is not
+  // let go.
+  void read_steadily() {
+    client& slow = *clients_[random_.below(clients_.size())];
+    if (!slow.narrow()) return;
+    for (std::size_t i = 0; i < 40 && !slow.waits(); ++i) {
+      for (auto& channel : world_->channels) publish(channel);
+      run_everything();
+    }
+    trace("a client reads slowly, but steadily");
+    for (int i = 0; i < 7 && slow.waits(); ++i) {
+      elapsed_ += 20'000;
+      loop_.advance(20'000);
+      slow.take_little();
+    }
+    slow.widen();
   }
 
   void run_everything() {

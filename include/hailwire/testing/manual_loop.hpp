@@ -64,6 +64,11 @@ class manual_loop final : public detail::event_loop {
     }
     now_ = until;
   }
+  /// Lets `ms` milliseconds pass in which nothing runs, as when a process is stopped: alarms ring late, and once.
+  void stand_still(std::int64_t ms) {
+    now_ += ms;
+    advance(0);
+  }
 
  private:
   static constexpr std::int64_t never = detail::event_loop::no_alarm;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <memory>
 #include <span>
@@ -73,6 +74,8 @@ class memory_connection final : public detail::connection {
       taken += n;
       if (n < p.size()) break;
     }
+    taken_ += taken;
+    if (!withholds) acknowledged_ = taken_;
     if (seals && taken) layer_waits_ = true, hold_back();
     return taken;
   }
@@ -82,6 +85,8 @@ class memory_connection final : public detail::connection {
   std::string peer() const override { return from; }
   bool input_waits() const noexcept override { return !unread.empty(); }
   leaving still() const noexcept override { return holds ? leaving::bytes : leaving::nothing; }
+  std::uint64_t unacknowledged() const noexcept override { return taken_ - acknowledged_; }
+  std::uint64_t acknowledged() const noexcept override { return acknowledged_; }
 
  public:
   /// A layer before the socket takes what is written, and keeps its end until `leave`.
@@ -94,6 +99,12 @@ class memory_connection final : public detail::connection {
   bool holds = false;  ///< whether some of what was received has not reached the client yet
   /// The client is given some of it.
   void move() { moved(); }
+  /// The client's system does not acknowledge by itself what it is sent, but when told to.
+  bool withholds = false;
+  void acknowledge(std::uint64_t n) { acknowledged_ += std::min(n, unacknowledged()); }
+
+ private:
+  std::uint64_t taken_ = 0, acknowledged_ = 0;
 };
 
 }  // namespace hailwire::testing

@@ -1166,6 +1166,230 @@ TEST_CASE("a sign of life counts that has come while the loop was held up and is
   CHECK(c.hear() == lines{"ping", "ping", "close 4408 no sign of life"});
 }
 
+TEST_CASE("after a pause of the server whoever was not asked for life is asked, and not closed") {
+  enum class before : std::uint8_t { nothing, answered, asked };
+  const auto was =
+      GENERATE(before::nothing, before::answered, before::asked);  // asked: the pause may have swallowed it
+  const bool answers = GENERATE(true, false);
+  options o;
+  o.stall_time = std::chrono::seconds(300);
+  house h(o);
+  client c(h);
+  c.join("?channel=chat");
+  if (was != before::nothing) {
+    h.advance(25'200);
+    CHECK(c.hear() == lines{"ping"});
+    if (was == before::answered) c.send(frame("", proto::ws_opcode::pong));
+  }
+  h.loop.stand_still(180'000);
+  CHECK(c.hear() == lines{"ping"});
+  h.advance(20'000);
+  CHECK(c.hear().empty());
+  if (answers) {
+    c.send(frame("", proto::ws_opcode::pong));
+    h.advance(20'000);
+    CHECK(c.hear() == lines{"ping"});
+  } else {
+    h.advance(5'300);
+    CHECK(c.hear() == lines{"close 4408 no sign of life"});
+  }
+}
+
+TEST_CASE("after a pause of the server its time limits begin anew: the peer's bytes may be on their way") {
+  options o;
+  o.stall_time = std::chrono::seconds(20);
+  house h(o);
+  client c(h);
+  SECTION("a head") { c.send("GET /live"); }
+  SECTION("a body") { c.send("POST /live?channel=chat HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n{"); }
+  SECTION("the next request") { c.ask(get("/live?channel=chat")); }
+  SECTION("a stream that is slow") {
+    c.join("?channel=chat");
+    c.narrow(10);
+    h.publish("chat", "1");
+  }
+  SECTION("a stream's end") {
+    c.join("?channel=chat");
+    h.gate.messages.sessions().at(0)->close(1000, "bye");
+    h.run();
+    CHECK(c.hear() == lines{"close 1000 bye"});
+  }
+  c.take();
+  h.loop.stand_still(300'000);
+  CHECK_FALSE(c.c->closed);
+  CHECK(c.take().empty());
+  h.advance(90'000);
+  CHECK((c.c->closed || c.take().find("HTTP/1.1 408") == 0));
+}
+
+TEST_CASE("a reader that is never still is not let go: what its system acknowledges is progress") {
+  enum class what : std::uint8_t { web_socket, event_stream, poll };
+  const auto reads = GENERATE(what::web_socket, what::event_stream, what::poll);
+  const bool stops = GENERATE(true, false);
+  options o;
+  o.stall_time = std::chrono::seconds(20);
+  house h(o);
+  client c(h);
+  if (reads == what::web_socket) c.join("?channel=chat");
+  if (reads == what::event_stream) c.open(event_stream("?channel=chat"));
+  c.c->withholds = true;
+  c.narrow(100'000);
+  h.publish("chat", '"' + std::string(150'000, 'x') + '"');
+  if (reads == what::poll) c.send(get("/live?channel=chat&since=earliest"));
+  REQUIRE(c.c->waiting);
+  for (int i = 0; i < 40; ++i) {
+    h.advance(7'000);
+    REQUIRE_FALSE(c.c->closed);
+    c.c->acknowledge(600);
+  }
+  h.advance(15'000);
+  CHECK_FALSE(c.c->closed);
+  if (stops) {
+    h.advance(11'000);
+    CHECK(c.c->closed);
+  } else {
+    c.c->acknowledge(100'000);
+    c.widen();
+    CHECK(c.take().size() > 150'000);
+  }
+}
+
+TEST_CASE("the time to answer a ping begins when the peer's system has it; until then what it takes is life") {
+  enum class then : std::uint8_t { stops, answers, is_silent };
+  const auto what = GENERATE(then::stops, then::answers, then::is_silent);
+  auto only_pings = [](const lines& heard) {
+    return std::all_of(heard.begin(), heard.end(), [](auto& line) { return line == "ping"; });
+  };
+  house h;
+  client c(h);
+  c.join("?channel=chat");
+  c.c->withholds = true;
+  h.publish("chat", '"' + std::string(150'000, 'x') + '"');
+  c.take();
+  h.advance(25'200);
+  CHECK(c.hear() == lines{"ping"});
+  for (int i = 0; i < 14; ++i) {  // 150 KB behind which the ping stands
+    h.advance(10'000);
+    c.c->acknowledge(10'000);
+    REQUIRE(only_pings(c.hear()));
+  }
+  if (what == then::stops) {
+    h.advance(50'000);
+    auto heard = c.hear();
+    REQUIRE_FALSE(heard.empty());
+    CHECK(heard.back() == "close 4408 no sign of life");
+    return;
+  }
+  c.c->acknowledge(1'000'000);
+  h.advance(20'000);
+  CHECK(only_pings(c.hear()));
+  if (what == then::answers) c.send(frame("", proto::ws_opcode::pong));
+  h.advance(15'000);
+  auto heard = c.hear();
+  REQUIRE_FALSE(heard.empty());
+  CHECK(heard.back() == (what == then::answers ? "ping" : "close 4408 no sign of life"));
+}
+
+TEST_CASE("a reader that has made room after long is alive, whatever it was asked before") {
+  options o;
+  o.stall_time = std::chrono::seconds(300);
+  house h(o);
+  client c(h);
+  c.join("?channel=chat");
+  h.advance(24'000);
+  c.narrow(10);
+  h.publish("chat", "1");
+  h.advance(100'000);
+  c.widen();
+  h.advance(20'000);
+  for (auto& line : c.hear()) CHECK(line.substr(0, 5) != "close");
+}
+
+TEST_CASE("a client that sends a message and then the end of its stream, without a close, is still answered") {
+  house h;
+  std::string closed;
+  h.gate.host.on_close = [&](session&, const close_reason& why) { closed += std::to_string(why.close_code) + " "; };
+  client c(h);
+  c.join("");
+  std::string said = frame(R"({"id":1,"publish":{"channel":"chat","data":1}})") + frame(R"({"id":2,"ping":{}})");
+  auto end = [&] {
+    c.c->send(said);
+    c.c->send_end();
+    h.run();
+  };
+  SECTION("at once") { end(); }
+  SECTION("when the storage has answered, and what came behind it too") {
+    h.store.holding = true;
+    end();
+    CHECK_FALSE(c.c->closed);
+    CHECK(c.take().empty());
+    h.answer();
+  }
+  SECTION("when it takes it") {
+    c.narrow(3);
+    end();
+    CHECK_FALSE(c.c->closed);
+    c.widen();
+  }
+  auto heard = c.hear();
+  REQUIRE(heard.size() == 2);
+  CHECK(heard[0].starts_with(R"(text {"reply":1,"ok")"));
+  CHECK(heard[1].starts_with(R"(text {"reply":2,"ok")"));
+  CHECK(c.c->closed);
+  CHECK(closed == "1006 ");
+}
+
+TEST_CASE("to a session that is ending nothing is sent any more, and it says so") {
+  house h;
+  std::vector<std::error_code> said;
+  std::size_t counted = 0;
+  h.gate.host.on_close = [&](session& s, const close_reason&) {
+    said = {s.send("news", "1"), s.follow("other")};
+    counted = h.gate.messages.session_count();
+  };
+  client c(h);
+  c.join("?channel=chat");
+  session* s = h.gate.messages.sessions().at(0);
+  CHECK_FALSE(s->send("news", "1"));
+  s->close(1000, "bye");
+  CHECK(s->send("news", "1") == operation_aborted());
+  CHECK(s->follow("other") == operation_aborted());
+  h.run();
+  CHECK(said == std::vector<std::error_code>{operation_aborted(), operation_aborted()});
+  CHECK(counted == 1);
+  CHECK(h.gate.messages.session_count() == 0);
+}
+
+TEST_CASE("a client that has ended its stream and takes no answer is let go in close_time") {
+  house h;
+  client c(h);
+  c.join("");
+  c.narrow(3);
+  c.c->send(frame(R"({"id":1,"ping":{}})"));
+  c.c->send_end();
+  h.run();
+  CHECK_FALSE(c.c->closed);
+  h.advance(5'200);
+  CHECK(c.c->closed);
+}
+
+TEST_CASE("the host's own frames are answered too when the end comes with them") {
+  house h;
+  frame_handlers echo;
+  echo.on_message = [](frame_socket& s, std::string_view bytes, bool) { s.send_text(bytes); };
+  h.gate.frame_routes.push_back(std::unique_ptr<detail::frame_route>(
+      new detail::frame_route{"/echo", std::move(echo),
+                              [](const transport::live_request& a, const std::vector<std::string>& known,
+                                 std::size_t most) { return transport::websocket::begin_plain(a, known, most); }}));
+  client c(h);
+  CHECK(frames(c.open(upgrade("", "", "/echo"), 101)).empty());
+  c.c->send(frame("hello"));
+  c.c->send_end();
+  h.run();
+  CHECK(c.hear() == lines{"text hello"});
+  CHECK(c.c->closed);
+}
+
 TEST_CASE("a WebSocket that only sends hears from the server too") {
   house h;
   client raw(h);

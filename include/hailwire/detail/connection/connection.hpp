@@ -155,6 +155,10 @@ class connection : public session {
   }
   /// Whether the peer has sent something that was not received yet, because the loop had other things to do.
   virtual bool input_waits() const noexcept { return false; }
+  /// How many bytes of what `write` has taken the peer's system has acknowledged, counted from some beginning on; and
+  /// how many it has not yet. Both are 0 where nobody knows.
+  virtual std::uint64_t acknowledged() const noexcept { return 0; }
+  virtual std::uint64_t unacknowledged() const noexcept { return 0; }
   /// What has been taken by `write` and has not left this process yet, where that can be: such a driver says `moved`
   /// whenever some has, and, once `shut_write` is done, `ended` if the peer has ended too.
   enum class leaving : std::uint8_t { nothing, farewell, bytes };
@@ -284,7 +288,13 @@ class connection : public session {
     return waits && !gate().stopping && still() == leaving::bytes;
   }
   void schedule();
+  std::int64_t limit(std::int64_t now) const noexcept;
   std::int64_t next_beat(std::int64_t now) const noexcept;
+  /// Whether a ping has been sent and nothing was heard since; and until when something must be.
+  bool asked_for_life() const noexcept { return stream_->expects_life() && since_.after(last_read_); }
+  std::int64_t life_due(std::int64_t now) const noexcept;
+  void beat(std::int64_t now);
+  void look_at_progress(std::int64_t now);
   void update_watch();
   bool wants_input() const noexcept;
   std::string position_text(std::span<const std::uint64_t> reached = {}, const exchange* unheard = nullptr,
@@ -297,6 +307,7 @@ class connection : public session {
   }
   void die(bool by_peer, errc why = errc::internal) noexcept;
   void end_session();
+  void end_answered();
   exchange* asked() const noexcept { return work_->request.get(); }
   exchange& ex() {
     if (!asked()) busy().request = std::unique_ptr<exchange>(new exchange(gate().settings));
@@ -396,6 +407,8 @@ inline void connection::ended() {
   peer_ended_ = true;
   switch (phase_) {
     case phase::stream:
+      end_answered();
+      break;
     case phase::lingering:
       return die(true);
     // It may still be reading: what it has asked is served, and what it broke off is told (RFC 9112, sections 8
@@ -423,14 +436,32 @@ inline void connection::ended() {
   update_watch();
 }
 
+// The peer has ended its stream without a close. What it has said before is answered, as it is for HTTP, if it takes
+// the answer within `options::close_time`: nobody can tell a peer that still reads from one that has gone.
+inline void connection::end_answered() {
+  if (phase_ != phase::stream || command_under_way_ || holds_input()) return;
+  if (!unsent()) return die(true);
+  give_reason({errc::internal, 1006, {}, true});
+  enter(phase::closing);
+  ask_wake();
+  ask_settle();
+}
+
 // ---- time
 // ------------------------------------------------------------------------------------------------------------
 
 inline std::int64_t milliseconds_of(std::chrono::milliseconds d) noexcept { return d.count(); }
 
-inline void connection::schedule() {
+/// A loop whose timers run so late was held up: a debugger, a virtual machine that stood still, a hook that took long.
+/// What its peers have sent meanwhile may not be here yet, so no time limit is held against them. Ten times what the
+/// timer wheel rounds.
+inline constexpr std::int64_t standstill = 1000;
+
+// When the phase's time is over, or that of a peer that takes nothing. Streams that wait for nothing have beats
+// instead.
+inline std::int64_t connection::limit(std::int64_t now) const noexcept {
   const options& o = gate().settings;
-  const std::int64_t now = gate().now(), since = since_.at(now);
+  const std::int64_t since = since_.at(now);
   std::int64_t due = INT64_MAX;
   switch (phase_) {
     case phase::head:
@@ -442,14 +473,8 @@ inline void connection::schedule() {
     case phase::body:
       due = since + milliseconds_of(o.body_time);
       break;
-    case phase::asked:
-      if (!blocked_) return;  // a deadline from before does no harm, and mostly the next one is later
-      break;
     case phase::held:
       if (!asked()->at_once) due = asked()->until;
-      break;
-    case phase::stream:
-      due = blocked_ ? INT64_MAX : next_beat(now);
       break;
     case phase::closing:
       // An answer may take as long as its peer takes some of it; a stream that was ended has nothing left to give.
@@ -458,21 +483,52 @@ inline void connection::schedule() {
     case phase::lingering:
       due = since + milliseconds_of(gives() ? o.stall_time : o.close_time);
       break;
+    case phase::asked:
+    case phase::stream:
     case phase::dead:
       break;
   }
-  if (blocked_) due = std::min(due, last_write_.at(now) + milliseconds_of(o.stall_time));
+  return blocked_ ? std::min(due, last_write_.at(now) + milliseconds_of(o.stall_time)) : due;
+}
+
+// How often a queue of bytes is looked at, of the time within which something must leave it.
+inline constexpr std::int64_t looks = 4;
+
+inline void connection::schedule() {
+  if (phase_ == phase::asked && !blocked_) return;  // an earlier deadline does no harm, and mostly the next is later
+  const std::int64_t now = gate().now();
+  std::int64_t due = phase_ == phase::stream && !blocked_ ? next_beat(now) : limit(now);
+  if (blocked_ && phase_ != phase::dead) {
+    if (!work_->seen) busy().seen = acknowledged() + 1;
+    due = std::min(due, now + milliseconds_of(gate().settings.stall_time) / looks);
+  }
   if (due == INT64_MAX || phase_ == phase::dead) return gate().messages.wheel().disarm(*this);
   gate().messages.arm(*this, due);
 }
 
+// What the peer's system has acknowledged is taken, also where there is no room to write yet.
+inline void connection::look_at_progress(std::int64_t now) {
+  if (!work_->seen) return;
+  if (std::uint64_t seen = acknowledged() + 1; seen != work_->seen) {
+    busy().seen = seen;
+    last_write_ = moment(now);
+  }
+}
+
 inline void connection::expire(std::int64_t now) {
+  if (phase_ == phase::stream && !blocked_) return beat(now);
+  if (blocked_) look_at_progress(now);
+  const std::int64_t due = limit(now);
+  if (phase_ == phase::dead || due == INT64_MAX) return;
+  if (now - due >= standstill) {
+    since_ = last_write_ = moment(now);
+    if (phase_ != phase::held || now < asked()->until) return schedule();
+  }
+  if (now < limit(now)) return schedule();
   if (blocked_ && now >= last_write_.at(now) + milliseconds_of(gate().settings.stall_time))
     return die(false, errc::timeout);
   switch (phase_) {
     case phase::head:
-      if (unwritten() && !gate().stopping) break;
-      if (gives() && now < since_.at(now) + milliseconds_of(gate().settings.stall_time)) break;
       if (!asked() || asked()->in.empty()) return die(false, errc::timeout);
       asked()->head.clear();  // what was read of it looks into a buffer that may have moved
       refuse({errc::timeout, "the request head took too long"});
@@ -483,21 +539,10 @@ inline void connection::expire(std::int64_t now) {
     case phase::held:
       answer_held(true);
       break;
-    case phase::stream:
-      if (blocked_ || now < next_beat(now)) break;
-      if (stream_->expects_life() && reading_ &&
-          now >= last_read_.at(now) + 2 * milliseconds_of(gate().settings.heartbeat)) {
-        // A loop that was held up for long runs its timers before it reads: then it is not the peer who was silent.
-        if (!input_waits()) return end(errc::timeout, 4408, "no sign of life");
-        last_read_ = moment(now);
-      }
-      since_ = last_write_ = moment(now);
-      if (!unsent()) stream_->beat(out());
-      pump(nullptr);  // at once: thousands are due together, and the memory of one serves the next
-      break;
     case phase::closing:
     case phase::lingering:
       return die(false, errc::timeout);
+    case phase::stream:
     case phase::asked:
     case phase::dead:
       return;
@@ -594,6 +639,7 @@ inline void connection::settle() {
         std::string in = std::exchange(busy().held, {});
         feed(in);
       }
+      if (peer_ended_) end_answered();
       break;
     case phase::lingering:
       break;

@@ -85,7 +85,11 @@ struct pending_io {
   std::size_t next = 0;          // the channel whose turn it is, while not all have had theirs
   std::unique_ptr<exchange> request;
   std::unique_ptr<close_reason> reason;
-  bool none() const noexcept { return out.empty() && held.empty() && !half && !next && !request && !reason; }
+  // How far the peer's acknowledgements are looked at, as `connection::acknowledged` counts plus 1, while its bytes
+  // stand in a queue; 0 when nobody looks.
+  std::uint64_t seen = 0;  // when last looked at
+  std::uint64_t ping = 0;  // of the ping that is behind others
+  bool none() const noexcept { return out.empty() && held.empty() && !half && !next && !request && !reason && !seen; }
 };
 
 }  // namespace hailwire::detail

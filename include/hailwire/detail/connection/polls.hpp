@@ -80,8 +80,7 @@ inline void connection::write_answer(std::span<const std::span<const char>> piec
   if (pieces.size() > most || blocked_) {
     ask_wake();
   } else {
-    blocked_ = true;
-    update_watch();
+    block();
   }
 }
 

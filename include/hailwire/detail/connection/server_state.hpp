@@ -60,6 +60,7 @@ class moment {
   std::int64_t at(std::int64_t now) const noexcept {
     return now + static_cast<std::int32_t>(low_ - static_cast<std::uint32_t>(now));
   }
+  bool after(moment other) const noexcept { return static_cast<std::int32_t>(low_ - other.low_) > 0; }
 
  private:
   std::uint32_t low_ = 0;

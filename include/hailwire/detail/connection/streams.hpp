@@ -28,6 +28,7 @@ inline void connection::open_stream() {
   tags_ = stream_->tags() != 0;
   e->open(out(), std::string(gate().date()) + e->extra);
   enter(phase::stream);
+  last_read_ = since_;
   opened_ = true;
 
   std::string json = "{\"open\":{\"session\":\"" + id() + "\",\"user\":";
@@ -64,6 +65,7 @@ inline void connection::serve_frames(frame_route& route) {
   ensure_rare().data = std::move(fresh);
   framed_ = true;
   enter(phase::stream);
+  last_read_ = since_;
   std::size_t before = out().size();
   b->open(out(), e.extra);
   bool welcome = true;
@@ -395,7 +397,9 @@ inline void connection::pump(subscription* live) {
 inline void connection::writable() {
   if (phase_ == phase::dead) return;
   last_write_ = moment(gate().now());
+  if (phase_ == phase::stream) last_read_ = last_write_;  // to take bytes is a sign of life
   blocked_ = layer_waits_;
+  if (work_->seen) busy().seen = busy().ping = 0;
   pump(nullptr);
   if (!unwritten()) flushed();
   schedule();
@@ -413,13 +417,58 @@ inline void connection::flushed() {
 }
 
 // When a stream is next looked at: to show life where nothing was written for a heartbeat, and, where the peer owes a
-// sign of life, to ask for one after a heartbeat without and to end after two.
+// sign of life, to ask for one after a heartbeat without, and to end where there was no answer.
 inline std::int64_t connection::next_beat(std::int64_t now) const noexcept {
-  std::int64_t beat = milliseconds_of(gate().settings.heartbeat);
-  std::int64_t write = last_write_.at(now) + beat, read = last_read_.at(now);
-  if (!stream_->expects_life()) return write;
-  std::int64_t asked = std::max(read, since_.at(now)) + beat;
-  return std::min({write, asked, reading_ ? read + 2 * beat : asked});
+  const std::int64_t beat = milliseconds_of(gate().settings.heartbeat);
+  std::int64_t due = last_write_.at(now) + beat;
+  if (!stream_->expects_life()) return due;
+  if (!asked_for_life()) return std::min(due, last_read_.at(now) + beat);
+  if (reading_) due = std::min(due, life_due(now));
+  return work_->ping ? std::min(due, now + beat / looks) : due;
+}
+
+// Two heartbeats behind the last sign of life; but whoever was asked late has one from then on.
+inline std::int64_t connection::life_due(std::int64_t now) const noexcept {
+  const std::int64_t beat = milliseconds_of(gate().settings.heartbeat);
+  return std::max(since_.at(now) + beat, last_read_.at(now) + 2 * beat);
+}
+
+inline void connection::beat(std::int64_t now) {
+  const std::int64_t beat = milliseconds_of(gate().settings.heartbeat);
+  const bool owed = stream_->expects_life();
+  bool asks = owed && !asked_for_life() && now >= last_read_.at(now) + beat;
+  if (owed && work_->ping) {
+    // The ping stood behind bytes that the peer has not had: the time to answer begins when it has them.
+    const std::uint64_t seen = acknowledged() + 1;
+    const bool arrived = seen >= work_->ping;
+    if (asked_for_life() && seen != work_->seen) since_ = moment(now);
+    busy().seen = arrived ? 0 : seen;
+    if (arrived) busy().ping = 0;
+  }
+  if (owed && asked_for_life() && reading_ && now >= life_due(now)) {
+    // A loop that was held up for long runs its timers before it reads: then it is not the peer who was silent.
+    if (input_waits()) {
+      last_read_ = moment(now);
+    } else if (now - life_due(now) < standstill) {
+      return end(errc::timeout, 4408, "no sign of life");
+    } else {
+      asks = true;
+    }
+  }
+  if (asks || now >= last_write_.at(now) + beat) {
+    last_write_ = moment(now);
+    asks = asks || (owed && !asked_for_life());
+    if (asks) since_ = moment(now);
+    const bool queues = asks && unacknowledged() > 0;
+    if (owed || !unsent()) stream_->beat(out());
+    pump(nullptr);  // at once: thousands are due together, and the memory of one serves the next
+    if (queues && phase_ == phase::stream && !blocked_) {
+      busy().seen = acknowledged() + 1;
+      busy().ping = work_->seen + unacknowledged();
+    }
+  }
+  work_.rest();
+  if (phase_ == phase::stream) schedule();
 }
 
 // ---- telling --------------------------------------------------------------------------------------------------------

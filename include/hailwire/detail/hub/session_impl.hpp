@@ -29,6 +29,7 @@ inline void append_entry(std::string& out, const follow_start& f) {
 
 inline std::error_code session::follow(std::string_view channel, start from) {
   hub& h = at();
+  if (ending()) return operation_aborted();
   if (!adjustable() || !valid_channel(channel) || h.find(*this, channel)) return errc::bad_request;
   if (follow_count() >= h.settings().max_channels) return errc::bad_request;
   h.follow(*this, channel, from, false, [&h, key = key(), name = std::string(channel)](result<follow_start> r) {
@@ -88,6 +89,7 @@ inline std::error_code session::send(std::string_view name, std::string_view jso
   static constexpr std::string_view reserved[] = {
       "open", "gap",   "missed",  "join",  "leave",   "receipt",  "followed", "closed", "expiring", "bye",
       "ping", "reply", "message", "error", "channel", "messages", "notices",  "cursor", "more"};
+  if (ending()) return operation_aborted();
   if (name.empty() || name.size() > 64) return errc::bad_request;
   for (char c : name)
     if (!proto::is_token_letter(c)) return errc::bad_request;

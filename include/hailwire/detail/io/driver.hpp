@@ -19,6 +19,9 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
+#ifdef __linux__
+#include <linux/sockios.h>
+#endif
 
 #include <arpa/inet.h>
 
@@ -106,6 +109,34 @@ inline io_result write_descriptor(int descriptor, std::span<const std::span<cons
   return {io_result::status::failed, 0, {errno, std::system_category()}};
 }
 
+/// How many bytes of what was written to a socket the peer's kernel has not acknowledged (of a Unix socket: the peer
+/// has not read, by what they take); 0 where nobody knows.
+inline std::uint64_t unacknowledged_by_peer([[maybe_unused]] int descriptor) noexcept {
+#ifdef SIOCOUTQ
+  int waiting = 0;
+  if (::ioctl(descriptor, SIOCOUTQ, &waiting) == 0 && waiting > 0) return static_cast<std::uint64_t>(waiting);
+#endif
+  return 0;
+}
+
+/// How many it has acknowledged since the connection began: only differences count. Rises while nothing is written, and
+/// for TCP always.
+inline std::uint64_t acknowledged_by_peer(int descriptor) noexcept {
+#if defined(__linux__) && defined(TCP_INFO)
+  // RFC 4898, tcpEStatsAppHCThruOctetsAcked: `tcpi_bytes_acked` since Linux 4.1, which the C library's structure of
+  // this name does not have; and the kernel's own header cannot be included beside that.
+  constexpr std::size_t at = 120;
+  unsigned char info[at + sizeof(std::uint64_t)];
+  socklen_t size = sizeof info;
+  if (::getsockopt(descriptor, IPPROTO_TCP, TCP_INFO, info, &size) == 0 && size == sizeof info) {
+    std::uint64_t bytes;
+    std::memcpy(&bytes, info + at, sizeof bytes);
+    return bytes;
+  }
+#endif
+  return (std::uint64_t{1} << 62) - unacknowledged_by_peer(descriptor);
+}
+
 /// What the kernel keeps before it has sent it: enough to fill the wire until the next turn, and no more, because what
 /// stays in the log serves all (precedent: 16–128 KiB in servers that set it).
 inline constexpr int unsent_in_kernel = 64 * 1024;
@@ -159,6 +190,8 @@ class owned_descriptor {
   ~owned_descriptor() {
     if (descriptor_ >= 0) ::close(descriptor_);
   }
+  owned_descriptor(owned_descriptor&& other) noexcept : descriptor_(other.release()) {}
+  int get() const noexcept { return descriptor_; }
   int release() noexcept { return std::exchange(descriptor_, -1); }
 
  private:
@@ -176,6 +209,8 @@ class driver : public event_loop {
   virtual void stop_listening() = 0;
   /// So many connections more, of those that it does not serve itself, run on this loop.
   virtual void beside([[maybe_unused]] int more) {}
+  /// Whether it can be seen to run on another thread than the caller's: for assertions.
+  virtual bool elsewhere() const noexcept { return false; }
   /// Nothing runs from now on. After all connections are gone.
   virtual void retire() = 0;
 
@@ -281,6 +316,9 @@ class descriptor_connection : public connection {
     int waiting = 0;
     return !closed() && ::ioctl(descriptor_, FIONREAD, &waiting) == 0 && waiting > 0;
   }
+  // Under a layer these are its bytes, of which there are more: what has been acknowledged compares all the same.
+  std::uint64_t acknowledged() const noexcept final { return closed() ? 0 : acknowledged_by_peer(descriptor_); }
+  std::uint64_t unacknowledged() const noexcept final { return closed() ? 0 : unacknowledged_by_peer(descriptor_); }
   std::string peer() const final {
     if (layered_)
       if (auto known = layer()->source(); !known.empty()) return std::string(known);

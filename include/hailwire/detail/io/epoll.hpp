@@ -129,6 +129,7 @@ class epoll_driver : public driver {
     }
   }
   int descriptor() const noexcept { return epoll_; }
+  bool in_turn() const noexcept { return in_turn_; }
   /// Has a turn come soon. Safe from any thread.
   virtual void wake() {
     std::uint64_t one = 1;
@@ -338,6 +339,7 @@ class embedded_driver final : public epoll_driver, public std::enable_shared_fro
   }
   const strand& executor() const noexcept { return strand_; }
   bool here() const noexcept override { return strand_.running_in_this_thread(); }
+  bool elsewhere() const noexcept override { return in_turn() && !here(); }
   void start() { wait(); }
   void retire() override {
     epoll_driver::retire();
@@ -388,6 +390,7 @@ class embedded_driver final : public epoll_driver, public std::enable_shared_fro
 class own_thread_driver final : public epoll_driver {
  public:
   bool here() const noexcept override { return thread_.load() == &this_thread; }
+  bool elsewhere() const noexcept override { return thread_.load() && !here(); }
   /// Runs turns until `quit`.
   void run() {
     thread_ = &this_thread;
