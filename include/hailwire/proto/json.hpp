@@ -58,6 +58,9 @@ struct error {
 /// The `what` of a text with more members or elements than its reader wanted; can be told apart by its address.
 inline constexpr char too_many_members[] = "too many members";
 
+/// The `what` of a text that nests deeper than its reader wanted; can be told apart by its address.
+inline constexpr char too_deep[] = "nested too deep";
+
 /// A value: its kind and its span of the input, without the white space around it. Valid as long as the input.
 struct value {
   kind type = kind::null;
@@ -187,7 +190,7 @@ class scanner {
 
   /// Enters an object or array whose first character has been seen; `leave` goes back.
   bool enter(bool object) noexcept {
-    if (depth_ == depth_limit_) return fail("nested too deep");
+    if (depth_ == depth_limit_) return fail(too_deep);
     ++p_;
     std::uint64_t bit = std::uint64_t{1} << depth_ % 64;
     auto& word = objects_[depth_ / 64];
@@ -265,6 +268,27 @@ class scanner {
         leave();
       }
     }
+  }
+
+  /// The same for a value that may nest too deep: then only its strings are checked and its brackets counted, and
+  /// whoever reads its text refuses it.
+  bool any_depth(value& out) noexcept {
+    const char* from = p_;
+    const std::size_t floor = depth_;
+    if (any(out)) return true;
+    if (what_ != too_deep) return false;
+    what_ = nullptr, depth_ = floor, p_ = from;
+    for (std::size_t open = 0; p_ != end_;) {
+      const char c = *p_;
+      if (c == '"') {
+        if (!string()) return false;
+        continue;
+      }
+      ++p_;
+      open += c == '[' || c == '{';
+      if ((c == ']' || c == '}') && --open == 0) return out.text = {from, static_cast<std::size_t>(p_ - from)}, true;
+    }
+    return fail("it ends inside an array");
   }
 
   /// One object or array, the outermost or one at whose first character the place is. `element` takes one member or
@@ -462,6 +486,20 @@ inline error read_array(std::string_view text, hailwire::detail::vector<value>& 
   auto add = [&] {
     value v;
     if (!scan.any(v)) return false;
+    if (out.size() == bounds.members) return scan.fail(too_many_members);
+    return out.push_back(v), true;
+  };
+  return scan.each(false, add) && scan.finish() ? error{} : scan.why();
+}
+
+/// As `read_array`, but an element that nests too deep is that element's fault alone: it is kept as its text, which
+/// whoever reads it refuses.
+inline error split_array(std::string_view text, hailwire::detail::vector<value>& out, const limits& bounds = {}) {
+  out.clear();
+  detail::scanner scan(text, bounds);
+  auto add = [&] {
+    value v;
+    if (!scan.any_depth(v)) return false;
     if (out.size() == bounds.members) return scan.fail(too_many_members);
     return out.push_back(v), true;
   };

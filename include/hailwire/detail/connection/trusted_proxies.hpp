@@ -159,8 +159,9 @@ class address_count {
     if (!e) return true;
     if (!table_) table_ = std::make_shared<address_table>();
     auto k = address_table::of(*e->address);
+    auto fresh = std::unique_ptr<owner>(new owner{{}, number, k});  // what has no memory has counted nothing
     if (!table_->add(k, most)) return false;
-    whose_.insert(*new owner{{}, number, k}, number);
+    whose_.insert(*fresh.release(), number);
     return true;
   }
   void remove(std::uint32_t number) {

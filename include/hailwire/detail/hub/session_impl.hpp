@@ -94,7 +94,10 @@ inline std::error_code session::send(std::string_view name, std::string_view jso
   if (std::find(std::begin(reserved), std::end(reserved), name) != std::end(reserved)) return errc::bad_request;
   if (json.size() > at().settings().max_unsent) return errc::too_large;
   if (proto::json::validate(json)) return errc::bad_request;
-  return notice(name, json) ? std::error_code() : make_error_code(errc::overloaded);
+  if (ending()) return operation_aborted();
+  if (notice(name, json)) return {};
+  const bool has_notices = transport() == "websocket" ? adjustable() : transport() != "post";
+  return has_notices ? errc::overloaded : errc::not_implemented;
 }
 
 inline void session::close(std::uint16_t code, std::string_view reason) { end(errc::forbidden, code, reason); }
