@@ -13,6 +13,7 @@
 
 #include "catch.hpp"
 #include "detail/connection/open_storage.hpp"
+#include "hailwire/storage/memory.hpp"
 #include "hailwire/testing/manual_loop.hpp"
 #include "storage/host_storage.hpp"
 
@@ -385,6 +386,49 @@ TEST_CASE("keys are a user's own; an anonymous client's count only where the hos
   CHECK(publish({.key_scope = "cookie 1"}, "1") == lines{"a-1.5"});
   CHECK(publish({.key_scope = "cookie 2"}, "1") == lines{"a-1.6"});
   CHECK(publish({.key_scope = "ada"}, "1") == lines{"a-1.7"});  // no scope is a user's
+}
+
+TEST_CASE("keyed publishes of one user or scope within a key's life are bounded, and told honestly when to come back") {
+  options o;
+  o.max_keys_per_user = 3;
+  testing::manual_loop loop;
+  stage::open_storage own;  // keeps no keys
+  memory_storage keeping;   // keeps them
+  const bool kept_here = GENERATE(true, false);
+  hub h(loop, kept_here ? detail::erase_storage(own) : detail::erase_storage(keeping), o);
+  std::string said;
+  auto publish = [&](grant g, const std::string& key, std::string channel = "a", std::string json = "1") {
+    client c(h, std::move(g));
+    said.clear();
+    h.publish_for(*c.mine, std::move(channel), h.prefetch("a"), payload::json(json), {.key = key}, true,
+                  [&](result<position> at) {
+                    said = at ? std::to_string(at->offset)
+                              : std::string(code_name(at.error().code)) + ' ' + std::to_string(at.error().retry_after);
+                  });
+    return said;
+  };
+  loop.advance(29'000);
+  CHECK(publish({.user = "ada"}, "1") == "1");
+  loop.advance(100'000);
+  CHECK(publish({.user = "ada"}, "2") == "2");
+  CHECK(publish({.user = "ada"}, "2") == "2");  // known: nothing more is kept
+  CHECK(publish({.user = "ada"}, "2", "a", "2") == "conflict 0");
+  CHECK(publish({.user = "ada"}, "3", "other") == "1");
+  std::string refused = publish({.user = "ada"}, "4");
+  CHECK(refused.starts_with("rate_limited "));
+  CHECK(publish({.user = "ada"}, "") == "3");  // without a key nothing is kept
+  CHECK(publish({.user = "bob"}, "1") == "4");
+  CHECK(publish({.key_scope = "ada"}, "1") == "5");
+  CHECK_FALSE(h.publish("a", payload::json("1"), {.key = "of-the-host"},
+                        [&](std::error_code ec, position) { CHECK_FALSE(ec); }));
+  const int seconds = std::stoi(refused.substr(13));
+  CHECK(seconds <= 300);
+  CHECK(seconds >= 300 - 101);
+  loop.advance(seconds * 1000 - 1001);
+  CHECK(publish({.user = "ada"}, "4").starts_with("rate_limited "));
+  loop.advance(1001);
+  CHECK(publish({.user = "ada"}, "4") == "7");
+  CHECK(publish({.user = "ada"}, "5").starts_with("rate_limited "));
 }
 
 // ---- following

@@ -68,6 +68,17 @@ struct read_result {
 using append_handler = detail::move_only_function<void(append_result)>;
 using read_handler = detail::move_only_function<void(read_result)>;
 
+namespace detail {
+
+/// What an `append` may return. A `bool` that says whether it went well, or a signed number that is negative when it
+/// did not, would convert to an offset that nothing stands at.
+template <class R>
+concept appended = std::convertible_to<R, append_result> &&
+                   (!std::integral<std::remove_cvref_t<R>> ||
+                    (std::unsigned_integral<std::remove_cvref_t<R>> && !std::same_as<std::remove_cvref_t<R>, bool>));
+
+}  // namespace detail
+
 /// A storage that answers when it returns.
 ///
 /// Obligations:
@@ -94,7 +105,7 @@ using read_handler = detail::move_only_function<void(read_result)>;
 template <class S>
 concept synchronous_storage =
     requires(S& s, std::string_view channel, const draft& d, std::uint64_t since, read_limit limit) {
-      { s.append(channel, d) } -> std::convertible_to<append_result>;
+      { s.append(channel, d) } -> detail::appended;
       { s.read(channel, since, limit) } -> std::convertible_to<read_result>;
     };
 
@@ -143,7 +154,7 @@ constexpr void explain_storage() {
   } else {
     static_assert(
         requires(S& s, std::string_view c, const draft& d) {
-          { s.append(c, d) } -> std::convertible_to<append_result>;
+          { s.append(c, d) } -> detail::appended;
         },
         "hailwire: a storage needs hailwire::append_result append(std::string_view channel, const hailwire::draft& "
         "message)");

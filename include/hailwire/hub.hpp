@@ -28,12 +28,16 @@
 #include "hailwire/detail/base/timer_wheel.hpp"
 #include "hailwire/detail/base/vector.hpp"
 #include "hailwire/detail/hub/fan_out.hpp"
+#include "hailwire/detail/hub/key_budget.hpp"
 #include "hailwire/detail/storage/fingerprint.hpp"
 #include "hailwire/options.hpp"
 #include "hailwire/proto/json.hpp"
 #include "hailwire/session.hpp"
 
 namespace hailwire {
+
+/// How long an idempotency key is kept at least, here or by a storage: the protocol promises five minutes.
+inline constexpr std::int64_t key_lifetime_ms = 5 * 60 * 1000;
 
 /// What may be said of a publish beside its payload.
 struct publish_options {
@@ -225,6 +229,11 @@ class hub final : public detail::log_source {
   void publish_for(session& s, std::string&& channel, const prefetch_hint& at, payload&& p, publish_options&& o,
                    bool checked, client_publish_handler&& done);
 
+  /// For how many seconds an idempotency key of somebody with this grant is kept at least; 0: it means nothing.
+  static std::int64_t keys_kept(const shared_grant& g) noexcept {
+    return g.user().empty() && g.key_scope().empty() ? 0 : key_lifetime_ms / 1000;
+  }
+
   /// Has `subscriber::wake(nullptr)` called at the end of this turn.
   void request_wake(session& o) noexcept { ask(wakes_, o); }
   /// Has `subscriber::settle` called at the end of this turn, after all flushing.
@@ -272,8 +281,10 @@ class hub final : public detail::log_source {
     client_publish_handler told;  // a client's
     prefetch_hint at;             // of the channel
     message content = {};
-    kept_key* key = nullptr;  // set when the hub keeps it, and this is the first that comes with it
-    bool counted = false;     // as pending, though it is no operation: it came from another thread
+    kept_key* key = nullptr;    // set when the hub keeps it, and this is the first that comes with it
+    std::int64_t charged = -1;  // when its key was counted as one of its publisher's; negative: it was not
+    detail::bits128 charged_to = {};
+    bool counted = false;  // as pending, though it is no operation: it came from another thread
   };
   struct publish_op final : operation {
     publish_op(hub& h, publishing&& p) : operation(h), what(std::move(p)) {}
@@ -448,6 +459,10 @@ class hub final : public detail::log_source {
   detail::intrusive_ptr<publish_op> wait(publishing&& what);
   void stored(publishing& what, append_result&& r);
   void stored_later(publish_op& op, append_result&& r);
+  // No key of this publish is kept after all.
+  void uncharge(publishing& what) noexcept {
+    if (what.charged >= 0) budget_.give_back(what.charged_to, std::exchange(what.charged, -1));
+  }
   void uncount(publishing& what) noexcept {
     if (std::exchange(what.counted, false)) pending_.fetch_sub(1);
   }
@@ -552,6 +567,7 @@ class hub final : public detail::log_source {
   void look_at_expiry(expiry& e);
   void expire_keys() {
     auto now = loop_->now();
+    budget_.sweep(now);
     while (oldest_key_ && oldest_key_->until <= now) {
       forget(*std::exchange(oldest_key_, oldest_key_->younger));
       if (!oldest_key_) youngest_key_ = nullptr;
@@ -604,6 +620,8 @@ class hub final : public detail::log_source {
 
   detail::intrusive_hash_table<kept_key> keys_;
   kept_key *oldest_key_ = nullptr, *youngest_key_ = nullptr;  // of those whose publish is stored
+
+  detail::key_budget budget_{key_lifetime_ms};
 
   detail::vector<session*> wakes_, settles_, waking_, settling_;
   detail::move_only_function<void(std::exception_ptr)> fault_;

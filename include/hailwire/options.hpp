@@ -51,6 +51,11 @@ struct options {
   std::size_t max_sessions = 1'000'000;
   /// The most publishes and commands that wait for the storage or for the hub's thread; more are `overloaded`.
   std::size_t max_pending = 10'000;
+  /// The most publishes with an idempotency key of one user, or one `grant::key_scope`, within a key's life of five
+  /// minutes; more are `rate_limited`, with the time after which there is room. That is 33 a second, and a
+  /// tenth of what the memory storage keeps of everybody's, so that no user locks the others out. Each hub counts for
+  /// itself. 0: no limit.
+  std::size_t max_keys_per_user = 10'000;
   /// What is a session's own and unsent (replies, notices, pongs), in bytes. While it is unsent, the session's commands
   /// are not read; a host that sends past it is told `overloaded`.
   std::size_t max_unsent = 64 * 1024;

@@ -204,8 +204,8 @@ class session : protected detail::follower {
   /// expired already). Throws what a predicate of `follow` throws.
   std::error_code permit(shared_grant g);
   /// Sends a notice `{"name":json}` to this client alone. Errors: `bad_request` (`name` is empty, over 64 bytes or the
-  /// protocol's own; not JSON), `overloaded` (`max_unsent` bytes wait already), `not_implemented` (a raw client),
-  /// `operation_aborted` (the session is ending).
+  /// protocol's own; not JSON), `overloaded` (`max_unsent` bytes wait already), `not_implemented` (a raw client, or
+  /// one that only brings commands), `operation_aborted` (the session is ending).
   std::error_code send(std::string_view name, std::string_view json);
   /// Ends the session with a WebSocket close code (RFC 6455, section 7.4) and a reason of at most 123 bytes; other
   /// transports just end. `on_close` runs later, not within this call.

@@ -183,6 +183,20 @@ inline error read_array(std::string_view text, hailwire::detail::vector<value>& 
   return scan.each(false, add) && scan.finish() ? error{} : scan.why();
 }
 
+/// As `read_array`, but an element that nests too deep is that element's fault alone: it is kept as its text, which
+/// whoever reads it refuses.
+inline error split_array(std::string_view text, hailwire::detail::vector<value>& out, const limits& bounds = {}) {
+  out.clear();
+  detail::scanner scan(text, bounds);
+  auto add = [&] {
+    value v;
+    if (!scan.any_depth(v)) return false;
+    if (out.size() == bounds.members) return scan.fail(too_many_members);
+    return out.push_back(v), true;
+  };
+  return scan.each(false, add) && scan.finish() ? error{} : scan.why();
+}
+
 /// The UTF-8 text of a string value, given with its quotes. Empty when it is not one string without anything around it,
 /// or holds a lone surrogate, which no UTF-8 stands for.
 inline std::optional<std::string> unescape(std::string_view quoted) {

@@ -46,6 +46,9 @@ struct error {
 /// The `what` of a text with more members or elements than its reader wanted; can be told apart by its address.
 inline constexpr char too_many_members[] = "too many members";
 
+/// The `what` of a text that nests deeper than its reader wanted; can be told apart by its address.
+inline constexpr char too_deep[] = "nested too deep";
+
 /// A value: its kind and its span of the input, without the white space around it. Valid as long as the input.
 struct value {
   kind type = kind::null;
@@ -110,7 +113,7 @@ class scanner {
         p = string_from(p);
       } else if (*p == '{' || *p == '[') {
         object = *p == '{';
-        if (depth_ == depth_limit_) return moved(refuse(p, "nested too deep"));
+        if (depth_ == depth_limit_) return moved(refuse(p, too_deep));
         open(object);
         p = behind_space(p + 1);
         if (p == end_ || *p != (object ? '}' : ']')) {
@@ -142,6 +145,28 @@ class scanner {
     }
   }
 
+  /// The same for a value that may nest too deep: then only its strings are checked and its brackets counted, and
+  /// whoever reads its text refuses it.
+  bool any_depth(value& out) noexcept {
+    const char* from = p_;
+    const std::size_t floor = depth_;
+    if (any(out)) return true;
+    if (what_ != too_deep) return false;
+    what_ = nullptr, depth_ = floor, p_ = from;
+    for (std::size_t inside = 0; p_ != end_;) {
+      const char c = *p_;
+      if (c == '"') {
+        if (!string()) return false;
+        continue;
+      }
+      ++p_;
+      inside += c == '[' || c == '{';
+      if ((c == ']' || c == '}') && --inside == 0)
+        return out.text = {from, static_cast<std::size_t>(p_ - from)}, true;
+    }
+    return fail("it ends inside an array");
+  }
+
   /// One object or array, the outermost or one at whose first character the place is. `element` takes one member or
   /// element and says whether it could; the place is then its first character, afterwards the one behind it.
   template <class Element>
@@ -149,7 +174,7 @@ class scanner {
     space();
     if (p_ == end_) return fail("it is empty");
     if (*p_ != (object ? '{' : '[')) return fail(object ? "it is not an object" : "it is not an array");
-    if (depth_ == depth_limit_) return fail("nested too deep");
+    if (depth_ == depth_limit_) return fail(too_deep);
     open(object);
     ++p_;
     space();

@@ -10,7 +10,8 @@ using namespace stage;
 namespace {
 
 std::string opening(const std::string& channels, const std::string& user = {}) {
-  return R"({"open":{"session":"SSSSSSSSSSS","user":")" + user + R"(","heartbeat":25,"channels":{)" + channels + "}}}";
+  return R"({"open":{"session":"SSSSSSSSSSS","user":")" + user + R"(","heartbeat":25,"keys":)" +
+         (user.empty() ? "0" : "300") + R"(,"channels":{)" + channels + "}}}";
 }
 std::string entry(const std::string& channel, int offset, bool recovered = true) {
   return '"' + channel + R"(":{"epoch":")" + channel + R"(-1","offset":)" + std::to_string(offset) +
@@ -709,6 +710,21 @@ TEST_CASE("a reply may outlive the server") {
 
 // ---- raw
 // -------------------------------------------------------------------------------------------------------------
+
+TEST_CASE("a host that sends to a client without notices is told so, and one that sends to an ending session too") {
+  house h;
+  client raw(h);
+  raw.join("?channel=chat", "Sec-WebSocket-Protocol: hailwire.v1.raw\r\n");
+  auto sessions = h.gate.messages.sessions();
+  REQUIRE(sessions.size() == 1);
+  CHECK(sessions[0]->send("weather", "1") == errc::not_implemented);
+  client object(h);
+  object.join("?channel=chat&user=ada");
+  session* ada = h.gate.messages.find("ada").at(0);
+  CHECK_FALSE(ada->send("weather", "1"));
+  ada->close();
+  CHECK(ada->send("weather", "1") == operation_aborted());
+}
 
 TEST_CASE("raw: payloads both ways, nothing else") {
   house h;

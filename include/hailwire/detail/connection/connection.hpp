@@ -568,7 +568,7 @@ inline void connection::end(errc why, std::uint16_t code, std::string_view reaso
       give_reason({why, code, std::string(reason), false});
       // A poll that its host ends gets what there is. One whose storage fails must not look again: it would fail again.
       if (code == 1011) why = errc::internal;
-      if (why == errc::forbidden && asked()->array) {
+      if (asked()->array) {  // always 200 with an array, whatever ends it
         leave_commands({why, std::string(reason)});
       } else if (why != errc::forbidden || phase_ == phase::asked) {
         refuse_stream({why, std::string(reason)});

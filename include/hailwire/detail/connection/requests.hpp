@@ -422,7 +422,7 @@ inline void connection::post() {
   if (std::string_view body = e.body;
       body.find_first_not_of(" \t\r\n") != body.npos && body[body.find_first_not_of(" \t\r\n")] == '[') {
     vector<proto::json::value> elements;
-    if (auto wrong = proto::json::read_array(body, elements, {.depth = proto::detail::command_limits.depth + 1}))
+    if (auto wrong = proto::json::split_array(body, elements, {.depth = proto::detail::command_limits.depth + 1}))
       return refuse({errc::bad_request, wrong.what});
     if (elements.size() > gate().settings.post_commands)
       return refuse({errc::bad_request, "more than " + std::to_string(gate().settings.post_commands) + " commands"});
@@ -486,6 +486,10 @@ inline void connection::next_command() {
     if (e.done == e.commands.size()) {
       command_under_way_ = false;
       return respond(200, "application/json", '[' + e.replies + ']', "Cache-Control: no-store\r\n");
+    }
+    if (gate().stopping && e.array) {  // what a hook has stopped is not gone on with
+      command_under_way_ = false;
+      return leave_commands({errc::draining, {}, 1});
     }
     std::size_t turn = e.done;
     std::string_view text = e.commands[turn];

@@ -35,6 +35,8 @@ inline void connection::open_stream() {
   proto::json::append_quoted(json, user());
   json += ",\"heartbeat\":";
   proto::append_decimal(json, static_cast<std::uint64_t>(gate().settings.heartbeat.count()));
+  json += ",\"keys\":";
+  proto::append_decimal(json, static_cast<std::uint64_t>(gate().messages.keys_kept(permissions())));
   json += ",\"channels\":{";
   for (std::size_t i = 0; i < e->channels.size(); ++i) {
     if (i) json += ',';

@@ -10,8 +10,6 @@
 
 namespace hailwire {
 
-/// How long an idempotency key is kept: the protocol promises five minutes.
-inline constexpr std::int64_t key_lifetime_ms = 5 * 60 * 1000;
 /// How many keys a hub keeps for a storage that keeps none, about 150 bytes each; past it a keyed publish is
 /// `overloaded`.
 inline constexpr std::size_t max_kept_keys = 1'000'000;
@@ -490,6 +488,7 @@ inline void hub::start(publishing&& what, payload&& p, publish_options&& o, std:
   try {
     begin(what, std::move(p), std::move(o), std::move(from), std::move(scope), checked);
   } catch (...) {  // no memory: nothing was stored
+    uncharge(what);
     if (what.key) settle_key(*std::exchange(what.key, nullptr), errc::internal, {});
     uncount(what);
     if (!hears) throw;
@@ -505,7 +504,23 @@ inline void hub::begin(publishing& what, payload&& p, publish_options&& o, std::
   draft d{loop_->unix_time(), std::move(from), std::move(o.type), std::move(p), {}};
   if (!o.key.empty()) {
     d.key = scope + '\n' + o.key;
-    if (!storage_->keeps_keys()) {
+    const std::size_t most = scope.empty() ? 0 : options_.max_keys_per_user;  // the host counts for itself
+    // Where the storage keeps keys, only it knows whether this one is new; what was not stored is given back.
+    auto over = [&] {
+      if (!most) return false;
+      what.charged_to = detail::keyed_hash(secret_).add(scope).finish();
+      const std::int64_t now = loop_->now();
+      const std::int64_t wait_ms = budget_.take(what.charged_to, now, most);
+      if (!wait_ms) return what.charged = now, false;
+      uncount(what);
+      if (auto f = std::exchange(what.told, nullptr)) {
+        f(failure(errc::rate_limited, "too many publishes with a key", static_cast<int>((wait_ms + 999) / 1000)));
+      }
+      return true;
+    };
+    if (storage_->keeps_keys()) {
+      if (over()) return;
+    } else {
       auto name =
           detail::keyed_hash(secret_).add(what.channel.size()).add(what.channel).add(std::exchange(d.key, {})).finish();
       auto print = detail::fingerprint(secret_, d.data);
@@ -517,6 +532,7 @@ inline void hub::begin(publishing& what, payload&& p, publish_options&& o, std::
         return;
       }
       if (keys_.size() >= max_kept_keys) return finish(what, errc::overloaded, {});
+      if (over()) return;
       what.key = new kept_key;
       what.key->name = name;
       what.key->print = print;
@@ -579,6 +595,7 @@ inline void hub::stored(publishing& what, append_result&& r) {
       if (broker_) guarded([&] { broker_->publish(broker_id_, what.channel, p.epoch, what.content); });
     }
   }
+  if (r.error || r.duplicate) uncharge(what);
   if (what.key) settle_key(*std::exchange(what.key, nullptr), r.error, p);
   finish(what, r.error, std::move(p));
   // The publisher's own answer stands before its message, so this comes last.
