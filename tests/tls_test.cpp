@@ -47,10 +47,17 @@ TEST_CASE("a context says what is wrong with it") {
   auto o = with();
   o.clients = tls_clients::must_show;
   CHECK(complaint(o) == "hailwire: client_ca: no start line");
+  o.client_ca = pem(authority().certificate.get());
+  CHECK(complaint(o) == "none");
+  o.client_crl = "nonsense";
+  CHECK(complaint(o) == "hailwire: client_crl: no start line");
+  o.client_crl = revoked(authority(), {});
+  CHECK(complaint(o) == "none");
   CHECK_THROWS_AS(tls_certificate::from_files("/nonexistent/chain.pem", "/nonexistent/key.pem"), std::system_error);
 }
 
 TEST_CASE("a chain is sent whole") {
+  KEEP_RECORDS_BOTH_WAYS;
   auto middle = issue("in between", {}, &authority(), true);
   auto leaf = issue("leaf", "DNS:leaf.example", &middle);
   wire w(made(with({{pem(leaf.certificate.get()) + pem(middle.certificate.get()), pem(leaf.key.get())}})));
@@ -85,7 +92,8 @@ class visitor {
   }
   void flush() {
     auto bytes = peer_.take();
-    REQUIRE(::send(d_, bytes.data(), bytes.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(bytes.size()));
+    if (!bytes.empty())
+      REQUIRE(::send(d_, bytes.data(), bytes.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(bytes.size()));
   }
   /// False at the end.
   bool more() {
@@ -108,6 +116,17 @@ class visitor {
     return std::exchange(peer_.received, {});
   }
   client& tls() { return peer_; }
+  void farewell() {
+    ::SSL_shutdown(peer_.ssl.get());
+    flush();
+  }
+  void end_socket() { ::shutdown(d_, SHUT_WR); }
+  /// Whether the connection's end was told of.
+  bool told_of_the_end() {
+    while (more()) {
+    }
+    return peer_.closed && !peer_.failed;
+  }
 
  private:
   client peer_;
@@ -183,6 +202,7 @@ void on_every_driver(F f) {
 TEST_CASE(
     "a server speaks TLS beside plain text on every driver, to slow readers too, and reloads without dropping "
     "anybody") {
+  KEEP_RECORDS_BOTH_WAYS;
   on_every_driver([](tls_server& s, auto play) {
     tls_context context(with());
     auto port = hailwire::listen_tls(s, context, "127.0.0.1", 0);
@@ -242,6 +262,7 @@ TEST_CASE(
 TEST_CASE(
     "what a connection says itself stands between whole frames to a slow reader, wherever a record ends, and its close "
     "is the last") {
+  KEEP_RECORDS_BOTH_WAYS;
   on_every_driver([](tls_server& s, auto play) {
     tls_context context(with());
     auto port = hailwire::listen_tls(s, context, "127.0.0.1", 0);
@@ -290,7 +311,68 @@ TEST_CASE(
   });
 }
 
+TEST_CASE("an end is told of by close_notify, whoever ends, and wherever the connection stands") {
+  KEEP_RECORDS_BOTH_WAYS;
+  const std::function<void(visitor&)> places[] = {
+      [](visitor&) {},
+      [](visitor& v) {
+        v.ask(get("/hello"));
+        v.read_until("localhost");
+      },
+      [](visitor& v) {
+        v.ask(get("/live?channel=c", "Accept: text/event-stream\r\n"));
+        v.read_until("\"open\"");
+      },
+      [](visitor& v) {
+        v.ask(get("/live?channel=c",
+                  "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
+                  "dGhlIHNhbXBsZSBub25jZQ==\r\n"));
+        v.read_until("\"recovered\":true}}}}");
+      }};
+  on_every_driver([&](tls_server& s, auto play) {
+    auto port = hailwire::listen_tls(s, tls_context(with()), "127.0.0.1", 0);
+    play([&] {
+      for (const auto& place : places) {
+        INFO("place " << &place - places);
+        visitor says(port), cuts(port);
+        for (auto* v : {&says, &cuts}) {
+          v->shake();
+          place(*v);
+        }
+        says.farewell();
+        CHECK(says.told_of_the_end());
+        cuts.end_socket();
+        CHECK(cuts.told_of_the_end());
+      }
+      visitor asks(port);
+      asks.shake();
+      asks.ask(get("/hello", "Connection: close\r\n"));
+      CHECK(asks.told_of_the_end());
+    });
+  });
+  // The server's own limits of time.
+  asio::io_context io(1);
+  hailwire::options o;
+  o.head_time = o.idle_time = std::chrono::seconds(1);
+  tls_server s(io, o);
+  prepare(s);
+  auto port = hailwire::listen_tls(s, tls_context(with()), "127.0.0.1", 0);
+  std::thread t([&] { io.run(); });
+  {
+    visitor silent(port);
+    silent.shake();
+    CHECK(silent.told_of_the_end());
+    visitor idle(port);
+    idle.shake();
+    idle.ask(get("/hello"));
+    CHECK(idle.told_of_the_end());
+  }
+  s.post([&] { io.stop(); });
+  t.join();
+}
+
 TEST_CASE("a burst of handshakes is served on every driver while a client that is connected goes on") {
+  KEEP_RECORDS_BOTH_WAYS;
   on_every_driver([](tls_server& s, auto play) {
     tls_context context(with());
     auto port = hailwire::listen_tls(s, context, "127.0.0.1", 0);
@@ -314,6 +396,7 @@ TEST_CASE("a burst of handshakes is served on every driver while a client that i
 }
 
 TEST_CASE("a host's own acceptor may hand connections over for TLS") {
+  KEEP_RECORDS_BOTH_WAYS;
   on_every_driver([](tls_server& s, auto play) {
     tls_context context(with());
     int listener = ::socket(AF_INET, SOCK_STREAM, 0);

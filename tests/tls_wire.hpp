@@ -32,7 +32,7 @@ using hailwire::detail::ssl_pointer;
 using hailwire::detail::tls_free;
 using hailwire::detail::tls_keys;
 using hailwire::detail::tls_layer;
-using hailwire::detail::tls_records;
+using hailwire::detail::tls_record_layer;
 using hailwire::detail::tls_shared;
 using hailwire::detail::tls_suite;
 using hailwire::detail::x509_pointer;
@@ -73,14 +73,14 @@ inline void extend(X509* x, X509* issuer, int id, const char* value) {
 
 /// Signed by `issuer`, or by itself. `names` as X509V3 writes alternative names: `DNS:a,IP:127.0.0.1`.
 inline identity issue(const std::string& common, const std::string& names = {}, const identity* issuer = nullptr,
-                      bool authority = false) {
+                      bool authority = false, long lasts = 3600) {
   static long serial = 1;
   identity made{x509_pointer(::X509_new()), key_pointer(EVP_EC_gen("P-256"))};
   X509* x = made.certificate.get();
   ::X509_set_version(x, 2);
   ::ASN1_INTEGER_set(::X509_get_serialNumber(x), serial++);
   ::X509_gmtime_adj(::X509_getm_notBefore(x), -60);
-  ::X509_gmtime_adj(::X509_getm_notAfter(x), 3600);
+  ::X509_gmtime_adj(::X509_getm_notAfter(x), lasts);
   auto* subject = ::X509_get_subject_name(x);
   ::X509_NAME_add_entry_by_txt(subject, "O", MBSTRING_UTF8,
                                reinterpret_cast<const unsigned char*>("Analytical Engines"), -1, -1, 0);
@@ -121,7 +121,45 @@ inline const tls_certificate& plain() {
   static const tls_certificate c = pem(issue("localhost", "DNS:localhost,IP:127.0.0.1", &authority()));
   return c;
 }
-inline tls_options with(std::vector<tls_certificate> c = {plain()}) { return {.certificates = std::move(c)}; }
+/// A list of revoked certificates of `issuer`'s, as PEM text.
+inline std::string revoked(const identity& issuer, std::initializer_list<const identity*> all) {
+  std::unique_ptr<X509_CRL, tls_free<::X509_CRL_free>> list(::X509_CRL_new());
+  std::unique_ptr<ASN1_TIME, tls_free<::ASN1_TIME_free>> from(::X509_gmtime_adj(nullptr, -60)),
+      to(::X509_gmtime_adj(nullptr, 3600));
+  ::X509_CRL_set_version(list.get(), 1);
+  ::X509_CRL_set_issuer_name(list.get(), ::X509_get_subject_name(issuer.certificate.get()));
+  ::X509_CRL_set1_lastUpdate(list.get(), from.get());
+  ::X509_CRL_set1_nextUpdate(list.get(), to.get());
+  for (auto* i : all) {
+    auto* entry = ::X509_REVOKED_new();
+    ::X509_REVOKED_set_serialNumber(entry, ::X509_get_serialNumber(i->certificate.get()));
+    ::X509_REVOKED_set_revocationDate(entry, from.get());
+    ::X509_CRL_add0_revoked(list.get(), entry);
+  }
+  REQUIRE(::X509_CRL_sign(list.get(), issuer.key.get(), ::EVP_sha256()) > 0);
+  hailwire::detail::bio_pointer b(::BIO_new(::BIO_s_mem()));
+  ::PEM_write_bio_X509_CRL(b.get(), list.get());
+  return text_of(b.get());
+}
+
+/// Who keeps the records in what `with` makes.
+inline hailwire::tls_records records_kept = hailwire::tls_records::own;
+struct keeping {
+  explicit keeping(hailwire::tls_records by) { records_kept = by; }
+  keeping(const keeping&) = delete;
+  keeping& operator=(const keeping&) = delete;
+  ~keeping() { records_kept = hailwire::tls_records::own; }
+};
+/// Runs the rest of a test once for each way of keeping records.
+#define KEEP_RECORDS_BOTH_WAYS                                                                           \
+  const tls_wire::keeping kept_by(GENERATE(hailwire::tls_records::own, hailwire::tls_records::openssl)); \
+  INFO((tls_wire::records_kept == hailwire::tls_records::own ? "records are our own" : "records are OpenSSL's"))
+
+inline tls_options with(std::vector<tls_certificate> c = {plain()}) {
+  tls_options o{.certificates = std::move(c)};
+  o.records = records_kept;
+  return o;
+}
 
 // ---- a client in memory and a layer, with a pair of sockets between them
 // ---------------------------------------------
@@ -174,7 +212,12 @@ class client {
     BIO_set_mem_eof_return(out_, -1);
     ::SSL_set_bio(ssl.get(), in_, out_);
   }
-  ~client() { ::ERR_clear_error(); }
+  ~client() {
+    if (ssl)
+      ::SSL_set_shutdown(ssl.get(),
+                         SSL_SENT_SHUTDOWN);  // else OpenSSL takes its session for one that must not be resumed
+    ::ERR_clear_error();
+  }
 
   /// What it wants to send.
   std::string take() {
@@ -355,6 +398,7 @@ struct forger {
     REQUIRE(suite->derive(keys));
   }
   ~forger() { suite->forget(keys); }
+  void update() { REQUIRE(suite->update(keys)); }
   std::string record(std::uint8_t type, std::string_view content) {
     std::string out;
     std::span<const char> piece(content);

@@ -10,18 +10,22 @@
 // data. ALPN: a client that names protocols must name `http/1.1` among them. Which certificate a client gets is decided
 // by the name it asks for (SNI). Resumption is by session tickets, so nothing is kept for clients that are gone.
 //
-// A TLS 1.3 connection costs a few hundred bytes more than a plain one while nothing is on its way; one of TLS 1.2
-// keeps OpenSSL's own object, about 14 KB. A client that is slow to read costs at most one record (16 KiB) besides. The
-// time that handshakes take in one turn of the loop is bounded, so a burst of them delays newcomers, not those who are
-// connected.
+// The handshake is OpenSSL's. The records of TLS 1.3 behind it are our own, with OpenSSL's ciphers, unless
+// `tls_options::records` says otherwise; detail/tls/README.md says what that rests on and how it was tested. Then a
+// connection costs a few hundred bytes more than a plain one while nothing is on its way; one of TLS 1.2, or whose
+// records OpenSSL keeps, keeps OpenSSL's own object, about 14 KB. A client that is slow to read costs at most one
+// record (16 KiB) besides. The time that handshakes take in one turn of the loop is bounded, so a burst of them delays
+// newcomers, not those who are connected.
 //
 // Files are read when you say so, never later: call `reload` when certificates were renewed.
 
 #include <openssl/pem.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstdint>
 #include <cstdio>
+#include <ctime>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -32,15 +36,22 @@
 
 #include "hailwire/detail/base/pointers.hpp"
 #include "hailwire/detail/tls/layer.hpp"
+#include "hailwire/detail/tls/self_check.hpp"
 #include "hailwire/server.hpp"
 
 namespace hailwire {
 
-/// A certificate and its private key, as PEM text.
+/// A certificate and its private key, as PEM text, which is erased when it is destroyed.
 struct tls_certificate {
   std::string chain;          ///< the certificate, then those that lead to its root, in order
   std::string key;            ///< its private key
   std::string password = {};  ///< of the key, when it is encrypted
+
+  ~tls_certificate() {
+    ::OPENSSL_cleanse(chain.data(), chain.size());  // whose file may be the key's too
+    ::OPENSSL_cleanse(key.data(), key.size());
+    ::OPENSSL_cleanse(password.data(), password.size());
+  }
 
   /// Reads both from files, which may be the same. Throws `std::system_error` with the file's name.
   static tls_certificate from_files(const std::string& chain, const std::string& key) {
@@ -50,10 +61,13 @@ struct tls_certificate {
   static std::string read_pem(const std::string& path) {
     std::unique_ptr<std::FILE, detail::tls_free<std::fclose>> file(std::fopen(path.c_str(), "rb"));
     if (!file) throw std::system_error(errno, std::system_category(), path);
+    std::setvbuf(file.get(), nullptr, _IONBF, 0);  // so that no key stays behind in a buffer of the library's
     std::string text(1 << 20, '\0');
-    text.resize(std::fread(text.data(), 1, text.size(), file.get()));
+    const std::size_t size = std::fread(text.data(), 1, text.size(), file.get());
     if (std::ferror(file.get())) throw std::system_error(EIO, std::system_category(), path);
-    return text;
+    std::string exact(text, 0, size);
+    ::OPENSSL_cleanse(text.data(), size);
+    return exact;
   }
 };
 
@@ -66,6 +80,12 @@ enum class tls_clients : unsigned char {
 
 enum class tls_version : unsigned char { tls_1_2, tls_1_3 };
 
+/// Who keeps the records of a TLS 1.3 connection once its handshake is over. Those of TLS 1.2 are always OpenSSL's.
+enum class tls_records : unsigned char {
+  own,      ///< hailwire, with OpenSSL's ciphers: a few hundred bytes for an idle connection
+  openssl,  ///< OpenSSL, as far as a validated module (FIPS 140) asks for it: about 14 KB
+};
+
 /// What a `tls_context` is made of.
 struct tls_options {
   /// At least one. Each serves the names in it (the DNS names among its alternative names, else its common name),
@@ -75,15 +95,28 @@ struct tls_options {
   tls_clients clients = tls_clients::anonymous;
   /// The authorities, as PEM text, whose client certificates are valid. They alone: not those of the system.
   std::string client_ca = {};
+  /// Which client certificates are revoked, as PEM text (`read_pem`): a CRL of every authority that signs clients'
+  /// certificates, for a client whose issuer has none here, or one that is out of date, is turned away. Empty: nobody
+  /// is looked up. A `reload` with a newer one also ends resumption of sessions that began before.
+  std::string client_crl = {};
   tls_version lowest = tls_version::tls_1_2;
-  /// Whether clients may resume: two tickets each, good for two hours or until the next `reload`, which changes their
-  /// key.
+  /// Whether clients may resume: two tickets each, good until two hours after the session's first full handshake, the
+  /// end of the client's certificate or the next `reload`, which changes their key, whatever comes first.
   bool tickets = true;
+  /// How long tickets are sealed under one key; that key opens them for as long again (RFC 9325, section 3.4). At
+  /// least a second.
+  std::chrono::seconds ticket_key_time = std::chrono::hours(12);
+  /// When the check of OpenSSL that `own` begins with fails, OpenSSL keeps the records, and a server that listens says
+  /// so in its log.
+  tls_records records = tls_records::own;
 };
 
 namespace detail {
 /// Makes what connections need. On an error `out` is as before, and `what` says which part of the options is at fault.
-std::error_code make_tls_contexts(const tls_options& o, std::shared_ptr<const tls_contexts>& out, std::string& what);
+/// `unix_time`: seconds since 1970, for the lifetimes of tickets.
+std::error_code make_tls_contexts(
+    const tls_options& o, std::shared_ptr<const tls_contexts>& out, std::string& what,
+    std::int64_t (*unix_time)() = [] { return static_cast<std::int64_t>(std::time(nullptr)); });
 }  // namespace detail
 
 /// Certificates and rules of a TLS server. A copy is another name for the same.
@@ -130,6 +163,14 @@ class tls_context {
     return std::static_pointer_cast<detail::tls_shared>(s.layers_share_);
   }
 
+  std::unique_ptr<detail::tls_layer> layer(basic_server& s) const {
+    auto of = shared_of(s);
+    auto with = now();
+    if (!with->fallen_back.empty() && std::exchange(of->told_of, with.get()) != with.get())
+      s.gate_.log(log_level::warning, "TLS: OpenSSL keeps the records, because " + with->fallen_back);
+    return std::unique_ptr<detail::tls_layer>(new detail::tls_layer(std::move(of), std::move(with)));
+  }
+
   std::shared_ptr<shared> shared_;
 };
 
@@ -137,12 +178,7 @@ class tls_context {
 /// `std::error_code` does not, and returns 0.
 inline std::uint16_t listen_tls(basic_server& server, const tls_context& context, const std::string& address,
                                 std::uint16_t port, std::error_code& ec) {
-  return server.bind_and_listen(
-      address, port,
-      [context](basic_server& s) {
-        return std::unique_ptr<detail::tls_layer>(new detail::tls_layer(tls_context::shared_of(s), context.now()));
-      },
-      ec);
+  return server.bind_and_listen(address, port, [context](basic_server& s) { return context.layer(s); }, ec);
 }
 inline std::uint16_t listen_tls(basic_server& server, const tls_context& context, const std::string& address,
                                 std::uint16_t port) {
@@ -156,12 +192,7 @@ inline std::uint16_t listen_tls(basic_server& server, const tls_context& context
 /// client's handshake. For a host that accepts connections itself. Safe from any thread. Throws `std::system_error` for
 /// what is no descriptor.
 inline void adopt_tls(basic_server& server, const tls_context& context, int descriptor) {
-  server.serve(
-      descriptor,
-      [context](basic_server& s) {
-        return std::unique_ptr<detail::stream_layer>(new detail::tls_layer(tls_context::shared_of(s), context.now()));
-      },
-      {});
+  server.serve(descriptor, [context](basic_server& s) { return context.layer(s); }, {});
 }
 
 /// What a host's own TLS knows of its client once the handshake is done, as `request::tls` shows it: for
@@ -184,13 +215,6 @@ inline int tls_give_password(char* to, int most, int, void* password) noexcept {
 inline bio_pointer tls_reader(std::string_view pem) {
   return bio_pointer(::BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
 }
-inline std::string tls_lower(std::string_view text) {
-  std::string out(text);
-  for (char& c : out)
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
-  return out;
-}
-
 inline bool tls_load(SSL_CTX* ctx, const tls_certificate& c, std::string& what) {
   auto password = const_cast<std::string*>(&c.password);
   std::string which = what;
@@ -224,6 +248,51 @@ inline bool tls_trust(SSL_CTX* ctx, X509_STORE* store, std::string_view pem) {
   return n && ERR_GET_LIB(why) == ERR_LIB_PEM && ERR_GET_REASON(why) == PEM_R_NO_START_LINE;
 }
 
+inline bool tls_revoke(X509_STORE* store, std::string_view pem) {
+  auto in = tls_reader(pem);
+  std::size_t n = 0;
+  while (std::unique_ptr<X509_CRL, tls_free<::X509_CRL_free>> list{
+      in ? ::PEM_read_bio_X509_CRL(in.get(), nullptr, nullptr, nullptr) : nullptr}) {
+    if (::X509_STORE_add_crl(store, list.get()) != 1) return false;
+    ++n;
+  }
+  unsigned long why = ::ERR_peek_last_error();
+  return n && ERR_GET_LIB(why) == ERR_LIB_PEM && ERR_GET_REASON(why) == PEM_R_NO_START_LINE &&
+         ::X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK) == 1;
+}
+
+// ---- what OpenSSL asks a context; its application data are the contexts that it belongs to
+
+inline const tls_contexts& tls_contexts_of(const SSL* ssl) {
+  return *static_cast<const tls_contexts*>(SSL_CTX_get_app_data(::SSL_get_SSL_CTX(ssl)));
+}
+inline int tls_note_hello(SSL* ssl, int* alert, void*) noexcept {
+  try {
+    tls_shared::of(ssl).hello_name = tls_hello_name(ssl);
+    return SSL_CLIENT_HELLO_SUCCESS;
+  } catch (const std::bad_alloc&) {
+    *alert = SSL_AD_INTERNAL_ERROR;
+    return SSL_CLIENT_HELLO_ERROR;
+  }
+}
+inline int tls_ticket_key(SSL* ssl, unsigned char* name, unsigned char* iv, EVP_CIPHER_CTX* cipher, EVP_MAC_CTX* mac,
+                          int sealing) noexcept {
+  return tls_contexts_of(ssl).tickets->use(::SSL_version(ssl) == TLS1_3_VERSION, name, iv, cipher, mac, sealing == 1);
+}
+inline int tls_make_ticket(SSL* ssl, void*) noexcept {
+  try {
+    return tls_mark_session(ssl, tls_contexts_of(ssl).tickets->now());
+  } catch (const std::bad_alloc&) {
+    return 0;
+  }
+}
+inline SSL_TICKET_RETURN tls_take_ticket(SSL* ssl, SSL_SESSION* session, const unsigned char*, std::size_t,
+                                         SSL_TICKET_STATUS status, void*) noexcept {
+  const bool opened = status == SSL_TICKET_SUCCESS || status == SSL_TICKET_SUCCESS_RENEW;
+  if (!opened || !tls_session_holds(session, tls_shared::of(ssl).hello_name, tls_contexts_of(ssl).tickets->now()))
+    return SSL_TICKET_RETURN_IGNORE_RENEW;
+  return status == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE : SSL_TICKET_RETURN_USE_RENEW;
+}
 inline int tls_choose(SSL* ssl, int*, void* contexts) noexcept {
   const char* name = ::SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
   if (!name) return SSL_TLSEXT_ERR_NOACK;
@@ -248,11 +317,13 @@ inline int tls_choose_protocol(SSL*, const unsigned char** out, unsigned char* s
 }
 
 inline std::error_code make_tls_contexts(const tls_options& o, std::shared_ptr<const tls_contexts>& out,
-                                         std::string& what) {
+                                         std::string& what, std::int64_t (*unix_time)()) {
   ::ERR_clear_error();
   auto made = std::make_shared<tls_contexts>();
   what = "TLS without a certificate";
   if (o.certificates.empty()) return std::make_error_code(std::errc::invalid_argument);
+  made->tickets = std::unique_ptr<tls_ticket_keys>(
+      new tls_ticket_keys(std::max<std::int64_t>(1, o.ticket_key_time.count()), unix_time));
   bool ask = o.clients != tls_clients::anonymous;
   std::unique_ptr<X509_STORE, tls_free<::X509_STORE_free>> store(::X509_STORE_new());
 
@@ -268,8 +339,10 @@ inline std::error_code make_tls_contexts(const tls_options& o, std::shared_ptr<c
     // AEAD with forward secrecy: what RFC 9325, section 4.2 recommends. With AES in hardware the shorter key is the
     // faster one.
     bool fine = ::SSL_CTX_set_cipher_list(ctx, "ECDHE+AESGCM:ECDHE+CHACHA20") == 1 &&
-                ::SSL_CTX_set_ciphersuites(
-                    ctx, "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256") == 1;
+                (::SSL_CTX_set_ciphersuites(
+                     ctx, "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256") == 1 ||
+                 ::SSL_CTX_set_ciphersuites(ctx, "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384") == 1);
+    ::ERR_clear_error();  // an OpenSSL without ChaCha20 does not know its suite
     ::SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
     fine = fine && ::SSL_CTX_set_session_id_context(ctx, reinterpret_cast<const unsigned char*>("hailwire"), 8) == 1;
     if (!o.tickets) {
@@ -279,11 +352,19 @@ inline std::error_code make_tls_contexts(const tls_options& o, std::shared_ptr<c
     ::SSL_CTX_set_alpn_select_cb(ctx, tls_choose_protocol, nullptr);
     ::SSL_CTX_set_tlsext_servername_callback(ctx, tls_choose);
     ::SSL_CTX_set_tlsext_servername_arg(ctx, made.get());
-    ::SSL_CTX_set_keylog_callback(ctx, tls_layer::note_secret);
+    SSL_CTX_set_app_data(ctx, made.get());
+    ::SSL_CTX_set_client_hello_cb(ctx, tls_note_hello, nullptr);
+    ::SSL_CTX_set_timeout(ctx, tls_session_time);
+    fine = fine && ::SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, tls_ticket_key) == 1 &&
+           ::SSL_CTX_set_session_ticket_cb(ctx, tls_make_ticket, tls_take_ticket, nullptr) == 1;
+    if (o.records == tls_records::own) ::SSL_CTX_set_keylog_callback(ctx, tls_layer::note_secret);
     if (!fine || !tls_load(ctx, o.certificates[i], what)) return take_tls_error();
     if (ask) {
       what = "client_ca";
       if (i == 0 && !tls_trust(ctx, store.get(), o.client_ca)) return take_tls_error();
+      ::ERR_clear_error();
+      what = "client_crl";
+      if (i == 0 && !o.client_crl.empty() && !tls_revoke(store.get(), o.client_crl)) return take_tls_error();
       if (i != 0)
         ::SSL_CTX_set_client_CA_list(ctx, ::SSL_dup_CA_list(::SSL_CTX_get_client_CA_list(made->all[0].get())));
       ::SSL_CTX_set1_cert_store(ctx, store.get());
@@ -305,6 +386,8 @@ inline std::error_code make_tls_contexts(const tls_options& o, std::shared_ptr<c
     made->all.push_back(std::move(held));
   }
   ::ERR_clear_error();
+  if (o.records == tls_records::own) made->fallen_back = tls_self_check(made->all.front().get());
+  made->own_records = o.records == tls_records::own && made->fallen_back.empty();
   out = std::move(made);
   return {};
 }

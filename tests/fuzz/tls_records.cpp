@@ -17,36 +17,36 @@ void require(bool claim) {
 
 struct outcome {
   std::string data, reply;
-  tls_records::state state = tls_records::state::open;
+  tls_record_layer::state state = tls_record_layer::state::open;
 };
 
 constexpr std::uint16_t suites[] = {0x1301, 0x1302, 0x1303};
 
 /// What a server makes of `bytes` that arrive `step` at a time.
 outcome receive(tls_suite& suite, const std::string& bytes, std::size_t step) {
-  tls_records server;
+  tls_record_layer server;
   server.in.secret.fill(1);
   server.out.secret.fill(2);
   require(server.begin(suite, 0));
   outcome o;
   std::string held;
-  for (std::size_t at = 0; at < bytes.size() && server.now() == tls_records::state::open; at += step) {
+  for (std::size_t at = 0; at < bytes.size() && server.now() == tls_record_layer::state::open; at += step) {
     held.append(bytes, at, step);
     std::vector<char> into(held.size());
     std::size_t produced = 0;
-    std::size_t used = server.receive(held, into, produced, o.reply);
+    std::size_t used = server.receive(held, into, produced, o.reply, 0);
     require(used <= held.size() && produced <= used);
     o.data.append(into.data(), produced);
     held.erase(0, used);
     // Less than one record is kept, and that is bounded.
-    if (server.now() == tls_records::state::open)
+    if (server.now() == tls_record_layer::state::open)
       require(held.size() < tls_record_header + tls_record_content + tls_record_overhead);
   }
   o.state = server.now();
   std::vector<char> into(64);
   std::size_t produced = 0;
-  if (o.state != tls_records::state::open)
-    require(server.receive(std::string(64, 'x'), into, produced, o.reply) == 0 && produced == 0);
+  if (o.state != tls_record_layer::state::open)
+    require(server.receive(std::string(64, 'x'), into, produced, o.reply, 0) == 0 && produced == 0);
   return o;
 }
 

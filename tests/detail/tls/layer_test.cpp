@@ -2,6 +2,7 @@
 #include "hailwire/detail/tls/layer.hpp"
 
 #include <functional>
+#include <map>
 #include <random>
 
 #include "tls_wire.hpp"
@@ -12,6 +13,7 @@ using namespace tls_wire;
 // ------------------------------------------------------------------------------------------------------
 
 TEST_CASE("TLS 1.2 and 1.3 with each cipher carry bytes both ways and tell of the peer") {
+  KEEP_RECORDS_BOTH_WAYS;
   for (const auto& k : kinds) {
     INFO(k.suite);
     wire w(made(with()), of(k));
@@ -35,6 +37,7 @@ TEST_CASE("TLS 1.2 and 1.3 with each cipher carry bytes both ways and tell of th
 }
 
 TEST_CASE("the versions are bounded below") {
+  KEEP_RECORDS_BOTH_WAYS;
   wire old(made(with()), {.version = TLS1_1_VERSION});
   ::SSL_set_security_level(old.peer.ssl.get(), 0);
   old.settle();
@@ -48,6 +51,7 @@ TEST_CASE("the versions are bounded below") {
 }
 
 TEST_CASE("ALPN agrees on http/1.1 or on nothing") {
+  KEEP_RECORDS_BOTH_WAYS;
   using bytes = std::vector<unsigned char>;
   const bytes both{2, 'h', '2', 8, 'h', 't', 't', 'p', '/', '1', '.', '1'}, other{2, 'h', '2'};
   for (int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
@@ -65,6 +69,7 @@ TEST_CASE("ALPN agrees on http/1.1 or on nothing") {
 }
 
 TEST_CASE("the name that is asked for chooses the certificate") {
+  KEEP_RECORDS_BOTH_WAYS;
   auto c =
       made(with({plain(), pem(issue("one", "DNS:one.example,DNS:*.many.example", &authority())),
                  pem(issue("Two.Example", {}, &authority())), pem(issue("late", "DNS:one.example", &authority()))}));
@@ -91,6 +96,7 @@ TEST_CASE("the name that is asked for chooses the certificate") {
 }
 
 TEST_CASE("a client's certificate is asked for, verified and told of") {
+  KEEP_RECORDS_BOTH_WAYS;
   auto ada =
       issue("ada", "DNS:ada.example,email:ada@example.org,URI:urn:ada,IP:192.0.2.7,IP:2001:db8::7", &authority());
   auto foreign = issue("ada", {}, nullptr, true);
@@ -155,6 +161,7 @@ TEST_CASE("a name with a zero or a space in it is not told of") {
 }
 
 TEST_CASE("tickets resume, unless there are none or the certificates were reloaded") {
+  KEEP_RECORDS_BOTH_WAYS;
   for (int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
     auto c = made(with());
     wire first(c, {.version = version});
@@ -185,6 +192,7 @@ TEST_CASE("tickets resume, unless there are none or the certificates were reload
 }
 
 TEST_CASE("a ticket is no certificate: none of before is good once one is demanded, or another authority's") {
+  KEEP_RECORDS_BOTH_WAYS;
   auto ada = issue("ada", {}, &authority());
   static const identity elsewhere = issue("another authority", {}, nullptr, true);
   for (int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
@@ -213,6 +221,7 @@ TEST_CASE("a ticket is no certificate: none of before is good once one is demand
 }
 
 TEST_CASE("a ticket of one name used under another is still the same client's, and nobody else's") {
+  KEEP_RECORDS_BOTH_WAYS;
   auto o = with({plain(), pem(issue("one", "DNS:one.example", &authority()))});
   auto ada = issue("ada", {}, &authority());
   o.clients = tls_clients::may_show;
@@ -235,6 +244,7 @@ TEST_CASE("a ticket of one name used under another is still the same client's, a
 }
 
 TEST_CASE("a peer that asks for small records gets them") {
+  KEEP_RECORDS_BOTH_WAYS;
   for (int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
     wire w(made(with()), {.version = version, .fragment = TLSEXT_max_fragment_length_512});
     w.settle();
@@ -258,6 +268,7 @@ TEST_CASE("a peer that asks for small records gets them") {
 // ----------------------------------------------------------------------------------------------------
 
 TEST_CASE("a session is the same however its bytes arrive") {
+  KEEP_RECORDS_BOTH_WAYS;
   for (const auto& k : {kinds[0], kinds[3]}) {
     for (std::size_t chunk : {1u, 2u, 5u, 100u}) {
       wire w(made(with()), of(k));
@@ -274,6 +285,7 @@ TEST_CASE("a session is the same however its bytes arrive") {
 }
 
 TEST_CASE("a session that pauses or breaks off after any byte gives what was whole") {
+  KEEP_RECORDS_BOTH_WAYS;
   auto c = made(with());
   for (const auto& k : {kinds[0], kinds[3]}) {
     auto play = [&](std::size_t cut, bool reset) {
@@ -304,6 +316,7 @@ TEST_CASE("a session that pauses or breaks off after any byte gives what was who
 }
 
 TEST_CASE("what a slow reader gets is whole, in order, however it is offered") {
+  KEEP_RECORDS_BOTH_WAYS;
   std::mt19937 random(1);
   for (const auto& k : {kinds[0], kinds[2], kinds[3]}) {
     wire w(made(with()), of(k));
@@ -339,6 +352,7 @@ TEST_CASE("what a slow reader gets is whole, in order, however it is offered") {
 }
 
 TEST_CASE("an end is told from a cut, and leaves the other direction open") {
+  KEEP_RECORDS_BOTH_WAYS;
   for (const auto& k : {kinds[0], kinds[3]}) {
     wire w(made(with()), of(k));
     w.settle();
@@ -379,6 +393,7 @@ TEST_CASE("an end is told from a cut, and leaves the other direction open") {
 // ---------------------------------------------------------------------------------------------------
 
 TEST_CASE("what is not a client's handshake ends the connection") {
+  KEEP_RECORDS_BOTH_WAYS;
   for (std::string_view text : {"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "\x16\x03\x01\xff\xff", "\0\0\0\0\0\0\0\0",
                                 "\x80\x2e\x01\x03\x01"}) {
     wire w;
@@ -396,6 +411,7 @@ TEST_CASE("what is not a client's handshake ends the connection") {
 }
 
 TEST_CASE("a damaged hello gives a handshake that fails or goes on, nothing else") {
+  KEEP_RECORDS_BOTH_WAYS;
   auto c = made(with());
   client original({});
   original.give({});
@@ -417,6 +433,7 @@ TEST_CASE("a damaged hello gives a handshake that fails or goes on, nothing else
 }
 
 TEST_CASE("a record with any byte changed is refused with an alert, and is nobody's data") {
+  KEEP_RECORDS_BOTH_WAYS;
   auto c = made(with());
   for (std::size_t i = 0;; ++i) {
     wire w(c, v13());
@@ -437,6 +454,7 @@ TEST_CASE("a record with any byte changed is refused with an alert, and is nobod
 }
 
 TEST_CASE("rules of records are kept") {
+  KEEP_RECORDS_BOTH_WAYS;
   auto c = made(with());
   struct rule {
     const char* name;
@@ -455,6 +473,11 @@ TEST_CASE("rules of records are kept") {
       {"nothing but padding", SSL_R_SSLV3_ALERT_UNEXPECTED_MESSAGE,
        [](forger& f) { return f.record(0, std::string(3, '\0')); }},
       {"a type that is none", SSL_R_SSLV3_ALERT_UNEXPECTED_MESSAGE, [](forger& f) { return f.record(99, "x"); }},
+      {"an empty alert", SSL_R_SSLV3_ALERT_UNEXPECTED_MESSAGE, [](forger& f) { return f.record(21, ""); }},
+      {"a warning within an update", SSL_R_SSLV3_ALERT_UNEXPECTED_MESSAGE,
+       [=](forger& f) { return f.records({{22, update(0).substr(0, 3)}, {21, std::string("\x01\x5a", 2)}}); }},
+      {"a farewell within an update", SSL_R_SSLV3_ALERT_UNEXPECTED_MESSAGE,
+       [=](forger& f) { return f.records({{22, update(0).substr(0, 3)}, {21, std::string("\x01\x00", 2)}}); }},
       {"an alert of one byte", SSL_R_TLSV1_ALERT_DECODE_ERROR, [](forger& f) { return f.record(21, "\x01"); }},
       {"two alerts in one", SSL_R_TLSV1_ALERT_DECODE_ERROR,
        [](forger& f) { return f.record(21, std::string("\x01\x5a\x01\x00", 4)); }},
@@ -479,7 +502,7 @@ TEST_CASE("rules of records are kept") {
       {"too many updates", SSL_R_SSLV3_ALERT_UNEXPECTED_MESSAGE,
        [=](forger& f) {
          std::string all;
-         for (int i = 0; i < 33; ++i) all += f.record(22, update(0)), f.suite->update(f.keys);
+         for (int i = 0; i < 33; ++i) all += f.record(22, update(0)), f.update();
          return all;
        }},
       {"content over the limit", SSL_R_TLSV1_ALERT_RECORD_OVERFLOW,
@@ -500,12 +523,20 @@ TEST_CASE("rules of records are kept") {
       {"an update in two records", 0,
        [=](forger& f) {
          std::string all = f.records({{22, update(0).substr(0, 2)}, {22, update(0).substr(2)}});
-         f.suite->update(f.keys);
+         f.update();
          return all;
        }},
       {"a warning", 0, [](forger& f) { return f.record(21, std::string("\x01\x5a", 2)); }},
   };
-  for (const auto& r : rules) {
+  // What OpenSSL 3.0 says instead, or lets pass; detail/tls/README.md says why ours stands.
+  const std::map<std::string_view, int> otherwise = {{"an alert of one byte", SSL_R_SSLV3_ALERT_UNEXPECTED_MESSAGE},
+                                                     {"two alerts in one", SSL_R_SSLV3_ALERT_UNEXPECTED_MESSAGE},
+                                                     {"a long update", SSL_R_SSLV3_ALERT_ILLEGAL_PARAMETER},
+                                                     {"too many updates", 0},
+                                                     {"padding over the limit", 0}};
+  for (auto r : rules) {
+    const bool listed = tls_wire::records_kept == hailwire::tls_records::openssl && otherwise.contains(r.name);
+    if (listed) r.alert = otherwise.at(r.name);
     for (bool bytewise : {false, true}) {
       INFO(r.name << (bytewise ? ", byte by byte" : ""));
       wire w(c, v13());
@@ -534,6 +565,7 @@ TEST_CASE("rules of records are kept") {
 }
 
 TEST_CASE("keys are updated on either side's wish, also while writing is blocked") {
+  KEEP_RECORDS_BOTH_WAYS;
   for (const auto& k : {kinds[0], kinds[1], kinds[2]}) {
     wire w(made(with()), of(k));
     w.settle();
@@ -569,52 +601,11 @@ TEST_CASE("keys are updated on either side's wish, also while writing is blocked
   }
 }
 
-TEST_CASE("a key is replaced before it has sealed more than it is good for") {
-  auto suite = tls_suite::make(0x1301);
-  tls_records ours, theirs;
-  ours.out.secret.fill(1), theirs.in.secret.fill(1);
-  ours.in.secret.fill(2), theirs.out.secret.fill(2);
-  REQUIRE(ours.begin(*suite, 0));
-  REQUIRE(theirs.begin(*suite, 0));
-  auto first = ours.out.secret;
-  constexpr std::uint64_t good_for = std::uint64_t{1} << 24;
-  ours.out.sequence = theirs.in.sequence = good_for - 1;
-  for (int i = 0; i < 4; ++i) {
-    std::string sealed, reply;
-    const std::span<const char> piece("hello", 5);
-    REQUIRE(ours.seal({&piece, 1}, sealed));
-    std::vector<char> into(sealed.size());
-    std::size_t produced = 0;
-    CHECK(theirs.receive(sealed, into, produced, reply) == sealed.size());
-    CHECK(std::string_view(into.data(), produced) == "hello");
-    CHECK(reply.empty());
-    CHECK(ours.out.sequence == (i == 0 ? good_for : static_cast<std::uint64_t>(i)));
-    CHECK((ours.out.secret == first) == (i == 0));
-  }
-}
-
-TEST_CASE("keys are those of RFC 8448") {
-  // Section 3, "{server} derive write traffic keys for application data".
-  const std::string secret = "a11af9f05531f856ad47116b45a950328204b4f44bfb6b3a4b4f1f3fcb631643";
-  auto hex = [](std::span<const unsigned char> bytes) {
-    std::string out;
-    for (unsigned char b : bytes) out += {"0123456789abcdef"[b >> 4], "0123456789abcdef"[b & 15]};
-    return out;
-  };
-  auto suite = tls_suite::make(0x1301);
-  tls_keys k;
-  for (std::size_t i = 0; i < 32; ++i)
-    k.secret[i] = static_cast<unsigned char>(std::stoi(secret.substr(2 * i, 2), nullptr, 16));
-  REQUIRE(suite->derive(k));
-  CHECK(hex(std::span(k.key).first(16)) == "9f02283b6c9c07efc26bb9f2ac92e356");
-  CHECK(hex(k.iv) == "cf782b88dd83549aadf1e984");
-  CHECK_FALSE(tls_suite::make(0x1304));
-}
-
 // ---- many at once
 // ----------------------------------------------------------------------------------------------------
 
 TEST_CASE("handshakes share a turn's budget, first come, first served, and those who talk already do not wait") {
+  KEEP_RECORDS_BOTH_WAYS;
   turns t;
   auto c = made(with());
   wire healthy(c, {}, &t);
@@ -673,4 +664,105 @@ TEST_CASE("handshakes share a turn's budget, first come, first served, and those
   auto fourth = ready();
   fourth->layer->read(fourth->here, fourth->buffer);
   CHECK(fourth->pull() > 0);
+}
+
+// ---- ends
+// ------------------------------------------------------------------------------------------------------------
+
+TEST_CASE("close_notify is said whoever ends first, and not twice") {
+  KEEP_RECORDS_BOTH_WAYS;
+  for (const auto& k : {kinds[0], kinds[3]}) {
+    for (bool farewell : {true, false}) {
+      wire w(made(with()), of(k));
+      w.settle();
+      if (farewell) ::SSL_shutdown(w.peer.ssl.get());
+      w.push();
+      ::shutdown(w.there, SHUT_WR);
+      w.look();
+      CHECK(w.last.what == status::end);
+      w.layer->shut_write(w.here);
+      w.layer->shut_write(w.here);
+      w.peer.raw.clear();
+      w.pull();
+      CHECK(w.peer.closed);
+      CHECK(w.peer.raw.size() < 40);
+      char byte;
+      CHECK(::recv(w.there, &byte, 1, 0) == 0);
+    }
+    // After a failure nothing is said, and before the end of a handshake nothing can be.
+    wire failed(made(with()), of(k)), early(made(with()), of(k));
+    failed.settle();
+    std::string noise("\x17\x03\x03\x00\x20", 5);
+    noise += std::string(32, 'x');
+    ::send(failed.there, noise.data(), noise.size(), 0);
+    failed.look();
+    CHECK(failed.last.what == status::failed);
+    failed.layer->shut_write(failed.here);
+    failed.pull();
+    CHECK(failed.peer.failed);
+    CHECK_FALSE(failed.peer.closed);
+    early.layer->shut_write(early.here);
+    char byte;
+    CHECK(::recv(early.there, &byte, 1, 0) == 0);
+  }
+}
+
+TEST_CASE("a farewell that a full socket does not take leaves when there is room, and then our direction ends") {
+  KEEP_RECORDS_BOTH_WAYS;
+  for (const auto& k : {kinds[0], kinds[3]}) {
+    wire w(made(with()), of(k));
+    w.settle();
+    int small = 4096;
+    ::setsockopt(w.here, SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
+    auto text = some_text(100'000);
+    std::span<const char> piece(text);
+    auto taken = w.layer->write(w.here, {&piece, 1}).bytes;
+    REQUIRE(w.layer->wants_write());
+    w.layer->shut_write(w.here);
+    CHECK(w.layer->wants_write());
+    while (w.pull(1000)) w.look();
+    CHECK_FALSE(w.layer->wants_write());
+    CHECK(w.peer.received == text.substr(0, taken));
+    CHECK(w.peer.closed);
+    char byte;
+    CHECK(::recv(w.there, &byte, 1, 0) == 0);
+  }
+}
+
+TEST_CASE("a fatal alert arrives although much that is unread is behind what it answers") {
+  KEEP_RECORDS_BOTH_WAYS;
+  for (const auto& k : {kinds[0], kinds[3]}) {
+    int listener = ::socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in at{};
+    socklen_t size = sizeof at;
+    at.sin_family = AF_INET;
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    REQUIRE(::bind(listener, reinterpret_cast<sockaddr*>(&at), size) == 0);
+    ::listen(listener, 1);
+    ::getsockname(listener, reinterpret_cast<sockaddr*>(&at), &size);
+    wire w(made(with()), of(k));
+    for (int d : {w.here, w.there}) ::close(d);
+    w.there = connect_to(ntohs(at.sin_port));
+    w.here = ::accept4(listener, nullptr, nullptr, SOCK_NONBLOCK);
+    ::close(listener);
+    ::fcntl(w.there, F_SETFL, O_NONBLOCK);
+    w.settle();
+    REQUIRE(w.layer->peer());
+    std::string noise("\x17\x03\x03\x00\x20", 5);
+    noise += std::string(150'000, 'x');
+    REQUIRE(::send(w.there, noise.data(), noise.size(), 0) == static_cast<ssize_t>(noise.size()));
+    w.look();
+    CHECK(w.last.what == status::failed);
+    w.layer->shut_write(w.here);
+    ::close(std::exchange(w.here, -1));
+    // What is left of the connection: the alert, and an end that is no reset.
+    std::string got;
+    char bytes[1000];
+    ssize_t n;
+    ::fcntl(w.there, F_SETFL, 0);
+    while ((n = ::recv(w.there, bytes, sizeof bytes, 0)) > 0) got.append(bytes, static_cast<std::size_t>(n));
+    CHECK(n == 0);
+    w.peer.give(got);
+    CHECK(w.peer.reason == SSL_R_SSLV3_ALERT_BAD_RECORD_MAC);
+  }
 }

@@ -61,7 +61,8 @@ class stream_layer {
   /// What it has taken may not have left: then it says `again` and `wants_write`, and before that is out it takes
   /// nothing more.
   virtual io_result write(int descriptor, std::span<const std::span<const char>> pieces) = 0;
-  /// Tells the peer that nothing more will be written.
+  /// Tells the peer that nothing more will be written, and ends the descriptor's sending side when all that was taken
+  /// has left: `wants_write` says whether that is still to come. Called again it only hurries that.
   virtual void shut_write(int descriptor) = 0;
   /// Whether the layer itself waits to write, so that the next read or write needs writability first.
   virtual bool wants_write() const noexcept = 0;
@@ -303,11 +304,13 @@ class descriptor_connection : public connection {
     if (!closed()) arm();
   }
   void shut_write() final {
-    if (layered_) layer()->shut_write(descriptor_);
-    ::shutdown(descriptor_, SHUT_WR);
+    if (!layered_) return static_cast<void>(::shutdown(descriptor_, SHUT_WR));
+    layer()->shut_write(descriptor_);
+    layer_wants();
   }
   void shut() final {
     if (closed()) return;
+    if (layered_) layer()->shut_write(descriptor_);  // however it ends, its peer is told so if the socket takes it
     closing();
     ::close(std::exchange(descriptor_, -1));
   }

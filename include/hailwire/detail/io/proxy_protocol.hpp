@@ -44,7 +44,8 @@ class proxy_layer final : public stream_layer {
     return inner_ ? inner_->write(d, pieces) : write_descriptor(d, pieces);
   }
   void shut_write(int d) override {
-    if (inner_ && needs_ == 0) inner_->shut_write(d);
+    if (inner_ && needs_ == 0) return inner_->shut_write(d);
+    ::shutdown(d, SHUT_WR);
   }
   bool wants_write() const noexcept override { return inner_ && inner_->wants_write(); }
   std::shared_ptr<const tls_peer> peer() const noexcept override { return inner_ ? inner_->peer() : nullptr; }

@@ -354,10 +354,14 @@ class sqlite_file {
     }
     try {
       bool made = false;
+      // While the file is in use its WAL is never empty: `sync` moves frames without truncating it. Asked before SQLite
+      // opens the file, which makes a new one. Frames are not asked for: a WAL that is begun anew when the power is cut
+      // may have none, and has lost nothing.
+      bool wal = exists(place, "-wal");
       if (auto why = look(place, made)) return *why;
       f.writer = sqlite_connection(place.path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, place.vfs);
       if (!made) f.make();
-      f.begin_use(place);
+      f.begin_use(place, wal);
     } catch (const sqlite_failure& e) {
       return {errc::internal, place.path + ": " + sqlite3_errstr(e.code)};
     }
@@ -477,7 +481,7 @@ class sqlite_file {
     writer.run("COMMIT");
   }
 
-  void begin_use(const sqlite_place& place) {
+  void begin_use(const sqlite_place& place, bool wal) {
     writer.run(
         "PRAGMA synchronous = FULL; PRAGMA fullfsync = 1; PRAGMA cache_size = -16000; PRAGMA journal_size_limit = "
         "67108864");
@@ -490,7 +494,7 @@ class sqlite_file {
     bool clean = meta.integer(2) != 0, synced = meta.integer(3) == static_cast<int>(hailwire::durability::full);
     bool same_boot = !place.boot.empty() && meta.bytes(4) == place.boot;
     meta.reset();
-    bool wal_lost = !clean && !wal_holds_frames();
+    bool wal_lost = !clean && !wal;
     if (wal_lost || (!clean && !synced && !same_boot)) epoch_secret = random_bits();
     writer
         .prepare("UPDATE meta SET epoch = ?, clean = 0, durability = ?, boot = ?, changed = changed + 1")(
@@ -499,12 +503,6 @@ class sqlite_file {
     sync();
     if (durability_ == hailwire::durability::normal) writer.run("PRAGMA synchronous = NORMAL");
     if (durability_ == hailwire::durability::off) writer.run("PRAGMA synchronous = OFF");
-  }
-
-  // While the file is in use, its WAL holds a committed frame: `sync` moves frames without truncating the WAL.
-  bool wal_holds_frames() {
-    auto s = writer.prepare("PRAGMA wal_checkpoint(PASSIVE)");
-    return s.step() && s.integer(1) > 0;
   }
 
   // Precondition: something was written at FULL, something that differs from what was there (SQLite leaves out a write
