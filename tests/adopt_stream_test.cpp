@@ -133,7 +133,7 @@ TEST_CASE("a stream that takes a few bytes at a time serves every transport") {
       ws.send(upgrade("?channel=chat"));
       es.send(event_stream("?channel=chat"));
       CHECK(contains(ws.until("recovered\":true}}}}"), "101 Switching"));
-      es.until("recovered\":true}}}}\n\n");
+      es.until("\n\n\r\n");
       lp.send(get("/live?channel=chat&wait=20"));
       auto first = lp.until("\"}");
       auto cursor = first.substr(first.find("\"cursor\":\"") + 10);
@@ -144,11 +144,11 @@ TEST_CASE("a stream that takes a few bytes at a time serves every transport") {
       sp.send(post("?channel=chat&user=sp", "\"" + text + "\""));
       CHECK(contains(sp.until("}"), " 201 "));
       CHECK(contains(lp.until("\"}"), text));
-      CHECK(contains(es.until("\"}\n\n"), text));
+      CHECK(contains(es.until("\"}\n"), text));
       CHECK(contains(ws.until("\"}"), text));
       ws.send(frame(R"({"id":1,"publish":{"channel":"chat","data":"from ws"}})"));
       CHECK(contains(ws.until("\"from ws\"}"), "\"reply\":1"));
-      es.until("\"from ws\"}\n\n");
+      es.until("\"from ws\"}\n");
     }
   });
 }
@@ -218,15 +218,15 @@ TEST_CASE("a stream that takes nothing costs its buffers; what it missed it read
     auto slow = h.enter(), quick = h.enter();
     slow.send(event_stream("?channel=chat&since=earliest"));
     quick.send(event_stream("?channel=chat&since=earliest"));
-    slow.until("}}}}\n\n");
-    quick.until("}}}}\n\n");
+    slow.until("\n\n\r\n");
+    quick.until("\n\n\r\n");
     std::string text(50'000, 'x');
     for (int i = 1; i <= 40; ++i) {
       h.s->publish("chat", payload::json("\"" + text + std::to_string(i) + "\""));
       quick.until("x" + std::to_string(i) +
-                  "\"}\n\n");  // short words: a search for a long one among so many x takes minutes under a sanitizer
+                  "\"}\n");  // short words: a search for a long one among so many x takes minutes under a sanitizer
     }
-    auto all = slow.until("x40\"}\n\n");
+    auto all = slow.until("x40\"}\n");
     CHECK_FALSE(contains(all, "gap"));
     std::size_t at = 0;
     for (int i = 1; i <= 40 && at != all.npos; ++i) at = all.find("x" + std::to_string(i) + "\"", at);
@@ -241,20 +241,20 @@ TEST_CASE("a stream whose peer vanishes, whatever is under way, is forgotten") {
     std::string text(60'000, 'x');
     auto stays = h.enter();
     stays.send(event_stream("?channel=chat"));
-    stays.until("}}}}\n\n");
+    stays.until("\n\n\r\n");
     for (int round = 0; round < 5; ++round) {
       auto a = h.enter(), b = h.enter(10, 10), c = h.enter();
       a.send(upgrade("?channel=chat"));
       a.until("}}}}");
       b.send(event_stream("?channel=chat"));
-      b.until("}}}}\n\n");
+      b.until("\n\n\r\n");
       c.send(get("/live?channel=chat&wait=20&since=earliest").substr(0, 20));
       for (int i = 0; i < 20; ++i) h.s->publish("chat", payload::json("\"" + text + "\""));
       a.reset();
       b.reset();
       c.reset();
       h.s->publish("chat", payload::json("\"round " + std::to_string(round) + "\""));
-      stays.until("\"round " + std::to_string(round) + "\"}\n\n");
+      stays.until("\"round " + std::to_string(round) + "\"}\n");
     }
     while (h.connections() != 1) h.s->publish("chat", payload::json("0"));
     SUCCEED();
@@ -270,7 +270,7 @@ TEST_CASE("a server that stops ends its streams in order, and in bounded time th
     ws.send(upgrade("?channel=chat"));
     ws.until("}}}}");
     stuck.send(event_stream("?channel=chat"));
-    stuck.until("}}}}\n\n");
+    stuck.until("\n\n\r\n");
     held.send(get("/live?channel=chat&wait=20&since=latest"));
     held.until("\"}");
     for (int i = 0; i < 200; ++i) h.s->publish("chat", payload::json("\"" + std::string(60'000, 'x') + "\""));
@@ -291,7 +291,7 @@ TEST_CASE("a server may be destroyed while its streams read and write") {
     h.start();
     auto es = h.enter(), ws = h.enter(5, 5);
     es.send(event_stream("?channel=chat"));
-    es.until("}}}}\n\n");
+    es.until("\n\n\r\n");
     ws.send(upgrade("?channel=chat"));
     ws.until("}}}}");
     for (int i = 0; i < 100; ++i) h.s->publish("chat", payload::json("\"" + std::string(60'000, 'x') + "\""));

@@ -202,13 +202,13 @@ TEMPLATE_TEST_CASE("one server listens on IPv4, IPv6, a Unix socket and a ready 
   if (!no_v6) CHECK(contains(clients[3].ask(get("/")), "\r\n\r\n[::1]:"));
   for (auto& c : clients) {
     c.send(event_stream("?channel=chat"));
-    CHECK(contains(c.until("recovered\":true}}}}\n\n"), "event: open"));
+    CHECK(contains(c.until("\n\n\r\n"), "event: open"));
   }
   CHECK(contains(wire(port).ask(post("?channel=chat", "1")), " 201 "));
-  for (auto& c : clients) CHECK(contains(c.until("\"data\":1}\n\n"), "\"offset\":1"));
+  for (auto& c : clients) CHECK(contains(c.until("\n\n\r\n"), "\"offset\":1"));
   r.finish();
   r.s.reset();
-  for (auto& c : clients) CHECK(c.all().empty());
+  for (auto& c : clients) CHECK(c.all() == proto::http1::last_chunk);
   ::unlink(path.c_str());
 }
 
@@ -234,7 +234,7 @@ TEMPLATE_TEST_CASE("the kernel holds little for a reader that stands still", "",
   int least = 4096;
   ::setsockopt(still.descriptor(), SOL_SOCKET, SO_RCVBUF, &least, sizeof least);
   still.send(event_stream("?channel=chat"));
-  CHECK(contains(still.until("recovered\":true}}}}\n\n"), "event: open"));
+  CHECK(contains(still.until("\n\n\r\n"), "event: open"));
   int served = other_end(still);
   REQUIRE(served >= 0);
   for (int i = 0; i < 64; ++i) r.on([&] { r.s->publish("chat", payload::text(std::string(32 * 1024, 'x'))); });
@@ -258,7 +258,7 @@ TEST_CASE(
     auto port = live->listen("127.0.0.1", 0);
     std::thread context([&] { io.run(); });
     wire follower(port), silent(port);
-    follower.send(event_stream("?channel=chat")).until("}}}}\n\n");
+    follower.send(event_stream("?channel=chat")).until("\n\n\r\n");
     silent.send("GET");
     live->post([&] { live->stop(); });
     follower.all();
@@ -353,7 +353,7 @@ TEMPLATE_TEST_CASE("four clients on four transports see the same messages from o
   ws.send(upgrade("?channel=chat"));
   es.send(event_stream("?channel=chat"));
   CHECK(contains(ws.until("recovered\":true}}}}"), "101 Switching"));
-  es.until("recovered\":true}}}}\n\n");
+  es.until("\n\n\r\n");
   auto first = lp.ask(get("/live?channel=chat&wait=20"));
   auto cursor = first.substr(first.find("\"cursor\":\"") + 10);
   cursor = cursor.substr(0, cursor.find('"'));
@@ -362,7 +362,7 @@ TEMPLATE_TEST_CASE("four clients on four transports see the same messages from o
   CHECK(contains(lp.until("\"}"), "from sp"));
   ws.send(frame(R"({"id":1,"publish":{"channel":"chat","data":"from ws"}})"));
   CHECK(contains(ws.until("\"from ws\"}"), "\"reply\":1"));
-  CHECK(contains(es.until("\"from ws\"}\n\n"), "\"from sp\""));
+  CHECK(contains(es.until("\"from ws\"}\n"), "\"from sp\""));
   auto all = sp.ask(get("/live?channel=chat&since=" + cursor));
   CHECK(contains(all, "\"from sp\""));
   CHECK(contains(all, "\"from ws\""));
@@ -446,7 +446,7 @@ TEMPLATE_TEST_CASE("a host's own acceptor asks who claims a request and hands th
   ws.send(upgrade("?channel=chat") + frame(R"({"id":1,"publish":{"channel":"chat","data":1}})"));
   CHECK(contains(ws.until("\"data\":1}"), "\"reply\":1"));
   es.send(event_stream("?channel=chat&since=earliest"));
-  CHECK(contains(es.until("\"data\":1}\n\n"), "event: open"));
+  CHECK(contains(es.until("\"data\":1}\n"), "event: open"));
   es.reset();
   CHECK(contains(ws.send(frame(R"({"id":2,"ping":{}})")).until("\"reply\":2"), ""));
   r.on([&] {
@@ -652,7 +652,7 @@ TEMPLATE_TEST_CASE("stop ends everything in order, twice is once, and publishing
   r.start();
   wire ws(port), es(port), lp(port), idle(port);
   ws.send(upgrade("?channel=chat")).until("recovered\":true}}}}");
-  es.send(event_stream("?channel=chat")).until("recovered\":true}}}}\n\n");
+  es.send(event_stream("?channel=chat")).until("\n\n\r\n");
   auto first = lp.ask(get("/live?channel=chat"));
   auto cursor = first.substr(first.find("\"cursor\":\"") + 10);
   lp.send(get("/live?channel=chat&wait=50&since=" + cursor.substr(0, cursor.find('"'))));
@@ -666,7 +666,7 @@ TEMPLATE_TEST_CASE("stop ends everything in order, twice is once, and publishing
           operation_aborted());
   });
   CHECK(contains(ws.until("server stopped"), "\x03\xE9"));
-  CHECK(es.all().empty());
+  CHECK(es.all() == proto::http1::last_chunk);
   CHECK(contains(lp.all(), "Connection: close"));
   CHECK(idle.all().empty());
   CHECK(wire(port).all() == "<not connected>");
@@ -803,7 +803,7 @@ TEMPLATE_TEST_CASE("without descriptors accepting pauses instead of spinning, an
   CHECK(pauses >= 4);
   CHECK(took >= 500ms);  // three pauses of 200 ms lie between four tries
   CHECK(busy < took / 2);
-  CHECK(contains(early.until("\"data\":1}\n\n"), "event: open"));
+  CHECK(contains(early.until("\"data\":1}\n"), "event: open"));
 
   std::string answer;
   std::thread reader([&] {

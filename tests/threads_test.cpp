@@ -46,7 +46,7 @@ struct running {
 
 std::string following(wire& c, const std::string& query) {
   c.send(event_stream(query));
-  return c.until("}}}}\n\n");
+  return c.until("\n\n\r\n");
 }
 std::string publish_frame(int n) { return frame(R"({"publish":{"channel":"chat","data":)" + std::to_string(n) + "}}"); }
 std::string member(const std::string& json, const std::string& name) {

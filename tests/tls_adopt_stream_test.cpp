@@ -261,10 +261,10 @@ TEST_CASE("TLS clients that vanish, stop reading or go on sending behind the end
   on_each([](host& h) {
     visitor stays(h.port());
     stays.send(test::event_stream("?channel=chat"));
-    stays.until("}}}}\n\n");
+    stays.until("\n\n\r\n");
     visitor stuck(h.port());
     stuck.send(test::event_stream("?channel=chat"));
-    stuck.until("}}}}\n\n");
+    stuck.until("\n\n\r\n");
     for (int round = 0; round < 5; ++round) {
       visitor a(h.port()), b(h.port());
       a.send(upgrade("?channel=chat"));
@@ -275,7 +275,7 @@ TEST_CASE("TLS clients that vanish, stop reading or go on sending behind the end
       b.send(std::string(100'000, 'y'));
       b.reset();
       h.s->publish("chat", payload::json("\"round " + std::to_string(round) + "\""));
-      stays.until("\"round " + std::to_string(round) + "\"}\n\n");
+      stays.until("\"round " + std::to_string(round) + "\"}\n");
     }
     auto all = stuck.until("round 4");
     CHECK(contains(all, "round 0"));

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+// Over 500 lines because the class shows all of what a hub does; its jobs are still to be taken apart.
+//
 // The hub: channels, sessions and the way between them. It knows a storage, maybe a broker, and sessions as
 // subscribers; it knows nothing of sockets or transports, and belongs to one loop.
 //

@@ -344,7 +344,7 @@ TEST_CASE("over sockets want of memory ends one client at most, and neither the 
     done.get_future().wait();
   };
   test::wire follower(port);
-  follower.send(event_stream("?channel=chat")).until("}}}}\n\n");
+  follower.send(event_stream("?channel=chat")).until("\n\n\r\n");
   for (std::size_t n = 1, hits = 1; hits; ++n) {
     INFO("allocation " << n << " fails");
     on([&] { failed = false, fails_in = n; });

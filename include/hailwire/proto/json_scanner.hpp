@@ -161,8 +161,7 @@ class scanner {
       }
       ++p_;
       inside += c == '[' || c == '{';
-      if ((c == ']' || c == '}') && --inside == 0)
-        return out.text = {from, static_cast<std::size_t>(p_ - from)}, true;
+      if ((c == ']' || c == '}') && --inside == 0) return out.text = {from, static_cast<std::size_t>(p_ - from)}, true;
     }
     return fail("it ends inside an array");
   }

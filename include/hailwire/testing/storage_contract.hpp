@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+// Over 500 lines because each obligation of a storage is a claim in one list.
+//
 // The obligations of a storage, each as a test with a name that says what is owed. For the tests of whoever wrote one;
 // needs no test framework:
 //

@@ -447,6 +447,8 @@ TEST_CASE("an OpenSSL that seals otherwise is found out at start: it keeps the r
     hailwire::adopt_tls(s, context, two[0]);
     ::close(two[1]);
   }
+  s.post([&s] { s.quit(); });  // behind what has been handed over
+  s.run();
   CHECK(log == std::vector<std::string>{"TLS: OpenSSL keeps the records, because " + c->fallen_back});
   wire w(c, v13());
   w.settle();

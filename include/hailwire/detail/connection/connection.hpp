@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+// Over 500 lines because the phases, the time limits and the ends of a connection hang on each other and are read
+// together.
+//
 // One connection, from its first byte to its last, without a socket: bytes and time come in through `receive`,
 // `writable`, `ended` and `expire`; bytes and wishes go out through a few virtual functions that a driver (or a test)
 // implements.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+// Over 500 lines because a request is followed from its head to its answer in one place.
+//
 // How a connection, whose class is in connection.hpp, serves HTTP requests. The order is that of the protocol: is the
 // request well-formed, which transport claims it, who asks, may they; only then a look at any log.
 

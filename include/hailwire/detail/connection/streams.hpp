@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+// Over 500 lines because what a batch is gathered from and what becomes of it when a write stops short stand side by
+// side.
+//
 // How a connection, whose class is in connection.hpp, serves a stream: how it opens, what is read on it, what is told
 // on it; and how anything at all is written. A batch is what one write gets, either of
 //

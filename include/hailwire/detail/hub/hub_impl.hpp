@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+// Over 500 lines because following, publishing and reading share the state that they hand to one another.
+//
 // The hub's longer functions; hub.hpp says what they are for.
 
 #include <algorithm>
