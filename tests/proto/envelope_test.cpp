@@ -54,7 +54,7 @@ TEST_CASE("each number is written whole, whatever was written before it") {
 }
 
 TEST_CASE("a name of any length and of any letters is the channel's, as another library reads it") {
-  for (std::size_t size : {1, 2, 253, 254, 255, 256, 257, 400, 5000}) {
+  for (std::size_t size : {1u, 2u, 253u, 254u, 255u, 256u, 257u, 400u, 5000u}) {
     for (std::string letter : {"x", "\"", "\\", "é", "\n"}) {
       std::string name;
       while (name.size() + letter.size() <= size) name += letter;

@@ -33,7 +33,7 @@ TEST_CASE("a token is the letters of RFC 9110, section 5.6.2, and at least one")
 }
 
 TEST_CASE("a value is refused for one control byte, wherever it stands and however long it is") {
-  for (std::size_t size : {1, 7, 8, 9, 15, 16, 17, 64}) {
+  for (std::size_t size : {1u, 7u, 8u, 9u, 15u, 16u, 17u, 64u}) {
     for (std::size_t at = 0; at < size; ++at) {
       for (int c = 0; c < 256; ++c) {
         std::string s(size, '\x80');

@@ -159,7 +159,7 @@ TEST_CASE("memory subtracts the bytes of each message that it drops, the last on
 }
 
 TEST_CASE("memory holds each of its limits to the one: below, at and above") {
-  for (std::size_t limit : {1, 2, 3, 4, 5, 7, 8, 9, 16, 17}) {
+  for (std::size_t limit : {1u, 2u, 3u, 4u, 5u, 7u, 8u, 9u, 16u, 17u}) {
     INFO("the limit is " << limit);
     pair_of by_count(of(limit, 1 << 20, 0)), by_bytes(of(1000, limit, 0));
     for (std::size_t n = 1; n <= 3 * limit + 2; ++n) {

@@ -1480,7 +1480,7 @@ TEST_CASE("an array's commands wait for one another on a slow storage") {
 TEST_CASE("one element of an array that nests too deep is that element's error") {
   house h;
   client c(h);
-  for (std::size_t depth : {66, 1023, 1024, 5000, 100'000}) {
+  for (std::size_t depth : {66u, 1023u, 1024u, 5000u, 100'000u}) {
     INFO(depth);
     std::string deep(depth, '[');
     deep += R"("]\"[{")" + std::string(depth, ']');
