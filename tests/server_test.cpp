@@ -208,7 +208,10 @@ TEMPLATE_TEST_CASE("one server listens on IPv4, IPv6, a Unix socket and a ready 
   for (auto& c : clients) CHECK(contains(c.until("\n\n\r\n"), "\"offset\":1"));
   r.finish();
   r.s.reset();
-  for (auto& c : clients) CHECK(c.all() == proto::http1::last_chunk);
+  for (auto& c : clients) {  // a server that is destroyed at once may have no turn left for the last chunk
+    auto end = c.all();
+    CHECK((end.empty() || end == proto::http1::last_chunk));
+  }
   ::unlink(path.c_str());
 }
 
