@@ -148,7 +148,6 @@ struct socket_reader {
 double since(clock_type::time_point start) { return std::chrono::duration<double>(clock_type::now() - start).count(); }
 
 // ---- SQLite alone
-// ------------------------------------------------------------------------------------------------------
 
 struct plain_file {
   explicit plain_file(const std::string& path) { need(sqlite3_open(path.c_str(), &db) == SQLITE_OK, "cannot open"); }
@@ -207,7 +206,6 @@ double select(const std::string& path) {
 }
 
 // ---- hailwire
-// ----------------------------------------------------------------------------------------------------------
 
 double publish(const std::string& path, std::string_view medium, int count) {
   running r(path, medium);

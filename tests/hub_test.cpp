@@ -163,7 +163,6 @@ history_query before(std::uint64_t offset, std::size_t limit = 50) { return {.be
 }  // namespace
 
 // ---- publishing
-// ------------------------------------------------------------------------------------------------------
 
 TEST_CASE("a publish is told its position, each channel counting for itself") {
   rig r;
@@ -313,7 +312,6 @@ TEST_CASE("a handler may publish, follow and unfollow") {
 }
 
 // ---- keys
-// ------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("a key that the hub keeps: the same payload is stored once, another one is a conflict") {
   rig r;
@@ -432,7 +430,6 @@ TEST_CASE("keyed publishes of one user or scope within a key's life are bounded,
 }
 
 // ---- following
-// -------------------------------------------------------------------------------------------------------
 
 TEST_CASE("following begins where it is told to, and says where that is") {
   rig r;
@@ -692,7 +689,6 @@ TEST_CASE("what is below a floor stays hidden: at the start, live, and in a new 
 }
 
 // ---- epochs of the hub's own
-// -----------------------------------------------------------------------------------------
 
 TEST_CASE("a storage without epochs has the hub's: one for each channel, the same for all who ask, new with each hub") {
   std::set<std::string> seen;
@@ -736,7 +732,6 @@ TEST_CASE("a position of an earlier life of a storage without epochs is a gap, n
 }
 
 // ---- history
-// ---------------------------------------------------------------------------------------------------------
 
 TEST_CASE("history: after an offset, before one, or the newest; oldest first, and whether there is more that way") {
   rig r;
@@ -808,7 +803,6 @@ TEST_CASE(
 }
 
 // ---- sessions
-// --------------------------------------------------------------------------------------------------------
 
 TEST_CASE("sessions are found by user and by key; a key means one session for ever") {
   rig r;
@@ -987,7 +981,6 @@ TEST_CASE("a host's notices have names of their own and carry JSON") {
 }
 
 // ---- turns, brokers, the end
-// -----------------------------------------------------------------------------------------
 
 TEST_CASE("what one turn publishes leaves in one wake, then come those who asked to be woken, then those who settle") {
   rig r;

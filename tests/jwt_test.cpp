@@ -379,7 +379,6 @@ TEST_CASE("keys that are none, too weak, or for something else are said when the
 }
 
 // ---- on requests
-// -------------------------------------------------------------------------------------------------------
 
 namespace {
 

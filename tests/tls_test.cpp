@@ -15,7 +15,6 @@
 using namespace tls_wire;
 
 // ---- contexts
-// --------------------------------------------------------------------------------------------------------
 
 TEST_CASE("a context says what is wrong with it") {
   auto complaint = [](const tls_options& o) -> std::string {
@@ -66,7 +65,6 @@ TEST_CASE("a chain is sent whole") {
 }
 
 // ---- whole servers
-// ---------------------------------------------------------------------------------------------------
 
 namespace {
 

@@ -53,7 +53,6 @@ inline int connect_to(std::uint16_t port, int receive_buffer = 0) {
 }
 
 // ---- certificates
-// ----------------------------------------------------------------------------------------------------
 
 using key_pointer = std::unique_ptr<EVP_PKEY, tls_free<::EVP_PKEY_free>>;
 
@@ -162,7 +161,6 @@ inline tls_options with(std::vector<tls_certificate> c = {plain()}) {
 }
 
 // ---- a client in memory and a layer, with a pair of sockets between them
-// ---------------------------------------------
 
 using ctx_pointer = hailwire::detail::ssl_ctx_pointer;
 

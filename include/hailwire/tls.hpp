@@ -201,7 +201,6 @@ inline void adopt_tls(basic_server& server, const tls_context& context, int desc
 inline tls_peer tls_facts(SSL* ssl) { return detail::tls_facts_of(ssl); }
 
 // ---- what a context is made of
-// ---------------------------------------------------------------------------------------
 
 namespace detail {
 

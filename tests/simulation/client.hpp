@@ -221,7 +221,6 @@ class client {
 };
 
 // ---- connecting
-// ------------------------------------------------------------------------------------------------------
 
 inline std::string client::cursor_text() const {
   std::string out;
@@ -338,7 +337,6 @@ inline void client::disconnect(const char* why) {
 }
 
 // ---- reading
-// ---------------------------------------------------------------------------------------------------------
 
 inline bool client::take_place(std::string_view text, place& p) {
   auto dot = text.find('.');
@@ -700,7 +698,6 @@ inline void client::read() {
 }
 
 // ---- commands
-// --------------------------------------------------------------------------------------------------------
 
 inline void client::send_command(command c) {
   std::uint64_t id = next_command_++;
@@ -811,7 +808,6 @@ inline void client::reply(std::string_view id, std::string_view ok, std::string_
 }
 
 // ---- permission
-// ------------------------------------------------------------------------------------------------------
 
 // What whoever gives tokens gives it: the query, and the token, that say until when. Now and then it uses one that has
 // ended.
@@ -851,7 +847,6 @@ inline bool client::lose_channel() {
 }
 
 // ---- publishing
-// ------------------------------------------------------------------------------------------------------
 
 /// A payload that carries its number.
 inline hailwire::payload make_payload(dice& d, std::uint64_t number, bool large, hailwire::payload::kind kind) {
@@ -987,7 +982,6 @@ inline void client::read_post() {
 }
 
 // ---- what it does
-// ----------------------------------------------------------------------------------------------------
 
 inline void client::act() {
   if (connection_) connection_->deliver();

@@ -58,7 +58,6 @@ struct event_source {
 }  // namespace
 
 // ---- opening
-// ---------------------------------------------------------------------------------------------------------
 
 TEST_CASE("a WebSocket begins with open; replay comes next, then live") {
   house h;
@@ -281,7 +280,6 @@ TEST_CASE("the id of a notice covers the message whose last bytes go out before 
 }
 
 // ---- writing
-// ---------------------------------------------------------------------------------------------------------
 
 TEST_CASE("whatever room there is, a stream's bytes are whole and in order") {
   auto run = [](const std::string& request, std::size_t room, std::size_t step) {
@@ -450,7 +448,6 @@ TEST_CASE("a connection that idles keeps nothing of its request, and no buffer")
 #endif
 
 // ---- commands
-// --------------------------------------------------------------------------------------------------------
 
 TEST_CASE("commands take effect and are answered in order; ok comes before one's own message") {
   house h;
@@ -709,7 +706,6 @@ TEST_CASE("a reply may outlive the server") {
 }
 
 // ---- raw
-// -------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("a host that sends to a client without notices is told so, and one that sends to an ending session too") {
   house h;
@@ -837,7 +833,6 @@ TEST_CASE("raw needs exactly one channel; unknown subprotocols alone are refused
 }
 
 // ---- frames
-// ----------------------------------------------------------------------------------------------------------
 
 TEST_CASE("a client that breaks a rule of WebSocket is closed with its code, and nobody else notices") {
   house h;
@@ -909,7 +904,6 @@ TEST_CASE("a client that never reads is not read for ever") {
 }
 
 // ---- time
-// ------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("a request must come, and be complete, in time") {
   house h;
@@ -1532,7 +1526,6 @@ TEST_CASE("the peer's close is seen also when it waits behind commands that were
 }
 
 // ---- ends
-// ------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("on_open and on_close come in pairs, with the reason") {
   house h;
@@ -1745,7 +1738,6 @@ TEST_CASE("when it stops, a peer that takes nothing gets close_time, not more") 
 }
 
 // ---- the host's side of a session
-// ------------------------------------------------------------------------------------
 
 TEST_CASE("the host follows, unfollows, sends and closes") {
   house h;
@@ -1939,7 +1931,6 @@ TEST_CASE("the host may close, send and follow from within on_open") {
 }
 
 // ---- the host's own frames
-// -------------------------------------------------------------------------------------------
 
 TEST_CASE("on_websocket: the host's frames on its own path") {
   house h;
@@ -2059,7 +2050,6 @@ TEST_CASE("on_websocket: the host's frames on its own path") {
 }
 
 // ---- the same however it is cut, and whatever breaks
-// -----------------------------------------------------------------
 
 namespace {
 

@@ -16,7 +16,6 @@ bool contains(const std::string& all, std::string_view part) { return all.find(p
 constexpr std::int64_t late = 300;
 
 // ---- time
-// ------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("a request head has its time from its first byte on, however many more trickle in") {
   house h;
@@ -140,7 +139,6 @@ TEST_CASE("nothing is held against a client whose bytes wait while its replies a
 }
 
 // ---- bytes
-// -----------------------------------------------------------------------------------------------------------
 
 /// A JSON string that makes the notice `{"n":…}` of so many bytes.
 std::string of_size(std::size_t notice) { return '"' + std::string(notice - 8, 'x') + '"'; }

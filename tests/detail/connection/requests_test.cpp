@@ -25,7 +25,6 @@ options listing(std::initializer_list<std::string> origins) {
 }  // namespace
 
 // ---- which transport
-// -------------------------------------------------------------------------------------------------
 
 TEST_CASE("the first transport that claims a request serves it") {
   house h;
@@ -220,7 +219,6 @@ TEST_CASE("a server takes back every cursor that it gives: a follow whose cursor
 }
 
 // ---- what is asked
-// ---------------------------------------------------------------------------------------------------
 
 TEST_CASE("a malformed request for the live resource is bad_request") {
   house h;
@@ -283,7 +281,6 @@ TEST_CASE("a head that cannot be read is answered and the connection closed") {
 }
 
 // ---- who may
-// ---------------------------------------------------------------------------------------------------------
 
 TEST_CASE("one forbidden channel refuses the whole URL, before any log is looked at") {
   house h;
@@ -541,7 +538,6 @@ TEST_CASE("a channel predicate that throws is a hook that throws") {
 }
 
 // ---- origins
-// ---------------------------------------------------------------------------------------------------------
 
 TEST_CASE("a POST or handshake of a page that is neither this host's nor listed is 403") {
   house h(listing({"https://app.example"}));
@@ -680,7 +676,6 @@ TEST_CASE("without listed origins nothing varies") {
 }
 
 // ---- polls
-// -----------------------------------------------------------------------------------------------------------
 
 TEST_CASE("where to start: Last-Event-ID, since, If-None-Match, latest") {
   house h;
@@ -1241,7 +1236,6 @@ TEST_CASE("more sessions than allowed are overloaded") {
 }
 
 // ---- POST
-// ------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("a plain publish: JSON as data, text as a string, anything else as bytes") {
   house h;
@@ -1753,7 +1747,6 @@ TEST_CASE("a hook may look at what it was handed to its end, whatever it does wi
 }
 
 // ---- elsewhere
-// -------------------------------------------------------------------------------------------------------
 
 TEST_CASE("OPTIONS * is the host's where it answers requests") {
   house h;
@@ -1823,7 +1816,6 @@ TEST_CASE("what is not the live resource's goes to on_http") {
 }
 
 // ---- connections
-// -----------------------------------------------------------------------------------------------------
 
 TEST_CASE("keeping a connection: 1.1 unless told otherwise, 1.0 only when asked") {
   house h;
@@ -2056,7 +2048,6 @@ TEST_CASE("a client that closes its half first still gets its answer") {
 }
 
 // ---- the same however it is cut
-// --------------------------------------------------------------------------------------
 
 TEST_CASE("requests are answered the same however their bytes are cut") {
   std::string scripts[] = {

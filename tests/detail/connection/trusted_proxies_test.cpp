@@ -215,7 +215,6 @@ TEST_CASE("which addresses meet in a bucket is each table's own") {
 }
 
 // ---- proxies of connections
-// --------------------------------------------------------------------------------------------
 
 namespace {
 

@@ -63,7 +63,6 @@ const std::string expired_close = "close 4401 the permission has expired";
 }  // namespace
 
 // ---- in time
-// ---------------------------------------------------------------------------------------------------------
 
 TEST_CASE("a permission about to end is announced once and then ends the stream with 4401") {
   guarded_house h(60'000);
@@ -246,7 +245,6 @@ TEST_CASE("who has no expiry costs nothing: no timer, no table entry") {
 }
 
 // ---- renewed
-// ---------------------------------------------------------------------------------------------------------
 
 TEST_CASE("a permission is renewed over the open connection, and announced again in its time") {
   guarded_house h(40'000);
@@ -373,7 +371,6 @@ TEST_CASE("a renewal with less closes what it does not allow, and a floor that h
 }
 
 // ---- in part
-// ---------------------------------------------------------------------------------------------------------
 
 TEST_CASE("one channel is taken away for good: following, reading and publishing, renewed or not") {
   guarded_house h(0);
@@ -465,7 +462,6 @@ TEST_CASE("permissions that the host gives are checked before anything changes")
 }
 
 // ---- between connect and replay, and between one connection and the next
-// ------------------------------------------------
 
 TEST_CASE("a channel that is taken away while its replay is read is not replayed") {
   guarded_house h(0);

@@ -10,7 +10,6 @@
 using namespace tls_wire;
 
 // ---- handshakes
-// ------------------------------------------------------------------------------------------------------
 
 TEST_CASE("TLS 1.2 and 1.3 with each cipher carry bytes both ways and tell of the peer") {
   KEEP_RECORDS_BOTH_WAYS;
@@ -265,7 +264,6 @@ TEST_CASE("a peer that asks for small records gets them") {
 }
 
 // ---- cut anywhere
-// ----------------------------------------------------------------------------------------------------
 
 TEST_CASE("a session is the same however its bytes arrive") {
   KEEP_RECORDS_BOTH_WAYS;
@@ -390,7 +388,6 @@ TEST_CASE("an end is told from a cut, and leaves the other direction open") {
 }
 
 // ---- hostile bytes
-// ---------------------------------------------------------------------------------------------------
 
 TEST_CASE("what is not a client's handshake ends the connection") {
   KEEP_RECORDS_BOTH_WAYS;
@@ -602,7 +599,6 @@ TEST_CASE("keys are updated on either side's wish, also while writing is blocked
 }
 
 // ---- many at once
-// ----------------------------------------------------------------------------------------------------
 
 TEST_CASE("handshakes share a turn's budget, first come, first served, and those who talk already do not wait") {
   KEEP_RECORDS_BOTH_WAYS;
@@ -667,7 +663,6 @@ TEST_CASE("handshakes share a turn's budget, first come, first served, and those
 }
 
 // ---- ends
-// ------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("close_notify is said whoever ends first, and not twice") {
   KEEP_RECORDS_BOTH_WAYS;

@@ -343,7 +343,6 @@ class connection : public session {
 };
 
 // ---- reading
-// ---------------------------------------------------------------------------------------------------------
 
 /// What may wait behind a request that is being served, before reading pauses: a pipelined request or two.
 inline constexpr std::size_t pipelined_limit = 16 * 1024;
@@ -451,7 +450,6 @@ inline void connection::end_answered() {
 }
 
 // ---- time
-// ------------------------------------------------------------------------------------------------------------
 
 inline std::int64_t milliseconds_of(std::chrono::milliseconds d) noexcept { return d.count(); }
 
@@ -554,7 +552,6 @@ inline void connection::expire(std::int64_t now) {
 }
 
 // ---- ends
-// ------------------------------------------------------------------------------------------------------------
 
 inline void connection::end(errc why, std::uint16_t code, std::string_view reason) {
   switch (phase_) {

@@ -23,7 +23,6 @@ inline std::string_view hailwire::request::address() const {
 namespace hailwire::detail {
 
 // ---- from bytes to a request
-// -----------------------------------------------------------------------------------------
 
 inline void connection::process() {
   if (processing_) return;
@@ -137,7 +136,6 @@ inline void connection::dispatch() {
 }
 
 // ---- what no transport claims
-// ----------------------------------------------------------------------------------------
 
 inline void connection::serve_elsewhere() {
   exchange& e = *asked();
@@ -172,7 +170,6 @@ inline void connection::respond_with(const result<response>& r) {
 }
 
 // ---- the live resource
-// -----------------------------------------------------------------------------------------------
 
 // Whose page is it that asks? One of a listed origin is told so in every answer (Fetch standard, CORS protocol).
 inline void connection::look_at_origin() {
@@ -405,7 +402,6 @@ inline bool connection::cursor_returns() {
 }
 
 // ---- POST
-// ------------------------------------------------------------------------------------------------------------
 
 inline void connection::post() {
   exchange& e = *asked();
@@ -580,7 +576,6 @@ inline void connection::leave() {
 }
 
 // ---- answers
-// ---------------------------------------------------------------------------------------------------------
 
 inline void connection::respond(int status, std::string_view type, std::string_view body, std::string_view extra) {
   exchange& e = *asked();

@@ -206,7 +206,6 @@ inline void connection::answer_command(std::string_view id, const result<std::st
 }
 
 // ---- writing
-// ---------------------------------------------------------------------------------------------------------
 
 /// How many gathered writes one wake may take before others have their turn.
 inline constexpr int rounds_per_wake = 8;

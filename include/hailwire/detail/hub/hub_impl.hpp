@@ -17,7 +17,6 @@ namespace hailwire {
 inline constexpr std::size_t max_kept_keys = 1'000'000;
 
 // ---- mailbox and turns
-// -----------------------------------------------------------------------------------------------
 
 inline bool hub::mailbox::put(detail::move_only_function<void()> f, detail::move_only_function<void()> abort) {
   auto mine = std::unique_ptr<letter>(new letter{std::move(f), std::move(abort), nullptr});
@@ -140,7 +139,6 @@ inline void hub::join(std::unique_ptr<detail::any_broker> b) {
 }
 
 // ---- names
-// -----------------------------------------------------------------------------------------------------------
 
 inline std::string hub::printed(detail::session_key k) const {
   // Four rounds of a keyed Feistel network: a permutation, so ids are unique, and their order tells nothing.
@@ -158,7 +156,6 @@ inline std::string hub::printed(detail::session_key k) const {
 }
 
 // ---- sessions
-// --------------------------------------------------------------------------------------------------------
 
 inline void hub::enter(session& s) {
   if (free_slot_ == no_slot) {
@@ -443,7 +440,6 @@ inline void hub::fill(detail::channel_log& log) {
 }
 
 // ---- publishing
-// ------------------------------------------------------------------------------------------------------
 
 inline std::error_code hub::check(const std::string& channel, payload& p, const publish_options& o,
                                   bool checked) const {
