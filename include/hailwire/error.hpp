@@ -8,16 +8,7 @@
 #include <system_error>
 #include <utility>
 
-// Included by everything: a build that cannot work says so in one line, before pages of other errors.
-#if !defined(__cpp_exceptions)
-#error "hailwire needs exceptions: do not compile with -fno-exceptions"
-#endif
-#if !defined(__cpp_rtti)
-#error "hailwire needs RTTI (session::data tells types apart): do not compile with -fno-rtti"
-#endif
-#if __cplusplus < 202002L
-#error "hailwire needs C++20: compile with -std=c++20 or newer"
-#endif
+#include "hailwire/detail/base/requirements.hpp"
 
 namespace hailwire {
 

@@ -41,6 +41,7 @@ FLOORS = [
 TESTED_BY = {
     "concepts.hpp": "compile_fail/storage_complete.cpp",
     "detail/base/event_loop.hpp": "testing/manual_loop_test.cpp",
+    "detail/base/requirements.hpp": "compile_fail/server_of_cxx17.cpp",
     "detail/connection/http_exchange.hpp": "detail/connection/requests_test.cpp",
     "detail/connection/server_state.hpp": "detail/connection/requests_test.cpp",
     "detail/connection/streams.hpp": "detail/connection/connection_test.cpp",
@@ -128,6 +129,14 @@ def check_floors(headers):
                 yield header, f"includes <{target}>, which every user would compile"
         if name in ("base", "words", "deflate codec", "seam", "transport", "deflate", "hub", "connection") and CLOCK.search(text):
             yield header, f"is {name} and reads a clock: time is an argument there"
+
+
+def check_requirements(headers):
+    """A build that cannot work says so first: every other room includes the lowest one before anything of its own."""
+    wanted = "detail/base/requirements.hpp"
+    for header, text in headers.items():
+        if wanted in headers and floor_of(header)[0] == "base" and header != wanted and f"hailwire/{wanted}" not in text:
+            yield header, f"does not include {wanted}, which says what a build needs before a compiler gives up"
 
 
 def check_cycles(headers):
@@ -222,7 +231,7 @@ def check(files):
     room = "include/hailwire/"
     headers = {p.removeprefix(room): t for p, t in files.items() if p.startswith(room) and p.endswith(".hpp")}
     found = []
-    for rule in (check_floors, check_cycles, check_documented, check_length, check_key_functions):
+    for rule in (check_floors, check_requirements, check_cycles, check_documented, check_length, check_key_functions):
         found += [(room + path, what) for path, what in rule(headers)]
     found += check_tested(headers, files)
     return found + list(check_texts(files))
@@ -241,6 +250,9 @@ def read_tree(root):
 
 SPDX = "// SPDX-License-Identifier: BSL-1.0\n#pragma once\n"
 CLEAN = {
+    "include/hailwire/detail/base/requirements.hpp": SPDX,
+    "include/hailwire/detail/base/vector.hpp": SPDX + '#include "hailwire/detail/base/requirements.hpp"\n',
+    "tests/compile_fail/server_of_cxx17.cpp": "// SPDX-License-Identifier: BSL-1.0\n",
     "include/hailwire/error.hpp": SPDX + "#include <string>\nnamespace hailwire {\n/// A code.\nenum class errc { a };\nclass later;\n}  // namespace hailwire\n",
     "include/hailwire/message.hpp": SPDX + '#include "hailwire/error.hpp"\n#include "hailwire/proto/json.hpp"\n',
     "include/hailwire/proto/json.hpp": SPDX + "namespace hailwire::proto {\n/// Letters.\ntemplate <class T>\n  requires true\nstruct letters {};\n"
@@ -262,7 +274,7 @@ CLEAN = {
 }
 # (file, what is added at its end or, with ^, what replaces it, a part of what must be said)
 CLEAN.update({f"tests/{name}_test.cpp": "// SPDX-License-Identifier: BSL-1.0\n" for name in (
-    "error", "message", "proto/json", "transport/stream", "transport/sse", "detail/hub/turn", "detail/connection/connection", "server")})
+    "detail/base/vector", "error", "message", "proto/json", "transport/stream", "transport/sse", "detail/hub/turn", "detail/connection/connection", "server")})
 PLANTED = [
     ("include/hailwire/proto/json.hpp", '#include "hailwire/hub.hpp"', "is words and includes upward: hailwire/hub.hpp is hub"),
     ("include/hailwire/proto/json.hpp", '#include "hailwire/transport/stream.hpp"', "is words and includes upward"),
@@ -280,6 +292,7 @@ PLANTED = [
     ("include/hailwire/detail/connection/connection.hpp", "#include <sys/socket.h>", "does without sys/socket.h: that is for io"),
     ("include/hailwire/detail/io/driver.hpp", '#include "hailwire/transport/sse.hpp"', "is io and includes upward"),
     ("include/hailwire/detail/helper.hpp", SPDX, "stands in no room"),
+    ("include/hailwire/detail/base/vector.hpp", "^" + SPDX, "does not include detail/base/requirements.hpp"),
     ("include/hailwire/proto/new.hpp", SPDX, "has no test: it belongs into tests/proto/new_test.cpp"),
     ("include/hailwire/transport/long_poll.hpp", SPDX, "tests/transport/poll_test.cpp, which is not there"),
     ("tests/options_test.cpp", "// SPDX-License-Identifier: BSL-1.0", "comes off the list"),

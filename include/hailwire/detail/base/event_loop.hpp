@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "hailwire/detail/base/function.hpp"
+#include "hailwire/detail/base/requirements.hpp"
 
 namespace hailwire::detail {
 

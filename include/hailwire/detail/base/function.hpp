@@ -5,6 +5,8 @@
 #include <new>
 #include <type_traits>
 
+#include "hailwire/detail/base/requirements.hpp"
+
 namespace hailwire::detail {
 
 template <class Signature>

@@ -6,6 +6,8 @@
 #include <new>
 #include <utility>
 
+#include "hailwire/detail/base/requirements.hpp"
+
 namespace hailwire::detail {
 
 /// What an object derives from to be found in a `intrusive_hash_table`. It leaves the index before it goes.

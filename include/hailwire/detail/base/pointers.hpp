@@ -8,6 +8,8 @@
 #include <type_traits>
 #include <utility>
 
+#include "hailwire/detail/base/requirements.hpp"
+
 namespace hailwire::detail {
 
 /// What an object derives from to have text of its own behind it, in the same allocation:

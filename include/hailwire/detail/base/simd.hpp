@@ -20,6 +20,8 @@
 #include <arm_neon.h>
 #endif
 
+#include "hailwire/detail/base/requirements.hpp"
+
 namespace hailwire::detail {
 
 /// The `n` bytes from `p`, zeros behind them. Precondition: `n <= 8`.

@@ -14,6 +14,7 @@
 #include <string_view>
 #include <system_error>
 
+#include "hailwire/detail/base/requirements.hpp"
 #include "hailwire/detail/base/text.hpp"
 
 namespace hailwire::detail {

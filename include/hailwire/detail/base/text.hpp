@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "hailwire/detail/base/requirements.hpp"
 #include "hailwire/detail/base/simd.hpp"
 
 namespace hailwire::proto {

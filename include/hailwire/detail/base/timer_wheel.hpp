@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <optional>
 
+#include "hailwire/detail/base/requirements.hpp"
+
 namespace hailwire::detail {
 
 /// A deadline that a wheel watches. Derive from it and implement `expire`. Leaves its wheel when destroyed. Every

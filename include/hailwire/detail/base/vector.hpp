@@ -11,6 +11,8 @@
 #include <type_traits>
 #include <utility>
 
+#include "hailwire/detail/base/requirements.hpp"
+
 namespace hailwire::detail {
 
 /// What is the same of a vector for all types of elements: where they are, how many, and how room is made for more.
