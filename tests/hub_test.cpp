@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -309,6 +310,88 @@ TEST_CASE("a handler may publish, follow and unfollow") {
   });
   r.loop.run();
   CHECK(c.take() == "<a-1.3 3>");
+}
+
+TEST_CASE("a handler that publishes or reads again, as often as it likes, does not fill the stack") {
+  testing::manual_loop loop;
+  memory_storage store(memory_options{.messages = 10});
+  hub h(loop, detail::erase_storage(store), {});
+  int told = 0, wrong = 0;
+  char* lowest = nullptr;
+  auto deep = [&](char& here) { lowest = std::min(lowest, &here, std::less<char*>()); };
+  std::function<void(std::error_code, position)> next = [&](std::error_code ec, const position& at) {
+    char here;
+    deep(here);
+    if (ec || at.offset != static_cast<std::uint64_t>(++told)) ++wrong;
+    if (told < 100'000 && h.publish("a", payload::json("1"), {}, next)) ++wrong;
+  };
+  char top;
+  lowest = &top;
+  CHECK_FALSE(h.publish("a", payload::json("1"), {}, next));
+  loop.run();
+  CHECK(told == 100'000);
+  CHECK(wrong == 0);
+  CHECK(&top - lowest < 256 * 1024);
+
+  int pages = 0;
+  lowest = &top;
+  std::function<void(history_result)> page = [&](const history_result& r) {
+    char here;
+    deep(here);
+    if (r.error || r.messages.size() != 10) ++wrong;
+    if (++pages < 100'000) h.history("a", {}, 1, page);
+  };
+  h.history("a", {}, 1, page);
+  loop.run();
+  CHECK(pages == 100'000);
+  CHECK(wrong == 0);
+  CHECK(&top - lowest < 256 * 1024);
+  CHECK(h.pending_count() == 0);
+}
+
+TEST_CASE("what handlers publish is stored in the order in which it was published, however deep they stand") {
+  rig r;
+  client c(r.h);
+  c.follow("a");
+  std::string said;
+  std::function<void(int)> descend = [&](int depth) {
+    auto publish = [&](const std::string& what, publish_handler done) {
+      said += what + ' ';
+      CHECK_FALSE(r.h.publish("a", payload::json(what), {}, std::move(done)));
+    };
+    publish(std::to_string(depth), [&, depth](std::error_code ec, const position&) {
+      CHECK_FALSE(ec);
+      if (depth < 40) descend(depth + 1);
+      CHECK_FALSE(r.h.publish("a", payload::json("\"again\"")));
+      said += "\"again\" ";
+    });
+  };
+  descend(1);
+  r.loop.run();
+  std::string heard;
+  for (const std::string& bytes = c.got; const char letter : bytes) heard += letter;
+  std::string plain;
+  for (std::size_t at = 0; (at = heard.find(' ', at)) != heard.npos; ++at)
+    plain += heard.substr(at + 1, heard.find('>', at) - at - 1) + ' ';
+  CHECK(plain == said);
+}
+
+TEST_CASE("a hub that stops while a handler's publish waits for the loop says so to its handler") {
+  rig r;
+  lines said;
+  std::function<void(int)> descend = [&](int depth) {
+    auto ec = r.h.publish("a", payload::json("1"), {}, [&, depth](std::error_code why, const position&) {
+      if (why) return said.push_back(std::to_string(depth) + ' ' + text(why));
+      descend(depth + 1);
+    });
+    if (ec) said.push_back("refused");
+  };
+  descend(1);
+  CHECK(said.empty());
+  CHECK(r.h.pending_count() == 1);
+  r.h.stop();
+  REQUIRE(said.size() == 1);
+  CHECK(said[0].ends_with(" aborted"));
 }
 
 // ---- keys

@@ -41,6 +41,10 @@ namespace hailwire {
 /// How long an idempotency key is kept at least, here or by a storage: the protocol promises five minutes.
 inline constexpr std::int64_t key_lifetime_ms = 5 * 60 * 1000;
 
+/// How many publishes and reads of history are carried out within one another, each by the handler of the one before.
+/// Further ones run from the loop, so that a chain of any length fits on any stack; a level takes 1–3 KiB.
+inline constexpr unsigned max_nesting = 16;
+
 /// What may be said of a publish beside its payload.
 struct publish_options {
   std::string type = {};  ///< the publisher's own word, up to 64 bytes
@@ -105,18 +109,21 @@ class hub final : public detail::log_source {
 
   /// Stores `p` as the next message of `channel` and sends it to everybody who follows. Safe from any thread.
   ///
-  /// Returns at once: `overloaded` when `max_pending` publishes wait already, `operation_aborted` after the hub has
-  /// stopped. In these two cases nothing was stored and `done` is never called. Otherwise `done` is called exactly
-  /// once, on the hub's executor, possibly before this returns when called there: with `bad_request` (channel name,
-  /// type, key, JSON), `unsupported_media` (a text that is not UTF-8), `too_large`, `conflict` (key used with another
-  /// payload), the storage's error, `internal` (no memory; the outcome is unknown), or `operation_aborted` when the hub
-  /// stopped first and the outcome is unknown. What it throws is logged. Throws `std::bad_alloc`, and nothing was
-  /// stored then.
+  /// Returns at once: `overloaded` when `max_pending` publishes wait already (before the loop runs too, where each one
+  /// waits), `operation_aborted` after the hub has stopped. In these two cases nothing was stored and `done` is never
+  /// called. Otherwise `done` is called exactly once, on the hub's executor, possibly before this returns when called
+  /// there: with `bad_request` (channel name, type, key, JSON), `unsupported_media` (a text that is not UTF-8),
+  /// `too_large`, `conflict` (key used with another payload), the storage's error, `internal` (no memory; the outcome
+  /// is unknown), or `operation_aborted` when the hub stopped first and the outcome is unknown. A handler may publish
+  /// again, as often as it likes: past `max_nesting` calls within one another the next ones wait for the loop, in
+  /// order. What a handler throws is logged. Throws `std::bad_alloc`, and nothing was stored then.
   std::error_code publish(std::string channel, payload p, publish_options o = {}, publish_handler done = {}) {
     if (mailbox_->closed()) return operation_aborted();
     publishing what{std::move(channel), std::move(done), {}, {}};
-    if (loop_->here()) {
+    const bool here = loop_->here();
+    if (here && !nests_too_deep()) {
       if (pending_.load() >= options_.max_pending) return errc::overloaded;
+      const nested level(nesting_);
       what.at = prefetch(what.channel);
       start(std::move(what), std::move(p), std::move(o), {}, {}, false);
       return {};
@@ -125,13 +132,15 @@ class hub final : public detail::log_source {
     if (!room) return errc::overloaded;
     auto op = detail::intrusive_ptr<publish_op>(new publish_op(*this, std::move(what)));
     bool taken = mailbox_->put(
-        [this, op, p = std::move(p), o = std::move(o)]() mutable {
+        [this, here, op, p = std::move(p), o = std::move(o)]() mutable {
+          put_off_ -= here;
+          const nested level(nesting_);
           op->over = op->what.counted = true;
           op->what.at = prefetch(op->what.channel);
           start(std::move(op->what), std::move(p), std::move(o), {}, {}, false);
         },
         [op] { op->abort(); });
-    if (taken) room.keep();
+    if (taken) room.keep(), put_off_ += here;
     return taken ? std::error_code() : operation_aborted();
   }
 
@@ -431,6 +440,16 @@ class hub final : public detail::log_source {
   };
   void ask(detail::vector<session*>& list, session& o) noexcept;
 
+  // Within how many of its own calls the hub is.
+  struct nested {
+    explicit nested(unsigned& depth) noexcept : of(++depth) {}
+    nested(const nested&) = delete;
+    ~nested() { --of; }
+    unsigned& of;
+  };
+  // Behind a publish that waits for the loop the next ones wait too, so that their order is kept.
+  bool nests_too_deep() const noexcept { return nesting_ >= max_nesting || put_off_; }
+
   // A storage's handler: runs f(hub, result) on the loop, or never once the hub has stopped.
   template <class F>
   auto on_loop(F f) {
@@ -628,6 +647,8 @@ class hub final : public detail::log_source {
   detail::vector<session*> wakes_, settles_, waking_, settling_;
   detail::move_only_function<void(std::exception_ptr)> fault_;
   bool scheduled_ = false, stopped_ = false, look_at_all_ = false;
+  unsigned nesting_ = 0;
+  std::size_t put_off_ = 0;  // publishes of this thread that wait for the loop, because they nested too deep
 };
 
 }  // namespace hailwire
