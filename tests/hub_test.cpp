@@ -7,8 +7,10 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <stdexcept>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -293,7 +295,7 @@ TEST_CASE("the publisher hears of its message before it hears the message") {
   rig r;
   client c(r.h);
   c.follow("a");
-  r.h.publish("a", payload::json("1"), {}, [&](std::error_code, position) { c.got += "(stored)"; });
+  CHECK_FALSE(r.h.publish("a", payload::json("1"), {}, [&](std::error_code, position) { c.got += "(stored)"; }));
   r.loop.run();
   CHECK(c.take() == "(stored)<a-1.1 1>");
 }
@@ -301,7 +303,7 @@ TEST_CASE("the publisher hears of its message before it hears the message") {
 TEST_CASE("a handler may publish, follow and unfollow") {
   rig r;
   client c(r.h);
-  r.h.publish("a", payload::json("1"), {}, [&](std::error_code, position) {
+  std::ignore = r.h.publish("a", payload::json("1"), {}, [&](std::error_code, position) {
     c.follow("a");
     r.publish("a", payload::json("2"));
     r.h.unfollow(*c.mine, "a");
@@ -392,6 +394,104 @@ TEST_CASE("a hub that stops while a handler's publish waits for the loop says so
   r.h.stop();
   REQUIRE(said.size() == 1);
   CHECK(said[0].ends_with(" aborted"));
+}
+
+// ---- what is logged
+
+TEST_CASE("a storage's failures are logged with their own text, each kind one time in ten seconds") {
+  struct failing_storage : host_storage {
+    std::uint64_t append(std::string_view, const draft&) { throw std::runtime_error("the disk is\non fire"); }
+    read_result read(std::string_view, std::uint64_t, read_limit) { throw std::runtime_error("so is the other"); }
+  } store;
+  testing::manual_loop loop;
+  hub h(loop, detail::erase_storage(store), {});
+  lines logged;
+  h.log().set([&](const log_record& r) { logged.push_back(std::string(r.event) + ": " + std::string(r.text)); },
+              log_level::info);
+  client c(h);
+  auto publish = [&] {
+    CHECK_FALSE(
+        h.publish("a", payload::json("1"), {}, [](std::error_code ec, position) { CHECK(ec == errc::internal); }));
+  };
+  publish();
+  CHECK(logged == lines{"storage_failed: an append to \"a\" failed: the disk is on fire"});
+  for (int i = 0; i < 99; ++i) publish();
+  CHECK(logged.size() == 1);
+  CHECK(c.follow("b") == "internal");
+  CHECK(c.follow("b") == "internal");
+  h.history("c", {}, 1, [](const history_result& r) { CHECK(r.error == errc::internal); });
+  REQUIRE(logged.size() == 2);
+  CHECK(logged[1] == "storage_failed: a read of \"b\" failed: so is the other");
+  loop.advance(9'999);
+  publish();
+  CHECK(logged.size() == 2);
+  loop.advance(1);
+  publish();
+  REQUIRE(logged.size() == 3);
+  CHECK(logged[2] ==
+        "storage_failed: an append to \"a\" failed: the disk is on fire (and 100 more since the record before)");
+}
+
+TEST_CASE("a storage that answers later is heard as well, by its exception or by its code") {
+  rig r;
+  std::vector<std::pair<std::string, std::error_code>> logged;
+  r.h.log().set([&](const log_record& l) { logged.emplace_back(l.text, l.code); }, log_level::error);
+  r.store.failing = std::make_error_code(std::errc::no_space_on_device);
+  r.publish("a");
+  client c(r.h);
+  c.follow("a");
+  REQUIRE(logged.size() == 2);
+  CHECK(logged[0].first == "an append to \"a\" failed: No space left on device");
+  CHECK(logged[0].second == std::errc::no_space_on_device);
+  CHECK(logged[1].first == "a read of \"a\" failed: No space left on device");
+  // What is the publisher's own fault is not the storage's.
+  r.loop.advance(20'000);
+  for (errc own : {errc::conflict, errc::too_large}) {
+    r.store.failing = own;
+    r.publish("a");
+  }
+  CHECK(logged.size() == 2);
+
+  struct throwing {
+    void async_append(std::string_view, draft, append_handler) { throw std::runtime_error("not today"); }
+    void async_read(std::string_view, std::uint64_t, read_limit, read_handler) { throw std::runtime_error("nor this"); }
+  } none;
+  hub h(r.loop, detail::erase_storage(none), {});
+  h.log().set([&](const log_record& l) { logged.emplace_back(l.text, l.code); }, log_level::error);
+  CHECK_FALSE(
+      h.publish("a", payload::json("1"), {}, [](std::error_code ec, position) { CHECK(ec == errc::internal); }));
+  h.history("a", {}, 1, [](const history_result& got) { CHECK(got.error == errc::internal); });
+  REQUIRE(logged.size() == 4);
+  CHECK(logged[2].first == "an append to \"a\" failed: not today");
+  CHECK(logged[3].first == "a read of \"a\" failed: nor this");
+}
+
+TEST_CASE("a publish that is refused and has no handler to hear it is logged") {
+  rig r;
+  lines logged;
+  r.h.log().set([&](const log_record& l) { logged.push_back(std::string(l.event) + ": " + std::string(l.text)); },
+                log_level::warning);
+  r.publish("a\nb");  // has a handler
+  CHECK(logged.empty());
+  CHECK_FALSE(r.h.publish("a\nb", payload::json("1")));
+  CHECK_FALSE(r.h.publish("a", payload::json("{")));
+  CHECK(logged == lines{"publish_failed: a publish to \"a b\" was refused: malformed request"});
+  r.loop.advance(10'000);
+  CHECK_FALSE(r.h.publish("a", payload::text("\xFF")));
+  REQUIRE(logged.size() == 2);
+  CHECK(logged[1] ==
+        "publish_failed: a publish to \"a\" was refused: unsupported media (and 1 more since the record before)");
+  // A log that publishes what it is told does not hear of it again.
+  lines told;
+  r.h.log().set(
+      [&](const log_record& l) {
+        told.emplace_back(l.event);
+        CHECK_FALSE(r.h.publish("log\n", payload::text(std::string(l.text))));
+      },
+      log_level::warning);
+  r.loop.advance(10'000);
+  CHECK_FALSE(r.h.publish("", payload::json("1")));
+  CHECK(told == lines{"publish_failed"});
 }
 
 // ---- keys
@@ -782,7 +882,7 @@ TEST_CASE("a storage without epochs has the hub's: one for each channel, the sam
     for (std::string channel : {"a", "b"}) {
       position stored;
       std::string read;
-      h.publish(channel, payload::json("1"), {}, [&](std::error_code ec, position p) {
+      std::ignore = h.publish(channel, payload::json("1"), {}, [&](std::error_code ec, position p) {
         CHECK_FALSE(ec);
         stored = p;
       });
@@ -806,7 +906,7 @@ TEST_CASE("a position of an earlier life of a storage without epochs is a gap, n
   {
     testing::manual_loop loop;
     hub h(loop, detail::erase_storage(store), {});
-    h.publish("a", payload::json("1"), {}, [&](std::error_code, position p) { old = p.epoch; });
+    std::ignore = h.publish("a", payload::json("1"), {}, [&](std::error_code, position p) { old = p.epoch; });
   }
   testing::manual_loop loop;
   hub h(loop, detail::erase_storage(store), {});
@@ -1294,7 +1394,7 @@ TEST_CASE("a handler that is told of the stop may publish, which is refused, and
   auto r = std::make_unique<rig>();
   r->store.holding = true;
   std::error_code second;
-  r->h.publish("a", payload::json("1"), {}, [&](std::error_code ec, position) {
+  std::ignore = r->h.publish("a", payload::json("1"), {}, [&](std::error_code ec, position) {
     CHECK(ec == operation_aborted());
     second = r->h.publish("a", payload::json("2"));
   });
@@ -1309,7 +1409,8 @@ TEST_CASE("a storage may answer after the hub has gone") {
   lines done;
   {
     hub h(loop, detail::erase_storage(store), {});
-    h.publish("a", payload::json("1"), {}, [&](std::error_code ec, position) { done.push_back(text(ec)); });
+    std::ignore =
+        h.publish("a", payload::json("1"), {}, [&](std::error_code ec, position) { done.push_back(text(ec)); });
     client c(h);
     c.follow("a");
     c.leave();

@@ -8,6 +8,7 @@
 #include <concepts>
 #include <cstdint>
 #include <cstring>
+#include <exception>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -38,6 +39,7 @@ struct append_result {
   std::uint64_t offset = 0;  ///< where the message stands
   std::string epoch;         ///< empty: the storage keeps no epochs, the hub's own is used
   bool duplicate = false;    ///< the key was known: `offset` is the first message's, and nothing was stored
+  std::exception_ptr cause;  ///< what `error` came of, for the log alone; null: its message says it
 
   append_result() = default;
   append_result(std::uint64_t at) : offset(at) {}
@@ -60,6 +62,7 @@ struct read_result {
   std::string epoch;  ///< empty: the storage keeps no epochs
   std::uint64_t oldest = 1;  ///< the oldest offset still to be had; `head + 1` when nothing is
   std::uint64_t head = 0;    ///< the newest offset ever given in this epoch; 0: never published to
+  std::exception_ptr cause;  ///< what `error` came of, for the log alone; null: its message says it
 
   read_result() = default;
   read_result(std::error_code e) : error(e) {}
@@ -91,7 +94,7 @@ concept appended = std::convertible_to<R, append_result> &&
 /// - A storage that may have lost what it acknowledged changes the epoch. One that returns no epochs gets a new one
 /// from
 ///   the hub at every start.
-/// - Exceptions are caught and count as `errc::internal`.
+/// - Exceptions are caught and count as `errc::internal`; the log has their text.
 ///
 /// Threads: calls for one channel never overlap. Calls for different channels may (several hubs can share one storage),
 /// unless it has `static constexpr bool single_threaded = true`. One that takes any calls at any time may say
@@ -190,6 +193,14 @@ constexpr void explain_broker() {
 
 namespace detail {
 
+/// What a storage's exception, which is being caught, counts as.
+template <class Result>
+[[gnu::cold]] Result failed() {
+  Result r(make_error_code(errc::internal));
+  r.cause = std::current_exception();
+  return r;
+}
+
 /// A storage with its type erased. Handlers are called exactly once, from any thread, possibly before the call returns.
 struct any_storage {
   virtual ~any_storage() = default;
@@ -268,7 +279,7 @@ class erased_storage final : public any_storage {
           return storage().append(channel, d);
         }
       } catch (...) {
-        return errc::internal;
+        return failed<append_result>();
       }
     }
   }
@@ -280,7 +291,7 @@ class erased_storage final : public any_storage {
       try {
         r = storage().read(channel, since, limit);
       } catch (...) {
-        r = read_result(make_error_code(errc::internal));
+        r = failed<read_result>();
       }
       done(std::move(r));
     }

@@ -32,6 +32,7 @@
 #include "hailwire/detail/hub/fan_out.hpp"
 #include "hailwire/detail/hub/key_budget.hpp"
 #include "hailwire/detail/storage/fingerprint.hpp"
+#include "hailwire/log.hpp"
 #include "hailwire/options.hpp"
 #include "hailwire/proto/json.hpp"
 #include "hailwire/session.hpp"
@@ -116,8 +117,10 @@ class hub final : public detail::log_source {
   /// `too_large`, `conflict` (key used with another payload), the storage's error, `internal` (no memory; the outcome
   /// is unknown), or `operation_aborted` when the hub stopped first and the outcome is unknown. A handler may publish
   /// again, as often as it likes: past `max_nesting` calls within one another the next ones wait for the loop, in
-  /// order. What a handler throws is logged. Throws `std::bad_alloc`, and nothing was stored then.
-  std::error_code publish(std::string channel, payload p, publish_options o = {}, publish_handler done = {}) {
+  /// order. What a handler throws is logged, and so is what a publish without a handler would have told it. Throws
+  /// `std::bad_alloc`, and nothing was stored then.
+  [[nodiscard]] std::error_code publish(std::string channel, payload p, publish_options o = {},
+                                        publish_handler done = {}) {
     if (mailbox_->closed()) return operation_aborted();
     publishing what{std::move(channel), std::move(done), {}, {}};
     const bool here = loop_->here();
@@ -259,9 +262,10 @@ class hub final : public detail::log_source {
   /// Ends what is pending with `operation_aborted`; from now on publishing is an error. Idempotent.
   void stop();
   bool stopped() const noexcept { return stopped_; }
-  /// Who hears of what a publish or history handler throws. It goes no further: the rest of a turn must not be lost by
-  /// it.
-  void on_fault(detail::move_only_function<void(std::exception_ptr)> f) { fault_ = std::move(f); }
+  /// Where it is told what goes wrong, here and by what handlers throw: that goes no further, so that the rest of a
+  /// turn is not lost by it.
+  detail::logger& log() noexcept { return log_; }
+  const detail::logger& log() const noexcept { return log_; }
 
   std::string printed(detail::session_key k) const;
 
@@ -417,12 +421,18 @@ class hub final : public detail::log_source {
 
   template <class F>
   void guarded(F f) noexcept {
-    try {
-      f();
-    } catch (...) {
-      if (fault_) fault_(std::current_exception());
-    }
+    log_.guarded("a handler", std::move(f));
   }
+  // Tells of an operation of the storage's that has failed, but for what is its publisher's own fault.
+  void storage_failed(std::string_view what, detail::log_rate& rate, std::string_view channel,
+                      const std::error_code& ec, const std::exception_ptr& cause) const noexcept;
+  void append_failed(std::string_view channel, const std::error_code& ec, const std::exception_ptr& cause) noexcept {
+    storage_failed("an append to", append_failures_, channel, ec, cause);
+  }
+  void read_failed(std::string_view channel, const read_result& r) noexcept {
+    if (r.error) storage_failed("a read of", read_failures_, channel, r.error, r.cause);
+  }
+  void publish_failed(std::string_view channel, const std::error_code& ec) noexcept;
   // One more operation; over again unless it is kept.
   class room_taken {
    public:
@@ -489,6 +499,7 @@ class hub final : public detail::log_source {
   }
   void finish(publishing& what, std::error_code ec, position&& p) {
     uncount(what);
+    if (ec && !what.done && !what.told) publish_failed(what.channel, ec);
     if (auto f = std::exchange(what.done, nullptr)) guarded([&] { f(ec, std::move(p)); });
     if (auto f = std::exchange(what.told, nullptr)) ec ? f(storage_failure(ec)) : f(std::move(p));
   }
@@ -645,7 +656,8 @@ class hub final : public detail::log_source {
   detail::key_budget budget_{key_lifetime_ms};
 
   detail::vector<session*> wakes_, settles_, waking_, settling_;
-  detail::move_only_function<void(std::exception_ptr)> fault_;
+  detail::logger log_;
+  detail::log_rate append_failures_, read_failures_, publish_failures_;
   bool scheduled_ = false, stopped_ = false, look_at_all_ = false;
   unsigned nesting_ = 0;
   std::size_t put_off_ = 0;  // publishes of this thread that wait for the loop, because they nested too deep

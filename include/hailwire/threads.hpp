@@ -177,7 +177,8 @@ class threaded_server {
   std::uint16_t listen(const std::string& address, std::uint16_t port) { return front().listen(address, port); }
 
   /// As `server::publish`; `done` runs on one of the threads, the same for all publishes to a channel.
-  std::error_code publish(std::string channel, payload p, publish_options o = {}, publish_handler done = {}) {
+  [[nodiscard]] std::error_code publish(std::string channel, payload p, publish_options o = {},
+                                        publish_handler done = {}) {
     auto& by = *parts_[std::hash<std::string_view>()(channel) % parts_.size()];
     return by.publish(std::move(channel), std::move(p), std::move(o), std::move(done));
   }

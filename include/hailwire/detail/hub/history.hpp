@@ -58,13 +58,14 @@ inline void hub::read_history(detail::intrusive_ptr<history_op> op) {
   try {
     storage_->read(channel, since, limit, on_loop([op](hub& h, read_result r) { h.history_read(op, std::move(r)); }));
   } catch (...) {
-    history_read(op, read_result(make_error_code(errc::internal)));
+    history_read(op, detail::failed<read_result>());
   }
 }
 
 inline void hub::history_read(const detail::intrusive_ptr<history_op>& op, read_result r) {
   if (op->index == SIZE_MAX) return;  // aborted by stop()
   history_query& q = op->query;
+  read_failed(op->channel, r);
   history_result out;
   out.error = r.error;
   if (!r.error) {

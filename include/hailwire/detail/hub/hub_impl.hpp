@@ -138,6 +138,30 @@ inline void hub::join(std::unique_ptr<detail::any_broker> b) {
   });
 }
 
+// ---- what goes wrong
+
+[[gnu::cold]] inline void hub::storage_failed(std::string_view what, detail::log_rate& rate, std::string_view channel,
+                                              const std::error_code& ec,
+                                              const std::exception_ptr& cause) const noexcept {
+  if (stopped_ || ec == errc::conflict || ec == errc::too_large || !log_.hears(log_level::error)) return;
+  try {
+    std::string text(what);
+    text.append(" \"").append(channel).append("\" failed: ").append(cause ? detail::text_of(cause) : ec.message());
+    log_(rate, loop_->now(), {log_level::error, "storage_failed", {}, {}, {}, ec}, std::move(text));
+  } catch (...) {  // no memory to tell of it
+  }
+}
+
+[[gnu::cold]] inline void hub::publish_failed(std::string_view channel, const std::error_code& ec) noexcept {
+  if (ec == operation_aborted() || !log_.hears(log_level::warning)) return;
+  try {
+    std::string text("a publish to \"");
+    text.append(channel.substr(0, 255)).append("\" was refused: ").append(ec.message());
+    log_(publish_failures_, loop_->now(), {log_level::warning, "publish_failed", {}, {}, {}, ec}, std::move(text));
+  } catch (...) {  // no memory to tell of it
+  }
+}
+
 // ---- names
 
 inline std::string hub::printed(detail::session_key k) const {
@@ -258,6 +282,7 @@ void hub::ask_for(detail::channel_log& log, std::uint64_t since, read_limit limi
   ++log.pins;
   auto take = [f](hub& h, detail::channel_log& of, read_result r) {
     bool let_go = true;
+    h.read_failed(of.name(), r);
     try {
       let_go = f(h, of, std::move(r));
     } catch (...) {
@@ -272,7 +297,7 @@ void hub::ask_for(detail::channel_log& log, std::uint64_t since, read_limit limi
                      take(h, *h.find_log(name), std::move(r));
                    }));
   } catch (...) {
-    take(*this, log, read_result(make_error_code(errc::internal)));
+    take(*this, log, detail::failed<read_result>());
   }
 }
 
@@ -322,6 +347,7 @@ inline void hub::follow(session& s, std::string_view channel, const hailwire::st
                    on_loop([key = s.key(), serial = follow_serial_, name = std::string(channel), from, floor,
                             done = std::move(done)](hub& h, read_result r) mutable {
                      auto& read = *h.find_log(name);
+                     h.read_failed(name, r);
                      try {
                        if (session* asked = h.find(key)) {
                          std::size_t still = 0;
@@ -555,8 +581,7 @@ inline void hub::begin(publishing& what, payload&& p, publish_options&& o, std::
     storage_->append(channel, std::move(d),
                      on_loop([op](hub& h, append_result&& later) { h.stored_later(*op, std::move(later)); }));
   } catch (...) {  // it was not asked
-    guarded([] { throw; });
-    stored_later(*op, append_result(make_error_code(errc::internal)));
+    stored_later(*op, detail::failed<append_result>());
   }
 }
 
@@ -593,6 +618,7 @@ inline void hub::stored(publishing& what, append_result&& r) {
       if (broker_) guarded([&] { broker_->publish(broker_id_, what.channel, p.epoch, what.content); });
     }
   }
+  if (r.error) append_failed(what.channel, r.error, r.cause);
   if (r.error || r.duplicate) uncharge(what);
   if (what.key) settle_key(*std::exchange(what.key, nullptr), r.error, p);
   finish(what, r.error, std::move(p));
