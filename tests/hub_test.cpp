@@ -466,6 +466,61 @@ TEST_CASE("a storage that answers later is heard as well, by its exception or by
   CHECK(logged[3].first == "a read of \"a\" failed: nor this");
 }
 
+TEST_CASE("a storage whose offsets do not rise by one is told of, and neither stops its followers nor deceives them") {
+  struct odd_storage {
+    std::uint64_t next = 0, shown = 0;  // what an append answers; the offset of the last message that is read
+    std::vector<message> log;
+    std::uint64_t append(std::string_view, const draft& d) {
+      log.push_back({log.size() + 1, d.at, d.from, d.type, d.data});
+      return next;
+    }
+    read_result read(std::string_view, std::uint64_t since, read_limit limit) {
+      read_result r;
+      r.messages = log;
+      r.head = log.size();
+      if (r.head && shown) r.messages.back().offset = r.head = shown;
+      std::erase_if(r.messages, [&](const message& m) { return m.offset <= since; });
+      if (limit.messages == 0) r.messages.clear();
+      return r;
+    }
+  } store;
+  testing::manual_loop loop;
+  hub h(loop, detail::erase_storage(store), {});
+  lines logged, done;
+  h.log().set([&](const log_record& r) { logged.push_back(std::string(r.event) + ": " + std::string(r.text)); },
+              log_level::error);
+  auto publish = [&](std::uint64_t answer) {
+    store.next = answer;
+    CHECK_FALSE(h.publish("a", payload::json(std::to_string(answer)), {}, [&](std::error_code ec, const position& at) {
+      done.push_back(ec ? text(ec) : std::to_string(at.offset));
+    }));
+    loop.run();
+    loop.advance(10'000);
+  };
+  publish(0);
+  CHECK(done == lines{"internal"});
+  CHECK(logged == lines{"storage_disorder: the storage counts \"a\" by other steps than one: 0 comes after 0"});
+  store = {};
+  logged.clear();
+  done.clear();
+  client c(h);
+  CHECK(c.follow("a").ends_with(".0"));
+  const std::string epoch = c.began["a"].substr(0, c.began["a"].size() - 2);
+  publish(1);
+  publish(1);  // no step
+  CHECK(done == lines{"1", "internal"});
+  REQUIRE(logged.size() == 1);
+  CHECK(logged[0] == "storage_disorder: the storage counts \"a\" by other steps than one: 1 comes after 1");
+  CHECK(c.take() == '<' + epoch + ".1 1>");
+  store.log.pop_back();
+  store.shown = 4;
+  publish(4);  // a step of three: 2 and 3 are nowhere
+  CHECK(done.back() == "4");
+  REQUIRE(logged.size() == 2);
+  CHECK(logged[1] == "storage_disorder: the storage counts \"a\" by other steps than one: 4 comes after 1");
+  CHECK(c.take() == "[trimmed 4]<" + epoch + ".4 4>");
+}
+
 TEST_CASE("a publish that is refused and has no handler to hear it is logged") {
   rig r;
   lines logged;
@@ -897,6 +952,79 @@ TEST_CASE("a storage without epochs has the hub's: one for each channel, the sam
       CHECK(stored.offset == static_cast<std::uint64_t>(life) + 1);  // the second hub goes on where the storage stands
       loop.run();
     }
+  }
+}
+
+namespace {
+
+/// Names an epoch from a channel's first message on, and none before.
+struct late_epoch_storage : host_storage {
+  std::string life = "E";
+  position append(std::string_view channel, const draft& d) { return {life, host_storage::append(channel, d)}; }
+  read_result read(std::string_view channel, std::uint64_t since, read_limit limit) {
+    read_result r = host_storage::read(channel, since, limit);
+    if (r.head) r.epoch = life;
+    return r;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("the first epoch that a storage names goes on from the one that the hub had made up for the empty channel") {
+  testing::manual_loop loop;
+  late_epoch_storage store;
+  hub h(loop, detail::erase_storage(store), {});
+  client early(h);
+  const std::string own = early.follow("a");
+  REQUIRE(own.ends_with(".0"));
+  REQUIRE(own != "E.0");
+  auto publish = [&] { CHECK_FALSE(h.publish("a", payload::json("1"))); };
+  SECTION("with a publish here") {
+    publish();
+    publish();
+    loop.run();
+    CHECK(early.take() == "<E.1 1><E.2 1>");
+  }
+  SECTION("with messages that the storage got from elsewhere, of which the second is seen first") {
+    draft d;
+    d.data = payload::json("1");
+    store.append("a", d);
+    publish();
+    loop.run();
+    CHECK(early.take() == "<E.1 1><E.2 1>");
+  }
+  SECTION("where it is read before anything comes") {
+    draft d;
+    d.data = payload::json("1");
+    store.append("a", d);
+    client late(h);
+    CHECK(late.follow("a", start::earliest()) == "E.0");
+    loop.run();
+    CHECK(late.take() == "<E.1 1>");
+    publish();
+    loop.run();
+    CHECK(early.take() == "<E.1 1><E.2 1>");
+  }
+  SECTION("who comes back with the epoch that was made up has lost nothing") {
+    loop.run();
+    early.leave();
+    publish();
+    client back(h);
+    const position at{own.substr(0, own.size() - 2), 0};
+    CHECK(back.follow("a", start::after(at)) == "E.0");
+    loop.run();
+    CHECK(back.take() == "<E.1 1>");
+    client wrong(h);
+    CHECK(wrong.follow("a", start::after({at.epoch, 1})) == "E.0 epoch 1");
+  }
+  SECTION("a change of epochs later on is a gap as ever") {
+    publish();
+    loop.run();
+    early.take();
+    store.life = "F";
+    publish();
+    loop.run();
+    CHECK(early.take() == "[epoch 1]<F.1 1><F.2 1>");
   }
 }
 

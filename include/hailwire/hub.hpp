@@ -185,6 +185,9 @@ class hub final : public detail::log_source {
     if (alarm_ < 0 || due < alarm_) set_alarm();
   }
 
+  /// From now on both name the same epoch for a channel for which their storage names none. Before anything is
+  /// followed.
+  void share_epochs(const hub& other) noexcept { epoch_secret_ = other.epoch_secret_; }
   /// Joins other hubs. Before anything is followed.
   void join(std::unique_ptr<detail::any_broker> b);
 
@@ -433,6 +436,8 @@ class hub final : public detail::log_source {
     if (r.error) storage_failed("a read of", read_failures_, channel, r.error, r.cause);
   }
   void publish_failed(std::string_view channel, const std::error_code& ec) noexcept;
+  // Tells of a storage that does not count by ones: it gave, or left out, what lies behind `head`.
+  void disorder(std::string_view channel, std::uint64_t head, std::uint64_t next) noexcept override;
   // One more operation; over again unless it is kept.
   class room_taken {
    public:
@@ -611,7 +616,7 @@ class hub final : public detail::log_source {
   }
   std::uint64_t hash_of(std::string_view name) const noexcept { return detail::table_hash(secret_, name); }
   std::string own_epoch(std::string_view channel) const {
-    return detail::epoch_of(detail::keyed_hash(secret_).add(channel).finish());
+    return detail::epoch_of(detail::keyed_hash(epoch_secret_).add(channel).finish());
   }
 
   std::size_t user_bucket(std::string_view user) const noexcept { return hash_of(user) & (users_.size() - 1); }
@@ -631,7 +636,8 @@ class hub final : public detail::log_source {
   std::uint64_t broker_id_ = 0;
   detail::timer_wheel wheel_;
   std::int64_t alarm_ = -1;
-  detail::bits128 secret_ = detail::random_bits();  // of what is made of names
+  detail::bits128 secret_ = detail::random_bits();        // of what is made of names, but for
+  detail::bits128 epoch_secret_ = detail::random_bits();  // epochs
   detail::bits128 id_secret_[2] = {detail::random_bits(), detail::random_bits()};
   std::shared_ptr<mailbox> mailbox_;
   std::atomic<std::size_t> pending_ = 0;
@@ -657,7 +663,7 @@ class hub final : public detail::log_source {
 
   detail::vector<session*> wakes_, settles_, waking_, settling_;
   detail::logger log_;
-  detail::log_rate append_failures_, read_failures_, publish_failures_;
+  detail::log_rate append_failures_, read_failures_, publish_failures_, disorders_;
   bool scheduled_ = false, stopped_ = false, look_at_all_ = false;
   unsigned nesting_ = 0;
   std::size_t put_off_ = 0;  // publishes of this thread that wait for the loop, because they nested too deep

@@ -152,6 +152,17 @@ inline void hub::join(std::unique_ptr<detail::any_broker> b) {
   }
 }
 
+[[gnu::cold]] inline void hub::disorder(std::string_view channel, std::uint64_t head, std::uint64_t next) noexcept {
+  if (!log_.hears(log_level::error)) return;
+  try {
+    std::string text("the storage counts \"");
+    text.append(channel).append("\" by other steps than one: ").append(std::to_string(next));
+    text.append(" comes after ").append(std::to_string(head));
+    log_(disorders_, loop_->now(), {log_level::error, "storage_disorder"}, std::move(text));
+  } catch (...) {  // no memory to tell of it
+  }
+}
+
 [[gnu::cold]] inline void hub::publish_failed(std::string_view channel, const std::error_code& ec) noexcept {
   if (ec == operation_aborted() || !log_.hears(log_level::warning)) return;
   try {
@@ -260,8 +271,9 @@ inline void hub::release_log(detail::channel_log& log) noexcept {
 }
 
 inline void hub::open_log(detail::channel_log& log, read_result& r) {
-  if (r.epoch.empty()) r.epoch = own_epoch(log.name());
-  log.opened(r.epoch, r.oldest, r.head);
+  const bool made_up = r.epoch.empty();
+  if (made_up) r.epoch = own_epoch(log.name());
+  log.opened(r.epoch, r.oldest, r.head, made_up);
 }
 
 inline void hub::reopen(detail::channel_log& log) {
@@ -396,7 +408,9 @@ inline void hub::began(session& s, detail::subscription& sub, const hailwire::st
       break;  // without watermarks, `received` is `earliest`
     case word::at:
       out.at.offset = from.at.offset;
-      if (from.at.epoch != log.epoch() || from.at.offset > head) {
+      // The hub's own epoch at 0 is where a channel stood before its storage had named one: nothing was before it.
+      if ((from.at.epoch != log.epoch() && !(from.at.offset == 0 && from.at.epoch == own_epoch(log.name()))) ||
+          from.at.offset > head) {
         out.lost = {true, oldest};
       } else if (from.at.offset + 1 < oldest) {
         out.lost = {false, oldest};
@@ -606,19 +620,25 @@ inline void hub::stored(publishing& what, append_result&& r) {
   auto* log = find_log(what.channel, what.at.hash);
   bool much = false;
   position p;
+  if (r.error) append_failed(what.channel, r.error, r.cause);
   if (!r.error) {
     p.offset = r.offset;
     p.epoch = !r.epoch.empty()     ? std::move(r.epoch)
               : log && log->open() ? std::string(log->epoch())
                                    : own_epoch(what.channel);
-    if (!r.duplicate) {
+    // What answers at once has its newest message when it returns; what answers later may be behind the broker.
+    if (r.offset == 0 || (log && r.offset <= log->head() && !r.duplicate && log->open() && storage_->at_once() &&
+                          proto::same_bytes(p.epoch, log->epoch()))) {
+      disorder(what.channel, log ? log->head() : 0, r.offset);
+      r.error = errc::internal;
+      p = {};
+    } else if (!r.duplicate) {
       what.content.offset = r.offset;
       // It is stored: what fails from here on is not the publisher's. Others see the hole, and read.
       if (log) guarded([&] { much = log->apply(p.epoch, what.content); });
       if (broker_) guarded([&] { broker_->publish(broker_id_, what.channel, p.epoch, what.content); });
     }
   }
-  if (r.error) append_failed(what.channel, r.error, r.cause);
   if (r.error || r.duplicate) uncharge(what);
   if (what.key) settle_key(*std::exchange(what.key, nullptr), r.error, p);
   finish(what, r.error, std::move(p));
