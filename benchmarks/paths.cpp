@@ -224,7 +224,7 @@ path fan_out(std::size_t window, bool one_stands_still, const std::string& how) 
   h->clients[500]->stands_still = one_stands_still;
   return {[h, window] {
             for (std::size_t i = 0; i < window; ++i)
-              h->gate.messages.publish("c", hw::payload::text(std::string(128, 'x')));
+              static_cast<void>(h->gate.messages.publish("c", hw::payload::text(std::string(128, 'x'))));
             h->loop.run();
           },
           window * 1000};
@@ -278,7 +278,7 @@ path long_poll() {
     sink& first = *h->clients.front();
     first.keeps = true;
     first.kept.clear();
-    h->gate.messages.publish("c", hw::payload::text(std::string(128, 'x')));
+    static_cast<void>(h->gate.messages.publish("c", hw::payload::text(std::string(128, 'x'))));
     h->loop.run();
     std::string request =
         "GET /live?channel=c&wait=55 HTTP/1.1\r\nHost: h\r\nIf-None-Match: " + etag_of(first.kept) + "\r\n\r\n";

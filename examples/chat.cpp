@@ -157,8 +157,8 @@ void run(const settings& s) {
 
   live.authorize(authorize);
   live.on_http([&s](const hailwire::request& r) { return serve_page(r, s); });
-  live.on_log([](hailwire::log_level, std::string_view text) {
-    std::fprintf(stderr, "%.*s\n", int(text.size()), text.data());
+  live.on_log([](const hailwire::log_record& r) {
+    std::fprintf(stderr, "%.*s: %.*s\n", int(r.event.size()), r.event.data(), int(r.text.size()), r.text.data());
   });
 
   asio::signal_set signals(io, SIGINT, SIGTERM);

@@ -14,6 +14,7 @@
 #include <functional>
 #include <future>
 #include <thread>
+#include <tuple>
 
 #include "catch.hpp"
 #include "hailwire/hailwire.hpp"
@@ -222,7 +223,7 @@ TEST_CASE("a stream that takes nothing costs its buffers; what it missed it read
     quick.until("\n\n\r\n");
     std::string text(50'000, 'x');
     for (int i = 1; i <= 40; ++i) {
-      h.s->publish("chat", payload::json("\"" + text + std::to_string(i) + "\""));
+      CHECK_FALSE(h.s->publish("chat", payload::json("\"" + text + std::to_string(i) + "\"")));
       quick.until("x" + std::to_string(i) +
                   "\"}\n");  // short words: a search for a long one among so many x takes minutes under a sanitizer
     }
@@ -249,14 +250,14 @@ TEST_CASE("a stream whose peer vanishes, whatever is under way, is forgotten") {
       b.send(event_stream("?channel=chat"));
       b.until("\n\n\r\n");
       c.send(get("/live?channel=chat&wait=20&since=earliest").substr(0, 20));
-      for (int i = 0; i < 20; ++i) h.s->publish("chat", payload::json("\"" + text + "\""));
+      for (int i = 0; i < 20; ++i) std::ignore = h.s->publish("chat", payload::json("\"" + text + "\""));
       a.reset();
       b.reset();
       c.reset();
-      h.s->publish("chat", payload::json("\"round " + std::to_string(round) + "\""));
+      CHECK_FALSE(h.s->publish("chat", payload::json("\"round " + std::to_string(round) + "\"")));
       stays.until("\"round " + std::to_string(round) + "\"}\n");
     }
-    while (h.connections() != 1) h.s->publish("chat", payload::json("0"));
+    while (h.connections() != 1) std::ignore = h.s->publish("chat", payload::json("0"));
     SUCCEED();
   });
 }
@@ -273,7 +274,8 @@ TEST_CASE("a server that stops ends its streams in order, and in bounded time th
     stuck.until("\n\n\r\n");
     held.send(get("/live?channel=chat&wait=20&since=latest"));
     held.until("\"}");
-    for (int i = 0; i < 200; ++i) h.s->publish("chat", payload::json("\"" + std::string(60'000, 'x') + "\""));
+    for (int i = 0; i < 200; ++i)
+      std::ignore = h.s->publish("chat", payload::json("\"" + std::string(60'000, 'x') + "\""));
     h.on([] {});
     std::thread reader([&] { CHECK(contains(ws.all(), "server stopped")); });
     h.finish();  // returns: the context has run out of work
@@ -294,7 +296,8 @@ TEST_CASE("a server may be destroyed while its streams read and write") {
     es.until("\n\n\r\n");
     ws.send(upgrade("?channel=chat"));
     ws.until("}}}}");
-    for (int i = 0; i < 100; ++i) h.s->publish("chat", payload::json("\"" + std::string(60'000, 'x') + "\""));
+    for (int i = 0; i < 100; ++i)
+      std::ignore = h.s->publish("chat", payload::json("\"" + std::string(60'000, 'x') + "\""));
     h.on([] {});
     h.io.stop();
     for (auto& t : h.threads) t.join();

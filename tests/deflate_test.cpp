@@ -159,7 +159,7 @@ TEST_CASE("raw clients get payloads compressed") {
   client c(h);
   c.join("?channel=chat", plain_offer + "Sec-WebSocket-Protocol: hailwire.v1.raw\r\n");
   h.publish("chat", long_json(1));
-  h.gate.messages.publish("chat", payload::binary(std::string(500, '\1')));
+  CHECK_FALSE(h.gate.messages.publish("chat", payload::binary(std::string(500, '\1'))));
   h.run();
   auto bytes = c.take();
   CHECK(bytes.substr(0, 1) == "\xC1");

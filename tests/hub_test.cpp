@@ -3,11 +3,14 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
+#include <stdexcept>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -292,7 +295,7 @@ TEST_CASE("the publisher hears of its message before it hears the message") {
   rig r;
   client c(r.h);
   c.follow("a");
-  r.h.publish("a", payload::json("1"), {}, [&](std::error_code, position) { c.got += "(stored)"; });
+  CHECK_FALSE(r.h.publish("a", payload::json("1"), {}, [&](std::error_code, position) { c.got += "(stored)"; }));
   r.loop.run();
   CHECK(c.take() == "(stored)<a-1.1 1>");
 }
@@ -300,7 +303,7 @@ TEST_CASE("the publisher hears of its message before it hears the message") {
 TEST_CASE("a handler may publish, follow and unfollow") {
   rig r;
   client c(r.h);
-  r.h.publish("a", payload::json("1"), {}, [&](std::error_code, position) {
+  std::ignore = r.h.publish("a", payload::json("1"), {}, [&](std::error_code, position) {
     c.follow("a");
     r.publish("a", payload::json("2"));
     r.h.unfollow(*c.mine, "a");
@@ -309,6 +312,241 @@ TEST_CASE("a handler may publish, follow and unfollow") {
   });
   r.loop.run();
   CHECK(c.take() == "<a-1.3 3>");
+}
+
+TEST_CASE("a handler that publishes or reads again, as often as it likes, does not fill the stack") {
+  testing::manual_loop loop;
+  memory_storage store(memory_options{.messages = 10});
+  hub h(loop, detail::erase_storage(store), {});
+  int told = 0, wrong = 0;
+  char* lowest = nullptr;
+  auto deep = [&](char& here) { lowest = std::min(lowest, &here, std::less<char*>()); };
+  std::function<void(std::error_code, position)> next = [&](std::error_code ec, const position& at) {
+    char here;
+    deep(here);
+    if (ec || at.offset != static_cast<std::uint64_t>(++told)) ++wrong;
+    if (told < 100'000 && h.publish("a", payload::json("1"), {}, next)) ++wrong;
+  };
+  char top;
+  lowest = &top;
+  CHECK_FALSE(h.publish("a", payload::json("1"), {}, next));
+  loop.run();
+  CHECK(told == 100'000);
+  CHECK(wrong == 0);
+  CHECK(&top - lowest < 256 * 1024);
+
+  int pages = 0;
+  lowest = &top;
+  std::function<void(history_result)> page = [&](const history_result& r) {
+    char here;
+    deep(here);
+    if (r.error || r.messages.size() != 10) ++wrong;
+    if (++pages < 100'000) h.history("a", {}, 1, page);
+  };
+  h.history("a", {}, 1, page);
+  loop.run();
+  CHECK(pages == 100'000);
+  CHECK(wrong == 0);
+  CHECK(&top - lowest < 256 * 1024);
+  CHECK(h.pending_count() == 0);
+}
+
+TEST_CASE("what handlers publish is stored in the order in which it was published, however deep they stand") {
+  rig r;
+  client c(r.h);
+  c.follow("a");
+  std::string said;
+  std::function<void(int)> descend = [&](int depth) {
+    auto publish = [&](const std::string& what, publish_handler done) {
+      said += what + ' ';
+      CHECK_FALSE(r.h.publish("a", payload::json(what), {}, std::move(done)));
+    };
+    publish(std::to_string(depth), [&, depth](std::error_code ec, const position&) {
+      CHECK_FALSE(ec);
+      if (depth < 40) descend(depth + 1);
+      CHECK_FALSE(r.h.publish("a", payload::json("\"again\"")));
+      said += "\"again\" ";
+    });
+  };
+  descend(1);
+  r.loop.run();
+  std::string heard;
+  for (const std::string& bytes = c.got; const char letter : bytes) heard += letter;
+  std::string plain;
+  for (std::size_t at = 0; (at = heard.find(' ', at)) != heard.npos; ++at)
+    plain += heard.substr(at + 1, heard.find('>', at) - at - 1) + ' ';
+  CHECK(plain == said);
+}
+
+TEST_CASE("a hub that stops while a handler's publish waits for the loop says so to its handler") {
+  rig r;
+  lines said;
+  std::function<void(int)> descend = [&](int depth) {
+    auto ec = r.h.publish("a", payload::json("1"), {}, [&, depth](std::error_code why, const position&) {
+      if (why) return said.push_back(std::to_string(depth) + ' ' + text(why));
+      descend(depth + 1);
+    });
+    if (ec) said.push_back("refused");
+  };
+  descend(1);
+  CHECK(said.empty());
+  CHECK(r.h.pending_count() == 1);
+  r.h.stop();
+  REQUIRE(said.size() == 1);
+  CHECK(said[0].ends_with(" aborted"));
+}
+
+// ---- what is logged
+
+TEST_CASE("a storage's failures are logged with their own text, each kind one time in ten seconds") {
+  struct failing_storage : host_storage {
+    std::uint64_t append(std::string_view, const draft&) { throw std::runtime_error("the disk is\non fire"); }
+    read_result read(std::string_view, std::uint64_t, read_limit) { throw std::runtime_error("so is the other"); }
+  } store;
+  testing::manual_loop loop;
+  hub h(loop, detail::erase_storage(store), {});
+  lines logged;
+  h.log().set([&](const log_record& r) { logged.push_back(std::string(r.event) + ": " + std::string(r.text)); },
+              log_level::info);
+  client c(h);
+  auto publish = [&] {
+    CHECK_FALSE(
+        h.publish("a", payload::json("1"), {}, [](std::error_code ec, position) { CHECK(ec == errc::internal); }));
+  };
+  publish();
+  CHECK(logged == lines{"storage_failed: an append to \"a\" failed: the disk is on fire"});
+  for (int i = 0; i < 99; ++i) publish();
+  CHECK(logged.size() == 1);
+  CHECK(c.follow("b") == "internal");
+  CHECK(c.follow("b") == "internal");
+  h.history("c", {}, 1, [](const history_result& r) { CHECK(r.error == errc::internal); });
+  REQUIRE(logged.size() == 2);
+  CHECK(logged[1] == "storage_failed: a read of \"b\" failed: so is the other");
+  loop.advance(9'999);
+  publish();
+  CHECK(logged.size() == 2);
+  loop.advance(1);
+  publish();
+  REQUIRE(logged.size() == 3);
+  CHECK(logged[2] ==
+        "storage_failed: an append to \"a\" failed: the disk is on fire (and 100 more since the record before)");
+}
+
+TEST_CASE("a storage that answers later is heard as well, by its exception or by its code") {
+  rig r;
+  std::vector<std::pair<std::string, std::error_code>> logged;
+  r.h.log().set([&](const log_record& l) { logged.emplace_back(l.text, l.code); }, log_level::error);
+  r.store.failing = std::make_error_code(std::errc::no_space_on_device);
+  r.publish("a");
+  client c(r.h);
+  c.follow("a");
+  REQUIRE(logged.size() == 2);
+  CHECK(logged[0].first == "an append to \"a\" failed: No space left on device");
+  CHECK(logged[0].second == std::errc::no_space_on_device);
+  CHECK(logged[1].first == "a read of \"a\" failed: No space left on device");
+  // What is the publisher's own fault is not the storage's.
+  r.loop.advance(20'000);
+  for (errc own : {errc::conflict, errc::too_large}) {
+    r.store.failing = own;
+    r.publish("a");
+  }
+  CHECK(logged.size() == 2);
+
+  struct throwing {
+    void async_append(std::string_view, draft, append_handler) { throw std::runtime_error("not today"); }
+    void async_read(std::string_view, std::uint64_t, read_limit, read_handler) { throw std::runtime_error("nor this"); }
+  } none;
+  hub h(r.loop, detail::erase_storage(none), {});
+  h.log().set([&](const log_record& l) { logged.emplace_back(l.text, l.code); }, log_level::error);
+  CHECK_FALSE(
+      h.publish("a", payload::json("1"), {}, [](std::error_code ec, position) { CHECK(ec == errc::internal); }));
+  h.history("a", {}, 1, [](const history_result& got) { CHECK(got.error == errc::internal); });
+  REQUIRE(logged.size() == 4);
+  CHECK(logged[2].first == "an append to \"a\" failed: not today");
+  CHECK(logged[3].first == "a read of \"a\" failed: nor this");
+}
+
+TEST_CASE("a storage whose offsets do not rise by one is told of, and neither stops its followers nor deceives them") {
+  struct odd_storage {
+    std::uint64_t next = 0, shown = 0;  // what an append answers; the offset of the last message that is read
+    std::vector<message> log;
+    std::uint64_t append(std::string_view, const draft& d) {
+      log.push_back({log.size() + 1, d.at, d.from, d.type, d.data});
+      return next;
+    }
+    read_result read(std::string_view, std::uint64_t since, read_limit limit) {
+      read_result r;
+      r.messages = log;
+      r.head = log.size();
+      if (r.head && shown) r.messages.back().offset = r.head = shown;
+      std::erase_if(r.messages, [&](const message& m) { return m.offset <= since; });
+      if (limit.messages == 0) r.messages.clear();
+      return r;
+    }
+  } store;
+  testing::manual_loop loop;
+  hub h(loop, detail::erase_storage(store), {});
+  lines logged, done;
+  h.log().set([&](const log_record& r) { logged.push_back(std::string(r.event) + ": " + std::string(r.text)); },
+              log_level::error);
+  auto publish = [&](std::uint64_t answer) {
+    store.next = answer;
+    CHECK_FALSE(h.publish("a", payload::json(std::to_string(answer)), {}, [&](std::error_code ec, const position& at) {
+      done.push_back(ec ? text(ec) : std::to_string(at.offset));
+    }));
+    loop.run();
+    loop.advance(10'000);
+  };
+  publish(0);
+  CHECK(done == lines{"internal"});
+  CHECK(logged == lines{"storage_disorder: the storage counts \"a\" by other steps than one: 0 comes after 0"});
+  store = {};
+  logged.clear();
+  done.clear();
+  client c(h);
+  CHECK(c.follow("a").ends_with(".0"));
+  const std::string epoch = c.began["a"].substr(0, c.began["a"].size() - 2);
+  publish(1);
+  publish(1);  // no step
+  CHECK(done == lines{"1", "internal"});
+  REQUIRE(logged.size() == 1);
+  CHECK(logged[0] == "storage_disorder: the storage counts \"a\" by other steps than one: 1 comes after 1");
+  CHECK(c.take() == '<' + epoch + ".1 1>");
+  store.log.pop_back();
+  store.shown = 4;
+  publish(4);  // a step of three: 2 and 3 are nowhere
+  CHECK(done.back() == "4");
+  REQUIRE(logged.size() == 2);
+  CHECK(logged[1] == "storage_disorder: the storage counts \"a\" by other steps than one: 4 comes after 1");
+  CHECK(c.take() == "[trimmed 4]<" + epoch + ".4 4>");
+}
+
+TEST_CASE("a publish that is refused and has no handler to hear it is logged") {
+  rig r;
+  lines logged;
+  r.h.log().set([&](const log_record& l) { logged.push_back(std::string(l.event) + ": " + std::string(l.text)); },
+                log_level::warning);
+  r.publish("a\nb");  // has a handler
+  CHECK(logged.empty());
+  CHECK_FALSE(r.h.publish("a\nb", payload::json("1")));
+  CHECK_FALSE(r.h.publish("a", payload::json("{")));
+  CHECK(logged == lines{"publish_failed: a publish to \"a b\" was refused: malformed request"});
+  r.loop.advance(10'000);
+  CHECK_FALSE(r.h.publish("a", payload::text("\xFF")));
+  REQUIRE(logged.size() == 2);
+  CHECK(logged[1] ==
+        "publish_failed: a publish to \"a\" was refused: unsupported media (and 1 more since the record before)");
+  // A log that publishes what it is told does not hear of it again.
+  lines told;
+  r.h.log().set(
+      [&](const log_record& l) {
+        told.emplace_back(l.event);
+        CHECK_FALSE(r.h.publish("log\n", payload::text(std::string(l.text))));
+      },
+      log_level::warning);
+  r.loop.advance(10'000);
+  CHECK_FALSE(r.h.publish("", payload::json("1")));
+  CHECK(told == lines{"publish_failed"});
 }
 
 // ---- keys
@@ -699,7 +937,7 @@ TEST_CASE("a storage without epochs has the hub's: one for each channel, the sam
     for (std::string channel : {"a", "b"}) {
       position stored;
       std::string read;
-      h.publish(channel, payload::json("1"), {}, [&](std::error_code ec, position p) {
+      std::ignore = h.publish(channel, payload::json("1"), {}, [&](std::error_code ec, position p) {
         CHECK_FALSE(ec);
         stored = p;
       });
@@ -717,13 +955,86 @@ TEST_CASE("a storage without epochs has the hub's: one for each channel, the sam
   }
 }
 
+namespace {
+
+/// Names an epoch from a channel's first message on, and none before.
+struct late_epoch_storage : host_storage {
+  std::string life = "E";
+  position append(std::string_view channel, const draft& d) { return {life, host_storage::append(channel, d)}; }
+  read_result read(std::string_view channel, std::uint64_t since, read_limit limit) {
+    read_result r = host_storage::read(channel, since, limit);
+    if (r.head) r.epoch = life;
+    return r;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("the first epoch that a storage names goes on from the one that the hub had made up for the empty channel") {
+  testing::manual_loop loop;
+  late_epoch_storage store;
+  hub h(loop, detail::erase_storage(store), {});
+  client early(h);
+  const std::string own = early.follow("a");
+  REQUIRE(own.ends_with(".0"));
+  REQUIRE(own != "E.0");
+  auto publish = [&] { CHECK_FALSE(h.publish("a", payload::json("1"))); };
+  SECTION("with a publish here") {
+    publish();
+    publish();
+    loop.run();
+    CHECK(early.take() == "<E.1 1><E.2 1>");
+  }
+  SECTION("with messages that the storage got from elsewhere, of which the second is seen first") {
+    draft d;
+    d.data = payload::json("1");
+    store.append("a", d);
+    publish();
+    loop.run();
+    CHECK(early.take() == "<E.1 1><E.2 1>");
+  }
+  SECTION("where it is read before anything comes") {
+    draft d;
+    d.data = payload::json("1");
+    store.append("a", d);
+    client late(h);
+    CHECK(late.follow("a", start::earliest()) == "E.0");
+    loop.run();
+    CHECK(late.take() == "<E.1 1>");
+    publish();
+    loop.run();
+    CHECK(early.take() == "<E.1 1><E.2 1>");
+  }
+  SECTION("who comes back with the epoch that was made up has lost nothing") {
+    loop.run();
+    early.leave();
+    publish();
+    client back(h);
+    const position at{own.substr(0, own.size() - 2), 0};
+    CHECK(back.follow("a", start::after(at)) == "E.0");
+    loop.run();
+    CHECK(back.take() == "<E.1 1>");
+    client wrong(h);
+    CHECK(wrong.follow("a", start::after({at.epoch, 1})) == "E.0 epoch 1");
+  }
+  SECTION("a change of epochs later on is a gap as ever") {
+    publish();
+    loop.run();
+    early.take();
+    store.life = "F";
+    publish();
+    loop.run();
+    CHECK(early.take() == "[epoch 1]<F.1 1><F.2 1>");
+  }
+}
+
 TEST_CASE("a position of an earlier life of a storage without epochs is a gap, never a silent loss") {
   host_storage store;
   std::string old;
   {
     testing::manual_loop loop;
     hub h(loop, detail::erase_storage(store), {});
-    h.publish("a", payload::json("1"), {}, [&](std::error_code, position p) { old = p.epoch; });
+    std::ignore = h.publish("a", payload::json("1"), {}, [&](std::error_code, position p) { old = p.epoch; });
   }
   testing::manual_loop loop;
   hub h(loop, detail::erase_storage(store), {});
@@ -1211,7 +1522,7 @@ TEST_CASE("a handler that is told of the stop may publish, which is refused, and
   auto r = std::make_unique<rig>();
   r->store.holding = true;
   std::error_code second;
-  r->h.publish("a", payload::json("1"), {}, [&](std::error_code ec, position) {
+  std::ignore = r->h.publish("a", payload::json("1"), {}, [&](std::error_code ec, position) {
     CHECK(ec == operation_aborted());
     second = r->h.publish("a", payload::json("2"));
   });
@@ -1226,7 +1537,8 @@ TEST_CASE("a storage may answer after the hub has gone") {
   lines done;
   {
     hub h(loop, detail::erase_storage(store), {});
-    h.publish("a", payload::json("1"), {}, [&](std::error_code ec, position) { done.push_back(text(ec)); });
+    std::ignore =
+        h.publish("a", payload::json("1"), {}, [&](std::error_code ec, position) { done.push_back(text(ec)); });
     client c(h);
     c.follow("a");
     c.leave();

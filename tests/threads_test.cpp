@@ -234,6 +234,30 @@ TEST_CASE("a cursor that one thread gave is good on another") {
   CHECK(contains(second.until("\n\n"), "\"offset\":2,"));
 }
 
+TEST_CASE("a storage that names its epoch with the first message gives nobody a gap, on whatever thread they are") {
+  struct late_epoch_storage : careless_storage {
+    position append(std::string_view channel, const draft& d) {
+      return {"E", careless_storage::append(channel, d).offset};
+    }
+    read_result read(std::string_view channel, std::uint64_t since, read_limit most) {
+      read_result r = careless_storage::read(channel, since, most);
+      if (r.head) r.epoch = "E";
+      return r;
+    }
+  };
+  late_epoch_storage store;
+  running r(3, store);
+  std::vector<wire> clients;
+  for (int i = 0; i < 6; ++i) following(clients.emplace_back(r.port), "?channel=chat");
+  std::promise<void> stored;
+  CHECK_FALSE(r.s.publish("chat", payload::json("\"first\""), {}, [&](std::error_code ec, position) {
+    CHECK_FALSE(ec);
+    stored.set_value();
+  }));
+  stored.get_future().get();
+  for (wire& c : clients) CHECK(c.until("first").find("gap") == std::string::npos);
+}
+
 TEST_CASE("a key that one thread has seen is known to the others") {
   running r(2);
   wire first(r.port), second(r.port);

@@ -12,6 +12,7 @@
 #include <array>
 #include <future>
 #include <thread>
+#include <tuple>
 
 #include "hailwire/hailwire.hpp"
 #include "socket_client.hpp"
@@ -270,11 +271,12 @@ TEST_CASE("TLS clients that vanish, stop reading or go on sending behind the end
       a.send(upgrade("?channel=chat"));
       a.until("}}}}");
       b.send(get("/big", "Connection: close\r\n"));
-      for (int i = 0; i < 8; ++i) h.s->publish("chat", payload::json("\"" + std::string(60'000, 'x') + "\""));
+      for (int i = 0; i < 8; ++i)
+        std::ignore = h.s->publish("chat", payload::json("\"" + std::string(60'000, 'x') + "\""));
       a.reset();
       b.send(std::string(100'000, 'y'));
       b.reset();
-      h.s->publish("chat", payload::json("\"round " + std::to_string(round) + "\""));
+      CHECK_FALSE(h.s->publish("chat", payload::json("\"round " + std::to_string(round) + "\"")));
       stays.until("\"round " + std::to_string(round) + "\"}\n");
     }
     auto all = stuck.until("round 4");
@@ -296,7 +298,8 @@ TEST_CASE("a server stops in order, or is destroyed at once, while a host's TLS 
       ws.until("}}}}");
       es.send(test::event_stream("?channel=chat"));
       es.until("\n\n\r\n");
-      for (int i = 0; i < 100; ++i) h.s->publish("chat", payload::json("\"" + std::string(60'000, 'x') + "\""));
+      for (int i = 0; i < 100; ++i)
+        std::ignore = h.s->publish("chat", payload::json("\"" + std::string(60'000, 'x') + "\""));
       h.on([] {});
       std::string end;
       std::thread reader([&] { end = ws.all(), es.all(); });

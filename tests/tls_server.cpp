@@ -46,8 +46,8 @@ int main(int argc, char** argv) {
   hailwire::options o;
   o.path.clear();  // nothing is live here
   hailwire::server<hailwire::websocket> server(io, o);
-  server.on_log([](hailwire::log_level, std::string_view line) {
-    std::fprintf(stderr, "%.*s\n", static_cast<int>(line.size()), line.data());
+  server.on_log([](const hailwire::log_record& r) {
+    std::fprintf(stderr, "%.*s\n", static_cast<int>(r.text.size()), r.text.data());
   });
   hailwire::frame_handlers echo;
   echo.on_message = [](hailwire::frame_socket& s, std::string_view message, bool binary) {

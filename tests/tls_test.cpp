@@ -228,7 +228,7 @@ TEST_CASE(
       late.shake();
       CHECK(common_name(late) == "renewed");
       CHECK(common_name(follower) == "localhost");
-      s.publish("chat", hailwire::payload::json("\"" + some_text(50'000) + "\""));
+      CHECK_FALSE(s.publish("chat", hailwire::payload::json("\"" + some_text(50'000) + "\"")));
       CHECK(follower.read_until("\n\n").find(some_text(50'000)) != std::string::npos);
 
       // A client that closes its half first still gets its answer, and is told when that is all.

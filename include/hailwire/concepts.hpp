@@ -8,6 +8,8 @@
 #include <concepts>
 #include <cstdint>
 #include <cstring>
+#include <exception>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -38,6 +40,7 @@ struct append_result {
   std::uint64_t offset = 0;  ///< where the message stands
   std::string epoch;         ///< empty: the storage keeps no epochs, the hub's own is used
   bool duplicate = false;    ///< the key was known: `offset` is the first message's, and nothing was stored
+  std::exception_ptr cause;  ///< what `error` came of, for the log alone; null: its message says it
 
   append_result() = default;
   append_result(std::uint64_t at) : offset(at) {}
@@ -60,6 +63,7 @@ struct read_result {
   std::string epoch;  ///< empty: the storage keeps no epochs
   std::uint64_t oldest = 1;  ///< the oldest offset still to be had; `head + 1` when nothing is
   std::uint64_t head = 0;    ///< the newest offset ever given in this epoch; 0: never published to
+  std::exception_ptr cause;  ///< what `error` came of, for the log alone; null: its message says it
 
   read_result() = default;
   read_result(std::error_code e) : error(e) {}
@@ -90,8 +94,9 @@ concept appended = std::convertible_to<R, append_result> &&
 /// - Retention is the storage's own affair; what it drops, it drops from the oldest end, and `oldest` tells.
 /// - A storage that may have lost what it acknowledged changes the epoch. One that returns no epochs gets a new one
 /// from
-///   the hub at every start.
-/// - Exceptions are caught and count as `errc::internal`.
+///   the hub at every start. One that keeps epochs should name one for a channel that is empty, too, the same from
+///   every process: until one is named the hub makes one up, and takes the first that is named over.
+/// - Exceptions are caught and count as `errc::internal`; the log has their text.
 ///
 /// Threads: calls for one channel never overlap. Calls for different channels may (several hubs can share one storage),
 /// unless it has `static constexpr bool single_threaded = true`. One that takes any calls at any time may say
@@ -141,9 +146,34 @@ concept broker = requires(B& b, std::string_view channel, std::string_view epoch
   b.publish(id, channel, epoch, m);  // to every subscribed hub but `id`
 };
 
+namespace detail {
+
+// The type that a member function takes last. (Whether it takes a handler that is only moved cannot be asked of
+// std::function, whose constructor says yes to anything and then does not compile.)
+template <class S, class R, class A, class B, class C>
+std::remove_cvref_t<C> third_parameter(R (S::*)(A, B, C));
+template <class S, class R, class A, class B, class C, class D>
+std::remove_cvref_t<D> fourth_parameter(R (S::*)(A, B, C, D));
+template <class S>
+concept appends_with_function = requires {
+  { third_parameter(&S::async_append) } -> std::same_as<std::function<void(append_result)>>;
+};
+template <class S>
+concept reads_with_function = requires {
+  { fourth_parameter(&S::async_read) } -> std::same_as<std::function<void(read_result)>>;
+};
+
+}  // namespace detail
+
 /// Says at compile time, one sentence a requirement, why `S` is not a storage.
 template <class S>
 constexpr void explain_storage() {
+  static_assert(!detail::appends_with_function<S>,
+                "hailwire: async_append takes its handler as hailwire::append_handler, which is moved; std::function "
+                "would copy it");
+  static_assert(
+      !detail::reads_with_function<S>,
+      "hailwire: async_read takes its handler as hailwire::read_handler, which is moved; std::function would copy it");
   if constexpr (requires(S& s, draft d, append_handler h) {
                   s.async_append(std::string_view(), std::move(d), std::move(h));
                 }) {
@@ -189,6 +219,14 @@ constexpr void explain_broker() {
 }
 
 namespace detail {
+
+/// What a storage's exception, which is being caught, counts as.
+template <class Result>
+[[gnu::cold]] Result failed() {
+  Result r(make_error_code(errc::internal));
+  r.cause = std::current_exception();
+  return r;
+}
 
 /// A storage with its type erased. Handlers are called exactly once, from any thread, possibly before the call returns.
 struct any_storage {
@@ -268,7 +306,7 @@ class erased_storage final : public any_storage {
           return storage().append(channel, d);
         }
       } catch (...) {
-        return errc::internal;
+        return failed<append_result>();
       }
     }
   }
@@ -280,7 +318,7 @@ class erased_storage final : public any_storage {
       try {
         r = storage().read(channel, since, limit);
       } catch (...) {
-        r = read_result(make_error_code(errc::internal));
+        r = failed<read_result>();
       }
       done(std::move(r));
     }
@@ -315,6 +353,9 @@ class erased_storage final : public any_storage {
 template <class Storage>
 std::unique_ptr<any_storage> erase_storage(Storage&& s) {
   explain_storage<typename pointee<std::remove_cvref_t<Storage>>::type>();
+  static_assert(std::is_lvalue_reference_v<Storage> || std::is_move_constructible_v<Storage>,
+                "hailwire: this storage cannot be moved: hand in std::make_unique<my_storage>(…), or an object of the "
+                "host's that outlives the server");
   return std::unique_ptr<erased_storage<Storage>>(new erased_storage<Storage>(std::forward<Storage>(s)));
 }
 

@@ -81,6 +81,8 @@ class request {
   const proto::http1::head& head() const noexcept { return *head_; }
 
  private:
+  // Whether there is one yet.
+  explicit operator bool() const noexcept { return on_ != nullptr; }
   friend class detail::connection;
   void begin(const detail::connection& on, const proto::http1::head& h, const proto::query_pairs& q,
              std::shared_ptr<const tls_peer> tls) {
@@ -223,9 +225,6 @@ struct frame_handlers {
   std::size_t max_message = 1 << 20;           ///< bytes; a longer one closes with 1009
 };
 
-/// How important a line of the log is.
-enum class log_level : std::uint8_t { debug, info, warning, error };
-
 namespace detail {
 /// The hooks as they are stored; `server` has the members that set them.
 struct hooks {
@@ -236,7 +235,6 @@ struct hooks {
   std::function<void(session&, std::string_view, std::string_view, command_reply)> on_command;
   std::function<void(session&, const close_reason&)> on_close;
   std::function<void(const request&, reply_to<result<response>>)> on_http;
-  std::function<void(log_level, std::string_view)> log;
 };
 }  // namespace detail
 

@@ -32,6 +32,7 @@
 #include "hailwire/detail/hub/fan_out.hpp"
 #include "hailwire/detail/hub/key_budget.hpp"
 #include "hailwire/detail/storage/fingerprint.hpp"
+#include "hailwire/log.hpp"
 #include "hailwire/options.hpp"
 #include "hailwire/proto/json.hpp"
 #include "hailwire/session.hpp"
@@ -40,6 +41,10 @@ namespace hailwire {
 
 /// How long an idempotency key is kept at least, here or by a storage: the protocol promises five minutes.
 inline constexpr std::int64_t key_lifetime_ms = 5 * 60 * 1000;
+
+/// How many publishes and reads of history are carried out within one another, each by the handler of the one before.
+/// Further ones run from the loop, so that a chain of any length fits on any stack; a level takes 1–3 KiB.
+inline constexpr unsigned max_nesting = 16;
 
 /// What may be said of a publish beside its payload.
 struct publish_options {
@@ -105,18 +110,23 @@ class hub final : public detail::log_source {
 
   /// Stores `p` as the next message of `channel` and sends it to everybody who follows. Safe from any thread.
   ///
-  /// Returns at once: `overloaded` when `max_pending` publishes wait already, `operation_aborted` after the hub has
-  /// stopped. In these two cases nothing was stored and `done` is never called. Otherwise `done` is called exactly
-  /// once, on the hub's executor, possibly before this returns when called there: with `bad_request` (channel name,
-  /// type, key, JSON), `unsupported_media` (a text that is not UTF-8), `too_large`, `conflict` (key used with another
-  /// payload), the storage's error, `internal` (no memory; the outcome is unknown), or `operation_aborted` when the hub
-  /// stopped first and the outcome is unknown. What it throws is logged. Throws `std::bad_alloc`, and nothing was
-  /// stored then.
-  std::error_code publish(std::string channel, payload p, publish_options o = {}, publish_handler done = {}) {
+  /// Returns at once: `overloaded` when `max_pending` publishes wait already (before the loop runs too, where each one
+  /// waits), `operation_aborted` after the hub has stopped. In these two cases nothing was stored and `done` is never
+  /// called. Otherwise `done` is called exactly once, on the hub's executor, possibly before this returns when called
+  /// there: with `bad_request` (channel name, type, key, JSON), `unsupported_media` (a text that is not UTF-8),
+  /// `too_large`, `conflict` (key used with another payload), the storage's error, `internal` (no memory; the outcome
+  /// is unknown), or `operation_aborted` when the hub stopped first and the outcome is unknown. A handler may publish
+  /// again, as often as it likes: past `max_nesting` calls within one another the next ones wait for the loop, in
+  /// order. What a handler throws is logged, and so is what a publish without a handler would have told it. Throws
+  /// `std::bad_alloc`, and nothing was stored then.
+  [[nodiscard]] std::error_code publish(std::string channel, payload p, publish_options o = {},
+                                        publish_handler done = {}) {
     if (mailbox_->closed()) return operation_aborted();
     publishing what{std::move(channel), std::move(done), {}, {}};
-    if (loop_->here()) {
+    const bool here = loop_->here();
+    if (here && !nests_too_deep()) {
       if (pending_.load() >= options_.max_pending) return errc::overloaded;
+      const nested level(nesting_);
       what.at = prefetch(what.channel);
       start(std::move(what), std::move(p), std::move(o), {}, {}, false);
       return {};
@@ -125,13 +135,15 @@ class hub final : public detail::log_source {
     if (!room) return errc::overloaded;
     auto op = detail::intrusive_ptr<publish_op>(new publish_op(*this, std::move(what)));
     bool taken = mailbox_->put(
-        [this, op, p = std::move(p), o = std::move(o)]() mutable {
+        [this, here, op, p = std::move(p), o = std::move(o)]() mutable {
+          put_off_ -= here;
+          const nested level(nesting_);
           op->over = op->what.counted = true;
           op->what.at = prefetch(op->what.channel);
           start(std::move(op->what), std::move(p), std::move(o), {}, {}, false);
         },
         [op] { op->abort(); });
-    if (taken) room.keep();
+    if (taken) room.keep(), put_off_ += here;
     return taken ? std::error_code() : operation_aborted();
   }
 
@@ -173,6 +185,9 @@ class hub final : public detail::log_source {
     if (alarm_ < 0 || due < alarm_) set_alarm();
   }
 
+  /// From now on both name the same epoch for a channel for which their storage names none. Before anything is
+  /// followed.
+  void share_epochs(const hub& other) noexcept { epoch_secret_ = other.epoch_secret_; }
   /// Joins other hubs. Before anything is followed.
   void join(std::unique_ptr<detail::any_broker> b);
 
@@ -250,9 +265,10 @@ class hub final : public detail::log_source {
   /// Ends what is pending with `operation_aborted`; from now on publishing is an error. Idempotent.
   void stop();
   bool stopped() const noexcept { return stopped_; }
-  /// Who hears of what a publish or history handler throws. It goes no further: the rest of a turn must not be lost by
-  /// it.
-  void on_fault(detail::move_only_function<void(std::exception_ptr)> f) { fault_ = std::move(f); }
+  /// Where it is told what goes wrong, here and by what handlers throw: that goes no further, so that the rest of a
+  /// turn is not lost by it.
+  detail::logger& log() noexcept { return log_; }
+  const detail::logger& log() const noexcept { return log_; }
 
   std::string printed(detail::session_key k) const;
 
@@ -408,12 +424,20 @@ class hub final : public detail::log_source {
 
   template <class F>
   void guarded(F f) noexcept {
-    try {
-      f();
-    } catch (...) {
-      if (fault_) fault_(std::current_exception());
-    }
+    log_.guarded("a handler", std::move(f));
   }
+  // Tells of an operation of the storage's that has failed, but for what is its publisher's own fault.
+  void storage_failed(std::string_view what, detail::log_rate& rate, std::string_view channel,
+                      const std::error_code& ec, const std::exception_ptr& cause) const noexcept;
+  void append_failed(std::string_view channel, const std::error_code& ec, const std::exception_ptr& cause) noexcept {
+    storage_failed("an append to", append_failures_, channel, ec, cause);
+  }
+  void read_failed(std::string_view channel, const read_result& r) noexcept {
+    if (r.error) storage_failed("a read of", read_failures_, channel, r.error, r.cause);
+  }
+  void publish_failed(std::string_view channel, const std::error_code& ec) noexcept;
+  // Tells of a storage that does not count by ones: it gave, or left out, what lies behind `head`.
+  void disorder(std::string_view channel, std::uint64_t head, std::uint64_t next) noexcept override;
   // One more operation; over again unless it is kept.
   class room_taken {
    public:
@@ -430,6 +454,16 @@ class hub final : public detail::log_source {
     bool fits_;
   };
   void ask(detail::vector<session*>& list, session& o) noexcept;
+
+  // Within how many of its own calls the hub is.
+  struct nested {
+    explicit nested(unsigned& depth) noexcept : of(++depth) {}
+    nested(const nested&) = delete;
+    ~nested() { --of; }
+    unsigned& of;
+  };
+  // Behind a publish that waits for the loop the next ones wait too, so that their order is kept.
+  bool nests_too_deep() const noexcept { return nesting_ >= max_nesting || put_off_; }
 
   // A storage's handler: runs f(hub, result) on the loop, or never once the hub has stopped.
   template <class F>
@@ -470,6 +504,7 @@ class hub final : public detail::log_source {
   }
   void finish(publishing& what, std::error_code ec, position&& p) {
     uncount(what);
+    if (ec && !what.done && !what.told) publish_failed(what.channel, ec);
     if (auto f = std::exchange(what.done, nullptr)) guarded([&] { f(ec, std::move(p)); });
     if (auto f = std::exchange(what.told, nullptr)) ec ? f(storage_failure(ec)) : f(std::move(p));
   }
@@ -581,7 +616,7 @@ class hub final : public detail::log_source {
   }
   std::uint64_t hash_of(std::string_view name) const noexcept { return detail::table_hash(secret_, name); }
   std::string own_epoch(std::string_view channel) const {
-    return detail::epoch_of(detail::keyed_hash(secret_).add(channel).finish());
+    return detail::epoch_of(detail::keyed_hash(epoch_secret_).add(channel).finish());
   }
 
   std::size_t user_bucket(std::string_view user) const noexcept { return hash_of(user) & (users_.size() - 1); }
@@ -601,7 +636,8 @@ class hub final : public detail::log_source {
   std::uint64_t broker_id_ = 0;
   detail::timer_wheel wheel_;
   std::int64_t alarm_ = -1;
-  detail::bits128 secret_ = detail::random_bits();  // of what is made of names
+  detail::bits128 secret_ = detail::random_bits();        // of what is made of names, but for
+  detail::bits128 epoch_secret_ = detail::random_bits();  // epochs
   detail::bits128 id_secret_[2] = {detail::random_bits(), detail::random_bits()};
   std::shared_ptr<mailbox> mailbox_;
   std::atomic<std::size_t> pending_ = 0;
@@ -626,8 +662,11 @@ class hub final : public detail::log_source {
   detail::key_budget budget_{key_lifetime_ms};
 
   detail::vector<session*> wakes_, settles_, waking_, settling_;
-  detail::move_only_function<void(std::exception_ptr)> fault_;
+  detail::logger log_;
+  detail::log_rate append_failures_, read_failures_, publish_failures_, disorders_;
   bool scheduled_ = false, stopped_ = false, look_at_all_ = false;
+  unsigned nesting_ = 0;
+  std::size_t put_off_ = 0;  // publishes of this thread that wait for the loop, because they nested too deep
 };
 
 }  // namespace hailwire

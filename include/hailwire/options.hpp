@@ -13,7 +13,8 @@ namespace hailwire {
 /// Everything that can be set on a server, each with a default that is safe on the open internet and the reason for it.
 /// Read once, when the server is made.
 struct options {
-  /// The resource that clients follow and publish to, as the request's path names it after decoding.
+  /// The resource that clients follow and publish to, as the request's path names it after decoding. One that does not
+  /// begin with a slash throws `std::invalid_argument` when the server is made.
   std::string path = "/live";
 
   /// Life is shown on every open stream at least this often. Proxies and NATs commonly drop what is silent for 30–60 s.

@@ -69,11 +69,13 @@ class basic_server {
 
   // ---- where clients come from -----------------------------------------------------------------------------------
 
-  /// Listens on an IPv4 or IPv6 address; port 0 has the system pick one. Returns the port. May be called several times.
-  /// Throws `std::system_error`; the overload with an `std::error_code` does not, and returns 0.
+  /// Listens on an IPv4 or IPv6 address, not on a name; port 0 has the system pick one. Returns the port. May be called
+  /// several times. Throws `std::system_error`; the overload with an `std::error_code` does not, and returns 0.
   std::uint16_t listen(const std::string& address, std::uint16_t port) {
     std::error_code ec;
     auto got = listen(address, port, ec);
+    if (ec == std::errc::invalid_argument)
+      throw std::system_error(ec, "listen on \"" + address + "\": an address is needed, such as 127.0.0.1 or ::1");
     if (ec) throw std::system_error(ec, "listen on " + address + " port " + std::to_string(port));
     return got;
   }
@@ -85,7 +87,8 @@ class basic_server {
     sockaddr_un at{};
     at.sun_family = AF_UNIX;
     std::error_code ec;
-    if (path.empty() || path.size() >= sizeof at.sun_path) ec = std::make_error_code(std::errc::filename_too_long);
+    if (path.empty()) ec = std::make_error_code(std::errc::invalid_argument);
+    if (path.size() >= sizeof at.sun_path) ec = std::make_error_code(std::errc::filename_too_long);
     path.copy(at.sun_path, sizeof at.sun_path - 1);
     int d = ec ? -1 : ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (!ec && (d < 0 || ::bind(d, reinterpret_cast<sockaddr*>(&at), sizeof at) != 0))
@@ -143,12 +146,13 @@ class basic_server {
   // ---- publishing and sessions -----------------------------------------------------------------------------------
 
   /// Stores a message and sends it to everybody who follows the channel; see `hub::publish`. Safe from any thread.
-  std::error_code publish(std::string channel, payload p, publish_options o = {}, publish_handler done = {}) {
+  [[nodiscard]] std::error_code publish(std::string channel, payload p, publish_options o = {},
+                                        publish_handler done = {}) {
     return gate_.messages.publish(std::move(channel), std::move(p), std::move(o), std::move(done));
   }
   /// The same without options: `done(std::error_code, position)`.
   template <std::invocable<std::error_code, position> F>
-  std::error_code publish(std::string channel, payload p, F done) {
+  [[nodiscard]] std::error_code publish(std::string channel, payload p, F done) {
     return publish(std::move(channel), std::move(p), publish_options{}, publish_handler(std::move(done)));
   }
 
@@ -174,7 +178,7 @@ class basic_server {
   /// thread.
   void post(detail::move_only_function<void()> f) {
     driver_->post([self = self_, f = std::move(f)]() mutable {
-      if (basic_server* s = *self) s->gate_.guarded("a posted function", [&] { f(); });
+      if (basic_server* s = *self) s->gate_.log().guarded("a posted function", [&] { f(); });
     });
   }
   /// Where hooks and handlers run, for a server that was made on an executor; one that was not throws
@@ -271,8 +275,11 @@ class basic_server {
       };
     }
   }
-  /// `void(log_level, std::string_view)`. Absent: nothing is logged.
-  void on_log(std::function<void(log_level, std::string_view)> f) { gate_.host.log = std::move(f); }
+  /// Is told what happens; `log_record` says what. Records below `least` are not made at all. Its own publishes do not
+  /// come back to it: what a log's function gives rise to is dropped. Absent: nothing is logged.
+  void on_log(std::function<void(const log_record&)> f, log_level least = log_level::info) {
+    gate_.messages.log().set(std::move(f), least);
+  }
 
  protected:
   friend std::uint16_t listen_tls(basic_server&, const tls_context&, const std::string&, std::uint16_t,
@@ -391,7 +398,7 @@ class basic_server {
         made = std::unique_ptr<detail::proxy_layer>(new detail::proxy_layer(std::move(made)));
       driver_->serve(gate_, own.release(), std::move(made), {});
     } catch (...) {  // no memory for one more
-      gate_.tell_thrown("accepting");
+      gate_.log().thrown("accepting");
     }
   }
   /// Connections that this server accepts are dealt to it and to others in turn. Before it listens.
@@ -419,7 +426,8 @@ concept not_options = !std::convertible_to<T, const options&>;
 ///     asio::io_context io;
 ///     hailwire::server<hailwire::sse> live(io);
 ///     live.authorize([](const hailwire::request&) { return hailwire::grant{.follow = hailwire::channel_set::all()};
-///     }); live.listen("127.0.0.1", 8080); live.publish("prices", hailwire::payload::json(R"({"EUR":1.08})"));
+///     }); live.listen("127.0.0.1", 8080);
+///     if (live.publish("prices", hailwire::payload::json(R"({"EUR":1.08})"))) return 1;
 ///     io.run();
 template <class... Transports>
 class server : public basic_server {
@@ -465,11 +473,14 @@ class server : public basic_server {
 
   /// Serves the host's own WebSocket frames on another path, or, with `*`, on every path that is not the live
   /// resource's. Of several that fit, the first one given does. Requests there that do not ask for WebSocket go to
-  /// `on_http`. `WebSocket` is the one that is linked, or another one for these frames alone, such as
-  /// `websocket_deflate_with<…>` of deflate.hpp.
+  /// `on_http`. Throws `std::invalid_argument` for a path that does not begin with a slash. `WebSocket` is the one that
+  /// is linked, or another one for these frames alone, such as `websocket_deflate_with<…>` of deflate.hpp.
   template <class WebSocket = typename transport::first_framed<Transports...>::type>
     requires transport::framed<WebSocket>
   void on_websocket(std::string path, frame_handlers handlers) {
+    if (path != "*" && !path.starts_with('/'))
+      throw std::invalid_argument("hailwire: on_websocket takes a path that begins with a slash, or *, not \"" + path +
+                                  '"');
     gate_.frame_routes.push_back(std::unique_ptr<detail::frame_route>(
         new detail::frame_route{std::move(path), std::move(handlers),
                                 [](const transport::live_request& a, const std::vector<std::string>& known,

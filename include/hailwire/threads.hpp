@@ -23,21 +23,20 @@
 
 #include "hailwire/broker/in_process.hpp"
 #include "hailwire/detail/base/pointers.hpp"
-#include "hailwire/detail/base/siphash.hpp"
 #include "hailwire/server.hpp"
 
 namespace hailwire {
 
 namespace detail {
 
-/// A storage behind several hubs. It keeps the promises of the storage concept that a single hub keeps by itself: calls
-/// for one channel never overlap, and a storage without epochs gets the same one from every hub.
+/// A storage behind several hubs. It keeps the promise of the storage concept that a single hub keeps by itself: calls
+/// for one channel never overlap.
 class common_storage {
  public:
   /// How it answers: later, in an order of its own; or at once, and then what must not overlap.
   enum class guard : std::uint8_t { later, none, channel, all };
 
-  common_storage(std::unique_ptr<any_storage> s, guard g) : storage_(std::move(s)), guard_(g), secret_(random_bits()) {}
+  common_storage(std::unique_ptr<any_storage> s, guard g) : storage_(std::move(s)), guard_(g) {}
 
   void append(std::string_view channel, draft d, append_handler done) {
     ask<append_result>(channel, std::move(done),
@@ -51,12 +50,7 @@ class common_storage {
  private:
   template <class Result, class Start>
   void ask(std::string_view channel, move_only_function<void(Result)> done, Start start) {
-    if (guard_ == guard::later) {
-      return start([this, channel = std::string(channel), done = std::move(done)](Result r) mutable {
-        if (!r.error && r.epoch.empty()) r.epoch = epoch_for(channel);
-        done(std::move(r));
-      });
-    }
+    if (guard_ == guard::later) return start(std::move(done));
     // The answer is handed on when the guard is released: the hub may well use the storage again before it returns.
     std::optional<Result> answer;
     auto keep = [&answer](Result r) { answer = std::move(r); };
@@ -66,14 +60,10 @@ class common_storage {
       std::lock_guard lock(guards_[guard_ == guard::all ? 0 : std::hash<std::string_view>()(channel) % guards_.size()]);
       start(keep);
     }
-    if (!answer->error && answer->epoch.empty()) answer->epoch = epoch_for(channel);
     done(std::move(*answer));
   }
-  std::string epoch_for(std::string_view channel) const { return epoch_of(keyed_hash(secret_).add(channel).finish()); }
-
   std::unique_ptr<any_storage> storage_;
   guard guard_;
-  bits128 secret_;
   std::array<std::mutex, 64> guards_;
 };
 
@@ -151,6 +141,7 @@ class threaded_server {
     for (unsigned i = 0; i < threads; ++i) {
       parts_.push_back(std::make_unique<part>(own_thread, detail::common_storage_share{common}, o));
       parts_.back()->join(broker_);
+      parts_.back()->hub().share_epochs(parts_.front()->hub());
     }
     auto counts = std::make_shared<detail::address_table>();
     for (auto& p : parts_) {
@@ -177,7 +168,8 @@ class threaded_server {
   std::uint16_t listen(const std::string& address, std::uint16_t port) { return front().listen(address, port); }
 
   /// As `server::publish`; `done` runs on one of the threads, the same for all publishes to a channel.
-  std::error_code publish(std::string channel, payload p, publish_options o = {}, publish_handler done = {}) {
+  [[nodiscard]] std::error_code publish(std::string channel, payload p, publish_options o = {},
+                                        publish_handler done = {}) {
     auto& by = *parts_[std::hash<std::string_view>()(channel) % parts_.size()];
     return by.publish(std::move(channel), std::move(p), std::move(o), std::move(done));
   }

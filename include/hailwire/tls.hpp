@@ -167,7 +167,8 @@ class tls_context {
     auto of = shared_of(s);
     auto with = now();
     if (!with->fallen_back.empty() && std::exchange(of->told_of, with.get()) != with.get())
-      s.gate_.log(log_level::warning, "TLS: OpenSSL keeps the records, because " + with->fallen_back);
+      s.gate_.log()({log_level::warning, "tls_fallback"},
+                    "TLS: OpenSSL keeps the records, because " + with->fallen_back);
     return std::unique_ptr<detail::tls_layer>(new detail::tls_layer(std::move(of), std::move(with)));
   }
 

@@ -18,7 +18,7 @@ BELOW_CONNECTION = "base words concepts storage seam hub broker"
 FLOORS = [
     ("base", ["detail/base/*.hpp"], "", []),
     ("deflate codec", ["proto/deflate.hpp"], "base words", ["zlib.h"]),
-    ("words", ["error.hpp", "fwd.hpp", "version.hpp", "message.hpp", "options.hpp", "proto/*.hpp"], "base", []),
+    ("words", ["error.hpp", "fwd.hpp", "log.hpp", "version.hpp", "message.hpp", "options.hpp", "proto/*.hpp"], "base", []),
     ("concepts", ["concepts.hpp"], "base words", []),
     ("sqlite", ["storage/sqlite.hpp", "detail/storage/sqlite_*.hpp"], "base words concepts storage", ["sqlite3.h"]),
     ("storage", ["storage/*.hpp", "detail/storage/*.hpp"], "base words concepts", []),

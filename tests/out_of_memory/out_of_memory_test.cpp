@@ -73,7 +73,7 @@ struct world {
   /// Not for a step that fails: it checks.
   void publish(const std::string& channel) {
     ++sent[channel];
-    h.gate.messages.publish(channel, payload::json(std::to_string(sent[channel])));
+    static_cast<void>(h.gate.messages.publish(channel, payload::json(std::to_string(sent[channel]))));
     h.run();
   }
   memory_storage store;
@@ -234,8 +234,8 @@ TEST_CASE("what a host publishes finds no memory") {
   std::string text(200, 'x');
   auto twice = [&](world& w) {
     for (int i = 0; i < 2; ++i) {
-      w.h.gate.messages.publish("chat", payload::text(text), {.type = "note", .key = i ? "k" : ""});
-      w.h.gate.messages.publish("news", payload::json("1"));
+      static_cast<void>(w.h.gate.messages.publish("chat", payload::text(text), {.type = "note", .key = i ? "k" : ""}));
+      static_cast<void>(w.h.gate.messages.publish("news", payload::json("1")));
     }
     w.h.run();
   };
@@ -247,7 +247,7 @@ TEST_CASE("a slow client's way finds no memory") {
   std::string text(3000, 'x');
   auto publish = [&](world& w, int n) {
     for (int i = 0; i < n; ++i) {
-      w.h.gate.messages.publish("chat", payload::text(text));
+      static_cast<void>(w.h.gate.messages.publish("chat", payload::text(text)));
       w.h.run();
     }
   };
@@ -303,7 +303,7 @@ TEST_CASE("a channel's new epoch finds no memory: who is not ended is told of it
     failed = false;
     fails_in = n;
     try {
-      h.gate.messages.publish("chat", payload::json("2"));
+      static_cast<void>(h.gate.messages.publish("chat", payload::json("2")));
       h.run();
     } catch (const std::bad_alloc&) {
     }

@@ -143,7 +143,7 @@ class blocking_storage {
     try {
       return work();
     } catch (...) {
-      return Result(make_error_code(errc::internal));
+      return detail::failed<Result>();
     }
   }
 

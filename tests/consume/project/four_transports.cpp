@@ -51,7 +51,7 @@ int main(int count, char** words) {
   hailwire::server<hailwire::websocket, hailwire::sse, hailwire::long_poll, hailwire::short_poll> live(io);
   live.authorize([](const hailwire::request&) { return hailwire::grant{.follow = hailwire::channel_set::all()}; });
   auto port = live.listen("127.0.0.1", 0);
-  live.publish("news", hailwire::payload::json(R"({"word":"hello"})"));
+  if (live.publish("news", hailwire::payload::json(R"({"word":"hello"})"))) return 1;
 
   int failed = 0;
   std::thread clients([&] {

@@ -81,8 +81,8 @@ TEST_CASE("SSE begins with retry, then open with its id; a message carries its o
   CHECK(c.open(event_stream("?channel=chat&since=earliest")) ==
         "retry: 2000\n" + event("open", opening(entry("chat", 0)), "chat-1.0") + "data: " + published("chat", 1, "1") +
             "\nid: chat-1.1\n\n");
-  h.gate.messages.publish("chat", payload::json("[1,\r\n2]"));
-  h.gate.messages.publish("chat", payload::text("a\r\nb\n"));
+  CHECK_FALSE(h.gate.messages.publish("chat", payload::json("[1,\r\n2]")));
+  CHECK_FALSE(h.gate.messages.publish("chat", payload::text("a\r\nb\n")));
   h.run();
   CHECK(c.take() == "data: " + published("chat", 2, "[1,  2]") +
                         "\nid: chat-1.2\n\ndata: " + published("chat", 3, "\"a\\r\\nb\\n\"") + "\nid: chat-1.3\n\n");
@@ -107,9 +107,9 @@ TEST_CASE("SSE of several channels carries the session's id behind the last mess
   CHECK(contains(first, event("open", opening(entry("a", 0) + ',' + entry("b", 0)), "a-1.0,b-1.0")));
   CHECK(es.messages == lines{published("a", 1, "1"), published("a", 2, "2"), published("b", 1, "3")});
   CHECK(es.last_id == "a-1.2,b-1.1");
-  h.gate.messages.publish("a", payload::json("4"));
-  h.gate.messages.publish("a", payload::json("5"));
-  h.gate.messages.publish("b", payload::json("6"));
+  CHECK_FALSE(h.gate.messages.publish("a", payload::json("4")));
+  CHECK_FALSE(h.gate.messages.publish("a", payload::json("5")));
+  CHECK_FALSE(h.gate.messages.publish("b", payload::json("6")));
   h.run();
   auto batch = c.take();
   CHECK(batch == "data: " + published("a", 3, "4") + "\n\ndata: " + published("a", 4, "5") +
@@ -212,8 +212,8 @@ TEST_CASE("on HTTP/1.1 each event is a chunk, and the last chunk comes at an ord
   c.open(event_stream("?channel=a"));
   broken.open(event_stream("?channel=a&channel=b"));
   const auto before = c.chunks.chunks;
-  h.gate.messages.publish("a", payload::json("1"));
-  h.gate.messages.publish("a", payload::json("2"));
+  CHECK_FALSE(h.gate.messages.publish("a", payload::json("1")));
+  CHECK_FALSE(h.gate.messages.publish("a", payload::json("2")));
   h.run();
   c.take(), broken.take();
   CHECK(c.chunks.chunks == before + 2);
@@ -570,7 +570,7 @@ TEST_CASE("subscribe is answered before its first message; after unsubscribe's a
         lines{ok("1", R"({"epoch":"chat-1","offset":1,"recovered":true})"), text(published("chat", 2, "2"))});
   c.say(R"({"id":2,"subscribe":{"channel":"chat"}})");
   CHECK(contains(c.hear().at(0), R"({"reply":2,"error":{"code":"bad_request")"));
-  h.gate.messages.publish("chat", payload::json("3"));
+  CHECK_FALSE(h.gate.messages.publish("chat", payload::json("3")));
   c.c->send(frame(R"({"id":3,"unsubscribe":{"channel":"chat"}})"));
   h.run();
   auto heard = c.hear();
@@ -2071,7 +2071,7 @@ step passes(std::int64_t ms) {
 }
 step publishes(std::string channel, std::string json) {
   return [=](house& h, client& c) {
-    h.gate.messages.publish(channel, payload::json(json));
+    CHECK_FALSE(h.gate.messages.publish(channel, payload::json(json)));
     h.run();
     c.widen(0);
   };

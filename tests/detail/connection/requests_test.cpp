@@ -788,8 +788,8 @@ TEST_CASE("a long poll waits for the first thing, gathers a turn's messages, and
   c.send(get("/live?channel=a&channel=b&since=earliest&wait=9999"));
   CHECK(c.take().empty());
   CHECK(h.gate.messages.session_count() == 1);
-  h.gate.messages.publish("b", payload::json("1"));
-  h.gate.messages.publish("b", payload::text("x"));
+  CHECK_FALSE(h.gate.messages.publish("b", payload::json("1")));
+  CHECK_FALSE(h.gate.messages.publish("b", payload::text("x")));
   h.run();
   auto a = read_answer(c.take());
   CHECK(a.body == "{\"messages\":[" + published("b", 1, "1") + ',' + published("b", 2, "\"x\"") +
@@ -824,8 +824,8 @@ TEST_CASE("polls that one flush answers are each answered as they asked") {
     clients[i].send("GET " + all[i].target + " HTTP/" + all[i].version + "\r\nHost: h\r\n" + all[i].more + "\r\n");
     CHECK(clients[i].take().empty());
   }
-  h.gate.messages.publish("a", payload::json("1"));
-  h.gate.messages.publish("b", payload::json("2"));
+  CHECK_FALSE(h.gate.messages.publish("a", payload::json("1")));
+  CHECK_FALSE(h.gate.messages.publish("b", payload::json("2")));
   h.run();
   std::vector<std::string> got;
   for (auto& c : clients) got.push_back(c.take());

@@ -49,7 +49,7 @@ struct house {
                  const detail::linkage& linked = all_transports)
       : gate(loop, std::move(other), o, linked) {
     gate.host.authorize = [](const request& r, authorize_reply reply) { reply(usual(r)); };
-    gate.host.log = [this](log_level, std::string_view text) { log.emplace_back(text); };
+    gate.messages.log().set([this](const log_record& r) { log.emplace_back(r.text); }, log_level::info);
   }
   ~house() {
     gate.messages.stop();

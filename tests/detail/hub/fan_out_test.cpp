@@ -51,6 +51,7 @@ std::string wire(std::uint64_t first, std::uint64_t last, const std::string& epo
 
 /// Notes what a log asks for. A load is answered at once where `stored` is set, else by the test.
 struct source final : log_source {
+  void disorder(std::string_view, std::uint64_t, std::uint64_t) noexcept override {}
   std::vector<std::uint64_t> loads;
   int fills = 0, reopens = 0, dirty = 0;
   std::optional<read_result> stored;

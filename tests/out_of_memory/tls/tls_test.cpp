@@ -438,7 +438,7 @@ TEST_CASE("an OpenSSL that seals otherwise is found out at start: it keeps the r
   CHECK(c->fallen_back == "cipher suite 1 of RFC 8446, appendix B.4 seals another record than GnuTLS does");
   hailwire::server<hailwire::short_poll> s(hailwire::own_thread);
   std::vector<std::string> log;
-  s.on_log([&](hailwire::log_level, std::string_view line) { log.emplace_back(line); });
+  s.on_log([&](const hailwire::log_record& r) { log.emplace_back(r.text); });
   tls_context context(with());
   counterfeit = false;
   for (int i = 0; i < 2; ++i) {

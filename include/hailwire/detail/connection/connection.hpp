@@ -66,7 +66,7 @@ class connection : public session {
   /// Writing may go on: the peer has taken something.
   inline void writable();
   /// Reading or writing failed for good.
-  void failed(std::error_code) { die(true); }
+  void failed(std::error_code ec) { gate().note("connection_failed", *this, ec), die(true); }
   inline void expire(std::int64_t now) override;
 
   /// Ends it in order, because the server stops: a stream with a close, a request that waits with an answer. From now
@@ -115,7 +115,7 @@ class connection : public session {
     failure why = storage_failure(ec);
     end(why.code, close_code(why.code), why.text());
   }
-  void broken() noexcept override { gate().tell_thrown("a connection"), die(false); }
+  void broken() noexcept override { gate().log().thrown("a connection"), die(false); }
   inline std::error_code notice(std::string_view name, std::string_view json) override;
   inline void end(errc why, std::uint16_t code, std::string_view reason) override;
   bool ending() const noexcept override { return phase_ >= phase::closing || answered_; }
@@ -146,7 +146,10 @@ class connection : public session {
   /// Closes for good. Nothing more is called on it but `peer`.
   virtual void shut() = 0;
   virtual std::string peer() const = 0;
+  /// Who asks, as the request that is being served knows it; else who is connected.
+  std::string known_peer() const { return asked() && asked()->shown ? asked()->shown.peer() : peer(); }
   friend class hailwire::request;
+  friend class server_state;
   /// How a driver tells it anything: what there is no memory for ends this connection, and nothing else.
   template <class F>
   void contained(F f) noexcept {
@@ -557,6 +560,7 @@ inline void connection::end(errc why, std::uint16_t code, std::string_view reaso
   switch (phase_) {
     case phase::stream:
       give_reason({why, code, std::string(reason), false});
+      gate().note("closed", *this, why, reason);
       stream_->end(out(), code, reason);
       enter(phase::closing);
       ask_wake();
@@ -660,6 +664,18 @@ inline void connection::detach() noexcept {
   gate().messages.forget(*this);
   gate().messages.leave(*this);
   work_.drop();
+}
+
+inline void server_state::note(std::string_view event, const connection& c, const std::error_code& code,
+                               std::string_view text) const noexcept {
+  if (!log().hears(log_level::debug)) return;
+  try {
+    const session* s = c.is_open() ? &c : nullptr;
+    const std::string id = s ? s->id() : std::string(), peer = c.known_peer();
+    log()({log_level::debug, event, id, s ? s->user() : std::string_view(), peer, code, {}},
+          text.empty() ? code.message() : std::string(text));
+  } catch (...) {  // no memory to tell of it
+  }
 }
 
 inline vector<connection*> server_state::connections() const {

@@ -298,6 +298,7 @@ inline void connection::serve_follow() {
 
 inline void connection::authorize() {
   if (!gate().host.authorize) {
+    gate().no_authorizer();
     static const shared_grant nothing{grant()};
     return allowed(nothing);
   }
@@ -502,6 +503,7 @@ inline void connection::next_command() {
         return respond(200, "application/json", body, "Cache-Control: no-store\r\n");
       }
       if (r && id.empty()) return;
+      if (!r) gate().note("refused", *this, r.error().code, r.error().text());
       if (!x.replies.empty()) x.replies += ',';
       if (r) {
         proto::append_reply_ok(x.replies, id, *r);
@@ -590,6 +592,7 @@ inline void connection::respond(int status, std::string_view type, std::string_v
 
 inline void connection::refuse(const failure& why) {
   ex();  // a peer too slow for its first byte has no exchange yet
+  gate().note("refused", *this, why.code, why.text());
   std::string extra = "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n", body;
   switch (why.code) {
     case errc::unauthenticated:
@@ -623,6 +626,7 @@ inline void connection::refuse_stream(const failure& why) {
   bool passing = why.code == errc::draining || why.code == errc::overloaded || why.code == errc::rate_limited;
   exchange& e = *asked();
   if (!passing || !e.serving || e.serving->name != "sse") return refuse(why);
+  gate().note("refused", *this, why.code, why.text());
   keep_ = false;
   std::string body;
   proto::append_bye(body, why.code, why.retry_after);

@@ -6,10 +6,10 @@
 
 #include <algorithm>
 #include <ctime>
-#include <exception>
 #include <memory>
 #include <optional>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -90,9 +90,10 @@ class server_state {
         polls(linked.polls),
         behind(o),
         messages(l, std::move(store), settings) {
+    if (!settings.path.starts_with('/'))
+      throw std::invalid_argument("hailwire: options::path begins with a slash, as a request's path does: \"/" +
+                                  settings.path + "\", not \"" + settings.path + '"');
     spares_.reserve(64);
-    messages.on_fault(
-        [this](std::exception_ptr e) { guarded("a handler", [&] { std::rethrow_exception(std::move(e)); }); });
   }
   server_state(const server_state&) = delete;
   server_state& operator=(const server_state&) = delete;
@@ -137,37 +138,26 @@ class server_state {
     if (block.held.empty() && block.held.capacity() > 64) std::string().swap(block.held);
   }
 
-  void log(log_level level, std::string_view text) const noexcept {
-    try {
-      if (host.log) host.log(level, text);
-    } catch (...) {  // a log that fails has nobody to tell
-    }
-  }
-  /// Calls host code; false when it threw.
+  const logger& log() const noexcept { return messages.log(); }
+  /// Calls host code; false when it threw, and that is logged.
   template <class F>
   bool guarded(std::string_view hook, F f) const noexcept {
-    try {
-      f();
-      return true;
-    } catch (...) {
-      tell_thrown(hook);
-      return false;
-    }
+    return log().guarded(hook, std::move(f));
   }
-  /// Logs what is being caught.
-  [[gnu::cold, gnu::noinline]] void tell_thrown(std::string_view hook) const noexcept {
-    try {
-      std::string line(hook);
-      try {
-        throw;
-      } catch (const std::exception& e) {
-        line.append(" threw: ").append(e.what());
-      } catch (...) {
-        line += " threw: not a std::exception";
-      }
-      log(log_level::error, line);
-    } catch (...) {  // there is no memory to tell that there is none
-    }
+  /// Tells the log, where it hears so much, what a client did wrong: `event` is about `c` or, where one is open, its
+  /// session.
+  [[gnu::cold]] void note(std::string_view event, const connection& c, const std::error_code& code,
+                          std::string_view text = {}) const noexcept;
+  /// A client is served as if it were nobody, because no hook says who it is; told once.
+  [[gnu::cold, gnu::noinline]] void no_authorizer() noexcept {
+    if (std::exchange(told_no_authorizer_, true)) return;
+    log()({log_level::warning,
+           "no_authorizer",
+           {},
+           {},
+           {},
+           {},
+           "no authorizer is set (server::authorize): everybody is anonymous and may follow and publish nothing"});
   }
 
   /// Why a client may not; nothing when it may. What a grant allows may be a predicate, which is host code.
@@ -186,7 +176,7 @@ class server_state {
     } else if (!g.info().empty() && proto::json::validate(g.info())) {
       wrong = "the authorizer gave an info that is not JSON";
     }
-    if (!wrong.empty()) log(log_level::error, wrong);
+    if (!wrong.empty()) log()({log_level::error, "bad_grant", {}, {}, {}, {}, wrong});
     return wrong.empty();
   }
 
@@ -237,6 +227,7 @@ class server_state {
                bool checked, client_publish_handler&& done);
   vector<std::unique_ptr<pending_io>> spares_;
   const std::shared_ptr<const void> alive_ = std::make_shared<char>();  // a host may keep a reply for longer than us
+  bool told_no_authorizer_ = false;
   std::int64_t date_second_ = -1;
   std::string date_line_;
 };

@@ -195,6 +195,7 @@ inline void connection::command(std::string_view text) {
 
 inline void connection::answer_command(std::string_view id, const result<std::string>& r) {
   if (phase_ != phase::stream || (r && id.empty())) return;
+  if (!r) gate().note("refused", *this, r.error().code, r.error().text());
   std::string json;
   if (r) {
     proto::append_reply_ok(json, id, *r);

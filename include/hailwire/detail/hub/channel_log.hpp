@@ -84,9 +84,11 @@ class channel_log final : public log_node, public with_tail, private encoded_cha
     each([](encoded_channel& l) { l.shrink(); });
   }
 
-  /// The storage has told epoch and bounds, for the first time or (after `reopen`) again.
-  void opened(std::string_view epoch, std::uint64_t oldest, std::uint64_t head) {
-    if (epoch_size_ == 0) keep(epoch);
+  /// The storage has told epoch and bounds, for the first time or (after `reopen`) again. `made_up`: it names no epoch,
+  /// so this one is the hub's.
+  void opened(std::string_view epoch, std::uint64_t oldest, std::uint64_t head, bool made_up = false) {
+    if (epoch_size_ == 0 || (!made_up && nothing_named())) keep(epoch);
+    made_up_ = made_up;
     if (epoch != this->epoch()) {
       restart(epoch, oldest, head);
     } else if (!open_ && head > head_) {
@@ -117,6 +119,10 @@ class channel_log final : public log_node, public with_tail, private encoded_cha
   /// epoch is another, the storage is asked which one holds. True when so much waits for the end of the turn now that
   /// it should be flushed before; else the log may be gone.
   bool apply(std::string_view epoch, const message& m) {
+    if (open_ && nothing_named() && !proto::same_bytes(epoch, this->epoch())) {
+      keep(epoch);
+      made_up_ = false;
+    }
     if (!open_ || !proto::same_bytes(epoch, this->epoch())) {
       // The last one is enough to tell which are missing.
       auto& held = ensure_extra().held;
@@ -137,7 +143,13 @@ class channel_log final : public log_node, public with_tail, private encoded_cha
     filling_ = false;
     std::uint64_t before = head_;
     if (r.oldest > head_ + 1) skip_to(r.oldest - 1);  // trimmed meanwhile: everybody finds out where they stand
-    for (const auto& m : r.messages) apply(epoch(), m);
+    for (const auto& m : r.messages) {
+      if (m.offset > head_ + 1) {  // the storage has a hole, and reading again would not fill it
+        source_->disorder(name(), head_, m.offset);
+        skip_to(m.offset - 1);
+      }
+      apply(epoch(), m);
+    }
     // Without progress the next message tries again.
     bool more = extra_ && head_ < extra_->wanted;
     if (more && head_ > before) return fill();
@@ -184,6 +196,9 @@ class channel_log final : public log_node, public with_tail, private encoded_cha
     if (!extra_) extra_ = std::unique_ptr<extra>(new extra());
     return *extra_;
   }
+  // Whether a storage that names its epoch with the first append has not named one: the epoch that followers were told
+  // had no message, so the first that is named goes on from it and nobody has lost anything.
+  bool nothing_named() const noexcept { return made_up_ && head_ == 0; }
   void fill() {
     if (filling_) return;
     filling_ = true;
@@ -257,7 +272,7 @@ class channel_log final : public log_node, public with_tail, private encoded_cha
   bool dirty : 1 = false, warm : 1 = false;
 
  private:
-  bool open_ : 1 = false, filling_ : 1 = false, failed_ : 1 = false;
+  bool open_ : 1 = false, filling_ : 1 = false, failed_ : 1 = false, made_up_ : 1 = false;
   std::uint8_t name_size_, epoch_size_ = 0;
   char epoch_[12];  // as long as an epoch that is made of a hash
   log_source* source_;

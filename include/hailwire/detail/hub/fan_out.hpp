@@ -190,6 +190,8 @@ class log_source {
   virtual void reopen(channel_log& log) = 0;
   /// Has `channel_log::flush` called at the end of the turn.
   virtual void mark_dirty(channel_log& log) = 0;
+  /// The storage has `next` behind `head` where `head + 1` should be.
+  virtual void disorder(std::string_view channel, std::uint64_t head, std::uint64_t next) noexcept = 0;
 };
 
 /// One client's place in one channel. In sync it is no more than an entry in its encoded channel's list; where one who

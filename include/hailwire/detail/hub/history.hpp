@@ -28,12 +28,21 @@ inline void hub::history(std::string_view channel, history_query q, std::uint64_
   op->floor = std::max<std::uint64_t>(floor, 1);
   op->done = std::move(done);
   op->tried = op->query.limit;
+  const bool here = nesting_ < max_nesting;
+  if (!here) {
+    mailbox_->put(
+        [this, op] {
+          if (op->index != SIZE_MAX) read_history(op);
+        },
+        [] {});  // `stop` aborts all that are enrolled
+  }
   enroll(op);
   room.keep();
-  read_history(std::move(op));
+  if (here) read_history(std::move(op));
 }
 
 inline void hub::read_history(detail::intrusive_ptr<history_op> op) {
+  const nested level(nesting_);
   const history_query& q = op->query;
   bool forward = q.after || q.from_start;
   std::uint64_t since = max_offset;  // neither after nor before: the facts first
@@ -49,13 +58,14 @@ inline void hub::read_history(detail::intrusive_ptr<history_op> op) {
   try {
     storage_->read(channel, since, limit, on_loop([op](hub& h, read_result r) { h.history_read(op, std::move(r)); }));
   } catch (...) {
-    history_read(op, read_result(make_error_code(errc::internal)));
+    history_read(op, detail::failed<read_result>());
   }
 }
 
 inline void hub::history_read(const detail::intrusive_ptr<history_op>& op, read_result r) {
   if (op->index == SIZE_MAX) return;  // aborted by stop()
   history_query& q = op->query;
+  read_failed(op->channel, r);
   history_result out;
   out.error = r.error;
   if (!r.error) {

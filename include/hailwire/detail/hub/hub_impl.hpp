@@ -138,6 +138,41 @@ inline void hub::join(std::unique_ptr<detail::any_broker> b) {
   });
 }
 
+// ---- what goes wrong
+
+[[gnu::cold]] inline void hub::storage_failed(std::string_view what, detail::log_rate& rate, std::string_view channel,
+                                              const std::error_code& ec,
+                                              const std::exception_ptr& cause) const noexcept {
+  if (stopped_ || ec == errc::conflict || ec == errc::too_large || !log_.hears(log_level::error)) return;
+  try {
+    std::string text(what);
+    text.append(" \"").append(channel).append("\" failed: ").append(cause ? detail::text_of(cause) : ec.message());
+    log_(rate, loop_->now(), {log_level::error, "storage_failed", {}, {}, {}, ec}, std::move(text));
+  } catch (...) {  // no memory to tell of it
+  }
+}
+
+[[gnu::cold]] inline void hub::disorder(std::string_view channel, std::uint64_t head, std::uint64_t next) noexcept {
+  if (!log_.hears(log_level::error)) return;
+  try {
+    std::string text("the storage counts \"");
+    text.append(channel).append("\" by other steps than one: ").append(std::to_string(next));
+    text.append(" comes after ").append(std::to_string(head));
+    log_(disorders_, loop_->now(), {log_level::error, "storage_disorder"}, std::move(text));
+  } catch (...) {  // no memory to tell of it
+  }
+}
+
+[[gnu::cold]] inline void hub::publish_failed(std::string_view channel, const std::error_code& ec) noexcept {
+  if (ec == operation_aborted() || !log_.hears(log_level::warning)) return;
+  try {
+    std::string text("a publish to \"");
+    text.append(channel.substr(0, 255)).append("\" was refused: ").append(ec.message());
+    log_(publish_failures_, loop_->now(), {log_level::warning, "publish_failed", {}, {}, {}, ec}, std::move(text));
+  } catch (...) {  // no memory to tell of it
+  }
+}
+
 // ---- names
 
 inline std::string hub::printed(detail::session_key k) const {
@@ -236,8 +271,9 @@ inline void hub::release_log(detail::channel_log& log) noexcept {
 }
 
 inline void hub::open_log(detail::channel_log& log, read_result& r) {
-  if (r.epoch.empty()) r.epoch = own_epoch(log.name());
-  log.opened(r.epoch, r.oldest, r.head);
+  const bool made_up = r.epoch.empty();
+  if (made_up) r.epoch = own_epoch(log.name());
+  log.opened(r.epoch, r.oldest, r.head, made_up);
 }
 
 inline void hub::reopen(detail::channel_log& log) {
@@ -258,6 +294,7 @@ void hub::ask_for(detail::channel_log& log, std::uint64_t since, read_limit limi
   ++log.pins;
   auto take = [f](hub& h, detail::channel_log& of, read_result r) {
     bool let_go = true;
+    h.read_failed(of.name(), r);
     try {
       let_go = f(h, of, std::move(r));
     } catch (...) {
@@ -272,7 +309,7 @@ void hub::ask_for(detail::channel_log& log, std::uint64_t since, read_limit limi
                      take(h, *h.find_log(name), std::move(r));
                    }));
   } catch (...) {
-    take(*this, log, read_result(make_error_code(errc::internal)));
+    take(*this, log, detail::failed<read_result>());
   }
 }
 
@@ -322,6 +359,7 @@ inline void hub::follow(session& s, std::string_view channel, const hailwire::st
                    on_loop([key = s.key(), serial = follow_serial_, name = std::string(channel), from, floor,
                             done = std::move(done)](hub& h, read_result r) mutable {
                      auto& read = *h.find_log(name);
+                     h.read_failed(name, r);
                      try {
                        if (session* asked = h.find(key)) {
                          std::size_t still = 0;
@@ -370,7 +408,9 @@ inline void hub::began(session& s, detail::subscription& sub, const hailwire::st
       break;  // without watermarks, `received` is `earliest`
     case word::at:
       out.at.offset = from.at.offset;
-      if (from.at.epoch != log.epoch() || from.at.offset > head) {
+      // The hub's own epoch at 0 is where a channel stood before its storage had named one: nothing was before it.
+      if ((from.at.epoch != log.epoch() && !(from.at.offset == 0 && from.at.epoch == own_epoch(log.name()))) ||
+          from.at.offset > head) {
         out.lost = {true, oldest};
       } else if (from.at.offset + 1 < oldest) {
         out.lost = {false, oldest};
@@ -555,8 +595,7 @@ inline void hub::begin(publishing& what, payload&& p, publish_options&& o, std::
     storage_->append(channel, std::move(d),
                      on_loop([op](hub& h, append_result&& later) { h.stored_later(*op, std::move(later)); }));
   } catch (...) {  // it was not asked
-    guarded([] { throw; });
-    stored_later(*op, append_result(make_error_code(errc::internal)));
+    stored_later(*op, detail::failed<append_result>());
   }
 }
 
@@ -581,12 +620,19 @@ inline void hub::stored(publishing& what, append_result&& r) {
   auto* log = find_log(what.channel, what.at.hash);
   bool much = false;
   position p;
+  if (r.error) append_failed(what.channel, r.error, r.cause);
   if (!r.error) {
     p.offset = r.offset;
     p.epoch = !r.epoch.empty()     ? std::move(r.epoch)
               : log && log->open() ? std::string(log->epoch())
                                    : own_epoch(what.channel);
-    if (!r.duplicate) {
+    // What answers at once has its newest message when it returns; what answers later may be behind the broker.
+    if (r.offset == 0 || (log && r.offset <= log->head() && !r.duplicate && log->open() && storage_->at_once() &&
+                          proto::same_bytes(p.epoch, log->epoch()))) {
+      disorder(what.channel, log ? log->head() : 0, r.offset);
+      r.error = errc::internal;
+      p = {};
+    } else if (!r.duplicate) {
       what.content.offset = r.offset;
       // It is stored: what fails from here on is not the publisher's. Others see the hole, and read.
       if (log) guarded([&] { much = log->apply(p.epoch, what.content); });

@@ -361,7 +361,8 @@ class listener : public timer {
         if (why == EAGAIN || why == EWOULDBLOCK) return;
         if (why == EMFILE || why == ENFILE || why == ENOBUFS || why == ENOMEM) {
           // The waiting connection keeps the socket readable, so waiting for readability would spin.
-          gate_->log(log_level::warning, "accepting paused: " + std::error_code(why, std::system_category()).message());
+          const std::error_code none(why, std::system_category());
+          gate_->log()({log_level::warning, "accept_paused", {}, {}, {}, none}, "accepting paused: " + none.message());
           paused_ = true;
           gate_->messages.arm(*this, gate_->now() + 200);
           return;
@@ -374,7 +375,7 @@ class listener : public timer {
       try {
         accepted_(s);
       } catch (...) {  // no memory for one more
-        gate_->tell_thrown("accepting");
+        gate_->log().thrown("accepting");
       }
     }
   }
