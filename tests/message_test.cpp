@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "hailwire/message.hpp"
 
+#include <algorithm>
 #include <random>
 
 #include "catch.hpp"
@@ -50,6 +51,27 @@ TEST_CASE("a user's name leaves room for the sign of an inbox") {
   CHECK_FALSE(valid_user(""));
   CHECK_FALSE(valid_user("a\tb"));
   CHECK(valid_channel("@" + std::string(254, 'x')));
+}
+
+TEST_CASE("what resembles a cursor is told from what somebody else has made up") {
+  for (auto ours : {"chat-1.2", "a.1,b.2", ".", "chat-1.2-gzip", "latest", "earliest", "received", "x,latest", "a.b.c",
+                    "latest,", "v1.2"})
+    CHECK(resembles_cursor(ours));
+  for (auto other : {"", "x", ",", "a,b", "Latest", "late", "5d8c72a5-3b2", "chat-1.2 ", "a.b/c", "a.\xC3\xA9", "*"})
+    CHECK_FALSE(resembles_cursor(other));
+}
+
+TEST_CASE("an element is written as it was read, and none is longer than is counted for one") {
+  const std::string longest = std::string(32, 'e') + ".9007199254740991";
+  CHECK(longest.size() + 1 == max_cursor_element);
+  for (std::string text : {"latest"s, "earliest"s, "received"s, "chat-1.0"s, longest, "a.1,latest,received"s}) {
+    std::string out;
+    for (const start& s : read_good(text, 1 + static_cast<std::size_t>(std::count(text.begin(), text.end(), ',')))) {
+      if (!out.empty()) out += ',';
+      append_start(out, s);
+    }
+    CHECK(out == text);
+  }
 }
 
 TEST_CASE("an epoch is 1 to 32 letters that need no escape anywhere") {

@@ -114,6 +114,7 @@ struct websocket_deflate_with {
 
   static constexpr std::string_view name = websocket::name;
   static constexpr std::string_view offer = websocket::offer;
+  static constexpr bool upgrades = true;
 
   static bool claims(const live_request& a) { return websocket::claims(a); }
   static result<accepted> begin(const live_request& a) {

@@ -172,11 +172,46 @@ inline result<cursor> parse_cursor(std::string_view text, std::size_t channels, 
   return out;
 }
 
+/// Whether `text` has a cursor's form: one that `parse_cursor` does not take was meant as a cursor all the same. That
+/// is nothing but the letters of cursors, with a point or one of the words among them.
+inline bool resembles_cursor(std::string_view text) noexcept {
+  for (char c : text)
+    if (!(c >= 'a' && c <= 'z') && !(c >= 'A' && c <= 'Z') && !(c >= '0' && c <= '9') &&
+        std::string_view("_-.,").find(c) == std::string_view::npos)
+      return false;
+  for (std::string_view rest = text;;) {
+    const auto comma = rest.find(',');
+    const std::string_view part = rest.substr(0, comma);
+    if (part.find('.') != part.npos || part == "latest" || part == "earliest" || part == "received") return true;
+    if (comma == rest.npos) return false;
+    rest.remove_prefix(comma + 1);
+  }
+}
+
+/// The longest element of a cursor, with the comma before the next: an epoch of 32 letters, a point, `max_offset`.
+inline constexpr std::size_t max_cursor_element = 32 + 1 + 16 + 1;
+
 /// Appends the cursor element of `p`: epoch`.`offset.
 inline void append_position(std::string& out, std::string_view epoch, std::uint64_t offset) {
   out += epoch;
   out += '.';
   proto::append_decimal(out, offset);
+}
+
+/// Appends the cursor element that `s` was read from: a position or a word.
+inline void append_start(std::string& out, const start& s) {
+  switch (s.from) {
+    case start::word::at:
+      return append_position(out, s.at.epoch, s.at.offset);
+    case start::word::latest:
+      out += "latest";
+      break;
+    case start::word::earliest:
+      out += "earliest";
+      break;
+    case start::word::received:
+      out += "received";
+  }
 }
 
 }  // namespace hailwire

@@ -100,7 +100,7 @@ FAULTS = [
      "stream_->tag(b.tags, position_text(reached));",
      "stream_->tag(b.tags, position_text());"),
     ("a gap that was not told is passed by the id of open", STREAMS,
-     "position_text({}, &*e));", "position_text());"),
+     "told_cursor(&*e));", "told_cursor());"),
     ("a block's id stands before its data", SSE,
      "block.append(\"event: \").append(name).append(\"\\ndata: \").append(json);\n    if (!cursor.empty()) block.append(\"\\nid: \").append(cursor);\n",
      "block.append(\"event: \").append(name);\n    if (!cursor.empty()) block.append(\"\\nid: \").append(cursor);\n    block.append(\"\\ndata: \").append(json);\n"),

@@ -13,6 +13,7 @@ namespace hailwire::transport {
 struct long_poll {
   static constexpr std::string_view name = "long_poll";
   static constexpr std::string_view offer = "long poll (?wait=seconds)";
+  static constexpr bool answers_head = false;  // it waits; a short poll answers the same
 
   static bool claims(const live_request& a) { return a.param("wait") || proto::http1::prefer_wait(a.head); }
   static result<poll> begin(const live_request& a) {

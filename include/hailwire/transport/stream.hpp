@@ -85,6 +85,8 @@ class stream {
   virtual void beat(std::string& out) = 0;
   /// Whether the peer owes a sign of life too.
   virtual bool expects_life() const noexcept = 0;
+  /// Whether the client says by commands what it follows: then it needs no cursor of all its channels to come back.
+  virtual bool duplex() const noexcept { return false; }
   /// Whether the client is handed cursors, with which it comes back.
   virtual bool gives_cursor() const noexcept { return false; }
   /// Whether each batch of messages carries the client's own cursor, and how: 0, it does not; else that many bytes are
@@ -233,21 +235,50 @@ struct first_framed<T, Others...> {
   using type = T;
 };
 
+/// Whether a transport's answers begin with 101 (`upgrades`; absent: they do not).
+template <class T>
+constexpr bool upgrades() noexcept {
+  if constexpr (requires { T::upgrades; }) {
+    return T::upgrades;
+  } else {
+    return false;
+  }
+}
+/// Whether a HEAD that it claims is answered with the head of its answer (`answers_head`; absent: unless it upgrades).
+template <class T>
+constexpr bool answers_head() noexcept {
+  if constexpr (requires { T::answers_head; }) {
+    return T::answers_head;
+  } else {
+    return !upgrades<T>();
+  }
+}
+
 /// A transport with its type erased: one static object each.
 struct entry {
   std::string_view name, offer;
   bool (*claims)(const live_request&);
   result<accepted> (*begin)(const live_request&);
+  bool upgrades, answers_head;
 };
 template <transport_type T>
-inline constexpr entry entry_of{T::name, T::offer, &T::claims, &T::begin};
-template <polling T>
-inline constexpr entry entry_of<T>{T::name, T::offer, &T::claims, [](const live_request& a) -> result<accepted> {
-                                     auto once = T::begin(a);
-                                     if (!once) return once.error();
-                                     accepted b;
-                                     b.once = *once;
-                                     return b;
-                                   }};
+inline constexpr entry entry_of{
+    T::name,
+    T::offer,
+    &T::claims,
+    [](const live_request& a) -> result<accepted> {
+      if constexpr (polling<T>) {
+        auto once = T::begin(a);
+        if (!once) return once.error();
+        accepted b;
+        b.once = *once;
+        return b;
+      } else {
+        return T::begin(a);
+      }
+    },
+    upgrades<T>(),
+    answers_head<T>(),
+};
 
 }  // namespace hailwire::transport

@@ -55,6 +55,7 @@ class websocket_stream : public stream {
   }
   void beat(std::string& out) override { proto::append_ping(out); }
   bool expects_life() const noexcept override { return true; }
+  bool duplex() const noexcept override { return true; }
   void end(std::string& out, std::uint16_t code, std::string_view reason) override {
     if (ended_) return;
     ended_ = true;
@@ -132,6 +133,7 @@ static_assert(sizeof(websocket_stream) <= stream_box::room);
 struct websocket {
   static constexpr std::string_view name = "websocket";
   static constexpr std::string_view offer = "WebSocket (Upgrade: websocket)";
+  static constexpr bool upgrades = true;
   /// Room for a publish command around a payload that is just within its limit.
   static constexpr std::size_t command_room = 1024;
 

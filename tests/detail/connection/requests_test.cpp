@@ -105,9 +105,15 @@ TEST_CASE("methods: HEAD is a short poll without its body, OPTIONS says what is 
   check_problem(a, errc::method_not_allowed);
   CHECK(a["allow"] == "GET, HEAD, POST, OPTIONS");
 
-  house bare({}, detail::linked<transport::sse>);
-  client d(bare);
-  a = d.ask("HEAD /live?channel=chat HTTP/1.1\r\nHost: h\r\n\r\n");
+  // Event streams answer it where they are asked for; what waits or upgrades does not.
+  house events({}, detail::linked<transport::sse>);
+  client d(events);
+  CHECK(d.ask("HEAD /live?channel=chat HTTP/1.1\r\nHost: h\r\n\r\n").status == 406);
+  CHECK(d.ask("OPTIONS /live HTTP/1.1\r\nHost: h\r\n\r\n")["allow"] == "GET, HEAD, POST, OPTIONS");
+  CHECK(d.ask("HEAD /live?channel=chat HTTP/1.1\r\nHost: h\r\nAccept: text/event-stream\r\n\r\n").status == 200);
+  house waiting({}, detail::linked<transport::websocket, transport::long_poll>);
+  client e(waiting);
+  a = e.ask("HEAD /live?channel=chat&wait=1 HTTP/1.1\r\nHost: h\r\n\r\n");
   CHECK(a.status == 405);
   CHECK(a["allow"] == "GET, POST, OPTIONS");
 }
@@ -127,6 +133,28 @@ TEST_CASE("HEAD has no content, whatever becomes of it, and has the fields of th
     CHECK(bytes.find("\r\n\r\n") == bytes.size() - 4);
     CHECK(read_answer(bytes, true).status >= 400);
   }
+  // Cut by the client's end, or by the time that a head may take.
+  for (std::string cut : {"HEAD", "HEAD ", "HEAD /live", "\r\nHEAD /live?channel=chat HTTP/1.1\r\nHost: h\r\n"}) {
+    for (bool ended : {true, false}) {
+      client c(h);
+      c.send(cut);
+      if (ended) {
+        c.c->send_end();
+        h.run();
+      } else {
+        h.advance(10'100);
+      }
+      const std::string bytes = c.take();
+      CAPTURE(cut, ended, bytes);
+      CHECK(bytes.find("\r\n\r\n") == bytes.size() - 4);
+      CHECK(read_answer(bytes, true).status == (ended ? 400 : 408));
+    }
+  }
+  // Others hear the reason.
+  client other(h);
+  other.send("HEADS /live");
+  h.advance(10'100);
+  CHECK(read_answer(other.take()).has("took too long"));
   client c(h), g(h);
   auto head = c.ask("HEAD /live?channel=chat HTTP/1.1\r\nHost: h\r\n" + accept + "\r\n");
   g.send(event_stream("?channel=chat"));
@@ -216,6 +244,68 @@ TEST_CASE("a server takes back every cursor that it gives: a follow whose cursor
   }
   CHECK(taken > 2);
   CHECK(refused > 2);
+}
+
+TEST_CASE("what a cursor may grow to is counted, to the byte, and a client comes back with that in either field") {
+  constexpr std::size_t channels = 4, longest = channels * 50 - 1;  // 32 letters, a point, 16 digits, a comma
+  std::string query = "?", cursor;
+  for (std::size_t i = 0; i < channels; ++i) {
+    query += "&channel=" + std::to_string(i);
+    cursor += (i ? "," : "") + std::string(32, static_cast<char>('a' + i)) + ".9007199254740991";
+  }
+  REQUIRE(cursor.size() == longest);
+  const std::string first = get("/live" + query), tag = "If-None-Match: W/\"" + cursor + "\"\r\n",
+                    id = "Last-Event-ID: " + cursor + "\r\n";
+  const std::size_t line = tag.size() - 2, head = first.size() + tag.size();
+  for (int by : {-1, 0, 1}) {
+    CAPTURE(by);
+    const auto moved = [by](std::size_t n) { return by < 0 ? n - 1 : n + static_cast<std::size_t>(by); };
+    options narrow_line, narrow_head, few_fields;
+    narrow_line.head.line = moved(line);
+    narrow_head.head.head = moved(head);
+    few_fields.head.headers = moved(2);  // Host, and the one with the cursor
+    for (const options& o : {narrow_line, narrow_head, few_fields}) {
+      house h(o);
+      client fresh(h), events(h);
+      CHECK(fresh.ask(first).status == (by < 0 ? 400 : 200));
+      if (by < 0) continue;
+      // And with it once more: it stands in place of the one that this request has brought.
+      for (const std::string& field : {tag, id}) CHECK(client(h).ask(get("/live" + query, field)).status == 200);
+    }
+  }
+}
+
+TEST_CASE("an unreadable cursor in a tag is refused; what is plainly another server's tag is passed over") {
+  house h;
+  for (int i = 1; i <= 4; ++i) h.publish("chat", std::to_string(i));
+  auto ask = [&](const std::string& value, const std::string& query = "") {
+    return client(h).ask(get("/live?channel=chat" + query, "If-None-Match: " + value + "\r\n"));
+  };
+  auto begins_at_latest = [](const answer& a) {
+    return a.status == 200 && a["etag"] == "\"chat-1.4\"" && !a.has("offset");
+  };
+  // No point and no word, or letters that no cursor has: not ours.
+  for (std::string foreign :
+       {"\"x\"", "\"\"", "*", "\"5d8c72a5-3b2\"", "\"v1.2/x\"", "W/\"a+b.c\"", "\"Latest\"", "\"a,b\""}) {
+    CAPTURE(foreign);
+    CHECK(begins_at_latest(ask(foreign)));
+  }
+  // Meant as one.
+  for (std::string broken : {"\"chat-1.9007199254740992\"", "\"chat-1.2-gzip\"", "\"chat-1.\"", "\".1\"",
+                             "\"chat-1.1,chat-1.2\"", "\"chat-1.1,\"", "W/\"chat-1.02\"", "\"latest,earliest\"",
+                             "\"x\", \"chat-1.x\"", "chat-1.2", "\"chat-1.x\", *", "\"chat-1.2"}) {
+    CAPTURE(broken);
+    check_problem(ask(broken), errc::bad_request);
+    check_problem(ask(broken, "&wait=5"), errc::bad_request);
+    check_problem(client(h).ask(event_stream("?channel=chat", "If-None-Match: " + broken + "\r\n")), errc::bad_request);
+  }
+  CHECK(ask("\"chat-1.x\"").has("neither epoch.offset"));
+  CHECK(ask("\"a.1,b.2\", \"chat-1.x\"").has("2 elements for 1"));     // the first is told
+  CHECK(ask("\"chat-1.x\", \"chat-1.3\"")["etag"] == "\"chat-1.4\"");  // one that is readable decides
+  CHECK(ask("\"earliest\"").has("\"offset\":1"));
+  // Only where a tag is what decides.
+  CHECK(ask("\"chat-1.x\"", "&since=chat-1.3").status == 200);
+  CHECK(client(h).ask(upgrade("", "If-None-Match: \"chat-1.x\"\r\n")).status == 101);
 }
 
 // ---- what is asked
@@ -659,7 +749,7 @@ TEST_CASE("a listed origin is echoed, with credentials and never with a star, on
                  "\r\n");
   CHECK(a.status == 204);
   check(a);
-  CHECK(a["access-control-allow-methods"] == "GET, POST, OPTIONS");
+  CHECK(a["access-control-allow-methods"] == "GET, HEAD, POST, OPTIONS");
   CHECK(a["access-control-allow-headers"] ==
         "Content-Type, Authorization, Prefer, If-None-Match, Last-Event-ID, Idempotency-Key");
   check(d.ask(event_stream("?channel=chat", origin)));

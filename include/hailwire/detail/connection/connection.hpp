@@ -210,6 +210,7 @@ class connection : public session {
   }
   void answer_command(std::string_view id, const result<std::string>& r);
   void process();
+  void drop_head();
   void begin_request();
   void read_body();
   void leave();
@@ -227,14 +228,15 @@ class connection : public session {
   void begin_following(shared_grant g);
   void follow_next(std::size_t i);
   void began();
-  bool cursor_returns();
+  bool cursor_returns() const;
+  bool read_cursor();
   void tell_losses(const exchange& e);
   void open_stream();
   void post();
   void begin_post(shared_grant g);
   void next_command();
   void look_at_origin();
-  std::string_view allow() const noexcept;
+  std::string methods() const;
   std::weak_ptr<connection*> here() {
     if (!ex().here) asked()->here = std::make_shared<connection*>(this);
     return asked()->here;
@@ -305,6 +307,9 @@ class connection : public session {
   bool wants_input() const noexcept;
   std::string position_text(std::span<const std::uint64_t> reached = {}, const exchange* unheard = nullptr,
                             std::size_t untold = 0) const;
+  std::string told_cursor(const exchange* unheard = nullptr, std::size_t untold = 0) const {
+    return stream_ && stream_->gives_cursor() ? position_text({}, unheard, untold) : std::string();
+  }
   void tell_gap(const channel_log& log, const gap& g, std::string_view cursor);
   void enter(phase p) {
     phase_ = p;
@@ -534,7 +539,7 @@ inline void connection::expire(std::int64_t now) {
   switch (phase_) {
     case phase::head:
       if (!asked() || asked()->in.empty()) return die(false, errc::timeout);
-      asked()->head.clear();  // what was read of it looks into a buffer that may have moved
+      drop_head();
       refuse({errc::timeout, "the request head took too long"});
       break;
     case phase::body:

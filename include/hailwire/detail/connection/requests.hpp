@@ -37,22 +37,16 @@ inline void connection::process() {
       switch (e.parser.parse(e.in, e.head)) {
         case proto::http1::progress::need_more:
           if (!peer_ended_) break;
-          e.head.clear();
+          drop_head();
           refuse({errc::bad_request, "the request ended within its head"});
           going = true;
           break;
-        case proto::http1::progress::failed: {
+        case proto::http1::progress::failed:
           keep_ = false;
-          // What could be read of the head says no more, but for HEAD, whose answer has no content whatever becomes of
-          // it (RFC 9110, section 9.3.2).
-          std::string_view line = e.in;
-          while (line.starts_with("\r\n")) line.remove_prefix(2);
-          e.head.clear();
-          if (line.starts_with("HEAD ")) e.head.method = "HEAD";
+          drop_head();
           refuse(e.parser.error());
           going = true;
           break;
-        }
         case proto::http1::progress::done:
           e.rest.assign(e.in, e.parser.size());
           e.in.resize(e.parser.size());  // shrinks in place: the head's views stay
@@ -66,6 +60,16 @@ inline void connection::process() {
     }
   }
   processing_ = false;
+}
+
+// What was read of a head that is refused before its end looks into a buffer that may have moved. It says no more, but
+// for HEAD, whose answer has no content whatever becomes of the request (RFC 9110, section 9.3.2).
+inline void connection::drop_head() {
+  exchange& e = *asked();
+  std::string_view line = e.in;
+  while (line.starts_with("\r\n")) line.remove_prefix(2);
+  e.head.clear();
+  if (line.starts_with("HEAD ") || line == "HEAD") e.head.method = "HEAD";
 }
 
 /// The largest request body: of the live resource an array of commands around a payload in base64 (RFC 4648), which
@@ -130,7 +134,7 @@ inline void connection::read_body() {
 inline void connection::dispatch() {
   exchange& e = *asked();
   // Of the server as a whole (RFC 9110, section 9.3.7): the host's to answer, where it answers requests.
-  if (e.head.path == "*" && !gate().host.on_http) return respond(204, {}, {}, allow());
+  if (e.head.path == "*" && !gate().host.on_http) return respond(204, {}, {}, "Allow: " + methods());
   if (e.shown.path_ == gate().settings.path) return serve_live();
   serve_elsewhere();
 }
@@ -192,11 +196,11 @@ inline void connection::look_at_origin() {
   e.extra += "\r\nAccess-Control-Allow-Credentials: true\r\nAccess-Control-Expose-Headers: ETag, Retry-After\r\n";
 }
 
-// HEAD is a short poll's.
-inline std::string_view connection::allow() const noexcept {
-  for (const transport::entry* t : gate().transports)
-    if (t->name == "short_poll") return "Allow: GET, HEAD, POST, OPTIONS\r\n";
-  return "Allow: GET, POST, OPTIONS\r\n";
+// The methods of the live resource, as a header line ends with them.
+inline std::string connection::methods() const {
+  const auto& all = gate().transports;
+  const bool heads = std::any_of(all.begin(), all.end(), [](const transport::entry* t) { return t->answers_head; });
+  return heads ? "GET, HEAD, POST, OPTIONS\r\n" : "GET, POST, OPTIONS\r\n";
 }
 
 inline void connection::serve_live() {
@@ -209,10 +213,10 @@ inline void connection::serve_live() {
     return post();
   }
   if (e.head.method == "OPTIONS") {
-    std::string extra(allow());
+    std::string extra = "Allow: " + methods();
     if (e.listed_page) {
+      extra += "Access-Control-Allow-Methods: " + methods();
       extra +=
-          "Access-Control-Allow-Methods: GET, POST, OPTIONS\r\n"
           "Access-Control-Allow-Headers: Content-Type, Authorization, Prefer, If-None-Match, Last-Event-ID, "
           "Idempotency-Key\r\n"
           "Access-Control-Max-Age: 600\r\n";
@@ -248,13 +252,14 @@ inline void connection::serve_follow() {
 
   bool head_only = e.head.method == "HEAD";
   for (const transport::entry* t : gate().transports) {
-    // HEAD is asked of the transport that would answer, unless it upgrades or waits: then of a short poll.
-    if (head_only ? t->name != "short_poll" && !(t->name == "sse" && t->claims(a)) : !t->claims(a)) continue;
+    if ((head_only && !t->answers_head) || !t->claims(a)) continue;
     e.serving = t;
     break;
   }
   if (!e.serving) {
-    if (head_only) return refuse(errc::method_not_allowed);
+    if (head_only && std::none_of(gate().transports.begin(), gate().transports.end(),
+                                  [](const transport::entry* t) { return t->answers_head; }))
+      return refuse(errc::method_not_allowed);
     if (gate().transports.size() == 1 && gate().transports[0]->name == "websocket")
       return refuse(errc::upgrade_required);
     std::string offered;
@@ -279,21 +284,46 @@ inline void connection::serve_follow() {
   e.open = std::move(begun->open);
   e.once = begun->once;
 
+  if (read_cursor()) authorize();
+}
+
+// Where to start; false when it has refused what cannot be read. Of `If-None-Match` a tag that resembles a cursor is
+// one: the first that is readable decides, and where none is, what is wrong with the first is told. Other tags are
+// other servers', and passed over.
+inline bool connection::read_cursor() {
+  exchange& e = *asked();
+  const std::size_t longest = gate().settings.head.line;
+  std::optional<failure> wrong;
+  auto take = [&](std::string_view text) {
+    auto from = parse_cursor(text, e.channels.size(), longest);
+    if (from) {
+      e.from = std::move(*from);
+    } else if (!wrong) {
+      wrong = from.error();
+    }
+    return static_cast<bool>(from);
+  };
   std::string_view text = e.head.find("Last-Event-ID");
   if (text.empty()) text = e.shown.param("since");
   if (!text.empty()) {
-    auto from = parse_cursor(text, e.channels.size(), o.head.line);
-    if (!from) return refuse(from.error());
-    e.from = std::move(*from);
+    take(text);
   } else if (!e.channels.empty()) {
-    proto::http1::any_entity_tag(e.head, [&](std::string_view tag) {
-      auto from = parse_cursor(tag, e.channels.size(), o.head.line);
-      if (from) e.from = std::move(*from);
-      return static_cast<bool>(from);
-    });
+    if (proto::http1::any_entity_tag(e.head,
+                                     [&](std::string_view tag) { return resembles_cursor(tag) && take(tag); })) {
+      wrong.reset();
+    } else if (!wrong) {  // a cursor that is no tag, without its quotes or with one of them
+      for (const auto& h : e.head.headers) {
+        std::string_view bare = h.value;
+        if (!proto::iequals(h.name, "If-None-Match")) continue;
+        if (bare.starts_with("W/")) bare.remove_prefix(2);
+        if (bare.starts_with('"')) bare.remove_prefix(1);
+        if (resembles_cursor(bare)) wrong = {errc::bad_request, "If-None-Match has a cursor that is not in quotes"};
+      }
+    }
   }
+  if (wrong) return refuse(*wrong), false;
   e.from.resize(e.channels.size());
-  authorize();
+  return true;
 }
 
 inline void connection::authorize() {
@@ -369,12 +399,12 @@ inline void connection::tell_losses(const exchange& e) {
   for (std::size_t i = 0; i < e.starts.size() && phase_ != phase::closing; ++i) {
     if (e.starts[i].recovered) continue;
     if (auto* s = gate().messages.find(*this, e.channels[i])) {
-      tell_gap(s->in().log(), e.starts[i].lost, position_text({}, &e, i + 1));
+      tell_gap(s->in().log(), e.starts[i].lost, told_cursor(&e, i + 1));
     } else if (find_rare()) {
       for (gone& g : find_rare()->gone_channels) {
         if (g.place != i) continue;
         g.element.clear();
-        append_position(g.element, e.from[i].at.epoch, e.from[i].at.offset);
+        append_start(g.element, e.from[i]);
       }
     }
   }
@@ -390,16 +420,21 @@ inline void connection::began() {
   gate().polls->begin(*this);
 }
 
-// Whether the client can come back with the longest cursor that it may be given: in a header line of its own, beside
-// what this request has said. A WebSocket is given none.
-inline bool connection::cursor_returns() {
+// Whether the client can come back with the longest cursor that it may ever have, later epochs counted: in a header
+// line of its own, in place of the one that this request has brought, beside everything else that it has said. Who
+// follows by commands needs none.
+inline bool connection::cursor_returns() const {
   const exchange& e = *asked();
-  if (stream_ && !stream_->gives_cursor()) return true;
-  static constexpr std::size_t around = 32, longest_offset = 16;  // `If-None-Match: W/""` and CRLF; 2^53
-  std::size_t longest = 0;
-  for (const follow_start& s : e.starts) longest += s.at.epoch.size() + longest_offset + 2;
-  const auto& head = gate().settings.head;
-  return longest + around <= head.line && e.in.size() + longest + around <= head.head;
+  if (e.starts.empty() || (stream_ && stream_->duplex())) return true;
+  const std::size_t line = std::string_view("If-None-Match: W/\"\"").size() + e.starts.size() * max_cursor_element - 1;
+  std::size_t others = e.in.size(), fields = e.head.headers.size();
+  for (const auto& h : e.head.headers) {
+    if (!proto::iequals(h.name, "If-None-Match") && !proto::iequals(h.name, "Last-Event-ID")) continue;
+    others -= static_cast<std::size_t>(h.value.data() + h.value.size() + 2 - h.name.data());
+    --fields;
+  }
+  const auto& most = gate().settings.head;
+  return line <= most.line && others + line + 2 <= most.head && fields < most.headers;
 }
 
 // ---- POST
@@ -599,7 +634,7 @@ inline void connection::refuse(const failure& why) {
       extra += "WWW-Authenticate: Bearer\r\n";
       break;  // one must be there: RFC 9110, section 15.5.2
     case errc::method_not_allowed:
-      extra += asked()->shown.path_ == gate().settings.path ? allow() : "Allow: GET, HEAD\r\n";
+      extra += "Allow: " + (asked()->shown.path_ == gate().settings.path ? methods() : "GET, HEAD\r\n");
       break;
     case errc::upgrade_required:
       extra += "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";

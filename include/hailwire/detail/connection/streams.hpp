@@ -49,7 +49,7 @@ inline void connection::open_stream() {
   }
   json += "}}}";
   // A gap that is told behind it is not passed yet: were the connection cut here, it would not be told again.
-  stream_->notice(out(), "open", json, position_text({}, &*e));
+  stream_->notice(out(), "open", json, told_cursor(&*e));
   tell_losses(*e);
   opened_ = phase_ == phase::stream;  // else a loss has ended it, before anybody heard of it
   if (opened_ && gate().host.on_open && !gate().guarded("on_open", [&] { gate().host.on_open(*this); }))
@@ -518,7 +518,7 @@ inline void connection::lost(subscription& s, const gap& g) {
           {std::string(log.epoch()), g.next - 1}, asked()->from[i].from != hailwire::start::word::at, g};
     return;
   }
-  tell_gap(log, g, position_text());
+  tell_gap(log, g, told_cursor());
 }
 
 // `cursor`: the client's place behind this gap.
@@ -567,7 +567,7 @@ inline std::string connection::position_text(std::span<const std::uint64_t> reac
     pass_gone();
     next();
     if (std::size_t at = place - 1; unheard && at >= untold && !unheard->starts[at].recovered) {
-      append_position(out, unheard->from[at].at.epoch, unheard->from[at].at.offset);
+      append_start(out, unheard->from[at]);
       continue;
     }
     // Own bytes go out behind a frame that is half sent, so it counts.
