@@ -30,6 +30,10 @@ FLOORS = [
     ("connection", ["detail/connection/*.hpp"], "base words concepts seam hub", []),
     ("io", ["detail/io/*.hpp"], "base words concepts seam hub connection", ["asio", "sys/socket.h"]),
     ("net", ["detail/net/*.hpp"], "base words", ["asio", "openssl"]),
+    # A client without a socket: what its protocol asks of it. Of the net it takes the arithmetic of waiting.
+    ("client machine", ["client_options.hpp", "detail/client/*.hpp"], "base words net", []),
+    ("client", ["client.hpp", "client_tls.hpp", "websocket_client.hpp"], "base words net;client machine", ["asio", "openssl"]),
+    ("client deflate", ["client_deflate.hpp"], "base words net client;client machine;deflate codec", []),
     ("tls", ["tls.hpp", "detail/tls/*.hpp"], BELOW_CONNECTION + " connection io server", ["asio", "openssl"]),
     ("server", ["server.hpp", "adopt_stream.hpp"], BELOW_CONNECTION + " connection io", ["asio"]),
     ("threads", ["threads.hpp"], BELOW_CONNECTION + " connection io server", []),
@@ -39,9 +43,15 @@ FLOORS = [
 ]
 # Headers that are tested by another test than the one at their path: what they have is only seen through what it names.
 TESTED_BY = {
+    "client_options.hpp": "detail/client/machine_test.cpp",
     "concepts.hpp": "compile_fail/storage_complete.cpp",
     "detail/base/event_loop.hpp": "testing/manual_loop_test.cpp",
     "detail/base/requirements.hpp": "compile_fail/server_of_cxx17.cpp",
+    "detail/client/poll_link.hpp": "detail/client/machine_test.cpp",
+    "detail/client/poster.hpp": "detail/client/machine_test.cpp",
+    "detail/client/sse_link.hpp": "detail/client/machine_test.cpp",
+    "detail/client/transports.hpp": "detail/client/machine_test.cpp",
+    "detail/client/websocket_link.hpp": "detail/client/machine_test.cpp",
     "detail/connection/http_exchange.hpp": "detail/connection/requests_test.cpp",
     "detail/connection/server_state.hpp": "detail/connection/requests_test.cpp",
     "detail/connection/streams.hpp": "detail/connection/connection_test.cpp",
@@ -126,7 +136,7 @@ def check_floors(headers):
                 yield header, f"is {name}, which does without {target}: that is for {owners[target]}"
             if target in ("iostream", "regex"):
                 yield header, f"includes <{target}>, which every user would compile"
-        if name in ("base", "words", "deflate codec", "seam", "transport", "deflate", "hub", "connection") and CLOCK.search(text):
+        if name in ("base", "words", "deflate codec", "seam", "transport", "deflate", "hub", "connection", "client machine") and CLOCK.search(text):
             yield header, f"is {name} and reads a clock: time is an argument there"
 
 

@@ -199,19 +199,9 @@ struct header {
   std::string_view name, value;
 };
 
-/// A request head. All views point into the buffer it was parsed from (or are literals) and die with it.
-struct head {
-  std::string_view method;  ///< a token, case kept: methods are case-sensitive (RFC 9110, section 9.1)
-  std::string_view target;  ///< as sent
-  std::string_view path;    ///< raw, before percent decoding: begins with `/`, or is `*` (OPTIONS only)
-  std::string_view query;   ///< raw, without its `?`
-  int minor = 1;            ///< of HTTP/1.minor: 0 or 1; a later one is treated as 1 (RFC 9110, section 2.5)
+/// The header lines of a head, in order. Views into the buffer that they were parsed from.
+struct fields {
   hailwire::detail::vector<header> headers;
-  std::string_view host;  ///< the absolute target's authority, else Host; empty only when HTTP/1.0 sent neither
-  std::optional<std::uint64_t> content_length;
-  bool chunked = false;
-  bool keep_alive = true;        ///< the client wants the connection kept (RFC 9112, section 9.3)
-  bool expect_continue = false;  ///< it waits for `100 Continue` before it sends the body
 
   /// The first value of that name, in any case; `data()` is null when there is none.
   std::string_view find(std::string_view name) const noexcept {
@@ -244,6 +234,20 @@ struct head {
   bool has_token(std::string_view name, std::string_view token) const noexcept {
     return any_element(name, [&](std::string_view element) { return iequals(element, token); });
   }
+};
+
+/// A request head. All views point into the buffer it was parsed from (or are literals) and die with it.
+struct head : fields {
+  std::string_view method;  ///< a token, case kept: methods are case-sensitive (RFC 9110, section 9.1)
+  std::string_view target;  ///< as sent
+  std::string_view path;    ///< raw, before percent decoding: begins with `/`, or is `*` (OPTIONS only)
+  std::string_view query;   ///< raw, without its `?`
+  int minor = 1;            ///< of HTTP/1.minor: 0 or 1; a later one is treated as 1 (RFC 9110, section 2.5)
+  std::string_view host;    ///< the absolute target's authority, else Host; empty only when HTTP/1.0 sent neither
+  std::optional<std::uint64_t> content_length;
+  bool chunked = false;
+  bool keep_alive = true;        ///< the client wants the connection kept (RFC 9112, section 9.3)
+  bool expect_continue = false;  ///< it waits for `100 Continue` before it sends the body
 
   /// Whether bytes of a body follow. Without a length there is none (RFC 9112, section 6.3, rule 7).
   bool has_body() const noexcept { return chunked || content_length.value_or(0) > 0; }

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// What a client is told, and what it tells: options, messages, how commands end.
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+#include "hailwire/detail/base/function.hpp"
+#include "hailwire/detail/base/text.hpp"
+#include "hailwire/error.hpp"
+#include "hailwire/message.hpp"
+
+namespace hailwire {
+
+namespace detail {
+class client_security;
+}
+
+/// How a command, or a client, ended otherwise than well. `code` is one of the protocol's (`errc`), or the system's:
+/// `operation_aborted()` when the client was closed first, `std::errc::not_connected` for what is never kept for later.
+/// `errc::timeout` always means that nobody knows whether it was done.
+struct client_error {
+  std::error_code code;
+  std::string message;  ///< English, for whoever has to mend it; may be empty
+  int retry_after = 0;  ///< seconds after which trying again makes sense; 0: not said
+
+  client_error() = default;
+  client_error(std::error_code c, std::string_view text = {}, int seconds = 0)
+      : code(c), message(text), retry_after(seconds) {}
+  explicit operator bool() const noexcept { return bool(code); }
+  /// `message`, or what the code itself says.
+  std::string text() const { return message.empty() ? code.message() : message; }
+};
+
+/// One message as it arrives. All views are valid during the call that brings it.
+struct client_message {
+  std::string_view channel, epoch;
+  std::uint64_t offset = 0;  ///< its place in the channel; 0: ephemeral, it has none
+  std::int64_t at = 0;       ///< when the server accepted it: Unix time in milliseconds
+  std::string_view from;     ///< the user who published it; empty for the host and for anonymous users
+  std::string_view type;     ///< the publisher's own word; may be empty
+  std::string_view data;     ///< the payload as JSON text, byte for byte as published; empty when it was bytes
+  std::string_view bytes;    ///< the payload where it was bytes
+  bool binary = false;       ///< `bytes` has the payload, which may be empty
+  bool erased = false;       ///< it was taken back: there is no payload
+  std::uint64_t erases = 0;  ///< this message takes back the one of that offset; 0: it is an ordinary one
+  std::uint64_t size = 0;    ///< the payload is not here, has so many bytes, and is had from `fetch`; 0: it is here
+  std::string_view content_type;  ///< of such a payload
+  std::string_view json;          ///< the whole object as it came
+};
+
+/// What lay between the client's position and `next` cannot be had; the position is now (`epoch`, `next` − 1).
+struct client_gap {
+  std::string_view channel;
+  std::string_view reason;  ///< `trimmed`, or `epoch`
+  std::string_view epoch;
+  std::uint64_t next = 0;
+};
+
+/// What a client is doing.
+struct client_status {
+  enum class state : std::uint8_t {
+    connecting,
+    following,  ///< messages arrive, commands are sent
+    waiting,    ///< to connect again, in `wait`
+    stopped,    ///< for good; `reason` says why
+  };
+  state now = state::connecting;
+  std::string_view transport;         ///< the transport in use, or the one to be tried next
+  std::string_view reason;            ///< a code of the protocol, or `unreachable`, `silent`, `lost`, …
+  std::string_view text;              ///< more about it, in English; may be empty
+  std::chrono::milliseconds wait{0};  ///< until the next attempt
+};
+
+/// How a publish is to be done.
+struct client_publish_options {
+  std::string_view type = {};  ///< the publisher's own word, at most 64 bytes
+  std::string_view key = {};   ///< of 1 to 64 visible ASCII characters; empty: a random one of 128 bits
+  bool ephemeral = false;      ///< sent once to whoever is there, or not at all; stored nowhere
+};
+
+/// Takes a token from whoever gives tokens out, once: a line of printable ASCII; an empty string when there is none for
+/// now, to be asked again after a while; nothing when there will be none. Safe to call at any time, also when the
+/// client is gone, on the client's executor.
+using token_reply = detail::move_only_function<void(std::optional<std::string>)>;
+
+/// How a client behaves. Each default is what a program on an ordinary network wants.
+struct client_options {
+  /// Commands that wait or are unanswered; one more is refused with `errc::overloaded`. So many, or
+  /// `max_pending_bytes` of them, is what a client keeps while it is offline.
+  std::size_t max_pending = 1000;
+  std::size_t max_pending_bytes = std::size_t{1} << 20;
+  /// Keyed publishes of one channel that are unanswered at a time. 1 keeps their order whatever happens; with more, one
+  /// that was refused and is repeated lands behind others.
+  std::size_t unanswered = 1;
+  /// Bytes of one object from the server. Its largest payload is 1 MiB unless its host says otherwise, and a poll's
+  /// answer has as much again in bytes of base64 and envelopes.
+  std::size_t max_object = std::size_t{4} << 20;
+  /// How long a connection may take to be made, a stream to open, a request to be answered.
+  std::chrono::milliseconds patience{10'000};
+  /// How long a long poll asks to be held: below the 30 seconds after which common proxies cut what is silent.
+  std::chrono::seconds hold{25};
+  /// Between two short polls.
+  std::chrono::milliseconds poll_interval{2'000};
+  /// The time before a reconnect is random, between nothing and the least of `most_wait` and `first_wait` · 2^attempts
+  /// (full jitter), and comes on top of what the server asks for.
+  std::chrono::milliseconds first_wait{500}, most_wait{30'000};
+  /// How long a client that has fallen back stays on a lesser transport before it tries the first again; doubles with
+  /// each attempt that fails, up to sixteen times as long.
+  std::chrono::milliseconds climb{60'000};
+  /// Whole lines of request heads, each with its CRLF: cookies, `User-Agent: …`.
+  std::string headers = {};
+  /// `http://host:port` of a proxy that makes tunnels (CONNECT: RFC 9110, section 9.3.6); empty: none.
+  std::string proxy = {};
+  /// What https and wss URLs need: `client_tls` from client_tls.hpp.
+  std::shared_ptr<const detail::client_security> tls = {};
+};
+
+}  // namespace hailwire

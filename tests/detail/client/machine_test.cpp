@@ -1,0 +1,567 @@
+// SPDX-License-Identifier: BSL-1.0
+// Clients and the server's machines talk in memory, on one clock that is turned by hand.
+#include "hailwire/detail/client/machine.hpp"
+
+#include <string>
+
+#include "detail/client/memory_client.hpp"
+
+using namespace stage;
+
+namespace {
+const ladder each_alone[] = {
+    {&detail::client_websocket}, {&detail::client_sse}, {&detail::client_long_poll}, {&detail::client_short_poll}};
+}  // namespace
+
+TEST_CASE("a client follows from where it says, on each transport") {
+  for (auto& l : each_alone) {
+    CAPTURE(l[0]->name);
+    house h;
+    h.publish("a", "1");
+    h.publish("a", "2");
+    memory_client c(&h, l);
+    CHECK(c.follow("a", start::earliest()));
+    CHECK(c.follow("b"));
+    CHECK_FALSE(c.follow("a"));
+    CHECK_FALSE(c.follow(""));
+    c.start();
+    c.pass(3000);
+    CHECK(c.take() == lines{"a 1 1", "a 2 2"});
+    h.publish("b", "{\"x\":[1,2]}");
+    h.publish("a", "3");
+    c.pass(3000);
+    auto heard = c.take();
+    std::sort(heard.begin(), heard.end());
+    CHECK(heard == lines{"a 3 3", "b 1 {\"x\":[1,2]}"});
+    const std::string name(l[0]->name);
+    CHECK(c.take_states() == lines{"connecting " + name, "following " + name});
+    // What it has seen is its cursor.
+    auto cursor = parse_cursor(c.cursor(), 2);
+    REQUIRE(cursor);
+    CHECK((*cursor)[0].at.offset == 3);
+    CHECK((*cursor)[1].at.offset == 1);
+  }
+}
+
+TEST_CASE("however bytes are cut, a client hears the same") {
+  for (auto& l : each_alone) {
+    for (std::size_t pieces : {1u, 2u, 3u, 7u, 50u}) {
+      CAPTURE(l[0]->name, pieces);
+      house h;
+      memory_client c(&h, l);
+      c.pieces = pieces;
+      c.follow("a", start::earliest());
+      c.start();
+      c.pass(100);
+      for (auto json : {"1", "\"zwei\"", "{\"drei\":3}"}) h.publish("a", json);
+      c.pass(3000);
+      CHECK(c.take() == lines{"a 1 1", "a 2 \"zwei\"", "a 3 {\"drei\":3}"});
+    }
+  }
+}
+
+TEST_CASE("a connection that is cut anywhere loses and repeats nothing") {
+  for (auto& l : each_alone) {
+    for (std::size_t after = 0; after < 900; after += after < 300 ? 7 : 23) {
+      CAPTURE(l[0]->name, after);
+      house h;
+      memory_client c(&h, l);
+      c.follow("a", start::earliest());
+      c.cut_after = after;
+      c.start();
+      c.run();
+      for (int i = 1; i <= 5; ++i) h.publish("a", std::to_string(i));
+      c.pass(20'000);
+      for (int i = 6; i <= 7; ++i) h.publish("a", std::to_string(i));
+      c.pass(10'000);
+      CHECK(c.take() == lines{"a 1 1", "a 2 2", "a 3 3", "a 4 4", "a 5 5", "a 6 6", "a 7 7"});
+    }
+  }
+}
+
+TEST_CASE("publishes are stored once and in order, whatever answers are lost") {
+  for (auto& l : each_alone) {
+    for (std::size_t lost = 0; lost < 6; ++lost) {
+      CAPTURE(l[0]->name, lost);
+      house h;
+      memory_client c(&h, l);
+      c.follow("a", start::earliest());
+      c.start();
+      c.pass(100);
+      c.drop_answers = lost;
+      for (int i = 1; i <= 5; ++i) c.say("a", std::to_string(i));
+      c.pass(60'000);
+      CHECK(c.take_ends().size() == 5);
+      CHECK(c.take() == lines{"ada@a 1 1", "ada@a 2 2", "ada@a 3 3", "ada@a 4 4", "ada@a 5 5"});
+      CHECK(c.pending() == 0);
+    }
+  }
+}
+
+TEST_CASE("a lost answer means a repeat with the same key") {
+  house h;
+  memory_client c(&h, {&detail::client_websocket});
+  c.follow("a", start::earliest());
+  c.start();
+  c.run();
+  c.say("a", "1");
+  c.drop_answers = 1;
+  c.run();
+  CHECK(c.take_ends().empty());
+  c.pass(2000);
+  CHECK(c.take_ends().size() == 1);
+  CHECK(c.take() == lines{"ada@a 1 1"});
+  CHECK(c.connects == 2);
+}
+
+TEST_CASE("a publish is repeated only while the server keeps its key") {
+  for (auto& l : each_alone) {
+    for (bool late : {false, true}) {
+      CAPTURE(l[0]->name, late);
+      house h;
+      memory_client c(&h, l);
+      c.follow("a");
+      c.start();
+      c.pass(100);
+      c.drop_answers = 1;
+      c.say("a", "1");
+      c.run();  // stored, and nobody knows
+      c.refuses = true;
+      c.pass(20'000);
+      // 300 seconds, of which ten are left for the way.
+      h.loop.stand_still(late ? 270'000 : 269'000 - 2'000);  // asleep
+      c.refuses = false;
+      if (late) c.alarm(), c.run();
+      c.pass(late ? 100 : 1'900);
+      if (late) {
+        auto ends = c.take_ends();
+        REQUIRE(ends.size() == 1);
+        CHECK(ends[0] == "1 unanswered for so long that a repeat might store it twice");
+      }
+      c.pass(60'000);
+      CHECK(c.pending() == 0);
+    }
+  }
+}
+
+TEST_CASE("a client without a connection keeps what it can and refuses the rest") {
+  house h;
+  memory_client c(&h, {&detail::client_websocket}, {.max_pending = 3, .max_pending_bytes = 1000});
+  c.refuses = true;
+  c.start();
+  c.run();
+  for (int i = 1; i <= 4; ++i) c.say("a", std::to_string(i));
+  c.run();
+  CHECK(c.take_ends() == lines{"4 too much is waiting or unanswered"});
+  c.say("a", "5", {.ephemeral = true});
+  c.run();
+  CHECK(c.take_ends() == lines{"5 live-only messages do not wait for a connection"});
+  c.refuses = false;
+  c.pass(5000);
+  auto ends = c.take_ends();
+  REQUIRE(ends.size() == 3);
+  CHECK(ends[2].find("\"offset\":3") != std::string::npos);
+}
+
+TEST_CASE("bytes that wait are counted to the last one") {
+  house h;
+  const std::string body(500, '1');
+  constexpr std::size_t around = std::string_view(R"("publish":{"channel":"a","data":,"key":""}})").size() + 32;
+  for (std::size_t more : {0u, 1u}) {
+    memory_client c(&h, {&detail::client_websocket}, {.max_pending_bytes = 2 * (500 + around)});
+    c.refuses = true;
+    c.start();
+    c.run();
+    c.say("a", body);
+    c.say("a", body + std::string(more, '1'));
+    c.run();
+    CHECK(c.take_ends().size() == more);
+  }
+}
+
+TEST_CASE("what cannot be a publish is refused before it is sent") {
+  house h;
+  memory_client c(&h, {&detail::client_websocket});
+  c.start();
+  c.run();
+  c.say("", "1");
+  c.say("a", "{");
+  c.say("a", "1", {.key = std::string_view("a b")});
+  c.say("a", "2", {.key = std::string_view("k"), .ephemeral = true});
+  const std::string long_type(65, 'x');
+  c.say("a", "3", {.type = long_type});
+  c.publish("a", payload::text("\xFF"), {},
+            [&](const client_error& e, std::string_view) { c.ends.push_back(e.text()); });
+  c.ask(detail::client_command::kind::question, "history", "[]");
+  CHECK(c.ends.empty());  // never within the call
+  c.run();
+  CHECK(c.take_ends() == lines{"1 that is no channel's name", "{ the payload is not JSON",
+                               "1 a key is 1 to 64 visible ASCII characters", "2 an ephemeral message has no key",
+                               "3 a type is at most 64 bytes of UTF-8", "the payload is not UTF-8",
+                               "history a command's body is a JSON object"});
+  c.say("a", "1");
+  c.run();
+  CHECK(c.take_ends().size() == 1);
+}
+
+TEST_CASE("refused publishes end with the server's word") {
+  for (auto& l : each_alone) {
+    CAPTURE(l[0]->name);
+    house h;
+    memory_client c(&h, l);
+    c.follow("a");
+    c.start();
+    c.pass(100);
+    c.say("secret", "1");
+    c.pass(100);
+    CHECK(c.take_ends() == lines{"1 not allowed"});
+    c.ask(detail::client_command::kind::question, "history", "{\"channel\":\"a\",\"limit\":5}");
+    c.pass(100);
+    auto ends = c.take_ends();
+    REQUIRE(ends.size() == 1);
+    CHECK(ends[0].starts_with("history {\"messages\":["));
+  }
+}
+
+TEST_CASE("a client falls back along its list, and climbs back") {
+  house h;
+  memory_client c(&h, all_ladder);
+  // A proxy that knows no WebSocket.
+  c.fake = [](std::string_view) {
+    return std::string("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+  };
+  c.follow("a", start::earliest());
+  c.start();
+  c.run();
+  CHECK(c.take_states()[0] == "connecting websocket");
+  // All of them fail; the last is followed by the first, after a while.
+  c.fake = nullptr;
+  c.pass(2000);
+  auto states = c.take_states();
+  CHECK(states.back() == "following websocket");
+
+  house other;
+  memory_client d(&other, all_ladder);
+  d.follow("a", start::earliest());
+  d.fake = [&](std::string_view) {
+    d.fake = nullptr;  // the event stream gets through
+    return std::string("HTTP/1.1 426 Upgrade Required\r\nContent-Length: 0\r\n\r\n");
+  };
+  d.start();
+  d.run();
+  CHECK(d.take_states() == lines{"connecting websocket", "connecting sse", "following sse"});
+  other.publish("a", "1");
+  d.pass(95'000);
+  CHECK(d.take_states() == lines{"connecting websocket", "following websocket"});
+  other.publish("a", "2");
+  d.pass(100);
+  CHECK(d.take() == lines{"a 1 1", "a 2 2"});
+}
+
+TEST_CASE("a stream whose open does not come falls back") {
+  house h;
+  memory_client c(&h, {&detail::client_sse, &detail::client_long_poll});
+  c.follow("a", start::earliest());
+  c.fake = [&](std::string_view) { return std::string("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"); };
+  c.start();
+  c.run();
+  c.fake = nullptr;
+  c.pass(9'999);
+  CHECK(c.take_states() == lines{"connecting sse"});
+  c.pass(1);
+  CHECK(c.take_states() == lines{"connecting long_poll", "following long_poll"});
+}
+
+TEST_CASE("what is refused for good is not asked again") {
+  for (auto& l : each_alone) {
+    CAPTURE(l[0]->name);
+    house h;
+    memory_client c(&h, l);
+    c.follow("secret");
+    c.start();
+    c.pass(60'000);
+    const std::string name(l[0]->name);
+    CHECK(c.take_states() == lines{"connecting " + name, "stopped " + name + " forbidden"});
+    CHECK(c.connects == 1);
+    c.say("a", "1");
+    c.run();
+    CHECK(c.take_ends() == lines{"1 the client has stopped"});
+  }
+}
+
+TEST_CASE("the wait before a reconnect is random, grows, and comes on top of what the server asks for") {
+  for (auto [random, least, most] : {std::tuple{0, 7000, 7000}, std::tuple{255, 7500, 7500}}) {
+    house h;
+    memory_client c(&h, {&detail::client_websocket});
+    c.fixed_random = random;
+    c.fake = [](std::string_view) {
+      return std::string("HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n");
+    };
+    c.start();
+    c.run();
+    CHECK(c.status().now == client_status::state::waiting);
+    CHECK(c.status().wait.count() >= least);
+    CHECK(c.status().wait.count() <= most);
+  }
+  house h;
+  memory_client c(&h, {&detail::client_websocket});
+  c.fixed_random = 255;
+  c.refuses = true;
+  c.start();
+  c.run();
+  for (int expected : {500, 1000, 2000, 4000, 8000, 16'000, 30'000, 30'000}) {
+    CHECK(c.status().wait.count() == expected);
+    c.pass(expected);
+  }
+}
+
+TEST_CASE("a bye says when and where to come back, or not to") {
+  auto open = [](const std::string& bye) {
+    return "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nevent: open\ndata: "
+           "{\"open\":{\"session\":\"s\",\"heartbeat\":25,"
+           "\"ticket\":\"t1\",\"channels\":{\"a\":{\"epoch\":\"e\",\"offset\":4}}}}\n\nevent: bye\ndata: {\"bye\":" +
+           bye + "}\n\n";
+  };
+  for (int random : {0, 255}) {
+    house h;
+    memory_client c(&h, {&detail::client_sse});
+    c.fixed_random = random;
+    c.follow("a");
+    std::string asked;
+    c.fake = [&](std::string_view request) {
+      asked = request;
+      return open(
+          R"({"code":"draining","reconnect":true,"after":[3000,5000],"url":"http://other:8080/live?user=ada"})");
+    };
+    c.start();
+    c.run();
+    CHECK(c.status().reason == "draining");
+    CHECK(c.status().wait.count() == (random ? 5000 : 3000));
+    c.pass(5000);
+    CHECK(c.places.size() == 2);
+    CHECK(c.places[1] == "other:8080");
+    CHECK(asked.starts_with("GET /live?user=ada&channel=a&since=e.4&ticket=t1 HTTP/1.1\r\nHost: other:8080\r\n"));
+  }
+  house h;
+  memory_client c(&h, {&detail::client_sse});
+  c.follow("a");
+  c.fake = [&](std::string_view) { return open(R"({"code":"forbidden","reconnect":false})"); };
+  c.start();
+  c.run();
+  CHECK(c.take_states().back() == "stopped sse forbidden");
+}
+
+TEST_CASE("a server that falls silent is left after two heartbeats") {
+  for (auto* t : {&detail::client_websocket, &detail::client_sse}) {
+    CAPTURE(t->name);
+    house h;
+    memory_client c(&h, {t});
+    c.follow("a");
+    c.start();
+    c.pass(200'000);  // as long as there are signs of life, for ever
+    CHECK(c.take_states().size() == 2);
+    c.blocked = true;
+    c.pass(51'000);
+    CHECK(c.take_states().front() == "waiting " + std::string(t->name) + " silent");
+  }
+  // A poll is answered in time or not at all.
+  house h;
+  memory_client c(&h, {&detail::client_long_poll});
+  c.follow("a");
+  c.start();
+  c.pass(100);
+  c.blocked = true;
+  c.pass(36'000);
+  CHECK(c.status().now != client_status::state::following);
+}
+
+TEST_CASE("gaps are told, and the client stands behind them") {
+  for (auto& l : each_alone) {
+    CAPTURE(l[0]->name);
+    house h;
+    h.publish("a", "1");
+    memory_client c(&h, l);
+    c.follow("a", start::after({"another", 7}));
+    c.start();
+    c.pass(3000);
+    CHECK(c.take() == lines{"gap a epoch 1", "a 1 1"});
+    h.publish("a", "2");
+    c.pass(3000);
+    CHECK(c.take() == lines{"a 2 2"});
+  }
+}
+
+TEST_CASE("channels are followed and left while the client runs") {
+  for (auto& l : each_alone) {
+    CAPTURE(l[0]->name);
+    house h;
+    memory_client c(&h, l);
+    c.follow("a", start::earliest());
+    c.start();
+    c.pass(100);
+    c.follow("b", start::earliest());
+    c.pass(3000);
+    h.publish("b", "1");
+    c.pass(3000);
+    CHECK(c.take() == lines{"b 1 1"});
+    c.unfollow("a");
+    h.publish("a", "1");
+    h.publish("b", "2");
+    c.pass(3000);
+    CHECK(c.take() == lines{"b 2 2"});
+    CHECK(c.channels() == lines{"b"});
+  }
+}
+
+TEST_CASE("a channel that is refused by command is told of, and the rest goes on") {
+  house h;
+  memory_client c(&h, {&detail::client_websocket});
+  c.follow("a");
+  c.start();
+  c.run();
+  c.follow("secret");
+  c.run();
+  CHECK(c.notices.back() == "closed {\"channel\":\"secret\",\"code\":\"forbidden\"}");
+  CHECK(c.channels() == lines{"a"});
+}
+
+TEST_CASE("the cursor moves when the application has taken the message") {
+  for (auto& l : each_alone) {
+    CAPTURE(l[0]->name);
+    house h;
+    for (int i = 1; i <= 3; ++i) h.publish("a", std::to_string(i));
+    memory_client c(&h, l);
+    lines saved;
+    c.on.cursor = [&](const std::string& cursor) { saved.push_back(cursor.substr(cursor.find('.') + 1)); };
+    bool throws = true;
+    c.on_each = [&](const client_message& m) {
+      if (m.offset == 2 && std::exchange(throws, false)) throw std::runtime_error("the disk is full");
+    };
+    c.follow("a", start::earliest());
+    c.start();
+    CHECK_THROWS_WITH(c.run(), "the disk is full");
+    CHECK(c.cursor().ends_with(".1"));
+    c.pass(3000);
+    CHECK(c.take() == lines{"a 1 1", "a 2 2", "a 3 3"});
+    CHECK(saved.back() == "3");
+  }
+}
+
+TEST_CASE("a handler may close the client, or do anything else with it") {
+  for (auto& l : each_alone) {
+    CAPTURE(l[0]->name);
+    house h;
+    for (int i = 1; i <= 3; ++i) h.publish("a", std::to_string(i));
+    memory_client c(&h, l);
+    c.on_each = [&](const client_message& m) {
+      if (m.offset == 1) c.say("b", "9");
+      if (m.offset == 2) c.close();
+    };
+    c.follow("a", start::earliest());
+    c.start();
+    c.pass(5000);
+    CHECK(c.take() == lines{"a 1 1", "a 2 2"});
+    CHECK(c.take_states().back() == "stopped " + std::string(l[0]->name) + " closed");
+    CHECK(c.alarm_at == detail::client_machine::never);
+  }
+}
+
+TEST_CASE("tokens are asked for, ride in a header, and are renewed") {
+  house h;
+  std::vector<std::string> shown;
+  h.gate.host.authorize = [&](const request& r, authorize_reply reply) {
+    shown.emplace_back(r.header("authorization"));
+    if (shown.back() != "Bearer t2") return reply(failure(errc::unauthenticated));
+    reply(usual(r));
+  };
+  for (auto& l : each_alone) {
+    CAPTURE(l[0]->name);
+    shown.clear();
+    memory_client c(&h, l);
+    int asked = 0;
+    c.on.renew = [&](token_reply reply) { reply("t" + std::to_string(++asked)); };
+    c.follow("a");
+    c.start();
+    c.pass(2000);
+    CHECK(shown[0] == "Bearer t1");
+    CHECK(shown[1] == "Bearer t2");
+    CHECK(c.take_states().back() == "following " + std::string(l[0]->name));
+    // Three that are refused one after the other are the end.
+    memory_client d(&h, l);
+    d.on.renew = [&](token_reply reply) { reply("no"); };
+    d.follow("a");
+    d.start();
+    d.pass(20'000);
+    CHECK(d.take_states().back() == "stopped " + std::string(l[0]->name) + " unauthenticated");
+    CHECK(d.connects == 3);
+    // So is the word that there will be none.
+    memory_client e(&h, l);
+    e.on.renew = [&](token_reply reply) { reply({}); };
+    e.start();
+    e.run();
+    CHECK(e.take_states().back() == "stopped " + std::string(l[0]->name) + " unauthenticated");
+    CHECK(e.connects == 0);
+  }
+}
+
+TEST_CASE("a token that comes when its client is gone does no harm") {
+  token_reply late;
+  {
+    house h;
+    memory_client c(&h, {&detail::client_websocket});
+    c.on.renew = [&](token_reply reply) { late = std::move(reply); };
+    c.start();
+    c.pass(11'000);
+    CHECK(c.take_states()[1] == "waiting websocket unreachable");
+  }
+  late("t");
+}
+
+TEST_CASE("the command behind which a server breaks off is given up, and those behind it are not") {
+  house h;
+  memory_client c(&h, {&detail::client_websocket}, {.max_pending_bytes = 4 << 20});
+  c.start();
+  c.run();
+  // Larger than the server takes: it closes with 1009.
+  c.say("a", "1");
+  c.say("b", '"' + std::string(3'000'000, 'x') + '"');
+  c.say("c", "3");
+  c.run();
+  auto first = c.take_ends();
+  c.pass(30'000);
+  auto ends = c.take_ends();
+  ends.insert(ends.begin(), first.begin(), first.end());
+  REQUIRE(ends.size() == 3);
+  std::sort(ends.begin(), ends.end());
+  CHECK(ends[0].ends_with("\" a message is too big"));
+  CHECK(ends[1].find("\"offset\":1") != std::string::npos);
+  CHECK(ends[2].find("\"offset\":1") != std::string::npos);
+}
+
+TEST_CASE("a publisher that follows nothing needs no stream over HTTP") {
+  for (auto& l : each_alone) {
+    CAPTURE(l[0]->name);
+    house h;
+    memory_client c(&h, l);
+    c.start();
+    c.say("a", "1");
+    c.pass(100);
+    CHECK(c.take_ends().size() == 1);
+    CHECK(c.connects == 1);
+  }
+}
+
+TEST_CASE("host commands are never repeated") {
+  for (auto& l : each_alone) {
+    CAPTURE(l[0]->name);
+    house h;
+    memory_client c(&h, l);
+    c.follow("a");
+    c.start();
+    c.pass(100);
+    c.drop_answers = 1;
+    c.ask(detail::client_command::kind::once, "launch", "{}");
+    c.pass(60'000);
+    CHECK(c.take_ends() == lines{"launch the connection ended before the answer"});
+  }
+}
