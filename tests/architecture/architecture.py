@@ -28,10 +28,12 @@ FLOORS = [
     ("broker", ["broker/*.hpp"], "base words concepts", []),
     ("hub", ["hub.hpp", "session.hpp", "hooks.hpp", "detail/hub/*.hpp"], "base words concepts storage", []),
     ("connection", ["detail/connection/*.hpp"], "base words concepts seam hub", []),
-    ("io", ["detail/io/*.hpp"], "base words concepts seam hub connection", ["asio", "sys/socket.h"]),
-    ("net", ["detail/net/*.hpp"], "base words", ["asio", "openssl"]),
-    ("tls", ["tls.hpp", "detail/tls/*.hpp"], BELOW_CONNECTION + " connection io server", ["asio", "openssl"]),
-    ("server", ["server.hpp", "adopt_stream.hpp"], BELOW_CONNECTION + " connection io", ["asio"]),
+    ("asio", ["detail/io/net.hpp"], "base", ["asio", "boost"]),
+    ("io", ["detail/io/*.hpp"], "base words concepts seam hub connection asio", ["sys/socket.h"]),
+    ("net", ["detail/net/*.hpp"], "base words asio", ["openssl"]),
+    ("tls", ["tls.hpp", "detail/tls/*.hpp"], BELOW_CONNECTION + " connection io server asio", ["openssl"]),
+    ("server", ["server.hpp", "adopt_stream.hpp"], BELOW_CONNECTION + " connection io asio", []),
+    ("beast", ["beast.hpp"], "server", ["boost"]),
     ("threads", ["threads.hpp"], BELOW_CONNECTION + " connection io server", []),
     ("jwt", ["jwt.hpp"], "base words hub", ["openssl", "jwt/jwt.hpp"]),
     ("umbrella", ["hailwire.hpp"], "words server transport", []),
@@ -39,6 +41,7 @@ FLOORS = [
 ]
 # Headers that are tested by another test than the one at their path: what they have is only seen through what it names.
 TESTED_BY = {
+    "beast.hpp": "boost/beast_test.cpp",
     "concepts.hpp": "compile_fail/storage_complete.cpp",
     "detail/base/event_loop.hpp": "testing/manual_loop_test.cpp",
     "detail/base/requirements.hpp": "compile_fail/server_of_cxx17.cpp",
@@ -48,8 +51,9 @@ TESTED_BY = {
     "detail/hub/channel_log.hpp": "detail/hub/fan_out_test.cpp",
     "detail/hub/hub_impl.hpp": "hub_test.cpp",
     "detail/hub/session_impl.hpp": "hub_test.cpp",
+    "detail/base/asio_in_use.hpp": "boost/meet.cpp",
     "detail/io/asio.hpp": "server_test.cpp",
-    "detail/io/epoll.hpp": "server_test.cpp",
+    "detail/io/net.hpp": "boost/meet.cpp",
     "detail/storage/sqlite_file.hpp": "storage/sqlite_fault_test.cpp",
     "detail/storage/sqlite_log.hpp": "storage/sqlite_test.cpp",
     "detail/hub/key_budget.hpp": "hub_test.cpp",
@@ -114,7 +118,7 @@ def floor_of(header):
 
 
 def check_floors(headers):
-    owners = {prefix: name for name, _, _, foreign in FLOORS for prefix in foreign if prefix != "asio"}
+    owners = {prefix: name for name, _, _, foreign in FLOORS for prefix in foreign if prefix not in ("asio", "boost")}
     for header, text in headers.items():
         name, below, foreign = floor_of(header)
         if name is None:
@@ -133,7 +137,7 @@ def check_floors(headers):
             if quote == '"':
                 yield header, f'includes "{target}"; the library\'s own headers are named from the include folder: "hailwire/…"'
             room = target.split("/")[0].removesuffix(".hpp")
-            if room in ("asio", "openssl") and room not in foreign:
+            if room in ("asio", "boost", "openssl") and room not in foreign:
                 yield header, f"is {name}, which does without {room}: {target}"
             if target in owners and target not in foreign and room not in foreign:
                 yield header, f"is {name}, which does without {target}: that is for {owners[target]}"
@@ -278,10 +282,12 @@ CLEAN = {
                                        "  virtual void run() = 0;\n  inline void stop() override;\n  void go() override { stop(); }\n",
     "include/hailwire/detail/hub/turn.hpp": SPDX + '#include "hailwire/hub.hpp"\n',
     "include/hailwire/detail/connection/connection.hpp": SPDX + '#include "hailwire/hub.hpp"\n#include "hailwire/transport/stream.hpp"\nstruct undocumented {};\n',
-    "include/hailwire/detail/io/driver.hpp": SPDX + '#include <asio/post.hpp>\n#include "hailwire/detail/connection/connection.hpp"\nauto t = steady_clock::now();\n',
+    "include/hailwire/detail/io/driver.hpp": SPDX + '#include "hailwire/detail/io/net.hpp"\n#include "hailwire/detail/connection/connection.hpp"\nauto t = steady_clock::now();\n',
+    "include/hailwire/detail/io/net.hpp": SPDX + "#include <asio/post.hpp>\n#include <boost/asio/post.hpp>\n",
     "include/hailwire/server.hpp": SPDX + '#include "hailwire/detail/io/driver.hpp"\n' + "//\n" * 450,
     "tests/detail/io/driver_test.cpp": "// SPDX-License-Identifier: BSL-1.0\nint main() {}\n",
     "tests/hub_test.cpp": "// SPDX-License-Identifier: BSL-1.0\nint main() {}\n",
+    "tests/boost/meet.cpp": "// SPDX-License-Identifier: BSL-1.0\nint main() {}\n",
     "tests/detail/connection/limits_test.cpp": "// SPDX-License-Identifier: BSL-1.0\n",
     "tests/some_test.py": "#!/usr/bin/env python3\n# SPDX-License-Identifier: BSL-1.0\nawait asyncio.sleep(0)\n",
     "README.md": "To do: nothing.\n",
@@ -305,6 +311,8 @@ PLANTED = [
     ("include/hailwire/detail/connection/connection.hpp", '#include "hailwire/transport/sse.hpp"', "is connection and includes upward"),
     ("include/hailwire/detail/connection/connection.hpp", "#include <sys/socket.h>", "does without sys/socket.h: that is for io"),
     ("include/hailwire/detail/io/driver.hpp", '#include "hailwire/transport/sse.hpp"', "is io and includes upward"),
+    ("include/hailwire/detail/io/driver.hpp", "#include <asio/post.hpp>", "is io, which does without asio"),
+    ("include/hailwire/server.hpp", "#include <boost/asio/post.hpp>", "is server, which does without boost"),
     ("include/hailwire/detail/helper.hpp", SPDX, "stands in no room"),
     ("include/hailwire/detail/base/vector.hpp", "^" + SPDX, "does not include detail/base/requirements.hpp"),
     ("include/hailwire/proto/new.hpp", SPDX, "has no test: it belongs into tests/proto/new_test.cpp"),
