@@ -1,14 +1,19 @@
 # hailwire::hailwire: the headers, Asio's include folder and threads. Nothing here is compiled.
+# hailwire::boost: the same headers on Boost.Asio, for a program that uses that.
 # hailwire::<component>: what needs a library that not everybody has; made where that library is found.
 
 find_package(Threads REQUIRED)
 include(hailwire_asio)
-if(hailwire_asio_problem)
+if(hailwire_asio_problem AND NOT "${HAILWIRE_BOOST}" STREQUAL "ON")  # who builds for Boost needs no other Asio
   message(FATAL_ERROR "${hailwire_asio_problem}")
 endif()
+if(POLICY CMP0167)
+  cmake_policy(SET CMP0167 NEW)  # Boost's own package file, which it has had since 1.70
+endif()
 
-# <component>:<package>:<imported targets, comma between>:<headers under include/hailwire, which belong to that target alone>
+# <component>:<package[@oldest version]>:<imported targets, comma between>:<headers under include/hailwire, which belong to that target alone>
 set(hailwire_component_table
+  "boost:Boost@1.81:Boost::headers:beast.hpp"
   "tls:OpenSSL:OpenSSL::SSL,OpenSSL::Crypto:tls.hpp,detail/tls/*.hpp"
   "jwt:cpp-jwt:cpp-jwt::cpp-jwt,OpenSSL::Crypto:jwt.hpp"
   "deflate:ZLIB:ZLIB::ZLIB:deflate.hpp,proto/deflate.hpp"
@@ -16,7 +21,7 @@ set(hailwire_component_table
 
 # HAILWIRE_<COMPONENT>: AUTO makes the component where its library is found, ON fails without it, OFF leaves it out. A package
 # is built with ON and OFF, so that it holds what was asked for and nothing that was lying around.
-foreach(component IN ITEMS TLS JWT DEFLATE SQLITE)
+foreach(component IN ITEMS BOOST TLS JWT DEFLATE SQLITE)
   set(HAILWIRE_${component} AUTO CACHE STRING "Component ${component}: AUTO, ON or OFF")
   set_property(CACHE HAILWIRE_${component} PROPERTY STRINGS AUTO ON OFF)
 endforeach()
@@ -32,7 +37,9 @@ target_compile_definitions(hailwire INTERFACE ASIO_STANDALONE)
 target_link_libraries(hailwire INTERFACE Threads::Threads)
 # Said beside the file sets, which CMake before 3.23 does not read from an installed package.
 target_include_directories(hailwire INTERFACE "$<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>")
-if(TARGET asio::asio AND NOT HAILWIRE_ASIO_INCLUDE_DIR)
+if(hailwire_asio_problem)
+  # hailwire::hailwire then holds the headers alone, for hailwire::boost.
+elseif(TARGET asio::asio AND NOT HAILWIRE_ASIO_INCLUDE_DIR)
   target_link_libraries(hailwire INTERFACE "$<BUILD_INTERFACE:asio::asio>")
 else()
   target_include_directories(hailwire SYSTEM INTERFACE "$<BUILD_INTERFACE:${HAILWIRE_ASIO_INCLUDE_DIR}>")
@@ -45,6 +52,8 @@ foreach(row IN LISTS hailwire_component_table)
   set(package "${CMAKE_MATCH_2}")
   string(REPLACE "," ";" libraries "${CMAKE_MATCH_3}")
   string(REPLACE "," ";${hailwire_include_dir}/hailwire/" headers "${hailwire_include_dir}/hailwire/${CMAKE_MATCH_4}")
+  string(REPLACE "@" ";" wanted_package "${package}")
+  string(REGEX REPLACE "@.*" "" package "${package}")
   file(GLOB headers CONFIGURE_DEPENDS ${headers})
   if(NOT headers)
     continue()
@@ -57,10 +66,10 @@ foreach(row IN LISTS hailwire_component_table)
   if("${${wanted}}" STREQUAL "OFF")
     continue()
   endif()
-  find_package(${package} QUIET)
+  find_package(${wanted_package} QUIET)
   if(NOT ${package}_FOUND)
     if("${${wanted}}" STREQUAL "ON")
-      message(FATAL_ERROR "${wanted} is ON, and ${package}, which hailwire::${component} needs, was not found")
+      message(FATAL_ERROR "${wanted} is ON, and ${package}, which hailwire::${component} needs, was not found (${wanted_package})")
     endif()
     message(STATUS "hailwire::${component} left out: ${package} not found")
     continue()
@@ -70,8 +79,12 @@ foreach(row IN LISTS hailwire_component_table)
   set_target_properties(hailwire_${component} PROPERTIES EXPORT_NAME ${component})
   target_sources(hailwire_${component} INTERFACE FILE_SET HEADERS BASE_DIRS "${hailwire_include_dir}" FILES ${headers})
   target_link_libraries(hailwire_${component} INTERFACE hailwire ${libraries})
-  list(APPEND hailwire_components "${component}:${package}")
+  string(REPLACE ";" "@" wanted_package "${wanted_package}")
+  list(APPEND hailwire_components "${component}:${wanted_package}")
 endforeach()
+if(TARGET hailwire_boost)
+  target_compile_definitions(hailwire_boost INTERFACE HAILWIRE_USE_BOOST_ASIO)
+endif()
 target_sources(hailwire INTERFACE FILE_SET HEADERS BASE_DIRS "${hailwire_include_dir}" FILES ${hailwire_core_headers})
 
 if(HAILWIRE_INSTALL)

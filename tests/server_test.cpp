@@ -442,7 +442,7 @@ TEMPLATE_TEST_CASE("a host's own acceptor asks who claims a request and hands th
         std::string_view bytes(head->data(), n);
         if (s.claims(bytes) == claim::yes) return s.adopt(std::move(*socket), bytes);
         static const std::string own = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhost.";
-        std::error_code ignored;
+        hailwire::detail::net_error_code ignored;
         socket->write_some(asio::buffer(own), ignored);
         kept.push_back(socket);
       });
@@ -460,7 +460,7 @@ TEMPLATE_TEST_CASE("a host's own acceptor asks who claims a request and hands th
   es.reset();
   CHECK(contains(ws.send(frame(R"({"id":2,"ping":{}})")).until("\"reply\":2"), ""));
   r.on([&] {
-    std::error_code ignored;
+    hailwire::detail::net_error_code ignored;
     acceptor.close(ignored);
   });
   r.finish();

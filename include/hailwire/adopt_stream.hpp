@@ -15,12 +15,6 @@
 // What has been taken into these buffers is not lost by an orderly end: the end of reading is told only when they are
 // empty, and the stream's own farewell (`async_shutdown`, where it has one) comes after them.
 
-#include <asio/bind_executor.hpp>
-#include <asio/buffer.hpp>
-#include <asio/error.hpp>
-#include <asio/post.hpp>
-#include <asio/socket_base.hpp>
-
 #include <algorithm>
 #include <array>
 #include <cstdint>
@@ -32,16 +26,37 @@
 #include <system_error>
 #include <utility>
 
+#include "hailwire/detail/io/net.hpp"
 #include "hailwire/server.hpp"
 
-namespace hailwire {
-
-namespace detail {
+namespace hailwire::detail::inline HAILWIRE_ASIO_NAMESPACE {
 
 /// What a completion token is tried with when a stream is asked what it can do.
 struct io_probe {
-  void operator()(std::error_code, std::size_t = 0) const {}
+  void operator()(net_error_code, std::size_t = 0) const {}
 };
+
+/// What a stream stands on: `lowest_layer()`, or of Beast's streams, which have none to show, the socket.
+template <class Stream>
+decltype(auto) socket_below(Stream& s) {
+  if constexpr (requires { s.lowest_layer(); }) {
+    return s.lowest_layer();
+  } else if constexpr (requires { s.socket().lowest_layer(); }) {
+    return s.socket().lowest_layer();
+  } else if constexpr (requires { s.next_layer(); }) {
+    return socket_below(s.next_layer());
+  }
+}
+
+/// Beast's streams have time limits of their own, which would end what waits here. The server's hold from now on.
+template <class Stream>
+void drop_time_limits(Stream& s) {
+  if constexpr (requires { s.expires_never(); }) {
+    s.expires_never();
+  } else if constexpr (requires { s.next_layer(); }) {
+    drop_time_limits(s.next_layer());
+  }
+}
 
 /// A connection over such a stream; it owns itself until it is closed.
 template <class Stream>
@@ -53,8 +68,9 @@ class adopted_connection final : public connection, public std::enable_shared_fr
       if (!t) t.emplace();
     }
     if (t) tls_ = std::make_shared<const tls_peer>(std::move(*t));
-    if constexpr (requires { static_cast<int>(stream_.lowest_layer().native_handle()); }) {
-      int d = static_cast<int>(stream_.lowest_layer().native_handle());
+    drop_time_limits(stream_);
+    if constexpr (requires { static_cast<int>(below().native_handle()); }) {
+      int d = static_cast<int>(below().native_handle());
       peer_ = peer_of(d);
       tune(d, g.settings.send_buffer);
     }
@@ -75,8 +91,8 @@ class adopted_connection final : public connection, public std::enable_shared_fr
   void read() {
     if (reading_ || delivering_ || arrived_ || over_ || !wants_read_ || closed_) return;
     reading_ = true;
-    stream_.async_read_some(asio::buffer(in_), asio::bind_executor(strand_, [me = this->shared_from_this()](
-                                                                                std::error_code ec, std::size_t n) {
+    stream_.async_read_some(net::buffer(in_), net::bind_executor(strand_, [me = this->shared_from_this()](
+                                                                              net_error_code ec, std::size_t n) {
                               if (me->closed_) return;
                               if (ec && me->ending_ && !is_end(ec)) return me->contained([&] { me->drain(); });
                               me->reading_ = false;
@@ -90,19 +106,18 @@ class adopted_connection final : public connection, public std::enable_shared_fr
   // section 9.6).
   void drain() {
     if constexpr (requires {
-                    static_cast<int>(stream_.lowest_layer().native_handle()),
-                        stream_.lowest_layer().async_wait(asio::socket_base::wait_read, io_probe());
+                    static_cast<int>(below().native_handle()),
+                        below().async_wait(net::socket_base::wait_read, io_probe());
                   }) {
-      auto got = read_descriptor(static_cast<int>(stream_.lowest_layer().native_handle()), in_).what;
+      auto got = read_descriptor(static_cast<int>(below().native_handle()), in_).what;
       if (got == io_result::status::done || got == io_result::status::again)
-        return stream_.lowest_layer().async_wait(
-            asio::socket_base::wait_read,
-            asio::bind_executor(strand_, [me = this->shared_from_this()](std::error_code ec) {
-              if (!me->closed_ && !ec) me->contained([&] { me->drain(); });
-            }));
+        return below().async_wait(net::socket_base::wait_read,
+                                  net::bind_executor(strand_, [me = this->shared_from_this()](net_error_code ec) {
+                                    if (!me->closed_ && !ec) me->contained([&] { me->drain(); });
+                                  }));
     }
     reading_ = false;
-    over_ = asio::error::eof;
+    over_ = net::error::eof;
     deliver();
   }
   // Hands on what has come, when it is wanted; the end when what was written is out.
@@ -121,13 +136,13 @@ class adopted_connection final : public connection, public std::enable_shared_fr
     if (still() == leaving::nothing) ended();
   }
   void deliver_later() {
-    asio::post(strand_, [me = this->shared_from_this()] { me->contained([&] { me->deliver(); }); });
+    net::post(strand_, [me = this->shared_from_this()] { me->contained([&] { me->deliver(); }); });
   }
   // TLS that ends without its farewell may be somebody's doing; but what HTTP and WebSocket send says itself where it
   // ends, and the peer may still be reading.
-  static bool is_end(std::error_code ec) {
+  static bool is_end(const net_error_code& ec) {
     constexpr int stream_truncated = 1;  // asio::ssl::error
-    return ec == asio::error::eof ||
+    return ec == net::error::eof ||
            (ec.value() == stream_truncated && std::string_view(ec.category().name()) == "asio.ssl.stream");
   }
 
@@ -146,12 +161,12 @@ class adopted_connection final : public connection, public std::enable_shared_fr
     if (writing_ || now_.empty()) return;
     writing_ = true;
     stream_.async_write_some(
-        asio::buffer(now_.data() + sent_, now_.size() - sent_),
-        asio::bind_executor(strand_, [me = this->shared_from_this()](std::error_code ec, std::size_t n) {
+        net::buffer(now_.data() + sent_, now_.size() - sent_),
+        net::bind_executor(strand_, [me = this->shared_from_this()](net_error_code ec, std::size_t n) {
           me->contained([&] { me->have_sent(ec, n); });
         }));
   }
-  void have_sent(std::error_code ec, std::size_t n) {
+  void have_sent(net_error_code ec, std::size_t n) {
     writing_ = false;
     if (closed_) return;
     if (ec) {
@@ -197,11 +212,11 @@ class adopted_connection final : public connection, public std::enable_shared_fr
     if constexpr (requires { stream_.async_shutdown(io_probe()); }) {
       // Ends when the peer has said the same, or with an error if it goes on sending: then it is read from until it
       // ends.
-      stream_.async_shutdown(asio::bind_executor(strand_, [me = this->shared_from_this()](std::error_code ec) {
+      stream_.async_shutdown(net::bind_executor(strand_, [me = this->shared_from_this()](net_error_code ec) {
         if (me->closed_) return;
         me->farewell_over_ = true;
         me->shut_below();
-        if (!ec && !me->over_) me->over_ = asio::error::eof;
+        if (!ec && !me->over_) me->over_ = net::error::eof;
         me->contained([&] { me->deliver(); });
       }));
     } else {
@@ -211,9 +226,9 @@ class adopted_connection final : public connection, public std::enable_shared_fr
     }
   }
   void shut_below() {
-    std::error_code ignored;
-    if constexpr (requires { stream_.lowest_layer().shutdown(asio::socket_base::shutdown_send, ignored); }) {
-      stream_.lowest_layer().shutdown(asio::socket_base::shutdown_send, ignored);
+    net_error_code ignored;
+    if constexpr (requires { below().shutdown(net::socket_base::shutdown_send, ignored); }) {
+      below().shutdown(net::socket_base::shutdown_send, ignored);
     }
   }
   // What is under way ends with an error, and its handler is the last to hold on.
@@ -222,10 +237,10 @@ class adopted_connection final : public connection, public std::enable_shared_fr
     // The peer ended first and nothing was left to say: it gets its farewell if the socket takes that at once.
     if (over_ && is_end(*over_) && !ending_ && !writing_) shut_write();
     closed_ = true;
-    std::error_code ignored;
-    stream_.lowest_layer().close(ignored);
+    net_error_code ignored;
+    below().close(ignored);
     by().beside(-1);
-    asio::post(strand_, [dying = self_] {});  // who closes it may be one of its own functions
+    net::post(strand_, [dying = self_] {});  // who closes it may be one of its own functions
     self_.reset();
   }
 
@@ -247,9 +262,10 @@ class adopted_connection final : public connection, public std::enable_shared_fr
   std::uint64_t acknowledged() const noexcept override {
     return closed_ || descriptor() < 0 ? passed_on_ : acknowledged_by_peer(descriptor());
   }
+  decltype(auto) below() { return socket_below(stream_); }
   int descriptor() const noexcept {
-    if constexpr (requires(Stream& s) { static_cast<int>(s.lowest_layer().native_handle()); }) {
-      return static_cast<int>(const_cast<Stream&>(stream_).lowest_layer().native_handle());
+    if constexpr (requires(Stream& s) { static_cast<int>(socket_below(s).native_handle()); }) {
+      return static_cast<int>(socket_below(const_cast<Stream&>(stream_)).native_handle());
     } else {
       return -1;
     }
@@ -263,10 +279,10 @@ class adopted_connection final : public connection, public std::enable_shared_fr
   std::shared_ptr<adopted_connection> self_;
   std::shared_ptr<const tls_peer> tls_;
   std::string peer_ = "unknown";
-  std::string now_, next_;               // being written; gathered meanwhile
-  std::size_t sent_ = 0, arrived_ = 0;   // of `now_`; in `in_`, not yet wanted
-  std::uint64_t passed_on_ = 0;          // what the stream has taken, all in all
-  std::optional<std::error_code> over_;  // how reading ended
+  std::string now_, next_;              // being written; gathered meanwhile
+  std::size_t sent_ = 0, arrived_ = 0;  // of `now_`; in `in_`, not yet wanted
+  std::uint64_t passed_on_ = 0;         // what the stream has taken, all in all
+  std::optional<net_error_code> over_;  // how reading ended
   bool reading_ = false, delivering_ = false, writing_ = false, wants_read_ = false, wants_write_ = false,
        ending_ = false, farewell_over_ = false, closed_ = false;
   std::array<char, most_read> in_;
@@ -287,16 +303,19 @@ class adopting {
   }
 };
 
-}  // namespace detail
+}  // namespace hailwire::detail::inline HAILWIRE_ASIO_NAMESPACE
+
+namespace hailwire::inline HAILWIRE_ASIO_NAMESPACE {
 
 /// Serves a connection that the host has accepted, and made a handshake on if the stream has one, beginning with the
 /// bytes that it has read from it already. Requests on it that are not claimed go to `on_http`.
 ///
 /// The stream is an Asio stream: `async_read_some`, `async_write_some`, and a `lowest_layer()` whose `close` ends what
-/// is under way; it may have an `async_shutdown`. Reading, writing and shutting down may be under way at the same time,
-/// as `asio::ssl::stream` allows. It may belong to another executor, but its handlers run on the server's, and nothing
-/// may be pending on it. What the stream refers to, an `asio::ssl::context` with its callbacks say, must outlive it:
-/// until the server's context has run what the server's end leaves.
+/// is under way; it may have an `async_shutdown`. On Boost.Asio it may also be Beast's `tcp_stream` and `ssl_stream`,
+/// whose time limits end here: the server's take their place. Reading, writing and shutting down may be under way at
+/// the same time, as `asio::ssl::stream` allows. It may belong to another executor, but its handlers run on the
+/// server's, and nothing may be pending on it. What the stream refers to, an `asio::ssl::context` with its callbacks
+/// say, must outlive it: until the server's context has run what the server's end leaves.
 ///
 /// `tls`: what the host knows of its client, shown by `request::tls`; see `tls_facts`. An `asio::ssl::stream` counts as
 /// TLS without it, of another stream this is how a page's `Origin` is known to be `https`.
@@ -307,20 +326,24 @@ class adopting {
 template <class Stream>
 void adopt_stream(basic_server& server, Stream stream, std::string_view already_read = {},
                   std::optional<tls_peer> tls = {}) {
-  constexpr bool reads = requires(asio::mutable_buffer to) { stream.async_read_some(to, detail::io_probe()); };
-  constexpr bool writes = requires(asio::const_buffer from) { stream.async_write_some(from, detail::io_probe()); };
-  constexpr bool closes = requires(std::error_code& ec) { stream.lowest_layer().close(ec); };
-  static_assert(
-      reads,
-      "hailwire: a stream to adopt needs async_read_some(mutable buffer, void(std::error_code, std::size_t) handler)");
-  static_assert(
-      writes,
-      "hailwire: a stream to adopt needs async_write_some(const buffer, void(std::error_code, std::size_t) handler)");
-  static_assert(closes,
-                "hailwire: a stream to adopt needs lowest_layer(), and that close(std::error_code&), which ends what "
-                "is under way");
-  if constexpr (reads && writes && closes)
-    detail::adopting::take(server, std::move(stream), already_read, std::move(tls));
+  if constexpr (detail::of_another_asio<Stream>) {
+    static_assert(!detail::of_another_asio<Stream>, HAILWIRE_ANOTHER_ASIO);
+  } else {
+    constexpr bool reads = requires(net::mutable_buffer to) { stream.async_read_some(to, detail::io_probe()); };
+    constexpr bool writes = requires(net::const_buffer from) { stream.async_write_some(from, detail::io_probe()); };
+    constexpr bool closes = requires(detail::net_error_code& ec) { detail::socket_below(stream).close(ec); };
+    static_assert(reads,
+                  "hailwire: a stream to adopt needs async_read_some(mutable buffer, void(std::error_code, "
+                  "std::size_t) handler)");
+    static_assert(
+        writes,
+        "hailwire: a stream to adopt needs async_write_some(const buffer, void(std::error_code, std::size_t) handler)");
+    static_assert(closes,
+                  "hailwire: a stream to adopt needs lowest_layer(), and that close(std::error_code&), which ends what "
+                  "is under way");
+    if constexpr (reads && writes && closes)
+      detail::adopting::take(server, std::move(stream), already_read, std::move(tls));
+  }
 }
 
-}  // namespace hailwire
+}  // namespace hailwire::inline HAILWIRE_ASIO_NAMESPACE

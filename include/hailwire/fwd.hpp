@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include "hailwire/detail/base/asio_in_use.hpp"
+
 namespace hailwire {
 
 enum class errc : unsigned char;
@@ -8,7 +10,6 @@ class hub;
 class payload;
 class request;
 class session;
-class tls_context;
 struct draft;
 struct failure;
 struct grant;
@@ -29,7 +30,13 @@ using transport::short_poll;
 using transport::sse;
 using transport::websocket;
 
+}  // namespace hailwire
+
+namespace hailwire::inline HAILWIRE_ASIO_NAMESPACE {
+
+class tls_context;
+
 template <class... Transports>
 class server;
 
-}  // namespace hailwire
+}  // namespace hailwire::inline HAILWIRE_ASIO_NAMESPACE

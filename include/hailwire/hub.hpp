@@ -437,7 +437,7 @@ class hub final : public detail::log_source {
   }
   void publish_failed(std::string_view channel, const std::error_code& ec) noexcept;
   // Tells of a storage that does not count by ones: it gave, or left out, what lies behind `head`.
-  void disorder(std::string_view channel, std::uint64_t head, std::uint64_t next) noexcept override;
+  inline void disorder(std::string_view channel, std::uint64_t head, std::uint64_t next) noexcept override;
   // One more operation; over again unless it is kept.
   class room_taken {
    public:

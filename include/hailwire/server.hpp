@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+// Over 500 lines because each hook and each way in is documented where it is declared.
+
 #include <sys/un.h>
 
 #include <cassert>
@@ -21,15 +23,16 @@
 #include "hailwire/detail/base/vector.hpp"
 #include "hailwire/detail/io/asio.hpp"
 #include "hailwire/detail/io/epoll.hpp"
+#include "hailwire/detail/io/net.hpp"
 #include "hailwire/detail/io/proxy_protocol.hpp"
 #include "hailwire/fwd.hpp"
 #include "hailwire/storage/memory.hpp"
 
-namespace hailwire {
-
-namespace detail {
+namespace hailwire::detail::inline HAILWIRE_ASIO_NAMESPACE {
 class adopting;
 }
+
+namespace hailwire::inline HAILWIRE_ASIO_NAMESPACE {
 
 /// Who does a server's input and output is said with one word when it is made; the state machines and the wire are the
 /// same. Without a word it is one epoll descriptor for all connections, which the executor's context waits on (Linux).
@@ -130,15 +133,19 @@ class basic_server {
   /// `std::system_error` for a socket that is not open.
   template <class Socket>
   void adopt(Socket socket, std::string_view already_read = {}) {
-    static_assert(
-        requires(std::error_code& ec) { static_cast<int>(socket.release(ec)); },
-        "hailwire: adopt takes a socket; for another Asio stream, such as asio::ssl::stream, #include "
-        "<hailwire/adopt_stream.hpp> and call "
-        "hailwire::adopt_stream(server, std::move(stream), already_read)");
-    std::error_code ec;
-    int d = static_cast<int>(socket.release(ec));
-    if (ec) throw std::system_error(ec, "adopt a socket");
-    adopt_descriptor(d, already_read);
+    constexpr bool releases = requires(detail::net_error_code& ec) { static_cast<int>(socket.release(ec)); };
+    if constexpr (!releases && detail::of_another_asio<Socket>) {
+      static_assert(!detail::of_another_asio<Socket>, HAILWIRE_ANOTHER_ASIO);
+    } else {
+      static_assert(releases,
+                    "hailwire: adopt takes a socket; for another Asio stream, such as asio::ssl::stream, #include "
+                    "<hailwire/adopt_stream.hpp> and call "
+                    "hailwire::adopt_stream(server, std::move(stream), already_read)");
+      detail::net_error_code ec;
+      int d = static_cast<int>(socket.release(ec));
+      if (ec) throw std::system_error(ec, "adopt a socket");
+      adopt_descriptor(d, already_read);
+    }
   }
   /// The same for a connected descriptor, which is the server's from now on.
   void adopt_descriptor(int descriptor, std::string_view already_read = {}) { serve(descriptor, {}, already_read); }
@@ -191,6 +198,22 @@ class basic_server {
   void run() {
     if (!own_) throw std::logic_error("hailwire: this server runs on its executor");
     own_->run();
+  }
+  /// For a server that was made without an executor, in a host with a loop of its own (libuv, GLib, Qt, epoll,
+  /// io_uring): one descriptor that is readable while there is something to do, timers and what was posted included.
+  /// Watch it for readability, level-triggered or armed again after each `poll`; never read from it, write to it or
+  /// close it.
+  int native_handle() const {
+    if (!own_) throw std::logic_error("hailwire: this server runs on its executor");
+    return own_->native_handle();
+  }
+  /// Does what there is to do, a bounded part of it, without waiting: when `native_handle()` is readable. What is left
+  /// keeps that readable. Hooks run in here, on the calling thread. Between two calls the server belongs to whoever
+  /// calls, as between two handlers of a context. Returns false once the server was stopped and its last connection is
+  /// gone; `run` and `poll` are not for the same time.
+  bool poll() {
+    if (!own_) throw std::logic_error("hailwire: this server runs on its executor");
+    return own_->poll();
   }
   /// Has `run` return. Safe from any thread, and from a signal's handler thread.
   void quit() {
@@ -298,7 +321,7 @@ class basic_server {
     std::shared_ptr<detail::own_thread_driver> own = {};
   };
   template <class Driver>
-  static driving drive(const asio::any_io_executor& ex) {
+  static driving drive(const net::any_io_executor& ex) {
     auto d = std::make_shared<Driver>(ex);
     d->start();
     return {d, d->executor()};
@@ -416,7 +439,7 @@ class basic_server {
 
 /// An Asio context, such as `asio::io_context`.
 template <class T>
-concept context = std::convertible_to<T&, asio::execution_context&> && requires(T& c) { c.get_executor(); };
+concept context = std::convertible_to<T&, net::execution_context&> && requires(T& c) { c.get_executor(); };
 template <class T>
 concept not_options = !std::convertible_to<T, const options&>;
 
@@ -441,20 +464,20 @@ class server : public basic_server {
 
  public:
   /// On an executor or a context, with history in memory (`memory_storage` with its defaults).
-  explicit server(const asio::any_io_executor& ex, const options& o = {})
+  explicit server(const net::any_io_executor& ex, const options& o = {})
       : server(ex, std::unique_ptr<memory_storage>(new memory_storage), o) {}
   template <context Context>
-  explicit server(Context& c, const options& o = {}) : server(asio::any_io_executor(c.get_executor()), o) {}
+  explicit server(Context& c, const options& o = {}) : server(net::any_io_executor(c.get_executor()), o) {}
 
   /// With a storage of the host's choice. An lvalue stays the host's and must outlive the server; what is moved in, a
   /// storage or a `unique_ptr` or `shared_ptr` to one, is the server's.
   template <not_options Storage>
-  server(const asio::any_io_executor& ex, Storage&& store, const options& o = {})
+  server(const net::any_io_executor& ex, Storage&& store, const options& o = {})
       : basic_server(drive<detail::embedded_driver>(ex), detail::erase_storage<Storage>(std::forward<Storage>(store)),
                      o, linked_) {}
   template <context Context, not_options Storage>
   server(Context& c, Storage&& store, const options& o = {})
-      : server(asio::any_io_executor(c.get_executor()), std::forward<Storage>(store), o) {}
+      : server(net::any_io_executor(c.get_executor()), std::forward<Storage>(store), o) {}
 
   /// The same, driven by `portable` or `own_thread`.
   template <context Context>
@@ -470,6 +493,18 @@ class server : public basic_server {
   server(own_thread_t, Storage&& store, const options& o = {})
       : basic_server(drive<detail::own_thread_driver>(), detail::erase_storage<Storage>(std::forward<Storage>(store)),
                      o, linked_) {}
+
+  // A context or an executor of the Asio that is not in use.
+  template <class Other, class... More>
+    requires detail::of_another_asio<Other>
+  explicit server(Other&&, More&&...) : server(own_thread) {
+    static_assert(!detail::of_another_asio<Other>, HAILWIRE_ANOTHER_ASIO);
+  }
+  template <class Other, class... More>
+    requires detail::of_another_asio<Other>
+  server(portable_t, Other&&, More&&...) : server(own_thread) {
+    static_assert(!detail::of_another_asio<Other>, HAILWIRE_ANOTHER_ASIO);
+  }
 
   /// Serves the host's own WebSocket frames on another path, or, with `*`, on every path that is not the live
   /// resource's. Of several that fit, the first one given does. Requests there that do not ask for WebSocket go to
@@ -488,4 +523,4 @@ class server : public basic_server {
   }
 };
 
-}  // namespace hailwire
+}  // namespace hailwire::inline HAILWIRE_ASIO_NAMESPACE

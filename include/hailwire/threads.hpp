@@ -96,6 +96,10 @@ constexpr common_storage::guard guard_for() {
 
 }  // namespace detail
 
+}  // namespace hailwire
+
+namespace hailwire::inline HAILWIRE_ASIO_NAMESPACE {
+
 /// `server<Transports...>` on several threads behind one port. Connections are dealt to the threads in turn; a client
 /// follows any channel from any of them, and one `publish` reaches all.
 ///
@@ -195,4 +199,4 @@ class threaded_server {
   std::vector<std::unique_ptr<part>> parts_;
 };
 
-}  // namespace hailwire
+}  // namespace hailwire::inline HAILWIRE_ASIO_NAMESPACE

@@ -119,6 +119,10 @@ std::error_code make_tls_contexts(
     std::int64_t (*unix_time)() = [] { return static_cast<std::int64_t>(std::time(nullptr)); });
 }  // namespace detail
 
+}  // namespace hailwire
+
+namespace hailwire::inline HAILWIRE_ASIO_NAMESPACE {
+
 /// Certificates and rules of a TLS server. A copy is another name for the same.
 ///
 /// Threads: all functions may be called from any thread. Lifetime: a server keeps what it needs.
@@ -195,6 +199,10 @@ inline std::uint16_t listen_tls(basic_server& server, const tls_context& context
 inline void adopt_tls(basic_server& server, const tls_context& context, int descriptor) {
   server.serve(descriptor, [context](basic_server& s) { return context.layer(s); }, {});
 }
+
+}  // namespace hailwire::inline HAILWIRE_ASIO_NAMESPACE
+
+namespace hailwire {
 
 /// What a host's own TLS knows of its client once the handshake is done, as `request::tls` shows it: for
 /// `adopt_stream`, from the `native_handle` of an `asio::ssl::stream`. A certificate counts when OpenSSL has verified

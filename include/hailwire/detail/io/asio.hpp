@@ -1,13 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <asio/any_io_executor.hpp>
-#include <asio/basic_waitable_timer.hpp>
-#include <asio/error.hpp>
-#include <asio/posix/basic_stream_descriptor.hpp>
-#include <asio/post.hpp>
-#include <asio/strand.hpp>
-
 #include <chrono>
 #include <memory>
 #include <utility>
@@ -15,11 +8,12 @@
 
 #include "hailwire/detail/base/pointers.hpp"
 #include "hailwire/detail/io/driver.hpp"
+#include "hailwire/detail/io/net.hpp"
 
-namespace hailwire::detail {
+namespace hailwire::detail::inline HAILWIRE_ASIO_NAMESPACE {
 
-using strand = asio::strand<asio::any_io_executor>;
-using waiting_descriptor = asio::posix::basic_stream_descriptor<strand>;
+using strand = net::strand<net::any_io_executor>;
+using waiting_descriptor = net::posix::basic_stream_descriptor<strand>;
 
 // What follows are templates so that a program whose server does not ask for them does not compile what they use of
 // Asio.
@@ -29,12 +23,12 @@ using waiting_descriptor = asio::posix::basic_stream_descriptor<strand>;
 template <class Strand>
 class asio_loop : public driver, public std::enable_shared_from_this<asio_loop<Strand>> {
  public:
-  explicit asio_loop(const asio::any_io_executor& ex) : strand_(asio::make_strand(ex)), timer_(strand_) {}
+  explicit asio_loop(const net::any_io_executor& ex) : strand_(net::make_strand(ex)), timer_(strand_) {}
 
   const Strand& executor() const noexcept { return strand_; }
   void start() noexcept {}  // waits for nothing yet
 
-  void post(move_only_function<void()> f) override { asio::post(strand_, std::move(f)); }
+  void post(move_only_function<void()> f) override { net::post(strand_, std::move(f)); }
   bool here() const noexcept override { return strand_.running_in_this_thread(); }
   void alarm(std::int64_t at) override {
     if (at == no_alarm) {
@@ -42,7 +36,7 @@ class asio_loop : public driver, public std::enable_shared_from_this<asio_loop<S
       return;
     }
     timer_.expires_at(std::chrono::steady_clock::time_point(std::chrono::milliseconds(at)));
-    timer_.async_wait([self = this->shared_from_this()](std::error_code ec) {
+    timer_.async_wait([self = this->shared_from_this()](net_error_code ec) {
       if (!ec && self->rung_) self->rung_();
     });
   }
@@ -54,7 +48,7 @@ class asio_loop : public driver, public std::enable_shared_from_this<asio_loop<S
 
  private:
   Strand strand_;
-  asio::basic_waitable_timer<std::chrono::steady_clock, asio::wait_traits<std::chrono::steady_clock>, Strand> timer_;
+  net::basic_waitable_timer<std::chrono::steady_clock, net::wait_traits<std::chrono::steady_clock>, Strand> timer_;
   move_only_function<void()> rung_;
 };
 
@@ -105,13 +99,13 @@ class asio_driver final : public asio_loop<Strand> {
       self_.reset();
     }
     void release() {
-      std::error_code ignored;
+      net_error_code ignored;
       if (wait_.is_open()) wait_.cancel(ignored), wait_.release();
     }
     void wait_read() {
-      wait_.async_wait(waiting_descriptor::wait_read, [me = this->shared_from_this()](std::error_code ec) {
+      wait_.async_wait(waiting_descriptor::wait_read, [me = this->shared_from_this()](net_error_code ec) {
         me->reading_ = false;
-        if (me->closed() || ec == asio::error::operation_aborted) return;
+        if (me->closed() || ec == net::error::operation_aborted) return;
         if (ec) return me->failed(ec);
         me->contained([&] {
           me->read_some();
@@ -120,9 +114,9 @@ class asio_driver final : public asio_loop<Strand> {
       });
     }
     void wait_write() {
-      wait_.async_wait(waiting_descriptor::wait_write, [me = this->shared_from_this()](std::error_code ec) {
+      wait_.async_wait(waiting_descriptor::wait_write, [me = this->shared_from_this()](net_error_code ec) {
         me->writing_ = false;
-        if (me->closed() || ec == asio::error::operation_aborted) return;
+        if (me->closed() || ec == net::error::operation_aborted) return;
         if (ec) return me->failed(ec);
         me->contained([&] {
           if (me->write_ready()) me->read_some();
@@ -146,7 +140,7 @@ class asio_driver final : public asio_loop<Strand> {
     ~asio_listener() override { release(); }
 
     void resume() override {
-      wait_.async_wait(waiting_descriptor::wait_read, [me = this->shared_from_this()](std::error_code ec) {
+      wait_.async_wait(waiting_descriptor::wait_read, [me = this->shared_from_this()](net_error_code ec) {
         if (ec || me->stopped_) return;
         me->accept();
         if (!me->paused()) me->resume();
@@ -160,7 +154,7 @@ class asio_driver final : public asio_loop<Strand> {
 
    private:
     void release() {
-      std::error_code ignored;
+      net_error_code ignored;
       if (wait_.is_open()) wait_.cancel(ignored), wait_.release();
     }
     waiting_descriptor wait_;
@@ -170,4 +164,4 @@ class asio_driver final : public asio_loop<Strand> {
   std::vector<std::shared_ptr<asio_listener>> listeners_;
 };
 
-}  // namespace hailwire::detail
+}  // namespace hailwire::detail::inline HAILWIRE_ASIO_NAMESPACE

@@ -329,11 +329,15 @@ class epoll_driver : public driver {
   std::atomic<bool> in_turn_ = false;
 };
 
+}  // namespace hailwire::detail
+
+namespace hailwire::detail::inline HAILWIRE_ASIO_NAMESPACE {
+
 /// The epoll driver inside a host's Asio context: Asio waits for the epoll descriptor alone.
 class embedded_driver final : public epoll_driver, public std::enable_shared_from_this<embedded_driver> {
  public:
-  explicit embedded_driver(const asio::any_io_executor& ex)
-      : strand_(asio::make_strand(ex)), wait_(strand_, descriptor()) {}
+  explicit embedded_driver(const net::any_io_executor& ex)
+      : strand_(net::make_strand(ex)), wait_(strand_, descriptor()) {}
   ~embedded_driver() override {
     if (wait_.is_open()) wait_.release();  // the base closes it
   }
@@ -344,7 +348,7 @@ class embedded_driver final : public epoll_driver, public std::enable_shared_fro
   void retire() override {
     epoll_driver::retire();
     retired_ = true;
-    std::error_code ignored;
+    net_error_code ignored;
     wait_.cancel(ignored);
   }
   void stop_listening() override {
@@ -355,7 +359,7 @@ class embedded_driver final : public epoll_driver, public std::enable_shared_fro
 
  private:
   void wait() {
-    wait_.async_wait(waiting_descriptor::wait_read, [me = shared_from_this()](std::error_code ec) {
+    wait_.async_wait(waiting_descriptor::wait_read, [me = shared_from_this()](net_error_code ec) {
       if (!ec) me->go_on();
     });
   }
@@ -378,7 +382,7 @@ class embedded_driver final : public epoll_driver, public std::enable_shared_fro
   }
   void wake() override {
     if (!resting_.exchange(false)) return epoll_driver::wake();
-    asio::post(strand_, [me = shared_from_this()] { me->go_on(); });
+    net::post(strand_, [me = shared_from_this()] { me->go_on(); });
   }
   strand strand_;
   waiting_descriptor wait_;
@@ -386,16 +390,35 @@ class embedded_driver final : public epoll_driver, public std::enable_shared_fro
   std::atomic<bool> resting_ = false;
 };
 
-/// The epoll driver on a thread of the host's, which blocks in it.
+}  // namespace hailwire::detail::inline HAILWIRE_ASIO_NAMESPACE
+
+namespace hailwire::detail {
+
+/// The epoll driver on a thread of the host's, which blocks in it, or in a loop of the host's, which watches its
+/// descriptor.
 class own_thread_driver final : public epoll_driver {
  public:
   bool here() const noexcept override { return thread_.load() == &this_thread; }
   bool elsewhere() const noexcept override { return thread_.load() && !here(); }
   /// Runs turns until `quit`.
   void run() {
-    thread_ = &this_thread;
+    const running here(*this);
     while (!quit_) turn(-1);
-    thread_ = nullptr;
+  }
+  /// One turn, without waiting. False once it has stopped and the last connection is gone. Called from within a turn it
+  /// does nothing.
+  bool poll() {
+    if (in_turn()) return true;
+    const running here(*this);
+    turn(0);
+    return !stopped_ || !at_rest();
+  }
+  /// Readable while a turn has something to do: what a turn leaves over, and what is posted, has it readable as well.
+  int native_handle() const noexcept { return descriptor(); }
+  void stop_listening() override {
+    epoll_driver::stop_listening();
+    stopped_ = true;
+    wake();  // whoever watches the descriptor hears that this was all
   }
   /// Safe from any thread.
   void quit() {
@@ -406,6 +429,12 @@ class own_thread_driver final : public epoll_driver {
  private:
   // Its address names a thread. The header <thread> is two thousand lines for everybody who includes this.
   static inline thread_local char this_thread = 0;
+  struct running {
+    explicit running(own_thread_driver& d) : of(d) { of.thread_ = &this_thread; }
+    ~running() { of.thread_ = nullptr; }  // also when a posted function of the host's has thrown
+    own_thread_driver& of;
+  };
+  bool stopped_ = false;
   std::atomic<const char*> thread_ = nullptr;
   std::atomic<bool> quit_ = false;
 };
