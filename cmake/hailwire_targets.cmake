@@ -1,4 +1,5 @@
-# hailwire::hailwire: the headers, Asio's include folder and threads. Nothing here is compiled.
+# hailwire::hailwire: the headers, Asio's include folder and threads. Nothing of it is compiled by itself.
+# hailwire::compiled: the same, of which one library is compiled (hailwire_compiled.cmake).
 # hailwire::boost: the same headers on Boost.Asio, for a program that uses that.
 # hailwire::<component>: what needs a library that not everybody has; made where that library is found.
 
@@ -85,12 +86,19 @@ endforeach()
 if(TARGET hailwire_boost)
   target_compile_definitions(hailwire_boost INTERFACE HAILWIRE_USE_BOOST_ASIO)
 endif()
-target_sources(hailwire INTERFACE FILE_SET HEADERS BASE_DIRS "${hailwire_include_dir}" FILES ${hailwire_core_headers})
+# The files `.ipp` come with their headers, and are compiled with them alone.
+file(GLOB_RECURSE hailwire_definitions CONFIGURE_DEPENDS "${hailwire_include_dir}/*.ipp" "${hailwire_include_dir}/hailwire/src.hpp" "${hailwire_include_dir}/hailwire/detail/src/*.hpp")
+list(REMOVE_ITEM hailwire_core_headers ${hailwire_definitions})
+target_sources(hailwire INTERFACE FILE_SET HEADERS BASE_DIRS "${hailwire_include_dir}" FILES ${hailwire_core_headers}
+  FILE_SET definitions TYPE HEADERS BASE_DIRS "${hailwire_include_dir}" FILES ${hailwire_definitions})
+set_target_properties(hailwire PROPERTIES INTERFACE_HEADER_SETS_TO_VERIFY HEADERS)
+include(hailwire_compiled)
 
 if(HAILWIRE_INSTALL)
   include(CMakePackageConfigHelpers)
   set(hailwire_package_dir "${CMAKE_INSTALL_DATADIR}/hailwire")
-  install(TARGETS hailwire EXPORT hailwire_targets FILE_SET HEADERS DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
+  install(TARGETS hailwire EXPORT hailwire_targets FILE_SET HEADERS DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}"
+    FILE_SET definitions DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
   install(EXPORT hailwire_targets NAMESPACE hailwire:: DESTINATION "${hailwire_package_dir}")
   # A file each, so that a user who does without a component needs none of its libraries.
   foreach(row IN LISTS hailwire_components)
@@ -103,7 +111,7 @@ if(HAILWIRE_INSTALL)
   # Before 1.0 a minor version may change the interface.
   write_basic_package_version_file("${PROJECT_BINARY_DIR}/hailwire-config-version.cmake" COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
   install(FILES "${PROJECT_BINARY_DIR}/hailwire-config.cmake" "${PROJECT_BINARY_DIR}/hailwire-config-version.cmake"
-    "${CMAKE_CURRENT_LIST_DIR}/hailwire_asio.cmake" DESTINATION "${hailwire_package_dir}")
+    "${CMAKE_CURRENT_LIST_DIR}/hailwire_asio.cmake" "${CMAKE_CURRENT_LIST_DIR}/hailwire_compiled.cmake" DESTINATION "${hailwire_package_dir}")
   # For builds without CMake: the headers, Asio in its standalone form, threads. Components add their library's own .pc file.
   configure_file("${CMAKE_CURRENT_LIST_DIR}/hailwire.pc.in" "${PROJECT_BINARY_DIR}/hailwire.pc" @ONLY)
   install(FILES "${PROJECT_BINARY_DIR}/hailwire.pc" DESTINATION "${CMAKE_INSTALL_DATADIR}/pkgconfig")

@@ -46,7 +46,7 @@ if(WAY MATCHES "^installed")
   run("install hailwire" "${CMAKE_COMMAND}" --install "${build}/hailwire")
 
   # Each header arrives, wherever its component is built; nothing else does.
-  file(GLOB_RECURSE there RELATIVE "${SOURCE}/include" "${SOURCE}/include/*.hpp")
+  file(GLOB_RECURSE there RELATIVE "${SOURCE}/include" "${SOURCE}/include/*.hpp" "${SOURCE}/include/*.ipp")
   file(GLOB_RECURSE here RELATIVE "${build}/prefix/include" "${build}/prefix/include/*")
   if(comma_components STREQUAL "tls,jwt,deflate,sqlite" AND NOT there STREQUAL here)
     message(FATAL_ERROR "installed headers differ from those in include/:\n${here}\n${there}")
@@ -100,6 +100,20 @@ run("configure" ${configure} -B "${build}/project" -DWAY=${WAY} "-DHAILWIRE=${SO
   -DWANTED=${VERSION} "-DCOMPONENTS=${comma_components}" -DFETCHCONTENT_FULLY_DISCONNECTED=ON)
 run("build" "${users_cmake}" --build "${build}/project")
 run("run" "${build}/project/four_transports" "${VERSION}")
+
+# The compiled library gives the same program, and of the transports what is named alone: an object each.
+if(WAY MATCHES "^(subdirectory|installed)$")
+  run("run, compiled" "${build}/project/four_transports_compiled" "${VERSION}")
+  run("run, one source file" "${build}/project/four_transports_one_file" "${VERSION}")
+  execute_process(COMMAND nm -C "${build}/project/polls_alone" OUTPUT_VARIABLE symbols COMMAND_ERROR_IS_FATAL ANY)
+  if(NOT symbols MATCHES "hailwire::detail::connection::answer_poll" OR symbols MATCHES "websocket_stream|sse_stream|asio_driver")
+    message(FATAL_ERROR "a program that names polls alone holds another transport, or no polls:\n${symbols}")
+  endif()
+  execute_process(COMMAND nm -C "${build}/project/websocket_alone" OUTPUT_VARIABLE symbols COMMAND_ERROR_IS_FATAL ANY)
+  if(NOT symbols MATCHES "websocket_stream" OR symbols MATCHES "hailwire::detail::connection::answer_poll|sse_stream|asio_driver")
+    message(FATAL_ERROR "a program that names WebSocket alone holds another transport, or none:\n${symbols}")
+  endif()
+endif()
 
 # A project that takes hailwire in is not given its tests, examples or install rules.
 execute_process(COMMAND "${CTEST}" -N WORKING_DIRECTORY "${build}/project" OUTPUT_VARIABLE output ERROR_VARIABLE output)
