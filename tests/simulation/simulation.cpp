@@ -102,7 +102,7 @@ class simulation {
         memory_options m;
         m.messages = retention_;
         m.bytes = std::size_t{1} << 40;
-        m.clock = [] { return clock_of_keys->unix_time(); };
+        m.clock = m.steady = [] { return clock_of_keys->unix_time(); };
         memory_ = std::make_unique<memory_storage>(m);
         return detail::erase_storage(*memory_);
       }
