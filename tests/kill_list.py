@@ -7,7 +7,7 @@ taken back.
 Each entry names a fault, the header, the text to replace and what to put there, and the test file that must fail. The header is
 patched beside the source tree. An entry whose text is not there exactly once is an error: the list has to follow the code.
 
-  kill_list.py --compiler g++ [--launcher ccache] [--define CATCH] --main catch_main.o --source DIR --build DIR [--only WORD] [--most N]
+  kill_list.py --compiler g++ [--launcher ccache] [--define CATCH] --main catch_main.o --source DIR --build DIR [--sqlite] [--only WORD] [--most N]
 """
 import argparse
 import concurrent.futures
@@ -19,6 +19,7 @@ import sys
 import time
 
 MEMORY, CONNECTION, STREAMS = "storage/memory.hpp", "detail/connection/connection.hpp", "detail/connection/streams.hpp"
+FILE, LOG, LOCK, START_TEST = "detail/storage/sqlite_file.hpp", "detail/storage/sqlite_log.hpp", "detail/storage/sqlite_lock.hpp", "storage/sqlite_start_test.cpp"
 MEMORY_TEST, KEYS_TEST, LIMITS_TEST = "storage/memory_model_test.cpp", "storage/memory_test.cpp", "detail/connection/limits_test.cpp"
 
 FAULTS = [
@@ -35,6 +36,28 @@ FAULTS = [
     ("a read's bytes are one less", MEMORY, MEMORY_TEST, "bytes > limit.bytes && fit", "bytes >= limit.bytes && fit"),
     ("a key is forgotten at its lifetime", MEMORY, KEYS_TEST, "now - s.oldest_key->at > lifetime", "now - s.oldest_key->at >= lifetime"),
     ("one key more than allowed", MEMORY, KEYS_TEST, "l->keys >= options_.keys", "l->keys > options_.keys"),
+    ("a message that is ahead keeps those behind it", MEMORY, KEYS_TEST,
+     "if (size > 1 && std::min(slot(1).at, slot(size - 1).at) < time)", "if (size > 1 && slot(size - 1).at < time - 1'000'000'000)"),
+    ("a clock that is set ends keys", MEMORY, KEYS_TEST, "d.key.empty() ? 0 : options_.steady();", "d.key.empty() ? 0 : options_.clock();"),
+    ("a lost -wal is not noticed", FILE, START_TEST, "bool wal_lost = !clean && (!seen.wal || ", "bool wal_lost = !clean && (false && "),
+    ("a -wal of another use counts as one", FILE, START_TEST, "(!seen.wal || another(meta.bytes(6), seen.wal_file))", "!seen.wal"),
+    ("a copy is taken for the file", FILE, START_TEST, "bool copied = another(meta.bytes(5), seen.file);", "bool copied = false;"),
+    ("a file that was written over is taken for itself", FILE, START_TEST, "bool written = clean && ", "bool written = false && "),
+    ("what another program wrote is not noticed", FILE, START_TEST, " != other_writers_) epoch", " == -1) epoch"),
+    ("a file is shared with another process", LOCK, START_TEST, "if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0 || ::fstat(", "if (::fstat("),
+    ("another program takes the -wal along", FILE, START_TEST, "    inode_lock_.guard(place.path);\n", ""),
+    ("a start that fails takes the -wal along", FILE, "storage/sqlite_fault_test.cpp", "      writer.keep_wal(wal);\n", "      writer.keep_wal(false);\n"),
+    ("a start that fails leaves a file", FILE, START_TEST, "    if (!there) f.leftovers_ = sqlite_leftovers(place);\n", ""),
+    ("a start waits for those who read", FILE, START_TEST, "    writer.checkpoint();\n",
+     "    if (writer.integer(\"PRAGMA wal_checkpoint(FULL)\") != 0) throw sqlite_failure{SQLITE_BUSY};\n"),
+    ("a read steps over a hole", LOG, START_TEST, "      if (offset != next && !r.messages.empty()) break;\n", ""),
+    ("a read from within a hole is not told of it", LOG, START_TEST, "if (offset != next) r.oldest = next = offset;", "if (offset != next) next = offset;"),
+    ("a read stops in a hole", LOG, START_TEST, "row_of(number, r.head), most);", "row_of(number, next + most - 1), most);"),
+    ("a limit does not reach silent channels", LOG, START_TEST, "      if (over(load(sweep_", "      if (false && over(load(sweep_"),
+    ("a message in a file that is ahead keeps those behind it", LOG, START_TEST, "if (cut == first && l.earliest < young && ", "if (false && "),
+    ("keys are forgotten 256 at a time", LOG, START_TEST, "most = 2 * come + 256 + over;", "most = 256 + 0 * over;"),
+    ("dead keys take room where the limit was lowered", LOG, START_TEST, "most = 2 * come + 256 + over;", "most = 2 * come + 256 + 0 * over;"),
+    ("the time between two uses ends keys", LOG, START_TEST, "c.integer(\"SELECT max(at) FROM keys\")", "1'000'000'000"),
     ("each byte of a head renews its time", CONNECTION, LIMITS_TEST,
      "      if (!asked() || asked()->in.empty()) since_ = last_read_;\n", "      since_ = last_read_;\n"),
     ("a head has its time from where the connection was idle", CONNECTION, LIMITS_TEST,
@@ -61,12 +84,17 @@ FAULTS = [
 ]
 
 
+def of_sqlite(fault):
+    return "/sqlite_" in fault[2]
+
+
 def main():
     args = argparse.ArgumentParser()
     args.add_argument("--compiler", default="g++")
     args.add_argument("--launcher", default="")
     args.add_argument("--define", action="append", default=[], help="for the tests, such as HAILWIRE_CATCH2_3")
     args.add_argument("--library", action="append", default=[], help="to link with")
+    args.add_argument("--sqlite", action="store_true", help="SQLite is there: try the faults of its storage too")
     args.add_argument("--main", type=pathlib.Path, required=True, help="the object of catch_main.cpp")
     args.add_argument("--source", type=pathlib.Path, required=True)
     args.add_argument("--build", type=pathlib.Path, required=True)
@@ -94,7 +122,8 @@ def main():
         if built.returncode:
             return name, False, "it does not compile:\n" + built.stdout
         program = place / "test"
-        subprocess.run([args.compiler, str(place / "test.o"), str(args.main), "-o", str(program), "-pthread", *args.library], check=True)
+        libraries = [*args.library, *(["-lsqlite3"] if of_sqlite(fault) else [])]
+        subprocess.run([args.compiler, str(place / "test.o"), str(args.main), "-o", str(program), "-pthread", *libraries], check=True)
         compiled = time.monotonic()
         try:
             ran = subprocess.run([str(program), "--abort"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", timeout=120)
@@ -106,7 +135,7 @@ def main():
         failed = re.search(r"^-+\n(.+)\n", ran.stdout, re.M)
         return name, True, f"caught: {failed[1] if failed else f'ended with {ran.returncode}'}" + took
 
-    faults = [f for f in FAULTS if args.only in f[0]]
+    faults = [f for f in FAULTS if args.only in f[0] and (args.sqlite or not of_sqlite(f))]
     if args.most:
         most = min(args.most, len(faults))
         faults = [faults[i * len(faults) // most] for i in range(most)]
