@@ -101,6 +101,7 @@ class hub final : public detail::log_source {
     stop();
     if (broker_) broker_->detach(broker_id_);
     mailbox_->owner = nullptr;
+    mailbox_->retire();
     for (std::uint32_t i = 0; i < slots_.size(); ++i)
       if (session* s = slots_[i].taken(); s && s->open_) close(*s);  // they point into logs
     logs_.delete_all();
@@ -411,7 +412,8 @@ class hub final : public detail::log_source {
   template <class F>
   auto on_loop(F f) {
     return [box = mailbox_, f = std::move(f)]<class Result>(Result&& r) mutable {
-      if (box->here()) return box->owner->guarded([&] { f(*box->owner, std::move(r)); });  // not the storage's to catch
+      if (!box->closed() && box->here())
+        return box->owner->guarded([&] { f(*box->owner, std::move(r)); });  // not the storage's to catch
       forward<std::remove_cvref_t<Result>>(box, std::move(f), std::move(r));
     };
   }

@@ -71,8 +71,10 @@ TEST_CASE("a closed mailbox aborts what is in it, once, and takes nothing more")
   r.box->close();
   CHECK(r.said == lines{"no 1", "no 2"});
   CHECK(r.box->closed());
-  CHECK_FALSE(r.box->here());
   CHECK_FALSE(r.put("3"));
+  CHECK(r.box->here());
+  r.box->retire();
+  CHECK_FALSE(r.box->here());
   r.loop.run();
   r.box->close();
   CHECK(r.said == lines{"no 1", "no 2"});

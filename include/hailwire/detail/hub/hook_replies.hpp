@@ -28,8 +28,8 @@ class hook_replies final : timer {
   }
 
   /// A reply for a hook, of which `hook` is the name, a literal. `f` is called at most once, on the hub's loop: with
-  /// what the host answers, with `internal` when it drops the reply, or with `timeout`. Not any more once the hub has
-  /// stopped.
+  /// what the host answers, with `internal` when it drops the reply, or with `timeout`. Once the hub has stopped, answers
+  /// of other threads go nowhere.
   template <class Answer, class F>
   reply_to<Answer> make(std::string_view hook, F f) {
     auto one = std::make_shared<asked_of<Answer, F>>(hook, std::move(f));
@@ -37,8 +37,10 @@ class hook_replies final : timer {
     if (!oldest_) hub_->arm(*this, one->due);
     link(one);
     return reply_to<Answer>([one = std::move(one), box = hub_->post_box(), of = this](Answer a) mutable {
-      if (box->here()) return of->answered(*one, std::move(a));
-      box->put([one, of, a = std::move(a)]() mutable { of->answered(*one, std::move(a)); }, [] {});
+      auto give = [one, of, a = std::move(a)]() mutable {
+        if (one->self) of->answered(*one, std::move(a));  // else it is too late, and `of` may be gone
+      };
+      box->here() ? give() : static_cast<void>(box->put(std::move(give), [] {}));
     });
   }
   std::size_t size() const noexcept { return size_; }
@@ -64,7 +66,6 @@ class hook_replies final : timer {
 
   template <class Answer, class F>
   void answered(asked_of<Answer, F>& one, Answer&& a) {
-    if (!one.self) return;  // too late
     auto kept = unlink(one);
     one.f(std::move(a));
   }

@@ -50,7 +50,7 @@ class mailbox : public std::enable_shared_from_this<mailbox> {
   };
 
  public:
-  /// What letters throw is logged by `log`. Both are used until `close`.
+  /// What letters throw is logged by `log`, until `close`; the loop is used until `retire`.
   mailbox(event_loop& l, const logger& log) noexcept : loop_(&l), log_(&log) {}
   ~mailbox() {
     if (!closed()) letters(newest_.load());
@@ -90,10 +90,15 @@ class mailbox : public std::enable_shared_from_this<mailbox> {
     while (auto l = unread.next()) l->abort();
   }
   bool closed() const noexcept { return newest_.load() == &end_; }
-  /// Whether the caller is on the loop, and the mailbox is not closed.
+  /// The loop is gone from now on. After `close`.
+  void retire() noexcept {
+    std::lock_guard lock(mutex_);
+    loop_ = nullptr;
+  }
+  /// Whether the caller is on the loop.
   bool here() const noexcept {
     std::lock_guard lock(mutex_);
-    return !closed() && loop_->here();
+    return loop_ && loop_->here();
   }
 
   /// Reads what the loop could not be told of. On the loop.
@@ -118,7 +123,7 @@ class mailbox : public std::enable_shared_from_this<mailbox> {
     }
   }
 
-  mutable std::mutex mutex_;  // held while the loop is used, which is gone some time after `close`
+  mutable std::mutex mutex_;  // held while the loop is used
   event_loop* loop_;
   const logger* log_;
   letter end_;  // never read: stands on top once it is closed
