@@ -228,7 +228,7 @@ class basic_server {
     assert(!driver_->elsewhere());
     if (std::exchange(gate_.stopping, true)) return;
     driver_->stop_listening();
-    gate_.messages.stop();
+    gate_.stop();
     for (auto* c : gate_.connections()) c->shut_down();
   }
 

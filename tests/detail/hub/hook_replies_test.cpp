@@ -129,3 +129,16 @@ TEST_CASE("a reply may outlive the server, on any thread") {
   std::thread([&] { (*kept)(grant()); }).join();
   dropped.reset();
 }
+
+TEST_CASE("a server that stops does not wait for its host's answers") {
+  slow_house h;
+  auto c = std::make_unique<client>(h);
+  c->send(get("/live?channel=chat&user=slow"));
+  CHECK(h.loop.waiting());
+  h.gate.stopping = true;
+  h.gate.stop();
+  h.gate.destroy_all();
+  c.reset();
+  CHECK_FALSE(h.loop.waiting());
+  h.authorizations.clear();
+}

@@ -114,6 +114,11 @@ class server_state {
   std::int64_t now() const noexcept { return messages.loop().now(); }
   /// All there are; the pointers are good until one of them is destroyed.
   vector<connection*> connections() const;
+  /// Ends what is pending, at the storage and at the host.
+  void stop() {
+    replies_.rest();
+    messages.stop();
+  }
   /// Ends all of them now, for the server's own end.
   void destroy_all();
   void close(session& s) {

@@ -34,7 +34,7 @@ class hook_replies final : timer {
   reply_to<Answer> make(std::string_view hook, F f) {
     auto one = std::make_shared<asked_of<Answer, F>>(hook, std::move(f));
     one->due = hub_->loop().now() + std::chrono::milliseconds(hub_->settings().hook_time).count();
-    if (!oldest_) hub_->arm(*this, one->due);
+    if (!armed() && !resting_) hub_->arm(*this, one->due);
     link(one);
     return reply_to<Answer>([one = std::move(one), box = hub_->post_box(), of = this](Answer a) mutable {
       auto give = [one, of, a = std::move(a)]() mutable {
@@ -42,6 +42,12 @@ class hook_replies final : timer {
       };
       box->here() ? give() : static_cast<void>(box->put(std::move(give), [] {}));
     });
+  }
+  /// Nobody is told `timeout` any more, because the server stops and has told everybody something else: so it does not
+  /// keep the loop waiting.
+  void rest() noexcept {
+    resting_ = true;
+    hub_->wheel().disarm(*this);
   }
   std::size_t size() const noexcept { return size_; }
 
@@ -79,7 +85,7 @@ class hook_replies final : timer {
   std::shared_ptr<asked> unlink(asked& one) noexcept {
     (one.older ? one.older->younger : oldest_) = one.younger;
     (one.younger ? one.younger->older : youngest_) = one.older;
-    --size_;
+    if (--size_ == 0) hub_->wheel().disarm(*this);
     return std::exchange(one.self, nullptr);
   }
   void expire(std::int64_t now) override {
@@ -89,12 +95,13 @@ class hook_replies final : timer {
                   std::string(late->hook) + " has not answered within options::hook_time");
       hub_->log().guarded("a handler", [&] { late->time_out(); });
     }
-    if (oldest_) hub_->arm(*this, oldest_->due);
+    if (oldest_ && !resting_) hub_->arm(*this, oldest_->due);
   }
 
   hub* hub_;
   asked *oldest_ = nullptr, *youngest_ = nullptr;
   std::size_t size_ = 0;
+  bool resting_ = false;
   log_rate late_;
 };
 
