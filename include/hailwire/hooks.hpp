@@ -159,8 +159,11 @@ class verdict {
 };
 
 /// Answers one thing, once: a command, an authorization or a request. Movable. One that is dropped unanswered answers
-/// `internal` by itself, so it is to be called, and to die, on the hub's executor: another thread that is done with it
-/// hands it over (`server::post`). Calling it when the client has gone does nothing; it may outlive the server.
+/// `internal` by itself. Calling it when the client has gone, or after `options::hook_time`, when the client has been
+/// told `timeout`, does nothing; it may outlive the server.
+///
+/// Threads: one object is not for two threads at once. A server's may be called, and may die, on any: elsewhere than on
+/// the hub's executor the answer is handed over to that.
 template <class Answer>
 class reply_to {
  public:
@@ -228,6 +231,8 @@ struct frame_handlers {
 namespace detail {
 /// The hooks as they are stored; `server` has the members that set them.
 struct hooks {
+  /// Whether the three that may answer later never do: then nobody waits for their answers.
+  bool authorizes_at_once = false, renews_at_once = false, serves_at_once = false;
   std::function<void(const request&, authorize_reply)> authorize;
   std::function<void(session&, std::string_view, authorize_reply)> on_renew;
   std::function<void(session&)> on_open;

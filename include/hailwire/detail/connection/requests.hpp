@@ -150,12 +150,13 @@ inline void connection::serve_elsewhere() {
   }
   e.shown.body_ = e.body;
   if (!gate().host.on_http) return refuse(errc::not_found);
-  auto reply = reply_to<result<response>>([here = here(), serial = asked()->serial](result<response> r) {
-    auto at = here.lock();
-    connection* self = at ? *at : nullptr;
-    if (!self || !self->asked() || self->asked()->serial != serial || !self->owes()) return;
-    self->contained([&] { self->respond_with(r); });
-  });
+  auto reply = gate().reply_for<result<response>>(
+      "on_http", gate().host.serves_at_once, [here = here(), serial = asked()->serial](result<response> r) {
+        auto at = here.lock();
+        connection* self = at ? *at : nullptr;
+        if (!self || !self->asked() || self->asked()->serial != serial || !self->owes()) return;
+        self->contained([&] { self->respond_with(r); });
+      });
   // A hook that throws leaves its reply unanswered, which answers `internal`.
   gate().guarded("on_http", [&] { gate().host.on_http(e.shown, std::move(reply)); });
 }
@@ -332,25 +333,26 @@ inline void connection::authorize() {
     static const shared_grant nothing{grant()};
     return allowed(nothing);
   }
-  auto reply = authorize_reply([here = here(), serial = asked()->serial](decision d) {
-    auto at = here.lock();
-    connection* self = at ? *at : nullptr;
-    if (!self || !self->asked() || self->asked()->serial != serial || !self->owes() || self->is_open()) return;
-    self->contained([&] {
-      auto* granted = d.allowed();
-      if (!granted) {
-        // Whatever an authorizer says no with, it is one of the protocol's codes.
-        self->refuse_stream(d.refused());
-      } else if (!self->gate().sound(*granted)) {
-        self->refuse(errc::internal);
-      } else if (self->gate().messages.left(*granted) <= 0) {
-        self->refuse({errc::unauthenticated, "the permission has expired"});
-      } else {
-        self->allowed(*granted);
-      }
-      self->update_watch();
-    });
-  });
+  auto reply = gate().reply_for<decision>(
+      "authorizer", gate().host.authorizes_at_once, [here = here(), serial = asked()->serial](decision d) {
+        auto at = here.lock();
+        connection* self = at ? *at : nullptr;
+        if (!self || !self->asked() || self->asked()->serial != serial || !self->owes() || self->is_open()) return;
+        self->contained([&] {
+          auto* granted = d.allowed();
+          if (!granted) {
+            // Whatever an authorizer says no with, it is one of the protocol's codes.
+            self->refuse_stream(d.refused());
+          } else if (!self->gate().sound(*granted)) {
+            self->refuse(errc::internal);
+          } else if (self->gate().messages.left(*granted) <= 0) {
+            self->refuse({errc::unauthenticated, "the permission has expired"});
+          } else {
+            self->allowed(*granted);
+          }
+          self->update_watch();
+        });
+      });
   std::unique_ptr<exchange>
       kept;  // a reply inside the call may open a stream, which needs no request any more; the hook still does
   asked()->keeper = &kept;
