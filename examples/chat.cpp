@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// A chat with rooms and history: four transports and the page that uses them, on one port.
+// A chat with rooms and history: five transports and the page that uses them, on one port.
 
 #include <hailwire/hailwire.hpp>
+#include <hailwire/transport/ndjson.hpp>
 #ifdef CHAT_WITH_TLS  // OpenSSL was found
 #include <hailwire/tls.hpp>
 #endif
@@ -27,7 +28,8 @@
 #include "web.hpp"  // web/index.html and web/hailwire.js as text, made by the build
 
 using namespace std::chrono_literals;
-using chat_server = hailwire::server<hailwire::websocket, hailwire::sse, hailwire::long_poll, hailwire::short_poll>;
+using chat_server =
+    hailwire::server<hailwire::websocket, hailwire::sse, hailwire::ndjson, hailwire::long_poll, hailwire::short_poll>;
 
 constexpr char usage[] =
     "usage: chat [--host 127.0.0.1] [--port 8080] [--path /live] [--history 1000]\n"

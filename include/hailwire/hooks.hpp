@@ -74,8 +74,8 @@ class request {
   bool secure() const noexcept { return tls_ != nullptr; }
   /// What TLS knows of the client; null without TLS.
   const std::shared_ptr<const tls_peer>& tls() const noexcept { return tls_; }
-  /// The transport that serves it (`websocket`, `sse`, `long_poll`, `short_poll`), `post` for commands and publishes on
-  /// the live resource, empty elsewhere.
+  /// The transport that serves it (`websocket`, `sse`, `ndjson`, `long_poll`, `short_poll`, a host's own), `post` for
+  /// commands and publishes on the live resource, empty elsewhere.
   std::string_view transport() const noexcept { return transport_; }
   /// The parsed head, for what has no accessor here.
   const proto::http1::head& head() const noexcept { return *head_; }

@@ -449,8 +449,9 @@ concept context = std::convertible_to<T&, net::execution_context&> && requires(T
 template <class T>
 concept not_options = !std::convertible_to<T, const options&>;
 
-/// Real-time messaging for the clients of a host's server, over the transports named: `websocket`, `sse`, `long_poll`,
-/// `short_poll`. The first that claims a request serves it; one that is not named is not compiled in.
+/// Real-time messaging for the clients of a host's server, over the transports named: `websocket`, `sse`, `ndjson`,
+/// `long_poll`, `short_poll`, or a host's own (`transport::transport_type`). The first that claims a request serves it;
+/// one that is not named is not compiled in.
 ///
 ///     asio::io_context io;
 ///     hailwire::server<hailwire::sse> live(io);
@@ -462,10 +463,7 @@ template <class... Transports>
 class server : public basic_server {
   static_assert(sizeof...(Transports) > 0,
                 "hailwire: name at least one transport: hailwire::server<hailwire::websocket, hailwire::sse>");
-  static_assert((transport::transport_type<Transports> && ...),
-                "hailwire: a transport is hailwire::websocket, hailwire::sse, hailwire::long_poll or "
-                "hailwire::short_poll, and its header "
-                "must be included: #include <hailwire/transport/websocket.hpp>");
+  static_assert((transport::check_transport<Transports>() && ...));
   static constexpr const detail::linkage& linked_ = detail::linked<Transports...>;
 
  public:

@@ -178,7 +178,8 @@ class session : protected detail::follower {
   std::string_view device() const noexcept {
     return find_rare() ? std::string_view(find_rare()->device) : std::string_view();
   }
-  /// The transport's name: `websocket`, `sse`, `long_poll`, `short_poll`, or `post` for one that only brings commands.
+  /// The transport's name: `websocket`, `sse`, `ndjson`, `long_poll`, `short_poll`, a host's own, or `post` for one
+  /// that only brings commands.
   virtual std::string_view transport() const noexcept = 0;
   /// What the authorizer allowed; see also `revoke`.
   const shared_grant& permissions() const noexcept { return grant_; }
@@ -249,6 +250,8 @@ class session : protected detail::follower {
   virtual bool ending() const noexcept = 0;
   /// Whether the session outlives one answer and its client can be told what it follows.
   virtual bool adjustable() const noexcept = 0;
+  /// Whether its client says by commands what it follows, so that its URL does not have to.
+  virtual bool duplex() const noexcept = 0;
 
   struct any_box {
     virtual ~any_box() = default;

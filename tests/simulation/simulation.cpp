@@ -20,6 +20,7 @@
 #include "client.hpp"
 #include "hailwire/storage/memory.hpp"
 #include "hailwire/transport/long_poll.hpp"
+#include "hailwire/transport/ndjson.hpp"
 #include "hailwire/transport/short_poll.hpp"
 #include "hailwire/transport/sse.hpp"
 #include "hailwire/transport/websocket.hpp"
@@ -92,8 +93,8 @@ class simulation {
     if (!until.empty()) g.expires = std::chrono::system_clock::time_point(std::chrono::milliseconds(number_of(until)));
     return g;
   }
-  static constexpr auto& transports =
-      detail::linked<transport::websocket, transport::sse, transport::long_poll, transport::short_poll>;
+  static constexpr auto& transports = detail::linked<transport::websocket, transport::sse, transport::ndjson,
+                                                     transport::long_poll, transport::short_poll>;
 
   std::unique_ptr<detail::any_storage> make_storage() {
     unsigned failing = rec_.failures ? 2 : 0;

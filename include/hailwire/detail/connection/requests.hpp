@@ -261,7 +261,8 @@ inline void connection::serve_follow() {
     if (head_only && std::none_of(gate().transports.begin(), gate().transports.end(),
                                   [](const transport::entry* t) { return t->answers_head; }))
       return refuse(errc::method_not_allowed);
-    if (gate().transports.size() == 1 && gate().transports[0]->name == "websocket")
+    if (std::all_of(gate().transports.begin(), gate().transports.end(),
+                    [](const transport::entry* t) { return t->upgrades; }))
       return refuse(errc::upgrade_required);
     std::string offered;
     for (const transport::entry* t : gate().transports)
@@ -269,7 +270,7 @@ inline void connection::serve_follow() {
     return refuse({errc::not_acceptable, std::move(offered)});
   }
   e.shown.transport_ = e.serving->name;
-  bool upgrade = e.serving->name == "websocket";
+  const bool upgrade = e.serving->upgrades;
   if (upgrade && !e.own_page && !e.listed_page) return refuse({errc::forbidden, "this origin is not listed"});
   if (upgrade && e.head.has_body()) return refuse({errc::bad_request, "a handshake has no body"});
 
@@ -658,16 +659,15 @@ inline void connection::refuse(const failure& why) {
   respond(http_status(why.code), "application/problem+json", body, extra);
 }
 
-// EventSource gives up for good on any status but 200, so what will pass is said as an event.
+// What will pass is said in the transport's own way, where it has one.
 inline void connection::refuse_stream(const failure& why) {
   bool passing = why.code == errc::draining || why.code == errc::overloaded || why.code == errc::rate_limited;
   exchange& e = *asked();
-  if (!passing || !e.serving || e.serving->name != "sse") return refuse(why);
+  if (!passing || !e.serving || !e.serving->refuse) return refuse(why);
   gate().note("refused", *this, why.code, why.text());
   keep_ = false;
-  std::string body;
-  proto::append_bye(body, why.code, why.retry_after);
-  respond(200, "text/event-stream", body, "Cache-Control: no-store\r\nX-Accel-Buffering: no\r\n");
+  transport::spoken_refusal said = e.serving->refuse(why);
+  respond(200, said.content_type, said.body, "Cache-Control: no-store\r\n" + std::string(said.fields));
 }
 
 inline void connection::answered(bool keep) {

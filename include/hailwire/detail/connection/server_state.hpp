@@ -331,7 +331,6 @@ inline void server_state::publish(session& s, proto::command&& c, client_publish
 
 inline void server_state::run(session& s, proto::command&& c, command_done done) {
   using verb = proto::command::verb;
-  bool streams = s.transport() == "websocket";
   // True when it has answered that the session may not follow the channel.
   auto forbidden = [&] {
     auto why = refusal(s, &session::may_follow, c.channel);
@@ -355,7 +354,7 @@ inline void server_state::run(session& s, proto::command&& c, command_done done)
         });
       });
     case verb::subscribe: {
-      if (!streams)
+      if (!s.duplex())
         return done({errc::bad_request, "subscribe needs a WebSocket; elsewhere reconnect with another URL"});
       auto from = parse_cursor(c.since && !c.since->empty() ? *c.since : "latest", 1);
       if (!from) return done(from.error());
@@ -372,7 +371,7 @@ inline void server_state::run(session& s, proto::command&& c, command_done done)
                              });
     }
     case verb::unsubscribe:
-      if (!streams) return done({errc::bad_request, "unsubscribe needs a WebSocket"});
+      if (!s.duplex()) return done({errc::bad_request, "unsubscribe needs a WebSocket"});
       if (!messages.unfollow(s, c.channel)) return done({errc::bad_request, "the channel is not followed"});
       return done(std::string("{}"));
 
@@ -432,7 +431,7 @@ inline void server_state::run(session& s, proto::command&& c, command_done done)
 
 inline void server_state::renew(session& s, std::string_view token, command_done done) {
   if (!host.on_renew) return done({errc::not_implemented, "renew is not offered by this server"});
-  if (s.transport() == "post")
+  if (!s.duplex())
     return done(
         {errc::bad_request, "renew goes over the connection that it is for; elsewhere each request brings its token"});
   auto reply = reply_for<decision>(
