@@ -42,7 +42,7 @@ struct site {
   void until(F done) {
     io.restart();
     const auto end = std::chrono::steady_clock::now() + limit;
-    while (!done() && std::chrono::steady_clock::now() < end) io.run_one_until(end);
+    while (!done() && std::chrono::steady_clock::now() < end) io.run_one_for(std::chrono::milliseconds(20));
     REQUIRE(done());
   }
 
