@@ -130,7 +130,9 @@ hailwire::result<hailwire::response> serve_page(const hailwire::request& r, cons
 
 template <class Storage>
 chat_server make_server(asio::io_context& io, const settings& s, Storage kept) {
-  const hailwire::options options{.path = s.path};
+  hailwire::options options{.path = s.path};
+  // Whoever keeps many messages may be sent as many: a file that is piped into `hw publish` is one user's.
+  options.max_keys_per_user = std::max(options.max_keys_per_user, s.history);
   if (s.driver == "own") return chat_server(hailwire::own_thread, std::move(kept), options);
   if (s.driver == "portable") return chat_server(hailwire::portable, io, std::move(kept), options);
   return chat_server(io, std::move(kept), options);
