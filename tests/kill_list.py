@@ -7,7 +7,7 @@ taken back.
 Each entry names a fault, the header, the text to replace and what to put there, and the test file that must fail. The header is
 patched beside the source tree. An entry whose text is not there exactly once is an error: the list has to follow the code.
 
-  kill_list.py --compiler g++ [--launcher ccache] [--define CATCH] --main catch_main.o --source DIR --build DIR [--sqlite] [--only WORD] [--most N]
+  kill_list.py --compiler g++ [--launcher ccache] [--define CATCH] [--tls --library=-lssl --library=-lcrypto] --main catch_main.o --source DIR --build DIR [--sqlite] [--only WORD] [--most N]
 """
 import argparse
 import concurrent.futures
@@ -83,6 +83,39 @@ FAULTS = [
      "    if (!table_->add(k, most)) return false;\n    std::unique_ptr<owner> who(new owner{{}, number, k});\n"),
 ]
 
+# Those of TLS, where it is built.
+TLS, LAYER, RECORDS, CIPHER, TICKETS = "tls.hpp", *(f"detail/tls/{n}.hpp" for n in ("layer", "records", "cipher", "tickets"))
+LAYER_TEST, RECORDS_TEST, TICKETS_TEST = (f"detail/tls/{n}_test.cpp" for n in ("layer", "records", "tickets"))
+TLS_MEMORY_TEST = "out_of_memory/tls/tls_test.cpp"
+TLS_FAULTS = [
+    ("a revoked certificate is taken", TLS, TICKETS_TEST, "::X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK) == 1", "true"),
+    ("a list of the revoked is not read", TLS, TICKETS_TEST, "!o.client_crl.empty() && !tls_revoke", "false && !tls_revoke"),
+    ("a session has no end", TICKETS, TICKETS_TEST, "return now < static_cast<std::int64_t>(until) &&", "return"),
+    ("resuming moves the end of a session", TICKETS, TICKETS_TEST, "::SSL_session_reused(ssl) &&", "false &&"),
+    ("the end of a certificate in the middle of a chain ends no session", TICKETS, TICKETS_TEST,
+     "i < sk_X509_num(chain); ++i)", "i < 1; ++i)"),
+    ("TLS 1.2 resumes under another name", TICKETS, TICKETS_TEST, "mark.substr(8) == name", "true"),
+    ("a ticket's key stays", TICKETS, TICKETS_TEST, "if (now_.made && t - *now_.made < period_) return true;", "if (now_.made) return true;"),
+    ("the key before opens nothing", TICKETS, TICKETS_TEST, "for (const key* k : {&now_, &before_})", "for (const key* k : {&now_})"),
+    ("unread bytes are left for a reset", LAYER, LAYER_TEST, "i < 8 && read_descriptor", "i < 0 && read_descriptor"),
+    ("an alert that waits for room is followed by a reset", LAYER, LAYER_TEST, "    let_alert_pass(d);\n    return {io_result::status::failed",
+     "    return {io_result::status::failed"),
+    ("whoever is told of an end does not say farewell", LAYER, LAYER_TEST, "if (over_ != over::failed && mode_", "if (over_ == over::no && mode_"),
+    ("what a failed call left leaves on the next connection", "detail/tls/shared.hpp", TLS_MEMORY_TEST, "    input = {};\n    out.clear();\n", "    input = {};\n"),
+    ("a key that fails to derive begins again with its first number", RECORDS, TLS_MEMORY_TEST,
+     "    if (!suite_->next(out, fresh) || !seal(", "    if (!suite_->next(out, fresh)) return out.sequence = 0, true;\n    if (!seal("),
+    ("a shared context keeps the last key", CIPHER, TLS_MEMORY_TEST,
+     "sealing_for_ = 0, ::EVP_CIPHER_CTX_reset(sealing_.get())", "sealing_for_ = 0"),
+    ("two keys have one name", CIPHER, LAYER_TEST, "k.generation = ++generations_;", "k.generation = 1;"),
+    ("an empty alert is a decode_error", RECORDS, LAYER_TEST, "        if (size == 0) return fail(unexpected_message, reply);  // section 5.4\n", ""),
+    ("an alert may stand within a message", RECORDS, LAYER_TEST, "begun_ && type != handshake_type", "begun_ && type == application_data"),
+    ("an agreed fragment length holds for what is sent alone", RECORDS, RECORDS_TEST, "if (size > most_) return fail", "if (false) return fail"),
+    ("records without data count for ever", RECORDS, RECORDS_TEST, "std::min<std::uint32_t>(idle_, passed)", "std::min<std::uint32_t>(0, passed)"),
+    ("KeyUpdates with data between them are not counted", RECORDS, RECORDS_TEST, "if (++updates_ > most_updates)", "if (false)"),
+    ("a KeyUpdate before a farewell is not answered", RECORDS, RECORDS_TEST, "state_ != state::failed && !mute_", "state_ == state::open && !mute_"),
+    ("a key seals one record more than it is good for", RECORDS, RECORDS_TEST, "out.sequence >= std::uint64_t{1} << 24", "out.sequence > std::uint64_t{1} << 24"),
+]
+
 
 def of_sqlite(fault):
     return "/sqlite_" in fault[2]
@@ -95,6 +128,7 @@ def main():
     args.add_argument("--define", action="append", default=[], help="for the tests, such as HAILWIRE_CATCH2_3")
     args.add_argument("--library", action="append", default=[], help="to link with")
     args.add_argument("--sqlite", action="store_true", help="SQLite is there: try the faults of its storage too")
+    args.add_argument("--tls", action="store_true", help="also those of TLS; needs OpenSSL's libraries")
     args.add_argument("--main", type=pathlib.Path, required=True, help="the object of catch_main.cpp")
     args.add_argument("--source", type=pathlib.Path, required=True)
     args.add_argument("--build", type=pathlib.Path, required=True)
@@ -135,7 +169,7 @@ def main():
         failed = re.search(r"^-+\n(.+)\n", ran.stdout, re.M)
         return name, True, f"caught: {failed[1] if failed else f'ended with {ran.returncode}'}" + took
 
-    faults = [f for f in FAULTS if args.only in f[0] and (args.sqlite or not of_sqlite(f))]
+    faults = [f for f in FAULTS + (TLS_FAULTS if args.tls else []) if args.only in f[0] and (args.sqlite or not of_sqlite(f))]
     if args.most:
         most = min(args.most, len(faults))
         faults = [faults[i * len(faults) // most] for i in range(most)]
