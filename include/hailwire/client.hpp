@@ -13,11 +13,6 @@
 // does not get through, it uses the next of its list, and tries the first again after a while. Publishes carry random
 // keys and are repeated until they are answered, each stored once.
 
-#include <asio/any_io_executor.hpp>
-#include <asio/async_result.hpp>
-#include <asio/post.hpp>
-#include <asio/steady_timer.hpp>
-
 #include <chrono>
 #include <memory>
 #include <stdexcept>
@@ -30,20 +25,19 @@
 
 #include "hailwire/client_options.hpp"
 #include "hailwire/detail/client/transports.hpp"
+#include "hailwire/detail/net/asio.hpp"
 #include "hailwire/detail/net/outgoing.hpp"
 #include "hailwire/detail/net/system.hpp"
 #include "hailwire/message.hpp"
 
-namespace hailwire {
-
-namespace detail {
+namespace hailwire::detail::inline HAILWIRE_ASIO_NAMESPACE {
 
 /// A client machine over Asio.
 class asio_client final : public client_machine,
                           public std::enable_shared_from_this<asio_client>,
                           public outgoing::user {
  public:
-  asio_client(const asio::any_io_executor& e, proto::url at, client_options o,
+  asio_client(const net::any_io_executor& e, proto::url at, client_options o,
               std::span<const client_transport* const> l)
       : client_machine(std::move(at), std::move(o), l, make_command_poster), executor_(e), timer_(e) {
     if (!options().proxy.empty()) {
@@ -61,7 +55,7 @@ class asio_client final : public client_machine,
     outgoing_route route{to.host, to.port, {}, to.secure ? options().tls : nullptr};
     if (proxy_) route.proxy = *proxy_;
     if (to.secure && !route.security)
-      return asio::post(executor_, [self = shared_from_this(), held = l] {
+      return net::post(executor_, [self = shared_from_this(), held = l] {
         if (self->holds(*held))
           self->outgoing_ended(*held, std::make_error_code(std::errc::protocol_not_supported),
                                "an https URL needs client_options::tls");
@@ -87,9 +81,9 @@ class asio_client final : public client_machine,
     if (armed_ > at) arm();
   }
   void settle_later() override {
-    asio::post(executor_, [self = shared_from_this()] { self->settle(); });
+    net::post(executor_, [self = shared_from_this()] { self->settle(); });
   }
-  const asio::any_io_executor& executor() const noexcept { return executor_; }
+  const net::any_io_executor& executor() const noexcept { return executor_; }
 
   /// The host's object is gone: nothing of it is called any more but ends of commands.
   void detach() {
@@ -128,8 +122,8 @@ class asio_client final : public client_machine,
     lane_ended(lane, ec, text);
   }
 
-  asio::any_io_executor executor_;
-  asio::steady_timer timer_;
+  net::any_io_executor executor_;
+  net::steady_timer timer_;
   std::shared_ptr<outgoing> lanes_[2];
   std::unique_ptr<proto::url> proxy_;
   std::int64_t armed_ = never, wanted_ = never;
@@ -147,7 +141,9 @@ inline position read_position(std::string_view json) {
   return p;
 }
 
-}  // namespace detail
+}  // namespace hailwire::detail::inline HAILWIRE_ASIO_NAMESPACE
+
+namespace hailwire::inline HAILWIRE_ASIO_NAMESPACE {
 
 /// What every client can do, whatever its transports. Use it through `client`.
 ///
@@ -161,12 +157,12 @@ inline position read_position(std::string_view json) {
 class basic_client {
  public:
   /// Connects from the next turn of the executor on. Throws `std::invalid_argument` for a URL that cannot be read.
-  basic_client(const asio::any_io_executor& e, std::string_view at, client_options o,
+  basic_client(const net::any_io_executor& e, std::string_view at, client_options o,
                std::span<const detail::client_transport* const> ladder) {
     auto url = proto::parse_url(at);
     if (!url) throw std::invalid_argument("hailwire: " + std::string(url.error().text()));
     machine_ = std::make_shared<detail::asio_client>(e, std::move(*url), std::move(o), ladder);
-    asio::post(e, [held = std::weak_ptr<detail::asio_client>(machine_)] {
+    net::post(e, [held = std::weak_ptr<detail::asio_client>(machine_)] {
       if (auto m = held.lock()) m->start();
     });
   }
@@ -196,11 +192,11 @@ class basic_client {
   void publish(std::string_view channel, const payload& data, const client_publish_options& how = {}) {
     machine_->publish(channel, data, how, nullptr);
   }
-  /// The same for completion tokens (`asio::use_awaitable`, `asio::use_future`, …): `void(std::error_code, position)`.
+  /// The same for completion tokens (`net::use_awaitable`, `net::use_future`, …): `void(std::error_code, position)`.
   template <class Token>
   auto async_publish(std::string_view channel, const payload& data, Token&& token,
                      const client_publish_options& how = {}) {
-    return asio::async_initiate<Token, void(std::error_code, position)>(
+    return net::async_initiate<Token, void(std::error_code, position)>(
         [m = machine_](auto handler, std::string to, payload what, client_publish_options o) {
           m->publish(to, what, o,
                      completion(m, std::move(handler), [](std::string_view ok) { return detail::read_position(ok); }));
@@ -224,7 +220,7 @@ class basic_client {
   /// `ask`, for completion tokens: `void(std::error_code, std::string)`.
   template <class Token>
   auto async_ask(std::string_view command, std::string_view body, Token&& token) {
-    return asio::async_initiate<Token, void(std::error_code, std::string)>(
+    return net::async_initiate<Token, void(std::error_code, std::string)>(
         [m = machine_](auto handler, std::string name, std::string with) {
           m->request(detail::client_command::kind::question, name, with, {},
                      completion(m, std::move(handler), [](std::string_view ok) { return std::string(ok); }));
@@ -275,7 +271,7 @@ class basic_client {
   client_status status() const { return machine_->status(); }
   /// Commands that wait or are unanswered.
   std::size_t pending() const noexcept { return machine_->pending(); }
-  asio::any_io_executor get_executor() const noexcept { return machine_->executor(); }
+  net::any_io_executor get_executor() const noexcept { return machine_->executor(); }
 
   /// Ends for good.
   void close() { machine_->close(); }
@@ -284,12 +280,12 @@ class basic_client {
   /// A completion handler as the end of a command. It keeps the context at work, as Asio's own operations do.
   template <class Handler, class Read>
   static detail::command_end completion(const std::shared_ptr<detail::asio_client>& m, Handler handler, Read read) {
-    auto executor = asio::get_associated_executor(handler, m->executor());
-    return [h = std::move(handler), work = asio::prefer(executor, asio::execution::outstanding_work.tracked), read](
+    auto executor = net::get_associated_executor(handler, m->executor());
+    return [h = std::move(handler), work = net::prefer(executor, net::execution::outstanding_work.tracked), read](
                const client_error& e, std::string_view ok) mutable {
       auto value = e ? decltype(read(ok))() : read(ok);
-      asio::post(work,
-                 [h = std::move(h), code = e.code, value = std::move(value)]() mutable { h(code, std::move(value)); });
+      net::post(work,
+                [h = std::move(h), code = e.code, value = std::move(value)]() mutable { h(code, std::move(value)); });
     };
   }
   void mark(std::string_view name, std::string_view channel, const position& at, bool hidden) {
@@ -321,7 +317,7 @@ class client : public basic_client {
 
  private:
   template <class Context>
-  static asio::any_io_executor executor_of(Context& context) {
+  static net::any_io_executor executor_of(Context& context) {
     if constexpr (requires { context.get_executor(); }) {
       return context.get_executor();
     } else {
@@ -330,4 +326,4 @@ class client : public basic_client {
   }
 };
 
-}  // namespace hailwire
+}  // namespace hailwire::inline HAILWIRE_ASIO_NAMESPACE

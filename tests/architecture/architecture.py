@@ -28,14 +28,22 @@ FLOORS = [
     ("broker", ["broker/*.hpp"], "base words concepts", []),
     ("hub", ["hub.hpp", "session.hpp", "hooks.hpp", "detail/hub/*.hpp"], "base words concepts storage", []),
     ("connection", ["detail/connection/*.hpp"], "base words concepts seam hub", []),
-    ("asio", ["detail/io/net.hpp"], "base", ["asio", "boost"]),
+    ("asio", ["detail/io/net.hpp", "detail/net/asio.hpp"], "base", ["asio", "boost"]),
     ("io", ["detail/io/*.hpp"], "base words concepts seam hub connection asio", ["sys/socket.h"]),
+<<<<<<< HEAD
     ("net", ["detail/net/*.hpp"], "base words asio", ["asio", "openssl"]),
     # A client without a socket: what its protocol asks of it. Of the net it takes the arithmetic of waiting.
     ("client machine", ["client_options.hpp", "detail/client/*.hpp"], "base words net", []),
     ("client", ["client.hpp", "client_tls.hpp", "websocket_client.hpp"], "base words asio net;client machine", ["asio", "openssl"]),
+=======
+    ("openssl", ["detail/tls/openssl.hpp"], "", ["openssl"]),
+    ("net", ["detail/net/*.hpp"], "base words asio openssl", ["openssl"]),
+    # A client without a socket: what its protocol asks of it. Of the net it takes the arithmetic of waiting.
+    ("client machine", ["client_options.hpp", "detail/client/*.hpp"], "base words net", []),
+    ("client", ["client.hpp", "client_tls.hpp", "websocket_client.hpp"], "base words asio net openssl;client machine", ["openssl"]),
+>>>>>>> w-client
     ("client deflate", ["client_deflate.hpp"], "base words net client;client machine;deflate codec", []),
-    ("tls", ["tls.hpp", "detail/tls/*.hpp"], BELOW_CONNECTION + " connection io server asio", ["openssl"]),
+    ("tls", ["tls.hpp", "detail/tls/*.hpp"], BELOW_CONNECTION + " connection io server asio openssl", ["openssl"]),
     ("server", ["server.hpp", "adopt_stream.hpp"], BELOW_CONNECTION + " connection io asio", []),
     ("beast", ["beast.hpp"], "server", ["boost"]),
     ("threads", ["threads.hpp"], BELOW_CONNECTION + " connection io server", []),
@@ -64,8 +72,10 @@ TESTED_BY = {
     "detail/io/asio.hpp": "detail/io/epoll_test.cpp",
     "detail/base/asio_in_use.hpp": "boost/meet.cpp",
     "detail/io/net.hpp": "boost/meet.cpp",
-    "detail/net/layer.hpp": "client_test.cpp",
+    "detail/net/asio.hpp": "client_test.cpp",
+    "detail/net/layer.hpp": "client_tls_test.cpp",
     "detail/net/outgoing.hpp": "client_test.cpp",
+    "detail/net/tls_layer.hpp": "client_tls_test.cpp",
     "detail/net/system.hpp": "client_test.cpp",
     "detail/storage/sqlite_file.hpp": "storage/sqlite_fault_test.cpp",
     "detail/storage/sqlite_log.hpp": "storage/sqlite_test.cpp",

@@ -1,11 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <asio/any_io_executor.hpp>
-#include <asio/error.hpp>
-#include <asio/ip/tcp.hpp>
-#include <asio/steady_timer.hpp>
-
 #include <algorithm>
 #include <chrono>
 #include <memory>
@@ -14,25 +9,26 @@
 #include <vector>
 
 #include "hailwire/detail/base/function.hpp"
+#include "hailwire/detail/net/asio.hpp"
 
-namespace hailwire::detail {
+namespace hailwire::detail::inline HAILWIRE_ASIO_NAMESPACE {
 
 /// Connects to the first of several addresses that answers (RFC 8305): they are tried in their order, the two families
 /// in turn, each a quarter of a second behind the one before or as soon as that one has failed; the first that is
 /// connected is taken, and the others are dropped. So a dead IPv6 costs a quarter of a second.
 class connector : public std::enable_shared_from_this<connector> {
  public:
-  using endpoints = std::vector<asio::ip::tcp::endpoint>;
-  using done = move_only_function<void(std::error_code, asio::ip::tcp::socket)>;
+  using endpoints = std::vector<net::ip::tcp::endpoint>;
+  using done = move_only_function<void(std::error_code, net::ip::tcp::socket)>;
 
   /// RFC 8305, section 5: the recommended delay between two attempts.
   static constexpr std::chrono::milliseconds delay{250};
 
   /// Calls `f` once, never from within this call, with a socket that is connected or with the last error; never behind
   /// `cancel`.
-  static std::shared_ptr<connector> start(const asio::any_io_executor& e, const endpoints& found, done f) {
+  static std::shared_ptr<connector> start(const net::any_io_executor& e, const endpoints& found, done f) {
     std::shared_ptr<connector> c(new connector(e, in_turn(found), std::move(f)));
-    asio::post(e, [c] {
+    net::post(e, [c] {
       if (c->done_) c->next();
     });
     return c;
@@ -46,7 +42,7 @@ class connector : public std::enable_shared_from_this<connector> {
   static endpoints in_turn(const endpoints& found) {
     endpoints out;
     if (found.empty()) return out;
-    std::vector<asio::ip::tcp::endpoint> rows[2];
+    std::vector<net::ip::tcp::endpoint> rows[2];
     const bool first_is_four = found.front().address().is_v4();
     for (auto& e : found) rows[e.address().is_v4() == first_is_four ? 0 : 1].push_back(e);
     for (std::size_t i = 0; i < std::max(rows[0].size(), rows[1].size()); ++i)
@@ -56,18 +52,19 @@ class connector : public std::enable_shared_from_this<connector> {
   }
 
  private:
-  connector(const asio::any_io_executor& e, endpoints found, done f)
+  connector(const net::any_io_executor& e, endpoints found, done f)
       : executor_(e), timer_(e), found_(std::move(found)), done_(std::move(f)) {}
 
   void next() {
     if (!done_) return;
     if (at_ == found_.size()) {
       if (attempts_ == 0)
-        finish(last_ ? last_ : make_error_code(asio::error::host_not_found), asio::ip::tcp::socket(executor_));
+        finish(last_ ? last_ : std::error_code(net_error_code(net::error::host_not_found)),
+               net::ip::tcp::socket(executor_));
       return;
     }
     const auto to = found_[at_++];
-    auto socket = std::make_shared<asio::ip::tcp::socket>(executor_);
+    auto socket = std::make_shared<net::ip::tcp::socket>(executor_);
     sockets_.push_back(socket);
     ++attempts_;
     socket->async_connect(to, [self = shared_from_this(), socket](std::error_code ec) {
@@ -83,26 +80,26 @@ class connector : public std::enable_shared_from_this<connector> {
       if (!ec) self->next();
     });
   }
-  void finish(std::error_code ec, asio::ip::tcp::socket socket) {
+  void finish(std::error_code ec, net::ip::tcp::socket socket) {
     auto f = std::exchange(done_, nullptr);
     drop();
     f(ec, std::move(socket));
   }
   void drop() {
     timer_.cancel();
-    std::error_code ignored;
+    net_error_code ignored;
     for (auto& s : sockets_)
       if (s->is_open()) s->close(ignored);
     sockets_.clear();
   }
 
-  asio::any_io_executor executor_;
-  asio::steady_timer timer_;
+  net::any_io_executor executor_;
+  net::steady_timer timer_;
   endpoints found_;
   done done_;
-  std::vector<std::shared_ptr<asio::ip::tcp::socket>> sockets_;
+  std::vector<std::shared_ptr<net::ip::tcp::socket>> sockets_;
   std::size_t at_ = 0, attempts_ = 0;
   std::error_code last_;
 };
 
-}  // namespace hailwire::detail
+}  // namespace hailwire::detail::inline HAILWIRE_ASIO_NAMESPACE

@@ -10,11 +10,6 @@
 //
 // Threads: everything on the executor. Lifetime: handlers hold the object; `close` lets go of its user.
 
-#include <asio/any_io_executor.hpp>
-#include <asio/buffer.hpp>
-#include <asio/error.hpp>
-#include <asio/ip/tcp.hpp>
-
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -24,6 +19,7 @@
 #include <system_error>
 #include <utility>
 
+#include "hailwire/detail/net/asio.hpp"
 #include "hailwire/detail/net/connector.hpp"
 #include "hailwire/detail/net/layer.hpp"
 #include "hailwire/detail/net/resolver.hpp"
@@ -31,7 +27,7 @@
 #include "hailwire/proto/http1_response.hpp"
 #include "hailwire/proto/url.hpp"
 
-namespace hailwire::detail {
+namespace hailwire::detail::inline HAILWIRE_ASIO_NAMESPACE {
 
 /// Where an outgoing connection leads.
 struct outgoing_route {
@@ -56,7 +52,7 @@ class outgoing : public std::enable_shared_from_this<outgoing> {
     ~user() = default;
   };
 
-  outgoing(const asio::any_io_executor& e, user& u) : socket_(e), user_(&u) {}
+  outgoing(const net::any_io_executor& e, user& u) : socket_(e), user_(&u) {}
 
   void connect(outgoing_route to) {
     making_ = std::make_unique<making>();
@@ -81,9 +77,9 @@ class outgoing : public std::enable_shared_from_this<outgoing> {
   /// Sends what was written, as far as the socket takes it now; the rest follows.
   void flush() {
     if (sending_ || out_.empty() || !socket_.is_open()) return;
-    std::error_code ec;
-    const std::size_t n = socket_.write_some(asio::buffer(out_), ec);
-    if (ec && ec != asio::error::would_block && ec != asio::error::try_again) {
+    net_error_code ec;
+    const std::size_t n = socket_.write_some(net::buffer(out_), ec);
+    if (ec && ec != net::error::would_block && ec != net::error::try_again) {
       out_.clear();  // whoever reads hears of it
       return;
     }
@@ -94,7 +90,7 @@ class outgoing : public std::enable_shared_from_this<outgoing> {
     }
     out_.erase(0, n);
     sending_ = true;
-    socket_.async_wait(asio::ip::tcp::socket::wait_write, [self = shared_from_this()](std::error_code failed) {
+    socket_.async_wait(net::ip::tcp::socket::wait_write, [self = shared_from_this()](std::error_code failed) {
       self->sending_ = false;
       if (failed) return;
       self->flush();
@@ -135,17 +131,17 @@ class outgoing : public std::enable_shared_from_this<outgoing> {
 
   void resolved(std::error_code ec, const name_resolver::endpoints& found) {
     if (ec) return end(ec, "looking up the name failed: " + ec.message());
-    making_->connecting = connector::start(
-        socket_.get_executor(), found, [self = shared_from_this()](std::error_code failed, asio::ip::tcp::socket s) {
-          if (self->user_) self->made(failed, std::move(s));
-        });
+    making_->connecting = connector::start(socket_.get_executor(), found,
+                                           [self = shared_from_this()](std::error_code failed, net::ip::tcp::socket s) {
+                                             if (self->user_) self->made(failed, std::move(s));
+                                           });
   }
-  void made(std::error_code ec, asio::ip::tcp::socket s) {
+  void made(std::error_code ec, net::ip::tcp::socket s) {
     making_->connecting.reset();
     if (ec) return end(ec, {});
     socket_ = std::move(s);
-    std::error_code ignored;
-    socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
+    net_error_code ignored;
+    socket_.set_option(net::ip::tcp::no_delay(true), ignored);
     socket_.non_blocking(true, ignored);
     const auto& r = making_->route;
     if (r.proxy) {
@@ -177,7 +173,7 @@ class outgoing : public std::enable_shared_from_this<outgoing> {
   void wait() {
     if (!socket_.is_open() || reading_) return;
     reading_ = true;
-    socket_.async_wait(asio::ip::tcp::socket::wait_read, [self = shared_from_this()](std::error_code ec) {
+    socket_.async_wait(net::ip::tcp::socket::wait_read, [self = shared_from_this()](std::error_code ec) {
       self->reading_ = false;
       if (!ec && self->user_) self->readable();
     });
@@ -186,10 +182,10 @@ class outgoing : public std::enable_shared_from_this<outgoing> {
     read_buffer buffer;
     // As much as is there, but not for ever: others of this context have something to read too.
     for (int turns = 0; turns < 16 && user_ && !paused_; ++turns) {
-      std::error_code ec;
-      const std::size_t n = socket_.read_some(asio::buffer(buffer.data(), read_buffer::size), ec);
-      if (ec == asio::error::would_block || ec == asio::error::try_again) break;
-      if (ec) return end(ec == asio::error::eof ? std::error_code() : ec, {});
+      net_error_code ec;
+      const std::size_t n = socket_.read_some(net::buffer(buffer.data(), read_buffer::size), ec);
+      if (ec == net::error::would_block || ec == net::error::try_again) break;
+      if (ec) return end(ec == net::error::eof ? std::error_code() : std::error_code(ec), {});
       take({buffer.data(), n});
       if (n < read_buffer::size) break;
     }
@@ -235,17 +231,17 @@ class outgoing : public std::enable_shared_from_this<outgoing> {
   void end(std::error_code ec, std::string_view text) {
     auto* u = std::exchange(user_, nullptr);
     making_.reset();
-    std::error_code ignored;
+    net_error_code ignored;
     socket_.close(ignored);
     if (u) u->outgoing_ended(*this, ec, text);
   }
   void shut() {
-    std::error_code ignored;
-    if (socket_.is_open()) socket_.shutdown(asio::ip::tcp::socket::shutdown_both, ignored);
+    net_error_code ignored;
+    if (socket_.is_open()) socket_.shutdown(net::ip::tcp::socket::shutdown_both, ignored);
     socket_.close(ignored);
   }
 
-  asio::ip::tcp::socket socket_;
+  net::ip::tcp::socket socket_;
   user* user_;
   std::string out_;
   std::unique_ptr<client_layer> layer_;
@@ -253,4 +249,4 @@ class outgoing : public std::enable_shared_from_this<outgoing> {
   bool reading_ = false, sending_ = false, closing_ = false, paused_ = false, broken_ = false;
 };
 
-}  // namespace hailwire::detail
+}  // namespace hailwire::detail::inline HAILWIRE_ASIO_NAMESPACE

@@ -1,11 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <asio/any_io_executor.hpp>
-#include <asio/execution_context.hpp>
-#include <asio/ip/tcp.hpp>
-#include <asio/post.hpp>
-
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -16,29 +11,30 @@
 #include <vector>
 
 #include "hailwire/detail/base/function.hpp"
+#include "hailwire/detail/net/asio.hpp"
 
-namespace hailwire::detail {
+namespace hailwire::detail::inline HAILWIRE_ASIO_NAMESPACE {
 
 /// Looks up names for all connections of a context. Those that ask for one name while it is being looked up share the
 /// answer, so a thousand clients that lost one server ask once. Nothing is kept beyond that: the system knows how long
 /// an answer holds. Safe from any thread.
-class name_resolver : public asio::execution_context::service {
+class name_resolver : public net::execution_context::service {
  public:
-  using endpoints = std::vector<asio::ip::tcp::endpoint>;
+  using endpoints = std::vector<net::ip::tcp::endpoint>;
   using answer = move_only_function<void(std::error_code, const endpoints&)>;
 
-  static inline asio::execution_context::id id;
-  explicit name_resolver(asio::execution_context& c) : service(c) {}
+  static inline net::execution_context::id id;
+  explicit name_resolver(net::execution_context& c) : service(c) {}
 
-  static name_resolver& of(const asio::any_io_executor& e) {
-    return asio::use_service<name_resolver>(asio::query(e, asio::execution::context));
+  static name_resolver& of(const net::any_io_executor& e) {
+    return net::use_service<name_resolver>(net::query(e, net::execution::context));
   }
 
   /// Calls `f` on `executor`, never from within this call, unless the context ends first. An address is its own answer.
-  void resolve(const std::string& host, std::uint16_t port, const asio::any_io_executor& executor, answer f) {
-    std::error_code ec;
-    if (auto address = asio::ip::make_address(host, ec); !ec) {
-      asio::post(executor, [f = std::move(f), at = asio::ip::tcp::endpoint(address, port)]() mutable { f({}, {at}); });
+  void resolve(const std::string& host, std::uint16_t port, const net::any_io_executor& executor, answer f) {
+    net_error_code ec;
+    if (auto address = net::ip::make_address(host, ec); !ec) {
+      net::post(executor, [f = std::move(f), at = net::ip::tcp::endpoint(address, port)]() mutable { f({}, {at}); });
       return;
     }
     std::lock_guard lock(mutex_);
@@ -47,15 +43,15 @@ class name_resolver : public asio::execution_context::service {
     waiting.push_back({executor, std::move(f)});
     if (waiting.size() > 1) return;
     if (instead_) {
-      asio::post(executor, [this, host, port] {
+      net::post(executor, [this, host, port] {
         endpoints found;
         const auto failed = instead_(host, port, found);
         finish(host, port, failed, found);
       });
       return;
     }
-    auto asking = std::make_shared<asio::ip::tcp::resolver>(executor);
-    asking->async_resolve(host, std::to_string(port), asio::ip::tcp::resolver::numeric_service,
+    auto asking = std::make_shared<net::ip::tcp::resolver>(executor);
+    asking->async_resolve(host, std::to_string(port), net::ip::tcp::resolver::numeric_service,
                           [this, asking, host, port](std::error_code failed, const auto& results) {
                             endpoints found;
                             for (auto& r : results) found.push_back(r.endpoint());
@@ -70,7 +66,7 @@ class name_resolver : public asio::execution_context::service {
 
  private:
   struct waiter {
-    asio::any_io_executor executor;
+    net::any_io_executor executor;
     answer f;
   };
 
@@ -90,7 +86,7 @@ class name_resolver : public asio::execution_context::service {
       told = std::move(at->second);
       waiting_.erase(at);
     }
-    for (auto& w : told) asio::post(w.executor, [f = std::move(w.f), failed, found]() mutable { f(failed, found); });
+    for (auto& w : told) net::post(w.executor, [f = std::move(w.f), failed, found]() mutable { f(failed, found); });
   }
 
   std::mutex mutex_;
@@ -99,4 +95,4 @@ class name_resolver : public asio::execution_context::service {
   bool closed_ = false;
 };
 
-}  // namespace hailwire::detail
+}  // namespace hailwire::detail::inline HAILWIRE_ASIO_NAMESPACE
