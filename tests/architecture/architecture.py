@@ -30,18 +30,11 @@ FLOORS = [
     ("connection", ["detail/connection/*.hpp"], "base words concepts seam hub", []),
     ("asio", ["detail/io/net.hpp", "detail/net/asio.hpp"], "base", ["asio", "boost"]),
     ("io", ["detail/io/*.hpp"], "base words concepts seam hub connection asio", ["sys/socket.h"]),
-<<<<<<< HEAD
-    ("net", ["detail/net/*.hpp"], "base words asio", ["asio", "openssl"]),
-    # A client without a socket: what its protocol asks of it. Of the net it takes the arithmetic of waiting.
-    ("client machine", ["client_options.hpp", "detail/client/*.hpp"], "base words net", []),
-    ("client", ["client.hpp", "client_tls.hpp", "websocket_client.hpp"], "base words asio net;client machine", ["asio", "openssl"]),
-=======
     ("openssl", ["detail/tls/openssl.hpp"], "", ["openssl"]),
     ("net", ["detail/net/*.hpp"], "base words asio openssl", ["openssl"]),
     # A client without a socket: what its protocol asks of it. Of the net it takes the arithmetic of waiting.
     ("client machine", ["client_options.hpp", "detail/client/*.hpp"], "base words net", []),
     ("client", ["client.hpp", "client_tls.hpp", "websocket_client.hpp"], "base words asio net openssl;client machine", ["openssl"]),
->>>>>>> w-client
     ("client deflate", ["client_deflate.hpp"], "base words net client;client machine;deflate codec", []),
     ("tls", ["tls.hpp", "detail/tls/*.hpp"], BELOW_CONNECTION + " connection io server asio openssl", ["openssl"]),
     ("server", ["server.hpp", "adopt_stream.hpp"], BELOW_CONNECTION + " connection io asio", []),
