@@ -439,9 +439,12 @@ TEST_CASE("a limit that was lowered is reached in steps, while appends go on") {
   auto s = open(dir.file(), options);
   CHECK(append(*s, "c", "y").offset == 5001);
   auto first = read(*s, "c", 0, {1, 1}).oldest;
-  CHECK(first >= 513);                                                        // one step a transaction
-  while (read(*s, "c", 0, {1, 1}).oldest != 4902) std::this_thread::yield();  // the rest without another append
-  CHECK(read(*s, "c").messages.size() == 100);
+  CHECK(first >= 513);  // one step a transaction
+  // The rest without another append; the look at all channels after the start may have begun before this one.
+  while (read(*s, "c", 0, {1, 1}).oldest < 4901) std::this_thread::yield();
+  auto left = read(*s, "c").messages.size();
+  CHECK(left >= 100);
+  CHECK(left <= 101);
 }
 
 TEST_CASE("the file is at most half as large again as its payloads and 40 bytes each") {
