@@ -182,9 +182,15 @@ class simulation {
       case 10:
         if (kind_ == 3 && random_.chance(8)) {
           const auto& channel = world_->channels[random_.below(world_->channels.size())];
-          trace("the storage loses " + channel);
           ++rec_.count.restarts;
-          delayed_->restart(channel);
+          if (random_.chance(50)) {
+            trace("the storage loses " + channel);
+            delayed_->restart(channel);
+          } else if (auto lost = delayed_->lose_newest(channel, 2 * retention_); !lost.after.empty()) {
+            trace("the storage loses the newest of " + channel + ", " + std::to_string(lost.head) + " are left in " +
+                  lost.after);
+            rec_.lost_newest(channel, lost.before, lost.after, lost.oldest, lost.head);
+          }
         }
         std::erase_if(world_->broken, [](const auto& c) { return c->closed; });
         if (rec_.permits && random_.chance(30)) clients_[random_.below(clients_.size())]->lose_channel();
