@@ -64,6 +64,9 @@ class record {
   totals count;
   /// Whether epochs may change, and whether reads may fail, in this seed.
   bool restarts = false, failures = false;
+  /// Whether another program writes into the storage too. The server hears of that late, so that `latest` may be some
+  /// messages ago.
+  bool shared = false;
   /// Whether permissions end in this seed, are renewed, or are taken away.
   bool permits = false;
 

@@ -60,6 +60,8 @@ class plain_storage {
   plain_storage(dice& d, std::size_t retention) : dice_(d), retention_(retention) {}
   unsigned failing = 0;  ///< percent of the calls
 
+  /// Another program shares the log and appends to it.
+  void append_behind(const std::string& channel, const hailwire::draft& d) { logs_[channel].append(d, retention_); }
   std::uint64_t append(std::string_view channel, const hailwire::draft& d) {
     if (dice_.chance(failing)) throw std::runtime_error("disk full");
     return logs_[std::string(channel)].append(d, retention_);
@@ -132,6 +134,13 @@ class delayed_storage {
     if (found == channels_.end()) return;
     found->second.log = {};
     found->second.epoch = fresh_epoch();
+  }
+  /// Another program shares the log and appends to it; false while it has no such channel.
+  bool append_behind(const std::string& channel, const hailwire::draft& d) {
+    auto found = channels_.find(channel);
+    if (found == channels_.end()) return false;
+    found->second.log.append(d, retention_);
+    return true;
   }
   struct loss {
     std::string before, after;           // epochs
