@@ -4,19 +4,16 @@
 simulation. Here are faults that only show at a boundary: a limit off by one, a ring that begins elsewhere, a sum that is not
 taken back.
 
-Each entry names a fault, the header, the text to replace and what to put there, and the test file that must fail. The header is
-patched beside the source tree. An entry whose text is not there exactly once is an error: the list has to follow the code.
+Each entry names a fault, the header, the test file that must fail, the text to replace and what to put there; planted_faults.py
+does the rest.
 
   kill_list.py --compiler g++ [--launcher ccache] [--define CATCH] [--tls --library=-lssl --library=-lcrypto] --main catch_main.o --source DIR --build DIR [--sqlite] [--only WORD] [--most N]
 """
-import argparse
-import concurrent.futures
-import os
 import pathlib
 import re
-import subprocess
 import sys
-import time
+
+import planted_faults
 
 MEMORY, CONNECTION, STREAMS = "storage/memory.hpp", "detail/connection/connection.hpp", "detail/connection/streams.hpp"
 FILE, LOG, LOCK, START_TEST = "detail/storage/sqlite_file.hpp", "detail/storage/sqlite_log.hpp", "detail/storage/sqlite_lock.hpp", "storage/sqlite_start_test.cpp"
@@ -117,69 +114,28 @@ TLS_FAULTS = [
 ]
 
 
-def of_sqlite(fault):
-    return "/sqlite_" in fault[2]
-
-
 def main():
-    args = argparse.ArgumentParser()
-    args.add_argument("--compiler", default="g++")
-    args.add_argument("--launcher", default="")
+    args = planted_faults.arguments()
     args.add_argument("--define", action="append", default=[], help="for the tests, such as HAILWIRE_CATCH2_3")
     args.add_argument("--library", action="append", default=[], help="to link with")
     args.add_argument("--sqlite", action="store_true", help="SQLite is there: try the faults of its storage too")
     args.add_argument("--tls", action="store_true", help="also those of TLS; needs OpenSSL's libraries")
     args.add_argument("--main", type=pathlib.Path, required=True, help="the object of catch_main.cpp")
-    args.add_argument("--source", type=pathlib.Path, required=True)
-    args.add_argument("--build", type=pathlib.Path, required=True)
-    args.add_argument("--jobs", type=int, default=os.cpu_count())
-    args.add_argument("--only", default="", help="only faults with this in their name")
-    args.add_argument("--most", type=int, default=0, help="only so many, spread over the list; 0: all")
     args = args.parse_args()
+    faults = []
+    for name, header, test, old, new in FAULTS + (TLS_FAULTS if args.tls else []):
+        link = [str(args.main), *args.library]
+        if "/sqlite_" in test:
+            if not args.sqlite:
+                continue
+            link.append("-lsqlite3")
+        faults.append(planted_faults.Fault(name, header, old, new, test, ("-O0", *(f"-D{d}" for d in args.define)), link, ("--abort",)))
 
-    def try_fault(fault):
-        name, header, test, old, new = fault
-        started = time.monotonic()
-        text = (args.source / "include/hailwire" / header).read_text()
-        if text.count(old) != 1:
-            return name, False, f"its text stands {text.count(old)} times in {header}"
-        place = args.build / re.sub(r"\W+", "_", name)
-        patched = place / "hailwire" / header
-        patched.parent.mkdir(parents=True, exist_ok=True)
-        patched.write_text(text.replace(old, new))
-        # Its directory comes first, so that this one header is found there and all others where they are.
-        command = [args.compiler, "-std=c++20", "-O0", "-DASIO_STANDALONE", *[f"-D{d}" for d in args.define], f"-I{place}",
-                   f"-I{args.source}/include", f"-I{args.source}/tests", str(args.source / "tests" / test), "-c", "-o", str(place / "test.o")]
-        if args.launcher:
-            command.insert(0, args.launcher)
-        built = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        if built.returncode:
-            return name, False, "it does not compile:\n" + built.stdout
-        program = place / "test"
-        libraries = [*args.library, *(["-lsqlite3"] if of_sqlite(fault) else [])]
-        subprocess.run([args.compiler, str(place / "test.o"), str(args.main), "-o", str(program), "-pthread", *libraries], check=True)
-        compiled = time.monotonic()
-        try:
-            ran = subprocess.run([str(program), "--abort"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", timeout=120)
-        except subprocess.TimeoutExpired:
-            return name, True, "caught: it never ends"
-        took = f" ({compiled - started:.0f} s to build, {time.monotonic() - compiled:.1f} s to catch)"
-        if ran.returncode == 0:
-            return name, False, f"not noticed by {test}" + took
-        failed = re.search(r"^-+\n(.+)\n", ran.stdout, re.M)
-        return name, True, f"caught: {failed[1] if failed else f'ended with {ran.returncode}'}" + took
+    def said(code, text):
+        failed = re.search(r"^-+\n(.+)\n", text, re.M)
+        return failed[1] if failed else f"ended with {code}"
 
-    faults = [f for f in FAULTS + (TLS_FAULTS if args.tls else []) if args.only in f[0] and (args.sqlite or not of_sqlite(f))]
-    if args.most:
-        most = min(args.most, len(faults))
-        faults = [faults[i * len(faults) // most] for i in range(most)]
-    caught = 0
-    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-        for name, fine, what in pool.map(try_fault, faults):
-            caught += fine
-            print(f"{'ok  ' if fine else 'FAIL'} {name}: {what}", flush=True)
-    print(f"{caught} of {len(faults)} planted faults were caught")
-    return 0 if caught == len(faults) else 1
+    return planted_faults.run(faults, args, 120, said)
 
 
 if __name__ == "__main__":

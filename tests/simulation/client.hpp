@@ -382,7 +382,7 @@ inline void client::began(follow& f, std::string_view entry) {
     moved(f);
     if (!recovered) return complain("a start at a word was not recovered in " + f.channel);
     if (f.earliest ? !world_.rec.may_be_trimmed(f.channel, p.epoch, p.offset)
-                   : (f.least.known && f.least.epoch == p.epoch && p.offset < f.least.offset) ||
+                   : (!world_.rec.shared && f.least.known && f.least.epoch == p.epoch && p.offset < f.least.offset) ||
                          !world_.rec.may_exist(f.channel, p.epoch, p.offset)) {
       complain(std::string(f.earliest ? "earliest" : "latest") + " began at " + p.text() + " in " + f.channel);
     }
