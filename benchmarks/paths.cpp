@@ -161,6 +161,7 @@ struct house {
   house() : gate(loop, hw::detail::erase_storage(std::make_unique<hw::memory_storage>()), settings(), linked) {
     hw::shared_grant everybody = hw::grant{.follow = hw::channel_set::all(), .publish = hw::channel_set::all()};
     gate.host.authorize = [everybody](const hw::request&, hw::authorize_reply reply) { reply(everybody); };
+    gate.host.authorizes_at_once = true;  // as `server::authorize` says of a function that returns its answer
     auto route = std::unique_ptr<hw::detail::frame_route>(new hw::detail::frame_route);
     route->path = "/echo";
     route->handlers.on_message = [](hw::frame_socket& s, std::string_view bytes, bool) { s.send_text(bytes); };

@@ -15,9 +15,9 @@ endif()
 # <component>:<package[@oldest version]>:<imported targets, comma between>:<headers under include/hailwire, which belong to that target alone>
 set(hailwire_component_table
   "boost:Boost@1.81:Boost::headers:beast.hpp"
-  "tls:OpenSSL:OpenSSL::SSL,OpenSSL::Crypto:tls.hpp,detail/tls/*.hpp"
+  "tls:OpenSSL:OpenSSL::SSL,OpenSSL::Crypto:tls.hpp,detail/tls/*.hpp,client_tls.hpp,detail/net/tls_layer.hpp"
   "jwt:cpp-jwt:cpp-jwt::cpp-jwt,OpenSSL::Crypto:jwt.hpp"
-  "deflate:ZLIB:ZLIB::ZLIB:deflate.hpp,proto/deflate.hpp"
+  "deflate:ZLIB:ZLIB::ZLIB:deflate.hpp,proto/deflate.hpp,client_deflate.hpp"
   "sqlite:SQLite3:SQLite::SQLite3:storage/sqlite.hpp,detail/storage/sqlite_*.hpp")
 
 # HAILWIRE_<COMPONENT>: AUTO makes the component where its library is found, ON fails without it, OFF leaves it out. A package

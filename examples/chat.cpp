@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// A chat with rooms and history: four transports and the page that uses them, on one port.
+// A chat with rooms and history: five transports and the page that uses them, on one port.
 
 #include <hailwire/hailwire.hpp>
+#include <hailwire/transport/ndjson.hpp>
 #ifdef CHAT_WITH_TLS  // OpenSSL was found
 #include <hailwire/tls.hpp>
 #endif
@@ -27,7 +28,8 @@
 #include "web.hpp"  // web/index.html and web/hailwire.js as text, made by the build
 
 using namespace std::chrono_literals;
-using chat_server = hailwire::server<hailwire::websocket, hailwire::sse, hailwire::long_poll, hailwire::short_poll>;
+using chat_server =
+    hailwire::server<hailwire::websocket, hailwire::sse, hailwire::ndjson, hailwire::long_poll, hailwire::short_poll>;
 
 constexpr char usage[] =
     "usage: chat [--host 127.0.0.1] [--port 8080] [--path /live] [--history 1000]\n"
@@ -128,7 +130,9 @@ hailwire::result<hailwire::response> serve_page(const hailwire::request& r, cons
 
 template <class Storage>
 chat_server make_server(asio::io_context& io, const settings& s, Storage kept) {
-  const hailwire::options options{.path = s.path};
+  hailwire::options options{.path = s.path};
+  // Whoever keeps many messages may be sent as many: a file that is piped into `hw publish` is one user's.
+  options.max_keys_per_user = std::max(options.max_keys_per_user, s.history);
   if (s.driver == "own") return chat_server(hailwire::own_thread, std::move(kept), options);
   if (s.driver == "portable") return chat_server(hailwire::portable, io, std::move(kept), options);
   return chat_server(io, std::move(kept), options);

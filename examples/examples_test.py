@@ -382,6 +382,47 @@ class CustomStorage(Case):
         self.assertEqual(stream.message()["data"], "first")
 
 
+class CustomTransport(Case):
+    def lines(self, host, target, *fields):
+        stream = Stream(host, [f"GET {target} HTTP/1.1", "Accept: application/x-ndjson", *fields])
+        self.addCleanup(stream.close)
+        self.assertEqual((stream.status, stream.headers["content-type"]), ("HTTP/1.1 200 OK", "application/x-ndjson"))
+        return stream, (json.loads(line) for line in stream.lines)
+
+    def test_sends_what_others_hear_by_a_poll_and_resumes_with_a_cursor_that_the_client_builds(self):
+        host = self.start("custom_transport", "0")
+        _, objects = self.lines(host, "/live?channel=lobby")
+        at = next(objects)["open"]["channels"]["lobby"]
+        self.assertEqual((at["offset"], at["recovered"]), (0, True))
+        for n in range(1, 4):
+            self.assertEqual(host.publish("/live?channel=lobby&user=ada", n)[0], 201)
+        heard = [next(objects) for _ in range(3)]
+        self.assertEqual([(m["offset"], m["from"], m["data"]) for m in heard], [(n, "ada", n) for n in range(1, 4)])
+        self.assertEqual(host.poll("/live?channel=lobby&since=earliest")["messages"], heard)
+        for where, field in (("&since=" + at["epoch"] + ".2", []), ("", ["Last-Event-ID: " + at["epoch"] + ".2"])):
+            again = self.lines(host, "/live?channel=lobby" + where, *field)[1]
+            self.assertEqual(next(again)["open"]["channels"]["lobby"]["offset"], 2)
+            self.assertEqual(next(again), heard[2])
+        lost = self.lines(host, "/live?channel=lobby&since=other.7")[1]
+        self.assertEqual([list(next(lost)) for _ in range(2)], [["open"], ["gap"]])
+
+    def test_is_answered_like_every_transport(self):
+        host = self.start("custom_transport", "0")
+        head = host.request("HEAD", "/live?channel=lobby", headers={"Accept": "application/x-ndjson"})
+        self.assertEqual((head.status, head.headers["Content-Type"]), (200, "application/x-ndjson"))
+        self.assertEqual(host.request("OPTIONS", "/live").headers["Allow"], "GET, HEAD, POST, OPTIONS")
+        self.assertEqual(host.get("/live", Accept="application/x-ndjson").status, 400)
+        self.assertEqual(host.get("/live?channel=@ada&user=bob", Accept="application/x-ndjson").status, 403)
+
+    def test_ends_with_a_last_chunk_and_is_under_eighty_lines(self):
+        self.assertLess((here / "custom_transport.cpp").read_text().count("\n"), 80)
+        host = self.start("custom_transport", "0")
+        _, objects = self.lines(host, "/live?channel=lobby")
+        next(objects)
+        host.process.send_signal(signal.SIGTERM)
+        self.assertEqual(list(objects), [])  # what breaks off is an EOFError
+
+
 class History(Case):
     def run_history(self, *arguments):
         done = subprocess.run([binaries / "history", *arguments], capture_output=True, text=True, timeout=PATIENCE)

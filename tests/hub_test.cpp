@@ -113,6 +113,7 @@ struct client final : session {
   }
   bool ending() const noexcept override { return false; }
   bool adjustable() const noexcept override { return streams; }
+  bool duplex() const noexcept override { return transport() == "websocket"; }
   std::uint64_t floor(const detail::subscription& s) const noexcept override {
     return mine->permissions().floor_of(s.in().log().name());
   }

@@ -4,21 +4,19 @@
 simulation. Here are faults that only show at a boundary: a limit off by one, a ring that begins elsewhere, a sum that is not
 taken back.
 
-Each entry names a fault, the header, the text to replace and what to put there, and the test file that must fail. The header is
-patched beside the source tree. An entry whose text is not there exactly once is an error: the list has to follow the code.
+Each entry names a fault, the header, the test file that must fail, the text to replace and what to put there; planted_faults.py
+does the rest.
 
-  kill_list.py --compiler g++ [--launcher ccache] [--define CATCH] --main catch_main.o --source DIR --build DIR [--only WORD] [--most N]
+  kill_list.py --compiler g++ [--launcher ccache] [--define CATCH] [--tls --library=-lssl --library=-lcrypto] --main catch_main.o --source DIR --build DIR [--sqlite] [--only WORD] [--most N]
 """
-import argparse
-import concurrent.futures
-import os
 import pathlib
 import re
-import subprocess
 import sys
-import time
+
+import planted_faults
 
 MEMORY, CONNECTION, STREAMS = "storage/memory.hpp", "detail/connection/connection.hpp", "detail/connection/streams.hpp"
+FILE, LOG, LOCK, START_TEST = "detail/storage/sqlite_file.hpp", "detail/storage/sqlite_log.hpp", "detail/storage/sqlite_lock.hpp", "storage/sqlite_start_test.cpp"
 MEMORY_TEST, KEYS_TEST, LIMITS_TEST = "storage/memory_model_test.cpp", "storage/memory_test.cpp", "detail/connection/limits_test.cpp"
 
 FAULTS = [
@@ -35,6 +33,28 @@ FAULTS = [
     ("a read's bytes are one less", MEMORY, MEMORY_TEST, "bytes > limit.bytes && fit", "bytes >= limit.bytes && fit"),
     ("a key is forgotten at its lifetime", MEMORY, KEYS_TEST, "now - s.oldest_key->at > lifetime", "now - s.oldest_key->at >= lifetime"),
     ("one key more than allowed", MEMORY, KEYS_TEST, "l->keys >= options_.keys", "l->keys > options_.keys"),
+    ("a message that is ahead keeps those behind it", MEMORY, KEYS_TEST,
+     "if (size > 1 && std::min(slot(1).at, slot(size - 1).at) < time)", "if (size > 1 && slot(size - 1).at < time - 1'000'000'000)"),
+    ("a clock that is set ends keys", MEMORY, KEYS_TEST, "d.key.empty() ? 0 : options_.steady();", "d.key.empty() ? 0 : options_.clock();"),
+    ("a lost -wal is not noticed", FILE, START_TEST, "bool wal_lost = !clean && (!seen.wal || ", "bool wal_lost = !clean && (false && "),
+    ("a -wal of another use counts as one", FILE, START_TEST, "(!seen.wal || another(meta.bytes(6), seen.wal_file))", "!seen.wal"),
+    ("a copy is taken for the file", FILE, START_TEST, "bool copied = another(meta.bytes(5), seen.file);", "bool copied = false;"),
+    ("a file that was written over is taken for itself", FILE, START_TEST, "bool written = clean && ", "bool written = false && "),
+    ("what another program wrote is not noticed", FILE, START_TEST, " != other_writers_) epoch", " == -1) epoch"),
+    ("a file is shared with another process", LOCK, START_TEST, "if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0 || ::fstat(", "if (::fstat("),
+    ("another program takes the -wal along", FILE, START_TEST, "    inode_lock_.guard(place.path);\n", ""),
+    ("a start that fails takes the -wal along", FILE, "storage/sqlite_fault_test.cpp", "      writer.keep_wal(wal);\n", "      writer.keep_wal(false);\n"),
+    ("a start that fails leaves a file", FILE, START_TEST, "    if (!there) f.leftovers_ = sqlite_leftovers(place);\n", ""),
+    ("a start waits for those who read", FILE, START_TEST, "    writer.checkpoint();\n",
+     "    if (writer.integer(\"PRAGMA wal_checkpoint(FULL)\") != 0) throw sqlite_failure{SQLITE_BUSY};\n"),
+    ("a read steps over a hole", LOG, START_TEST, "      if (offset != next && !r.messages.empty()) break;\n", ""),
+    ("a read from within a hole is not told of it", LOG, START_TEST, "if (offset != next) r.oldest = next = offset;", "if (offset != next) next = offset;"),
+    ("a read stops in a hole", LOG, START_TEST, "row_of(number, r.head), most);", "row_of(number, next + most - 1), most);"),
+    ("a limit does not reach silent channels", LOG, START_TEST, "      if (over(load(sweep_", "      if (false && over(load(sweep_"),
+    ("a message in a file that is ahead keeps those behind it", LOG, START_TEST, "if (cut == first && l.earliest < young && ", "if (false && "),
+    ("keys are forgotten 256 at a time", LOG, START_TEST, "most = 2 * come + 256 + over;", "most = 256 + 0 * over;"),
+    ("dead keys take room where the limit was lowered", LOG, START_TEST, "most = 2 * come + 256 + over;", "most = 2 * come + 256 + 0 * over;"),
+    ("the time between two uses ends keys", LOG, START_TEST, "c.integer(\"SELECT max(at) FROM keys\")", "1'000'000'000"),
     ("each byte of a head renews its time", CONNECTION, LIMITS_TEST,
      "      if (!asked() || asked()->in.empty()) since_ = last_read_;\n", "      since_ = last_read_;\n"),
     ("a head has its time from where the connection was idle", CONNECTION, LIMITS_TEST,
@@ -60,63 +80,62 @@ FAULTS = [
      "    if (!table_->add(k, most)) return false;\n    std::unique_ptr<owner> who(new owner{{}, number, k});\n"),
 ]
 
+# Those of TLS, where it is built.
+TLS, LAYER, RECORDS, CIPHER, TICKETS = "tls.hpp", *(f"detail/tls/{n}.hpp" for n in ("layer", "records", "cipher", "tickets"))
+LAYER_TEST, RECORDS_TEST, TICKETS_TEST = (f"detail/tls/{n}_test.cpp" for n in ("layer", "records", "tickets"))
+TLS_MEMORY_TEST = "out_of_memory/tls/tls_test.cpp"
+TLS_FAULTS = [
+    ("a revoked certificate is taken", TLS, TICKETS_TEST, "::X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK) == 1", "true"),
+    ("a list of the revoked is not read", TLS, TICKETS_TEST, "!o.client_crl.empty() && !tls_revoke", "false && !tls_revoke"),
+    ("a session has no end", TICKETS, TICKETS_TEST, "return now < static_cast<std::int64_t>(until) &&", "return"),
+    ("resuming moves the end of a session", TICKETS, TICKETS_TEST, "::SSL_session_reused(ssl) &&", "false &&"),
+    ("the end of a certificate in the middle of a chain ends no session", TICKETS, TICKETS_TEST,
+     "i < sk_X509_num(chain); ++i)", "i < 1; ++i)"),
+    ("TLS 1.2 resumes under another name", TICKETS, TICKETS_TEST, "mark.substr(8) == name", "true"),
+    ("a ticket's key stays", TICKETS, TICKETS_TEST, "if (now_.made && t - *now_.made < period_) return true;", "if (now_.made) return true;"),
+    ("the key before opens nothing", TICKETS, TICKETS_TEST, "for (const key* k : {&now_, &before_})", "for (const key* k : {&now_})"),
+    ("unread bytes are left for a reset", LAYER, LAYER_TEST, "i < 8 && read_descriptor", "i < 0 && read_descriptor"),
+    ("an alert that waits for room is followed by a reset", LAYER, LAYER_TEST, "    let_alert_pass(d);\n    return {io_result::status::failed",
+     "    return {io_result::status::failed"),
+    ("whoever is told of an end does not say farewell", LAYER, LAYER_TEST, "if (over_ != over::failed && mode_", "if (over_ == over::no && mode_"),
+    ("what a failed call left leaves on the next connection", "detail/tls/shared.hpp", TLS_MEMORY_TEST, "    input = {};\n    out.clear();\n", "    input = {};\n"),
+    ("a key that fails to derive begins again with its first number", RECORDS, TLS_MEMORY_TEST,
+     "    if (!suite_->next(out, fresh) || !seal(", "    if (!suite_->next(out, fresh)) return out.sequence = 0, true;\n    if (!seal("),
+    ("a shared context keeps the last key", CIPHER, TLS_MEMORY_TEST,
+     "sealing_for_ = 0, ::EVP_CIPHER_CTX_reset(sealing_.get())", "sealing_for_ = 0"),
+    ("two keys have one name", CIPHER, LAYER_TEST, "k.generation = ++generations_;", "k.generation = 1;"),
+    ("an empty alert is a decode_error", RECORDS, LAYER_TEST, "        if (size == 0) return fail(unexpected_message, reply);  // section 5.4\n", ""),
+    ("an alert may stand within a message", RECORDS, LAYER_TEST, "begun_ && type != handshake_type", "begun_ && type == application_data"),
+    ("an agreed fragment length holds for what is sent alone", RECORDS, RECORDS_TEST, "if (size > most_) return fail", "if (false) return fail"),
+    ("records without data count for ever", RECORDS, RECORDS_TEST, "std::min<std::uint32_t>(idle_, passed)", "std::min<std::uint32_t>(0, passed)"),
+    ("KeyUpdates with data between them are not counted", RECORDS, RECORDS_TEST, "if (++updates_ > most_updates)", "if (false)"),
+    ("a KeyUpdate before a farewell is not answered", RECORDS, RECORDS_TEST, "state_ != state::failed && !mute_", "state_ == state::open && !mute_"),
+    ("a key seals one record more than it is good for", RECORDS, RECORDS_TEST, "out.sequence >= std::uint64_t{1} << 24", "out.sequence > std::uint64_t{1} << 24"),
+]
+
 
 def main():
-    args = argparse.ArgumentParser()
-    args.add_argument("--compiler", default="g++")
-    args.add_argument("--launcher", default="")
+    args = planted_faults.arguments()
     args.add_argument("--define", action="append", default=[], help="for the tests, such as HAILWIRE_CATCH2_3")
     args.add_argument("--library", action="append", default=[], help="to link with")
+    args.add_argument("--sqlite", action="store_true", help="SQLite is there: try the faults of its storage too")
+    args.add_argument("--tls", action="store_true", help="also those of TLS; needs OpenSSL's libraries")
     args.add_argument("--main", type=pathlib.Path, required=True, help="the object of catch_main.cpp")
-    args.add_argument("--source", type=pathlib.Path, required=True)
-    args.add_argument("--build", type=pathlib.Path, required=True)
-    args.add_argument("--jobs", type=int, default=os.cpu_count())
-    args.add_argument("--only", default="", help="only faults with this in their name")
-    args.add_argument("--most", type=int, default=0, help="only so many, spread over the list; 0: all")
     args = args.parse_args()
+    faults = []
+    for name, header, test, old, new in FAULTS + (TLS_FAULTS if args.tls else []):
+        link = [str(args.main), *args.library]
+        if "/sqlite_" in test:
+            if not args.sqlite:
+                continue
+            link.append("-lsqlite3")
+        faults.append(planted_faults.Fault(name, header, old, new, test, ("-O0", *(f"-D{d}" for d in args.define)), link, ("--abort",)))
 
-    def try_fault(fault):
-        name, header, test, old, new = fault
-        started = time.monotonic()
-        text = (args.source / "include/hailwire" / header).read_text()
-        if text.count(old) != 1:
-            return name, False, f"its text stands {text.count(old)} times in {header}"
-        place = args.build / re.sub(r"\W+", "_", name)
-        patched = place / "hailwire" / header
-        patched.parent.mkdir(parents=True, exist_ok=True)
-        patched.write_text(text.replace(old, new))
-        # Its directory comes first, so that this one header is found there and all others where they are.
-        command = [args.compiler, "-std=c++20", "-O0", "-DASIO_STANDALONE", *[f"-D{d}" for d in args.define], f"-I{place}",
-                   f"-I{args.source}/include", f"-I{args.source}/tests", str(args.source / "tests" / test), "-c", "-o", str(place / "test.o")]
-        if args.launcher:
-            command.insert(0, args.launcher)
-        built = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        if built.returncode:
-            return name, False, "it does not compile:\n" + built.stdout
-        program = place / "test"
-        subprocess.run([args.compiler, str(place / "test.o"), str(args.main), "-o", str(program), "-pthread", *args.library], check=True)
-        compiled = time.monotonic()
-        try:
-            ran = subprocess.run([str(program), "--abort"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", timeout=120)
-        except subprocess.TimeoutExpired:
-            return name, True, "caught: it never ends"
-        took = f" ({compiled - started:.0f} s to build, {time.monotonic() - compiled:.1f} s to catch)"
-        if ran.returncode == 0:
-            return name, False, f"not noticed by {test}" + took
-        failed = re.search(r"^-+\n(.+)\n", ran.stdout, re.M)
-        return name, True, f"caught: {failed[1] if failed else f'ended with {ran.returncode}'}" + took
+    def said(code, text):
+        failed = re.search(r"^-+\n(.+)\n", text, re.M)
+        return failed[1] if failed else f"ended with {code}"
 
-    faults = [f for f in FAULTS if args.only in f[0]]
-    if args.most:
-        most = min(args.most, len(faults))
-        faults = [faults[i * len(faults) // most] for i in range(most)]
-    caught = 0
-    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-        for name, fine, what in pool.map(try_fault, faults):
-            caught += fine
-            print(f"{'ok  ' if fine else 'FAIL'} {name}: {what}", flush=True)
-    print(f"{caught} of {len(faults)} planted faults were caught")
-    return 0 if caught == len(faults) else 1
+    return planted_faults.run(faults, args, 120, said)
 
 
 if __name__ == "__main__":

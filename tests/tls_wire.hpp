@@ -430,9 +430,15 @@ struct kind {
 };
 inline constexpr kind kinds[] = {{TLS1_3_VERSION, "TLS_AES_128_GCM_SHA256"},
                                  {TLS1_3_VERSION, "TLS_AES_256_GCM_SHA384"},
+#ifndef OPENSSL_NO_CHACHA20
                                  {TLS1_3_VERSION, "TLS_CHACHA20_POLY1305_SHA256"},
                                  {TLS1_2_VERSION, "ECDHE-ECDSA-AES128-GCM-SHA256"},
                                  {TLS1_2_VERSION, "ECDHE-ECDSA-CHACHA20-POLY1305"}};
+#else
+                                 {TLS1_3_VERSION, "TLS_AES_128_GCM_SHA256"},
+                                 {TLS1_2_VERSION, "ECDHE-ECDSA-AES128-GCM-SHA256"},
+                                 {TLS1_2_VERSION, "ECDHE-ECDSA-AES256-GCM-SHA384"}};
+#endif
 inline client_options of(const kind& k) { return {.version = k.version, .suite = k.suite}; }
 
 }  // namespace tls_wire

@@ -20,6 +20,7 @@
 
 #include "hailwire/detail/base/function.hpp"
 #include "hailwire/detail/base/pointers.hpp"
+#include "hailwire/detail/base/siphash.hpp"
 #include "hailwire/error.hpp"
 #include "hailwire/message.hpp"
 
@@ -69,6 +70,21 @@ struct read_result {
   read_result(std::error_code e) : error(e) {}
 };
 
+/// An epoch for a storage that keeps them: it needs to be kept nowhere, is known before a channel's first message, and
+/// is the same on every node that has the secret; another secret gives every channel another epoch. 12 letters.
+///
+/// `secret`: 16 random bytes, kept with the log and replaced when messages that were acknowledged may be missing.
+/// Longer or shorter ones are hashed first. The epoch is the upper 72 bits of SipHash-2-4-128 (Aumasson and Bernstein,
+/// 2012) of the name, so that who sees epochs cannot tell the secret.
+inline std::string epoch_for(std::string_view secret, std::string_view channel) {
+  detail::bits128 key;
+  if (secret.size() == sizeof key)
+    std::memcpy(&key, secret.data(), sizeof key);
+  else
+    key = detail::keyed_hash(key).add(secret).finish();
+  return detail::epoch_of(detail::keyed_hash(key).add(channel).finish());
+}
+
 using append_handler = detail::move_only_function<void(append_result)>;
 using read_handler = detail::move_only_function<void(read_result)>;
 
@@ -92,10 +108,10 @@ concept appended = std::convertible_to<R, append_result> &&
 /// was
 ///   never published to is empty: `oldest` 1, `head` 0; reading it leaves no trace.
 /// - Retention is the storage's own affair; what it drops, it drops from the oldest end, and `oldest` tells.
-/// - A storage that may have lost what it acknowledged changes the epoch. One that returns no epochs gets a new one
-/// from
-///   the hub at every start. One that keeps epochs should name one for a channel that is empty, too, the same from
-///   every process: until one is named the hub makes one up, and takes the first that is named over.
+/// - A storage that may have lost what it acknowledged changes the epoch. One that keeps epochs names one for an empty
+///   channel too, the one that the first message gets, the same from every process (`epoch_for` makes such): until one
+///   is named the hub makes one up, and takes the first that is named over. One that returns no epochs gets a new one
+///   from the hub at every start.
 /// - Exceptions are caught and count as `errc::internal`; the log has their text.
 ///
 /// Threads: calls for one channel never overlap. Calls for different channels may (several hubs can share one storage),

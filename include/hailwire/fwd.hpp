@@ -21,11 +21,13 @@ struct position;
 namespace transport {
 struct websocket;
 struct sse;
+struct ndjson;
 struct long_poll;
 struct short_poll;
 }  // namespace transport
 
 using transport::long_poll;
+using transport::ndjson;
 using transport::short_poll;
 using transport::sse;
 using transport::websocket;

@@ -74,8 +74,8 @@ class request {
   bool secure() const noexcept { return tls_ != nullptr; }
   /// What TLS knows of the client; null without TLS.
   const std::shared_ptr<const tls_peer>& tls() const noexcept { return tls_; }
-  /// The transport that serves it (`websocket`, `sse`, `long_poll`, `short_poll`), `post` for commands and publishes on
-  /// the live resource, empty elsewhere.
+  /// The transport that serves it (`websocket`, `sse`, `ndjson`, `long_poll`, `short_poll`, a host's own), `post` for
+  /// commands and publishes on the live resource, empty elsewhere.
   std::string_view transport() const noexcept { return transport_; }
   /// The parsed head, for what has no accessor here.
   const proto::http1::head& head() const noexcept { return *head_; }
@@ -159,8 +159,11 @@ class verdict {
 };
 
 /// Answers one thing, once: a command, an authorization or a request. Movable. One that is dropped unanswered answers
-/// `internal` by itself, so it is to be called, and to die, on the hub's executor: another thread that is done with it
-/// hands it over (`server::post`). Calling it when the client has gone does nothing; it may outlive the server.
+/// `internal` by itself. Calling it when the client has gone, or after `options::hook_time`, when the client has been
+/// told `timeout`, does nothing; it may outlive the server.
+///
+/// Threads: one object is not for two threads at once. A server's may be called, and may die, on any: elsewhere than on
+/// the hub's executor the answer is handed over to that.
 template <class Answer>
 class reply_to {
  public:
@@ -228,6 +231,8 @@ struct frame_handlers {
 namespace detail {
 /// The hooks as they are stored; `server` has the members that set them.
 struct hooks {
+  /// Whether the three that may answer later never do: then nobody waits for their answers.
+  bool authorizes_at_once = false, renews_at_once = false, serves_at_once = false;
   std::function<void(const request&, authorize_reply)> authorize;
   std::function<void(session&, std::string_view, authorize_reply)> on_renew;
   std::function<void(session&)> on_open;

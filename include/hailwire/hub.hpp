@@ -14,9 +14,7 @@
 
 #include <atomic>
 #include <cstdint>
-#include <exception>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -31,6 +29,7 @@
 #include "hailwire/detail/base/vector.hpp"
 #include "hailwire/detail/hub/fan_out.hpp"
 #include "hailwire/detail/hub/key_budget.hpp"
+#include "hailwire/detail/hub/mailbox.hpp"
 #include "hailwire/detail/storage/fingerprint.hpp"
 #include "hailwire/log.hpp"
 #include "hailwire/options.hpp"
@@ -90,7 +89,11 @@ class hub final : public detail::log_source {
   using follow_handler = detail::move_only_function<void(result<follow_start>)>;
 
   hub(detail::event_loop& l, std::unique_ptr<detail::any_storage> store, const options& o)
-      : options_(o), loop_(&l), storage_(std::move(store)), wheel_(l.now()), mailbox_(std::make_shared<mailbox>(l)) {
+      : options_(o),
+        loop_(&l),
+        storage_(std::move(store)),
+        wheel_(l.now()),
+        mailbox_(std::make_shared<detail::mailbox>(l, log_)) {
     mailbox_->owner = this;
     loop_->on_alarm([this] { tick(); });
   }
@@ -98,6 +101,7 @@ class hub final : public detail::log_source {
     stop();
     if (broker_) broker_->detach(broker_id_);
     mailbox_->owner = nullptr;
+    mailbox_->retire();
     for (std::uint32_t i = 0; i < slots_.size(); ++i)
       if (session* s = slots_[i].taken(); s && s->open_) close(*s);  // they point into logs
     logs_.delete_all();
@@ -177,6 +181,8 @@ class hub final : public detail::log_source {
 
   detail::event_loop& loop() const noexcept { return *loop_; }
   detail::timer_wheel& wheel() noexcept { return wheel_; }
+  /// The way here from other threads, which outlives the hub.
+  const std::shared_ptr<detail::mailbox>& post_box() const noexcept { return mailbox_; }
   const options& settings() const noexcept { return options_; }
 
   /// Arms `t` for a time as `loop().now()` counts.
@@ -333,75 +339,6 @@ class hub final : public detail::log_source {
     history_handler done;
   };
 
-  // What other threads leave for the hub. Outlives the hub for as long as a storage or a broker may still call.
-  //
-  // A stack that grows and is taken whole by one atomic exchange: a storage that answers a hundred publishes of one
-  // commit would else have the hub's thread, woken by the first, fight it for a mutex over each of the others.
-  class mailbox {
-   public:
-    struct letter {
-      detail::move_only_function<void()> run, abort;
-      letter* next = nullptr;
-    };
-    /// Letters, the oldest first; owned.
-    class letters {
-     public:
-      explicit letters(letter* newest) noexcept {
-        while (newest) first_ = std::exchange(newest, std::exchange(newest->next, first_));
-      }
-      letters(const letters&) = delete;
-      letters& operator=(const letters&) = delete;
-      ~letters() {
-        while (next()) {
-        }
-      }
-      std::unique_ptr<letter> next() noexcept {
-        return std::unique_ptr<letter>(first_ ? std::exchange(first_, first_->next) : nullptr);
-      }
-
-     private:
-      letter* first_ = nullptr;
-    };
-    explicit mailbox(detail::event_loop& l) : loop_(&l) {}
-    ~mailbox() {
-      if (!closed()) letters(newest_.load());
-    }
-    mailbox(const mailbox&) = delete;
-    mailbox& operator=(const mailbox&) = delete;
-
-    bool closed() const noexcept { return newest_.load() == &end_; }
-    /// Runs `f` on the hub's loop, or, when the hub stops first, `abort`. False, and neither, when it has stopped.
-    bool put(detail::move_only_function<void()> f, detail::move_only_function<void()> abort);
-    /// Puts `f` with the result that another thread has for it, to be run with the hub, or not at all.
-    template <class Result>
-    static void forward(const std::shared_ptr<mailbox>& to, detail::move_only_function<void(hub&, Result)> f,
-                        Result&& r) {
-      to->put([to, f = std::move(f), r = std::move(r)]() mutable { f(*to->owner, std::move(r)); }, [] {});
-    }
-    letters take() noexcept {
-      letter* newest = newest_.load();
-      while (newest != &end_ && !newest_.compare_exchange_weak(newest, nullptr)) {
-      }
-      return letters(newest == &end_ ? nullptr : newest);
-    }
-    letters close() noexcept {
-      std::lock_guard lock(mutex_);
-      letter* newest = newest_.exchange(&end_);
-      return letters(newest == &end_ ? nullptr : newest);
-    }
-    bool here() const noexcept {
-      std::lock_guard lock(mutex_);
-      return !closed() && loop_->here();
-    }
-    hub* owner = nullptr;
-
-   private:
-    mutable std::mutex mutex_;  // held while the loop is used, which is gone some time after `close`
-    detail::event_loop* loop_;
-    letter end_;  // never read: stands on top once it is closed
-    std::atomic<letter*> newest_ = nullptr;
-  };
-
   // Who has entered there; or, told by the lowest bit, what a free slot is to know: the next free one and how many
   // sessions it has had.
   class slot {
@@ -465,12 +402,19 @@ class hub final : public detail::log_source {
   // Behind a publish that waits for the loop the next ones wait too, so that their order is kept.
   bool nests_too_deep() const noexcept { return nesting_ >= max_nesting || put_off_; }
 
+  // Puts `f` with the result that another thread has for it, to be run with the hub, or not at all.
+  template <class Result>
+  static void forward(const std::shared_ptr<detail::mailbox>& to, detail::move_only_function<void(hub&, Result)> f,
+                      Result&& r) {
+    to->put([to, f = std::move(f), r = std::move(r)]() mutable { f(*to->owner, std::move(r)); }, [] {});
+  }
   // A storage's handler: runs f(hub, result) on the loop, or never once the hub has stopped.
   template <class F>
   auto on_loop(F f) {
     return [box = mailbox_, f = std::move(f)]<class Result>(Result&& r) mutable {
-      if (box->here()) return box->owner->guarded([&] { f(*box->owner, std::move(r)); });  // not the storage's to catch
-      mailbox::forward<std::remove_cvref_t<Result>>(box, std::move(f), std::move(r));
+      if (!box->closed() && box->here())
+        return box->owner->guarded([&] { f(*box->owner, std::move(r)); });  // not the storage's to catch
+      forward<std::remove_cvref_t<Result>>(box, std::move(f), std::move(r));
     };
   }
 
@@ -548,6 +492,7 @@ class hub final : public detail::log_source {
   void turn();
   void tick() {
     alarm_ = -1;
+    mailbox_->read_untold();
     wheel_.advance(loop_->now());
     expire_keys();
     set_alarm();
@@ -639,7 +584,8 @@ class hub final : public detail::log_source {
   detail::bits128 secret_ = detail::random_bits();        // of what is made of names, but for
   detail::bits128 epoch_secret_ = detail::random_bits();  // epochs
   detail::bits128 id_secret_[2] = {detail::random_bits(), detail::random_bits()};
-  std::shared_ptr<mailbox> mailbox_;
+  detail::logger log_;
+  std::shared_ptr<detail::mailbox> mailbox_;
   std::atomic<std::size_t> pending_ = 0;
 
   detail::intrusive_hash_table<detail::channel_log> logs_;  // owned
@@ -662,7 +608,6 @@ class hub final : public detail::log_source {
   detail::key_budget budget_{key_lifetime_ms};
 
   detail::vector<session*> wakes_, settles_, waking_, settling_;
-  detail::logger log_;
   detail::log_rate append_failures_, read_failures_, publish_failures_, disorders_;
   bool scheduled_ = false, stopped_ = false, look_at_all_ = false;
   unsigned nesting_ = 0;

@@ -42,6 +42,9 @@ struct options {
 
   /// Bounds on the request head: one line, the whole, the number of fields.
   proto::http1::limits head = {};
+  /// How long a hook that may answer later has for its answer; then the client is told `timeout`, and the log. In time
+  /// for a slow database, and before clients and proxies give up (30–60 s).
+  std::chrono::seconds hook_time{20};
   /// The largest payload of a publish, in bytes; also bounds a WebSocket message (plus the command around it) and a
   /// request body. One message must fit into memory several times over.
   std::size_t max_payload = 1 << 20;

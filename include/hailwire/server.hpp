@@ -228,7 +228,7 @@ class basic_server {
     assert(!driver_->elsewhere());
     if (std::exchange(gate_.stopping, true)) return;
     driver_->stop_listening();
-    gate_.messages.stop();
+    gate_.stop();
     for (auto* c : gate_.connections()) c->shut_down();
   }
 
@@ -240,11 +240,13 @@ class basic_server {
   void authorize(F f) {
     if constexpr (std::is_invocable_v<F&, const request&, authorize_reply>) {
       gate_.host.authorize = share(std::move(f));
+      gate_.host.authorizes_at_once = false;
     } else {
       static_assert(std::is_invocable_r_v<decision, F&, const request&>,
                     "hailwire: an authorizer is hailwire::decision(const hailwire::request&) or "
                     "void(const hailwire::request&, hailwire::authorize_reply)");
       gate_.host.authorize = [f = share(std::move(f))](const request& r, authorize_reply reply) { reply(f(r)); };
+      gate_.host.authorizes_at_once = true;
     }
   }
   /// `decision(session&, std::string_view token)`, or `void(session&, std::string_view, authorize_reply)` to answer
@@ -256,6 +258,7 @@ class basic_server {
   void on_renew(F f) {
     if constexpr (std::is_invocable_v<F&, session&, std::string_view, authorize_reply>) {
       gate_.host.on_renew = share(std::move(f));
+      gate_.host.renews_at_once = false;
     } else {
       static_assert(std::is_invocable_r_v<decision, F&, session&, std::string_view>,
                     "hailwire: on_renew takes hailwire::decision(hailwire::session&, std::string_view token) or "
@@ -263,6 +266,7 @@ class basic_server {
       gate_.host.on_renew = [f = share(std::move(f))](session& s, std::string_view token, authorize_reply reply) {
         reply(f(s, token));
       };
+      gate_.host.renews_at_once = true;
     }
   }
   /// `void(session&)`: somebody follows now. On polls this is every request.
@@ -289,6 +293,7 @@ class basic_server {
   void on_http(F f) {
     if constexpr (std::is_invocable_v<F&, const request&, reply_to<result<response>>>) {
       gate_.host.on_http = share(std::move(f));
+      gate_.host.serves_at_once = false;
     } else {
       static_assert(std::is_invocable_r_v<result<response>, F&, const request&>,
                     "hailwire: on_http takes hailwire::response(const hailwire::request&) or "
@@ -296,6 +301,7 @@ class basic_server {
       gate_.host.on_http = [f = share(std::move(f))](const request& r, reply_to<result<response>> reply) {
         reply(f(r));
       };
+      gate_.host.serves_at_once = true;
     }
   }
   /// Is told what happens; `log_record` says what. Records below `least` are not made at all. Its own publishes do not
@@ -443,8 +449,9 @@ concept context = std::convertible_to<T&, net::execution_context&> && requires(T
 template <class T>
 concept not_options = !std::convertible_to<T, const options&>;
 
-/// Real-time messaging for the clients of a host's server, over the transports named: `websocket`, `sse`, `long_poll`,
-/// `short_poll`. The first that claims a request serves it; one that is not named is not compiled in.
+/// Real-time messaging for the clients of a host's server, over the transports named: `websocket`, `sse`, `ndjson`,
+/// `long_poll`, `short_poll`, or a host's own (`transport::transport_type`). The first that claims a request serves it;
+/// one that is not named is not compiled in.
 ///
 ///     asio::io_context io;
 ///     hailwire::server<hailwire::sse> live(io);
@@ -456,10 +463,7 @@ template <class... Transports>
 class server : public basic_server {
   static_assert(sizeof...(Transports) > 0,
                 "hailwire: name at least one transport: hailwire::server<hailwire::websocket, hailwire::sse>");
-  static_assert((transport::transport_type<Transports> && ...),
-                "hailwire: a transport is hailwire::websocket, hailwire::sse, hailwire::long_poll or "
-                "hailwire::short_poll, and its header "
-                "must be included: #include <hailwire/transport/websocket.hpp>");
+  static_assert((transport::check_transport<Transports>() && ...));
   static constexpr const detail::linkage& linked_ = detail::linked<Transports...>;
 
  public:

@@ -171,13 +171,15 @@ class session : protected detail::follower {
   detail::session_key key() const noexcept { return {slot_, generation_}; }
   /// 11 letters, unique while the server runs, not guessable.
   std::string id() const;
-  /// Empty when anonymous.
+  /// Empty when anonymous. The view is valid until the session ends or has other permissions (`permit`, a renewal); a
+  /// copy of `permissions()` keeps it.
   std::string_view user() const noexcept { return grant_.user(); }
   /// Which of the user's devices; empty when not said.
   std::string_view device() const noexcept {
     return find_rare() ? std::string_view(find_rare()->device) : std::string_view();
   }
-  /// The transport's name: `websocket`, `sse`, `long_poll`, `short_poll`, or `post` for one that only brings commands.
+  /// The transport's name: `websocket`, `sse`, `ndjson`, `long_poll`, `short_poll`, a host's own, or `post` for one
+  /// that only brings commands.
   virtual std::string_view transport() const noexcept = 0;
   /// What the authorizer allowed; see also `revoke`.
   const shared_grant& permissions() const noexcept { return grant_; }
@@ -201,7 +203,7 @@ class session : protected detail::follower {
   /// Gives the session other permissions from now on: channels that it asked for and may not follow any more are
   /// closed, a floor that has risen hides what lies below it, and the expiry is the new one. On streams only. Errors,
   /// after which nothing has changed: `bad_request` (none, another user, not a stream), `unauthenticated` (it has
-  /// expired already). Throws what a predicate of `follow` throws.
+  /// expired already), `operation_aborted` (the session is ending). Throws what a predicate of `follow` throws.
   std::error_code permit(shared_grant g);
   /// Sends a notice `{"name":json}` to this client alone. Errors: `bad_request` (`name` is empty, over 64 bytes or the
   /// protocol's own; not JSON), `overloaded` (`max_unsent` bytes wait already), `not_implemented` (a raw client, or
@@ -248,6 +250,8 @@ class session : protected detail::follower {
   virtual bool ending() const noexcept = 0;
   /// Whether the session outlives one answer and its client can be told what it follows.
   virtual bool adjustable() const noexcept = 0;
+  /// Whether its client says by commands what it follows, so that its URL does not have to.
+  virtual bool duplex() const noexcept = 0;
 
   struct any_box {
     virtual ~any_box() = default;

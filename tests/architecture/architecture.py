@@ -28,14 +28,15 @@ FLOORS = [
     ("broker", ["broker/*.hpp"], "base words concepts", []),
     ("hub", ["hub.hpp", "session.hpp", "hooks.hpp", "detail/hub/*.hpp"], "base words concepts storage", []),
     ("connection", ["detail/connection/*.hpp"], "base words concepts seam hub", []),
-    ("asio", ["detail/io/net.hpp"], "base", ["asio", "boost"]),
+    ("asio", ["detail/io/net.hpp", "detail/net/asio.hpp"], "base", ["asio", "boost"]),
     ("io", ["detail/io/*.hpp"], "base words concepts seam hub connection asio", ["sys/socket.h"]),
-    ("net", ["detail/net/*.hpp"], "base words asio", ["openssl"]),
+    ("openssl", ["detail/tls/openssl.hpp"], "", ["openssl"]),
+    ("net", ["detail/net/*.hpp"], "base words asio openssl", ["openssl"]),
     # A client without a socket: what its protocol asks of it. Of the net it takes the arithmetic of waiting.
     ("client machine", ["client_options.hpp", "detail/client/*.hpp"], "base words net", []),
-    ("client", ["client.hpp", "client_tls.hpp", "websocket_client.hpp"], "base words asio net;client machine", ["openssl"]),
+    ("client", ["client.hpp", "client_tls.hpp", "websocket_client.hpp"], "base words asio net openssl;client machine", ["openssl"]),
     ("client deflate", ["client_deflate.hpp"], "base words net client;client machine;deflate codec", []),
-    ("tls", ["tls.hpp", "detail/tls/*.hpp"], BELOW_CONNECTION + " connection io server asio", ["openssl"]),
+    ("tls", ["tls.hpp", "detail/tls/*.hpp"], BELOW_CONNECTION + " connection io server asio openssl", ["openssl"]),
     ("server", ["server.hpp", "adopt_stream.hpp"], BELOW_CONNECTION + " connection io asio", []),
     ("beast", ["beast.hpp"], "server", ["boost"]),
     ("threads", ["threads.hpp"], BELOW_CONNECTION + " connection io server", []),
@@ -64,6 +65,11 @@ TESTED_BY = {
     "detail/io/asio.hpp": "detail/io/epoll_test.cpp",
     "detail/base/asio_in_use.hpp": "boost/meet.cpp",
     "detail/io/net.hpp": "boost/meet.cpp",
+    "detail/net/asio.hpp": "client_test.cpp",
+    "detail/net/layer.hpp": "client_tls_test.cpp",
+    "detail/net/outgoing.hpp": "client_test.cpp",
+    "detail/net/tls_layer.hpp": "client_tls_test.cpp",
+    "detail/net/system.hpp": "client_test.cpp",
     "detail/storage/sqlite_file.hpp": "storage/sqlite_fault_test.cpp",
     "detail/storage/sqlite_log.hpp": "storage/sqlite_test.cpp",
     "detail/hub/key_budget.hpp": "hub_test.cpp",
@@ -116,6 +122,7 @@ REMOVED_FROM_ASIO = [re.compile(words) for words in (
     r"\b(io|ioc|io_context|context)_?\.(post|dispatch|reset|wrap)\s*\(",
     r"\b(io|ioc|io_context|context)_?\.(run|run_one|poll|poll_one)\s*\(\s*(ec|error|ignored)\b",
 )]
+COMPARED_NAME = re.compile(r"(\btransport\(\)|->name|->offer)\s*[!=]=|[!=]=\s*\w+(\.transport\(\)|->name\b|->offer\b)")
 CLOCK = re.compile(r"_clock::now|\b(clock_gettime|gettimeofday|std::time)\s*\(")
 
 
@@ -205,6 +212,19 @@ def check_documented(headers):
                     yield header, f"line {i + 1}: {m.group(1)} is public and has no /// above it"
 
 
+def check_transport_names(headers):
+    """What a transport may do hangs on what it says of itself: whoever serves one never looks at its name."""
+    names = {m for header, text in headers.items() if header.startswith("transport/") for m in re.findall(r'\bname = "(\w+)"', text)}
+    for header, text in headers.items():
+        if floor_of(header)[0] not in ("hub", "connection", "io", "server", "threads"):
+            continue
+        for i, line in enumerate(text.splitlines(), 1):
+            code = line.split("//")[0].replace('has_token("Upgrade", "websocket")', "")  # RFC 9110, section 7.8: a protocol's name
+            compared = COMPARED_NAME.search(code) and header.startswith("detail/connection/")
+            if compared or any(word in names for word in re.findall(r'"(\w+)"', code)):
+                yield header, f"line {i}: looks at a transport's name; transport/stream.hpp has what transports say of themselves"
+
+
 def check_length(headers):
     for header, text in headers.items():
         lines = text.splitlines()
@@ -259,7 +279,7 @@ def check(files):
     room = "include/hailwire/"
     headers = {p.removeprefix(room): t for p, t in files.items() if p.startswith(room) and p.endswith(".hpp")}
     found = []
-    for rule in (check_floors, check_requirements, check_cycles, check_documented, check_length, check_key_functions):
+    for rule in (check_floors, check_requirements, check_cycles, check_documented, check_transport_names, check_length, check_key_functions):
         found += [(room + path, what) for path, what in rule(headers)]
     found += check_tested(headers, files)
     return found + list(check_texts(files))
@@ -287,7 +307,7 @@ CLEAN = {
                                               "template <>\nstruct letters<int> {\n};\nnamespace text_detail {\nstruct inner {};\n}  // namespace text_detail\n}  // namespace hailwire::proto\n",
     "include/hailwire/options.hpp": SPDX + '#include "hailwire/proto/json.hpp"\n',
     "include/hailwire/transport/stream.hpp": SPDX + '#include "hailwire/options.hpp"\n',
-    "include/hailwire/transport/sse.hpp": SPDX + '#include "hailwire/transport/stream.hpp"\n',
+    "include/hailwire/transport/sse.hpp": SPDX + '#include "hailwire/transport/stream.hpp"\nconstexpr auto name = "sse";\n',
     "include/hailwire/hub.hpp": SPDX + '#include "hailwire/message.hpp"\n#include "hailwire/detail/hub/turn.hpp"\n'
                                        "  virtual void run() = 0;\n  inline void stop() override;\n  void go() override { stop(); }\n",
     "include/hailwire/detail/hub/turn.hpp": SPDX + '#include "hailwire/hub.hpp"\n',
@@ -342,6 +362,10 @@ PLANTED = [
     ("include/hailwire/options.hpp", "namespace hailwire {\n// not ///\ntemplate <class T>\nconcept storage = true &&\n  false;\n}  // namespace hailwire",
      "storage is public and has no ///"),
     ("include/hailwire/options.hpp", "^#pragma once\n", "has no line SPDX"),
+    ("include/hailwire/hub.hpp", 'if (how == "sse") go();', "looks at a transport's name"),
+    ("include/hailwire/server.hpp", 'auto all = {"sse"};', "looks at a transport's name"),
+    ("include/hailwire/detail/connection/connection.hpp", "if (t->name == wanted) go();", "looks at a transport's name"),
+    ("include/hailwire/detail/connection/connection.hpp", "if (other != s.transport()) go();", "looks at a transport's name"),
     ("include/hailwire/hub.hpp", "  void load(channel_log& log, std::uint64_t since) override;", "is declared inline"),
     ("include/hailwire/hub.hpp", "  virtual bool ended() const noexcept;", "is declared inline"),
     ("tests/hub_test.cpp", "^int main() {}\n", "has no line SPDX"),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// expect: hailwire: a transport is hailwire::websocket, hailwire::sse, hailwire::long_poll or hailwire::short_poll, and its header must be included: #include <hailwire/transport/websocket.hpp>
+// expect: hailwire: the header of each transport must be included: #include <hailwire/transport/websocket.hpp>
 #include "hailwire/server.hpp"
 #include "hailwire/transport/sse.hpp"
 

@@ -23,7 +23,7 @@ CHAT = os.environ.get("HAILWIRE_CHAT", str(ROOT / "build/release/examples/chat")
 OPTIONS = os.environ.get("HAILWIRE_CHAT_OPTIONS", "").split()
 SECURE = "s" if "--tls-cert" in OPTIONS else ""
 PATIENCE = 30  # seconds for anything that must happen: far more than it takes
-TRANSPORTS = ("short_poll", "long_poll", "sse", "websocket")
+TRANSPORTS = ("short_poll", "long_poll", "sse", "ndjson", "websocket")
 
 quote = urllib.parse.quote
 
@@ -217,6 +217,25 @@ class Sse(Follower):
         self.objects.clear()
 
 
+class Ndjson(Follower):
+    async def start(self):
+        self.process = await asyncio.create_subprocess_exec(
+            "curl", "-sSN", "-H", "Accept: application/x-ndjson", self.chat.url(**self.query()), stdout=asyncio.subprocess.PIPE, limit=1 << 24)
+        await soon(self.fetch())
+        assert "open" in self.objects[0], self.objects
+        return self
+
+    async def fetch(self):
+        """One line: one object. One that was cut off is none."""
+        line = (await self.process.stdout.readline()).decode()
+        if not line.endswith("\n"):
+            raise EOFError("the stream ended")
+        assert line != "\n", "a blank line"
+        self.objects.append(json.loads(line))
+
+    cut = Sse.cut
+
+
 class WebSocket(Follower):
     replies = 0
 
@@ -248,7 +267,7 @@ class WebSocket(Follower):
         self.objects.clear()
 
 
-FOLLOWERS = {"short_poll": ShortPoll, "long_poll": LongPoll, "sse": Sse, "websocket": WebSocket}
+FOLLOWERS = {"short_poll": ShortPoll, "long_poll": LongPoll, "sse": Sse, "ndjson": Ndjson, "websocket": WebSocket}
 
 
 # ---- bare HTTP, for what no client would send --------------------------------------------------------------------------
@@ -296,7 +315,7 @@ class WithChat(unittest.IsolatedAsyncioTestCase):
 
     async def follow(self, transport, user="", since="earliest", room=None):
         follower = await FOLLOWERS[transport](self.chat, room or self.room, user, since).start()
-        if transport in ("sse", "websocket"):
+        if transport in ("sse", "ndjson", "websocket"):
             self.addCleanup(follower.cut)
         return follower
 

@@ -184,7 +184,7 @@ class Run:
                 self.resumed += 1
                 await asyncio.sleep(self.random.uniform(0, 0.05))
             finally:
-                if transport in ("sse", "websocket") and hasattr(follower, "process" if transport == "sse" else "connection"):
+                if transport in ("sse", "ndjson", "websocket") and hasattr(follower, "connection" if transport == "websocket" else "process"):
                     follower.cut()
                 self.gaps += [(transport, gap) for gap in follower.gaps]
                 follower.gaps = []

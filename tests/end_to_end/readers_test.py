@@ -106,9 +106,8 @@ class OneAtATime(WithChat):
 
     async def test_each_message_comes_before_the_next_is_published_whichever_reader_and_however_many_channels(self):
         for name in READERS:
-            for count in (1, 3):
-                with self.subTest(reader=name, channels=count):
-                    await self.listen(name, [f"{name} {count} {i}" for i in range(count)])
+            for count in (1, 3):  # the first that stalls ends the test, and has its name in those of its channels
+                await self.listen(name, [f"{name} {count} {i}" for i in range(count)])
 
 
 class Ends(WithChat):

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
-// The whole stack under any bytes: a server_state with all four transports, an authorizer that permits everything, one
-// client that sends the input and three that follow a channel. The first byte chooses what the bytes are to the
-// client's connection (requests, frames of each kind of WebSocket, commands, the body of a POST), the second how they
-// are cut. Whole, cut, and with a client that takes a few bytes at a time: the same is said. At the end nothing is
-// left.
+// The whole stack under any bytes: a server_state with all transports, an authorizer that permits everything, one
+// client that sends the input and four that follow a channel. The first byte chooses what the bytes are to the client's
+// connection (requests, frames of each kind of WebSocket, commands, the body of a POST), the second how they are cut.
+// Whole, cut, and with a client that takes a few bytes at a time: the same is said. At the end nothing is left.
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -16,6 +15,7 @@
 #include "hailwire/deflate.hpp"
 #include "hailwire/testing/memory_connection.hpp"
 #include "hailwire/transport/long_poll.hpp"
+#include "hailwire/transport/ndjson.hpp"
 #include "hailwire/transport/short_poll.hpp"
 #include "hailwire/transport/sse.hpp"
 
@@ -78,7 +78,8 @@ options small() {
 using deflated = transport::websocket_deflate_with<deflate_options{.threshold = 64}>;
 using deflated_alone = transport::websocket_deflate_with<deflate_options{
     .per_connection = true, .client_no_context_takeover = false, .threshold = 0}>;
-constexpr auto& linked = detail::linked<deflated, transport::sse, transport::long_poll, transport::short_poll>;
+constexpr auto& linked =
+    detail::linked<deflated, transport::sse, transport::ndjson, transport::long_poll, transport::short_poll>;
 
 enum class way : std::uint8_t { requests, frames, commands, raw, deflated, plain, plain_deflated, post };
 
@@ -226,7 +227,7 @@ struct stage {
 
 struct outcome {
   heard client;
-  std::string followers[3];
+  std::string followers[4];
 };
 
 /// Sends `bytes` cut at `cuts`, to a server that can write `window` bytes at a time (0: all).
@@ -236,6 +237,7 @@ outcome run(way w, std::string_view bytes, const std::vector<std::size_t>& cuts,
   std::shared_ptr<testing::memory_connection> followers[] = {
       s.open(handshake("/live?channel=a")),
       s.open("GET /live?channel=a HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n"),
+      s.open("GET /live?channel=a HTTP/1.1\r\nHost: a\r\nAccept: application/x-ndjson\r\n\r\n"),
       s.open("GET /live?channel=a&since=e.0&wait=9 HTTP/1.1\r\nHost: a\r\n\r\n")};
   auto c = s.open();
   if (window) c->room = 0;
@@ -263,7 +265,7 @@ outcome run(way w, std::string_view bytes, const std::vector<std::size_t>& cuts,
   c->send(bytes.substr(from));
   settle();
   out.client = understand(c->take(), w == way::raw);
-  for (int i = 0; i < 3; ++i) {
+  for (int i = 0; i < 4; ++i) {
     auto f = understand(followers[i]->take());
     out.followers[i] = f.answers;
     for (const auto& [channel, lines] : f.messages) out.followers[i] += lines;
@@ -303,9 +305,9 @@ void agree(const outcome& a, const outcome& b, bool leaves) {
   // Of many pings that come together only some are answered.
   if (std::max(a.client.pongs, b.client.pongs) < 64)
     require(a.client.controls == b.client.controls, "the same control frames");
-  for (int i = 0; i < 2; ++i) require(a.followers[i] == b.followers[i], "the same for those who follow");
+  for (int i = 0; i < 3; ++i) require(a.followers[i] == b.followers[i], "the same for those who follow");
   // A poll is answered with what there is by then.
-  require(a.followers[2].empty() == b.followers[2].empty(), "an answer to the poll that waited");
+  require(a.followers[3].empty() == b.followers[3].empty(), "an answer to the poll that waited");
 }
 
 }  // namespace

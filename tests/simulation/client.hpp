@@ -40,8 +40,8 @@ struct world {
   }
 };
 
-enum class way { none, websocket, raw, sse, long_poll, short_poll };
-inline constexpr const char* way_names[] = {"none", "websocket", "raw", "sse", "long poll", "short poll"};
+enum class way { none, websocket, raw, sse, ndjson, long_poll, short_poll };
+inline constexpr const char* way_names[] = {"none", "websocket", "raw", "sse", "ndjson", "long poll", "short poll"};
 
 class client {
  public:
@@ -137,6 +137,8 @@ class client {
     bool tried = false;
   };
 
+  /// Whether its stream is the body of an answer.
+  bool by_body() const { return way_ == way::sse || way_ == way::ndjson; }
   bool chance(unsigned percent) { return world_.random.chance(percent); }
   std::size_t below(std::size_t n) { return world_.random.below(n); }
   void complain(const std::string& what) {
@@ -195,7 +197,7 @@ class client {
 
   std::shared_ptr<hailwire::testing::memory_connection> connection_;
   way way_ = way::none;
-  std::string in_;  // what came and was not read yet; of an event stream what its chunks hold
+  std::string in_;  // what came and was not read yet; of a body what its chunks hold
   chunk_reader chunks_;
   bool head_read_ = false, opened_ = false, asked_ = false, ended_ = false;
   bool leaving_ = false;    // it has sent its end
@@ -282,6 +284,9 @@ inline void client::ask(std::string more) {
     case way::sse:
       fields += "Accept: text/event-stream\r\n";
       break;
+    case way::ndjson:
+      fields += "Accept: application/x-ndjson\r\n";
+      break;
     case way::raw:
       fields += "Sec-WebSocket-Protocol: hailwire.v1.raw\r\n";
       [[fallthrough]];
@@ -303,7 +308,7 @@ inline void client::ask(std::string more) {
   bool tagged = false;
   if (plain && chance(50)) {
     // nothing said at all: latest
-  } else if (way_ == way::sse && chance(60)) {
+  } else if (by_body() && chance(60)) {
     fields += "Last-Event-ID: " + cursor + "\r\n";
   } else if (cursor == polled_ && chance(70)) {
     fields += "If-None-Match: \"" + cursor + "\"\r\n";
@@ -377,7 +382,7 @@ inline void client::began(follow& f, std::string_view entry) {
     moved(f);
     if (!recovered) return complain("a start at a word was not recovered in " + f.channel);
     if (f.earliest ? !world_.rec.may_be_trimmed(f.channel, p.epoch, p.offset)
-                   : (f.least.known && f.least.epoch == p.epoch && p.offset < f.least.offset) ||
+                   : (!world_.rec.shared && f.least.known && f.least.epoch == p.epoch && p.offset < f.least.offset) ||
                          !world_.rec.may_exist(f.channel, p.epoch, p.offset)) {
       complain(std::string(f.earliest ? "earliest" : "latest") + " began at " + p.text() + " in " + f.channel);
     }
@@ -491,7 +496,7 @@ inline void client::notice(std::string_view name, std::string_view content) {
   }
 }
 
-// What a WebSocket frame or an event's data holds.
+// What a WebSocket frame or a line holds.
 inline void client::object(std::string_view text) {
   auto m = members(text, world_.rec.wrong);
   if (m.empty()) return complain("an empty object");
@@ -605,7 +610,7 @@ inline void client::refused(const http_answer& a) {
 }
 
 inline void client::take_bytes(std::string_view bytes) {
-  if (way_ != way::sse) {
+  if (!by_body()) {
     in_ += bytes;
     return;
   }
@@ -645,7 +650,7 @@ inline void client::read() {
       http_answer a;
       std::string copy = in_;
       if (!a.take(copy, true, broken)) break;
-      if (a.status != (way_ == way::sse ? 200 : 101)) {
+      if (a.status != (by_body() ? 200 : 101)) {
         if (!a.take(in_, false, broken)) break;
         refused(a);
         break;
@@ -666,6 +671,13 @@ inline void client::read() {
       if (follows_.size() == 1 && e.name.empty() && !e.has_id) complain("a message without an id");
       // The id passes a gap with the gap's own event alone: cut before it, the client would never hear of the gap.
       if (e.has_id) check_cursor(e.id, "the id of an event");
+    } else if (way_ == way::ndjson) {
+      const auto end = in_.find('\n');
+      if (end == in_.npos) break;
+      const std::string line = in_.substr(0, end);
+      in_.erase(0, end + 1);
+      if (line.empty()) return complain("a blank line");
+      object(line);
     } else {
       ws_message f;
       if (!f.take(in_, broken)) break;
@@ -994,7 +1006,7 @@ inline void client::act() {
     posting_ = false;
   }
   if (!connection_) {
-    if (chance(hasty_ ? 50 : 15)) connect(static_cast<way>(1 + below(5)));
+    if (chance(hasty_ ? 50 : 15)) connect(static_cast<way>(1 + below(6)));
     return;
   }
   if (chance(hasty_ ? 80 : 20)) read();
@@ -1057,7 +1069,7 @@ inline void client::catch_up() {
   read();
   if (std::any_of(follows_.begin(), follows_.end(), [](const follow& f) { return f.gone; }))
     disconnect("comes back for what was taken away");
-  if (!connection_) connect(static_cast<way>(1 + below(5)));
+  if (!connection_) connect(static_cast<way>(1 + below(6)));
   if ((way_ == way::long_poll || way_ == way::short_poll) && !asked_) ask();
   send_letter();
   read();

@@ -3,19 +3,15 @@
 """Plants one fault at a time into the library and shows that the simulation notices it.
 
 A simulation that has never failed proves little. Each entry names a fault, the header, the text to replace and what to put
-there; the header is patched beside the source tree, the simulation is compiled against it and must fail within its seeds.
-An entry whose text is not there exactly once is an error: the list has to follow the code.
+there; the simulation must fail within its seeds. ../planted_faults.py does the rest.
 
   kill_list.py --compiler g++ [--launcher ccache] --source DIR --build DIR [--seeds 1000] [--jobs N] [--only WORD]
 """
-import argparse
-import concurrent.futures
-import os
 import pathlib
-import re
-import subprocess
 import sys
-import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+import planted_faults  # noqa: E402
 
 FAN_OUT, CHANNEL_LOG, HUB, PERMISSIONS = "detail/hub/fan_out.hpp", "detail/hub/channel_log.hpp", "detail/hub/hub_impl.hpp", "detail/hub/expiry.hpp"
 SSE = "transport/sse.hpp"
@@ -96,6 +92,13 @@ FAULTS = [
     ("only room to write is progress", CONNECTION,
      "seen != work_->seen) {\n    busy().seen = seen;\n    last_write_ = moment(now);\n",
      "seen != work_->seen) {\n    busy().seen = seen;\n"),
+    ("a new epoch begins with nothing that is kept", CHANNEL_LOG,
+     "l.restart(oldest - 1, head, {true, oldest});", "l.restart(head, head, {true, head + 1});"),
+    ("a cursor of another epoch goes on at the head", HUB,
+     "        out.lost = {true, oldest};\n", "        out.lost = {true, oldest = head + 1};\n"),
+    ("what another program wrote is stepped over", CHANNEL_LOG,
+     "      ensure_extra().wanted = std::max(ensure_extra().wanted, m.offset);\n      fill();\n",
+     "      skip_to(m.offset - 1);\n      append(m);\n      return flush_early();\n"),
     ("the id of a batch names old places", STREAMS,
      "stream_->tag(b.tags, position_text(reached));",
      "stream_->tag(b.tags, position_text());"),
@@ -110,61 +113,16 @@ FAULTS = [
 
 
 def main():
-    args = argparse.ArgumentParser()
-    args.add_argument("--compiler", default="g++")
-    args.add_argument("--launcher", default="")
-    args.add_argument("--source", type=pathlib.Path, required=True)
-    args.add_argument("--build", type=pathlib.Path, required=True)
+    args = planted_faults.arguments()
     args.add_argument("--seeds", type=int, default=1000)
-    args.add_argument("--jobs", type=int, default=os.cpu_count())
-    args.add_argument("--only", default="", help="only faults with this in their name")
-    args.add_argument("--most", type=int, default=0, help="only so many, spread over the list; 0: all")
     args = args.parse_args()
+    faults = [planted_faults.Fault(name, header, old, new, "simulation/simulation.cpp", ("-O1",), (), ("--seeds", str(args.seeds)))
+              for name, header, old, new in FAULTS]
 
-    def try_fault(fault):
-        name, header, old, new = fault
-        started = time.monotonic()
-        text = (args.source / "include/hailwire" / header).read_text()
-        if text.count(old) != 1:
-            return name, False, f"its text stands {text.count(old)} times in {header}"
-        place = args.build / re.sub(r"\W+", "_", name)
-        patched = place / "hailwire" / header
-        patched.parent.mkdir(parents=True, exist_ok=True)
-        patched.write_text(text.replace(old, new))
-        # Its directory comes first, so that this one header is found there and all others where they are.
-        command = [args.compiler, "-std=c++20", "-O1", "-DASIO_STANDALONE", f"-I{place}", f"-I{args.source}/include",
-                   str(args.source / "tests/simulation/simulation.cpp"), "-c", "-o", str(place / "simulation.o")]
-        if args.launcher:
-            command.insert(0, args.launcher)
-        built = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        if built.returncode:
-            return name, False, "it does not compile:\n" + built.stdout
-        program = place / "simulation"
-        subprocess.run([args.compiler, str(place / "simulation.o"), "-o", str(program), "-pthread"], check=True)
-        compiled = time.monotonic()
-        try:
-            ran = subprocess.run([str(program), "--seeds", str(args.seeds)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                 text=True, errors="replace", timeout=180)
-        except subprocess.TimeoutExpired:
-            return name, True, "caught: it never ends"
-        took = f" ({compiled - started:.0f} s to build, {time.monotonic() - compiled:.1f} s to catch)"
-        if ran.returncode == 0:
-            return name, False, f"not noticed in {args.seeds} seeds" + took
-        lines = ran.stdout.splitlines() or ["no output"]
-        said = lines[0] if ran.returncode == 1 else f"ended by signal {-ran.returncode}"
-        return name, True, "caught: " + said[:160] + took
+    def said(code, text):
+        return (text.splitlines() or ["no output"])[0][:160] if code == 1 else f"ended by signal {-code}"
 
-    faults = [f for f in FAULTS if args.only in f[0]]
-    if args.most:
-        most = min(args.most, len(faults))
-        faults = [faults[i * len(faults) // most] for i in range(most)]
-    caught = 0
-    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-        for name, fine, what in pool.map(try_fault, faults):
-            caught += fine
-            print(f"{'ok  ' if fine else 'FAIL'} {name}: {what}", flush=True)
-    print(f"{caught} of {len(faults)} planted faults were caught")
-    return 0 if caught == len(faults) else 1
+    return planted_faults.run(faults, args, 300, said)
 
 
 if __name__ == "__main__":

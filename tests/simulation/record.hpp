@@ -64,6 +64,9 @@ class record {
   totals count;
   /// Whether epochs may change, and whether reads may fail, in this seed.
   bool restarts = false, failures = false;
+  /// Whether another program writes into the storage too. The server hears of that late, so that `latest` may be some
+  /// messages ago.
+  bool shared = false;
   /// Whether permissions end in this seed, are renewed, or are taken away.
   bool permits = false;
 
@@ -110,12 +113,25 @@ class record {
     settle(number, at.epoch, at.offset, who.c_str());
   }
 
+  /// A storage has lost its newest messages: those up to `head` stand where they stood, in another epoch, and what was
+  /// trimmed before `oldest` does not come back.
+  void lost_newest(const std::string& channel, const std::string& before, const std::string& after,
+                   std::uint64_t oldest, std::uint64_t head) {
+    log& l = logs_[channel];
+    auto kept = l.places[before];
+    kept.resize(static_cast<std::size_t>(head));
+    for (std::size_t i = 0; i < kept.size(); ++i)
+      if (kept[i]) messages_[kept[i] - 1].stands.emplace_back(after, i + 1);
+    l.places[after] = std::move(kept);
+    l.floors[after] = oldest - 1;
+  }
+
   /// Where the newest acknowledged message of a channel stands.
   const place& acknowledged_head(const std::string& channel) { return logs_[channel].acknowledged; }
   /// Whether the message at that offset may have been dropped by the retention by now.
   bool may_be_trimmed(const std::string& channel, const std::string& epoch, std::uint64_t offset) {
     auto& l = logs_[channel];
-    return offset == 0 || offset + retention_ <= l.places[epoch].size() + l.unsettled;
+    return offset <= l.floors[epoch] || offset + retention_ <= l.places[epoch].size() + l.unsettled;
   }
   bool may_exist(const std::string& channel, const std::string& epoch, std::uint64_t offset) {
     auto& l = logs_[channel];
@@ -129,7 +145,8 @@ class record {
  private:
   struct log {
     std::map<std::string, std::vector<std::uint64_t>>
-        places;  // per epoch, the number that stands at offset − 1; 0: not known
+        places;                                   // per epoch, the number that stands at offset − 1; 0: not known
+    std::map<std::string, std::uint64_t> floors;  // per epoch, the newest offset that was never there to be read
     std::size_t unsettled = 0;
     place acknowledged;
   };

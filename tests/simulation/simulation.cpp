@@ -20,6 +20,7 @@
 #include "client.hpp"
 #include "hailwire/storage/memory.hpp"
 #include "hailwire/transport/long_poll.hpp"
+#include "hailwire/transport/ndjson.hpp"
 #include "hailwire/transport/short_poll.hpp"
 #include "hailwire/transport/sse.hpp"
 #include "hailwire/transport/websocket.hpp"
@@ -46,6 +47,7 @@ class simulation {
     rec_.restarts = kind_ == 3;
     rec_.failures = kind_ != 0 && random_.chance(25);
     rec_.permits = random_.chance(30);
+    rec_.shared = kind_ != 0 && random_.chance(25);
     options o;
     if (random_.chance(50)) o.poll_messages = random_.between(1, 20);
     if (random_.chance(30)) o.poll_bytes = random_.between(1, 2000);
@@ -92,8 +94,8 @@ class simulation {
     if (!until.empty()) g.expires = std::chrono::system_clock::time_point(std::chrono::milliseconds(number_of(until)));
     return g;
   }
-  static constexpr auto& transports =
-      detail::linked<transport::websocket, transport::sse, transport::long_poll, transport::short_poll>;
+  static constexpr auto& transports = detail::linked<transport::websocket, transport::sse, transport::ndjson,
+                                                     transport::long_poll, transport::short_poll>;
 
   std::unique_ptr<detail::any_storage> make_storage() {
     unsigned failing = rec_.failures ? 2 : 0;
@@ -102,7 +104,7 @@ class simulation {
         memory_options m;
         m.messages = retention_;
         m.bytes = std::size_t{1} << 40;
-        m.clock = [] { return clock_of_keys->unix_time(); };
+        m.clock = m.steady = [] { return clock_of_keys->unix_time(); };
         memory_ = std::make_unique<memory_storage>(m);
         return detail::erase_storage(*memory_);
       }
@@ -181,15 +183,42 @@ class simulation {
       case 10:
         if (kind_ == 3 && random_.chance(8)) {
           const auto& channel = world_->channels[random_.below(world_->channels.size())];
-          trace("the storage loses " + channel);
           ++rec_.count.restarts;
-          delayed_->restart(channel);
+          if (random_.chance(50)) {
+            trace("the storage loses " + channel);
+            delayed_->restart(channel);
+          } else if (auto lost = delayed_->lose_newest(channel, 2 * retention_); !lost.after.empty()) {
+            trace("the storage loses the newest of " + channel + ", " + std::to_string(lost.head) + " are left in " +
+                  lost.after);
+            rec_.lost_newest(channel, lost.before, lost.after, lost.oldest, lost.head);
+          }
         }
+        if (rec_.shared && random_.chance(10)) write_behind();
         std::erase_if(world_->broken, [](const auto& c) { return c->closed; });
         if (rec_.permits && random_.chance(30)) clients_[random_.below(clients_.size())]->lose_channel();
         break;
       default:
         clients_[random_.below(clients_.size())]->act();
+    }
+  }
+
+  // Another program writes into the storage: the server hears of it with its own next message, and reads what it
+  // missed.
+  void write_behind() {
+    const auto& channel = world_->channels[random_.below(world_->channels.size())];
+    for (std::size_t i = random_.between(1, 4); i > 0; --i) {
+      hailwire::draft d;
+      d.at = loop_.unix_time();
+      std::string json(make_payload(random_, rec_.next_number(), large_, payload::kind::json).bytes());
+      proto::json::spaces_for_line_breaks(json);  // as a server stores it
+      d.data = payload::json(std::move(json));
+      if (plain_) {
+        plain_->append_behind(channel, d);
+      } else if (!delayed_->append_behind(channel, d)) {
+        return;
+      }
+      trace("another program writes " + std::to_string(rec_.next_number()) + " into " + channel);
+      rec_.begin(channel, {}, {}, std::move(d.data));
     }
   }
 

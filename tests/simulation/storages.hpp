@@ -24,6 +24,12 @@ namespace simulation {
 /// A channel's log that keeps its newest `retention` messages.
 class bounded_log {
  public:
+  std::uint64_t head() const noexcept { return head_; }
+  std::uint64_t oldest() const noexcept { return head_ - kept_.size() + 1; }
+  /// Forgets the newest `lost`, as if they had never been.
+  void lose_newest(std::uint64_t lost) {
+    for (; lost > 0 && !kept_.empty(); --lost, --head_) kept_.pop_back();
+  }
   std::uint64_t append(const hailwire::draft& d, std::size_t retention) {
     kept_.push_back({++head_, d.at, d.from, d.type, d.data});
     if (kept_.size() > retention) kept_.pop_front();
@@ -32,7 +38,7 @@ class bounded_log {
   hailwire::read_result read(std::uint64_t since, hailwire::read_limit limit) const {
     hailwire::read_result r;
     r.head = head_;
-    r.oldest = head_ - kept_.size() + 1;
+    r.oldest = oldest();
     std::size_t bytes = 0;
     for (std::uint64_t at = std::max(since + 1, r.oldest); at <= head_ && r.messages.size() < limit.messages; ++at) {
       const auto& m = kept_[static_cast<std::size_t>(at - r.oldest)];
@@ -54,6 +60,8 @@ class plain_storage {
   plain_storage(dice& d, std::size_t retention) : dice_(d), retention_(retention) {}
   unsigned failing = 0;  ///< percent of the calls
 
+  /// Another program shares the log and appends to it.
+  void append_behind(const std::string& channel, const hailwire::draft& d) { logs_[channel].append(d, retention_); }
   std::uint64_t append(std::string_view channel, const hailwire::draft& d) {
     if (dice_.chance(failing)) throw std::runtime_error("disk full");
     return logs_[std::string(channel)].append(d, retention_);
@@ -71,7 +79,8 @@ class plain_storage {
 };
 
 /// Answers later, through the loop. What was started on a channel takes effect and is answered in that order; between
-/// channels, and between effect and answer, anything may happen. `restart` begins a new epoch, with all history lost.
+/// channels, and between effect and answer, anything may happen. `restart` begins a new epoch, with all history lost;
+/// `lose_newest` too, with all but the newest messages still there, as in a file whose write-ahead log was lost.
 class delayed_storage {
  public:
   delayed_storage(hailwire::detail::event_loop& l, dice& d, std::size_t retention)
@@ -125,6 +134,28 @@ class delayed_storage {
     if (found == channels_.end()) return;
     found->second.log = {};
     found->second.epoch = fresh_epoch();
+  }
+  /// Another program shares the log and appends to it; false while it has no such channel.
+  bool append_behind(const std::string& channel, const hailwire::draft& d) {
+    auto found = channels_.find(channel);
+    if (found == channels_.end()) return false;
+    found->second.log.append(d, retention_);
+    return true;
+  }
+  struct loss {
+    std::string before, after;           // epochs
+    std::uint64_t oldest = 0, head = 0;  // of what is left
+  };
+  loss lose_newest(const std::string& channel, std::uint64_t most) {
+    auto found = channels_.find(channel);
+    if (found == channels_.end()) return {};
+    auto& c = found->second;
+    loss out{c.epoch, fresh_epoch(), 0, 0};
+    c.log.lose_newest(1 + dice_.below(most));
+    c.epoch = out.after;
+    out.oldest = c.log.oldest();
+    out.head = c.log.head();
+    return out;
   }
 
  private:

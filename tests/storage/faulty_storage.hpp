@@ -51,6 +51,9 @@ enum class fault {
   shares_epochs,
   reuses_epochs,
   bad_epoch,
+  epoch_with_the_first_message,
+  another_epoch_when_empty,
+  forgets_empty_channels,
   // retention
   drops_the_newest,
   head_goes_back,
@@ -143,6 +146,8 @@ class storage {
     if (is(fault::reads_make_channels)) at(name).head += at(name).head == 0;
     log& l = at(name);
     r.epoch = is(fault::two_epochs) ? l.epoch + "r" : l.epoch;
+    if (l.head == 0 && is(fault::epoch_with_the_first_message)) r.epoch.clear();
+    if (l.head == 0 && is(fault::another_epoch_when_empty)) r.epoch = "empty";
     r.head = l.head + (is(fault::invents_a_head) && l.head == 0);
     r.oldest = is(fault::hides_what_it_dropped) ? 1 : oldest(l);
     if (is(fault::hides_the_head) && since >= l.head) r.head = 0, r.oldest = 1;
@@ -356,6 +361,7 @@ struct fixture {
       if (broken == fault::loses_the_tail && !l.messages.empty()) l.messages.pop_back(), --l.head;
       if (broken == fault::starts_again_at_one) l.messages.clear(), l.head = 0;
       if (broken == fault::loses_keys) l.keys.clear();
+      if (broken == fault::forgets_empty_channels && l.head == 0) l.epoch.clear();
     }
     return std::make_unique<Storage>(last, broken);
   }

@@ -45,7 +45,7 @@ struct bench {
     options.vfs = disk.name();
     options.boot = "monday";
     options.wal_pages = 8;  // so that pages are moved into the file often
-    options.clock = &test_clock;
+    options.clock = options.steady = &test_clock;
   }
   result<std::unique_ptr<sqlite_storage>> open() { return sqlite_storage::open(dir.file(), options); }
 };
@@ -138,6 +138,51 @@ TEST_CASE("one failure at any step: what is acknowledged stays, what failed is r
   CHECK(hit > (sanitized ? 0 : 3));
 }
 
+TEST_CASE("a start that fails at any step leaves the file as a kill had left it: all is there, and every epoch") {
+  auto kind = GENERATE(fault::write_error, fault::short_write, fault::no_space, fault::sync_error, fault::read_error);
+  bool older = GENERATE(false, true);
+  std::size_t failed = 0;
+  for (std::size_t step = 0;; step += sanitized ? 5 : 1) {
+    bench b(durability::full);
+    record known;
+    int refused = 0;
+    auto s = b.open();
+    REQUIRE(s);
+    publish(**s, known, 0, 20, refused);
+    std::string epoch = read(**s, "channel 0").epoch;
+    if (older) {  // as version 1 had it, ended cleanly
+      s->reset();
+      sqlite3* db = nullptr;
+      REQUIRE(sqlite3_open_v2(b.dir.file().c_str(), &db, SQLITE_OPEN_READWRITE, b.disk.name().c_str()) == SQLITE_OK);
+      REQUIRE(sqlite3_exec(db,
+                           "ALTER TABLE meta DROP COLUMN file; ALTER TABLE meta DROP COLUMN wal;"
+                           "ALTER TABLE meta DROP COLUMN written; UPDATE keys SET at = 1764000000000;"
+                           "PRAGMA user_version = 1",
+                           nullptr, nullptr, nullptr) == SQLITE_OK);
+      sqlite3_close(db);
+    } else {
+      b.disk.cut_now();
+      s->reset();
+      b.disk.revive();
+    }
+    b.disk.fail(kind, step);
+    s = b.open();
+    bool hit = b.disk.hits() > 0;
+    b.disk.mend();
+    failed += !s;
+    if (s) s->reset();
+    s = b.open();
+    INFO("step " << step << (s ? "" : ": " + std::string(s.error().text())));
+    REQUIRE(s);
+    CHECK(read(**s, "channel 0").epoch == epoch);
+    CHECK(compare(**s, known) == "");
+    CHECK(append(**s, "channel 1", text_of("channel 1", 1), "key 1").duplicate);
+    if (!hit) break;
+  }
+  CAPTURE(static_cast<int>(kind), older);
+  CHECK((failed > 0 || kind == fault::no_space || kind == fault::short_write));  // a full disk stops no start
+}
+
 TEST_CASE("a disk that fails for a while: appends are refused and say why, reads go on, and service resumes with it") {
   auto level = GENERATE(durability::full, durability::normal);
   auto kind = GENERATE(fault::write_error, fault::no_space, fault::short_write, fault::sync_error);
@@ -181,6 +226,12 @@ TEST_CASE("a full disk refuses, keeps what it has, and takes messages again when
   CHECK(refused > 10);
   CHECK(append(**s, "channel 0", std::string(5000, 'x')).error == std::error_code(ENOSPC, std::system_category()));
   CHECK(compare(**s, known) == "");
+  s->reset();
+  b.disk.resize(0);  // and a start while it is full
+  s = b.open();
+  REQUIRE(s);
+  CHECK(compare(**s, known) == "");
+  CHECK(append(**s, "channel 0", std::string(5000, 'x')).error == std::error_code(ENOSPC, std::system_category()));
   b.disk.resize(3'000'000);
   refused = 0;
   publish(**s, known, 300, 400, refused);

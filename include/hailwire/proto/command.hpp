@@ -446,20 +446,30 @@ inline void append_problem(std::string& out, const failure& why) {
   out += '}';
 }
 
+/// The least time after which a client is to come back, in milliseconds; never none.
+inline std::uint64_t bye_wait(int retry_after_seconds) noexcept {
+  return static_cast<std::uint64_t>(retry_after_seconds < 1 ? 1 : retry_after_seconds) * 1000;
+}
+
+/// Appends the `bye` of a server that will serve this client again, at a random time between the two that it names.
+inline void append_bye_object(std::string& out, errc why, int retry_after_seconds) {
+  const std::uint64_t wait = bye_wait(retry_after_seconds);
+  out.append("{\"bye\":{\"code\":\"").append(code_name(why)).append("\",\"reconnect\":true,\"after\":[");
+  append_decimal(out, wait);
+  out += ',';
+  append_decimal(out, 2 * wait);
+  out += "]}}";
+}
+
 /// Appends what an event stream is told that ends for a reason that will pass: `retry`, which is all that an
 /// EventSource heeds, and a `bye` with a span of time to come back within, so that not all who were told come at once.
 /// At least a second. One block: several clients take a block without data for an empty event.
 inline void append_bye(std::string& out, errc why, int retry_after_seconds) {
-  const std::uint64_t wait = static_cast<std::uint64_t>(retry_after_seconds < 1 ? 1 : retry_after_seconds) * 1000;
   out += "retry: ";
-  append_decimal(out, wait);
-  out.append("\nevent: bye\ndata: {\"bye\":{\"code\":\"")
-      .append(code_name(why))
-      .append("\",\"reconnect\":true,\"after\":[");
-  append_decimal(out, wait);
-  out += ',';
-  append_decimal(out, 2 * wait);
-  out += "]}}\n\n";
+  append_decimal(out, bye_wait(retry_after_seconds));
+  out += "\nevent: bye\ndata: ";
+  append_bye_object(out, why, retry_after_seconds);
+  out += "\n\n";
 }
 
 }  // namespace hailwire::proto

@@ -40,6 +40,12 @@ inline std::int64_t system_milliseconds() noexcept {
   return duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count();
 }
 
+/// Milliseconds since some moment, by a clock that nobody sets.
+inline std::int64_t steady_milliseconds() noexcept {
+  using namespace std::chrono;
+  return duration_cast<milliseconds>(steady_clock::now().time_since_epoch()).count();
+}
+
 /// What a `memory_storage` keeps. The newest message of a channel is kept whatever its size; only `age` takes it away.
 struct memory_options {
   std::size_t messages = 1000;             ///< per channel; 0 counts as 1
@@ -48,7 +54,8 @@ struct memory_options {
   std::size_t channels = 1'000'000;        ///< one more that is published to for the first time: `errc::overloaded`
   std::chrono::seconds key_lifetime{300};  ///< how long a key is kept; the protocol asks for five minutes at least
   std::size_t keys = 100'000;  ///< per channel, about 100 B each; one more within a lifetime: `errc::overloaded`
-  std::int64_t (*clock)() = &system_milliseconds;  ///< Unix milliseconds; read only for age and keys, from any thread
+  std::int64_t (*clock)() = &system_milliseconds;   ///< Unix milliseconds; read only for age, from any thread
+  std::int64_t (*steady)() = &steady_milliseconds;  ///< read only for keys, which a clock that is set must not end
 };
 
 /// Bounded logs that live as long as this object. Keeps keys. A new object has new epochs.
@@ -91,10 +98,10 @@ class memory_storage {
   }
   append_result append(const place& at, std::string_view channel, const draft& d) {
     const bits128& hash = at.hash;
-    const std::int64_t now = options_.age.count() > 0 || !d.key.empty() ? options_.clock() : 0;
+    const std::int64_t now = d.key.empty() ? 0 : options_.steady();
     shard& s = shard_of(hash);
     std::lock_guard lock(s.mutex);
-    if (options_.age.count() > 0) sweep(s, now);
+    if (options_.age.count() > 0) sweep(s, options_.clock());
 
     log* l = s.find(hash, channel);
     if (l && l->capacity > 1)
@@ -246,8 +253,16 @@ class memory_storage {
       capacity = 1;
       first = 0;
     }
+    /// A log is cut at one place. A message whose clock was ahead would keep all those behind it past their age: what
+    /// came before one that is too old is too old itself, whatever it says. Looked for where the two oldest or the
+    /// newest show that clocks differ.
     void drop_before(std::int64_t time) {
       while (size > 0 && slot(0).at < time) drop();
+      if (size > 1 && std::min(slot(1).at, slot(size - 1).at) < time) {
+        std::uint32_t young = 0;  // how many behind the last one that is too old
+        while (slot(size - 1 - young).at >= time) ++young;
+        while (size > young) drop();
+      }
       if (size == 0) {
         clear();
       } else if (size < capacity / 4) {

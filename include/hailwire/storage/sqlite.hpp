@@ -13,6 +13,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -31,33 +32,43 @@ namespace hailwire {
 
 /// How a `sqlite_storage` keeps its file. Retention limits may be passed by an eighth (count: at most 64 messages; age:
 /// a sixteenth) before the oldest are dropped, up to 512 of them a transaction; the newest message is dropped by age
-/// alone.
+/// alone. Limits that are lower than at the last use reach every channel soon after the start, also those to which
+/// nobody publishes.
 struct sqlite_options {
   hailwire::durability durability = hailwire::durability::full;
-  std::size_t messages = 1'000'000;        ///< per channel; 0: no limit
-  std::uint64_t bytes = 0;                 ///< payload bytes per channel; 0: no limit
-  std::chrono::seconds age{0};             ///< by `message::at`; 0: no limit
-  std::size_t channels = 1'000'000;        ///< one more that is published to for the first time: `errc::overloaded`
-  std::chrono::seconds key_lifetime{300};  ///< how long a key is kept; the protocol asks for five minutes at least
-  std::size_t keys = 1'000'000;            ///< kept at once, about 80 bytes of file each; one more: `errc::overloaded`
+  std::size_t messages = 1'000'000;  ///< per channel; 0: no limit
+  std::uint64_t bytes = 0;           ///< payload bytes per channel; 0: no limit
+  std::chrono::seconds age{0};       ///< by `message::at`; 0: no limit
+  std::size_t channels = 1'000'000;  ///< one more that is published to for the first time: `errc::overloaded`
+  /// How long a key is kept; the protocol asks for five minutes at least. Counted while the file is in use, so that
+  /// neither a clock that is set nor a pause between two uses ends a key before its time.
+  std::chrono::seconds key_lifetime{300};
+  std::size_t keys = 1'000'000;  ///< kept at once, about 80 bytes of file each; one more: `errc::overloaded`
 
   std::size_t pending = 16'384;           ///< operations not yet answered; one more: `errc::overloaded`, at once
   std::size_t pending_bytes = 64u << 20;  ///< what those hold, in bytes
   std::size_t batch = 4'096;              ///< the most appends in one transaction
   std::size_t readers = 1;                ///< reading threads, each with a connection
 
-  std::size_t wal_pages = 4000;  ///< of 4 KiB; when the -wal has as many, they are moved into the file
+  /// Of 4 KiB; when the -wal has as many, they are moved into the file. While another program reads, they cannot be,
+  /// and the -wal grows: at four times as many, and whenever it has doubled since, `on_log` is told.
+  std::size_t wal_pages = 4000;
+  /// What a person should know, a line; called on the writer's thread, which waits for it. What it throws is dropped.
+  std::function<void(std::string_view text)> on_log;
   /// Files up to this size are checked page by page when they are opened, which takes about a second a gigabyte. Others
   /// only after an unclean end at `durability::off`; a damaged page shows when it is read.
   std::uint64_t check = 64u << 20;
-  std::int64_t (*clock)() = &system_milliseconds;  ///< Unix milliseconds, for age and keys; read by the writer's thread
+  std::int64_t (*clock)() = &system_milliseconds;   ///< Unix milliseconds, for age; read by the writer's thread
+  std::int64_t (*steady)() = &steady_milliseconds;  ///< milliseconds since some moment, for keys; read there, too
   std::string boot = detail::boot_id();  ///< names the time since the machine started; empty: unlike any other
   std::string vfs;                       ///< a registered SQLite VFS; empty: the default one
 };
 
 /// Logs that survive the process, in one SQLite file (with its `-wal` and `-shm`, and `-lock` while it is open). Keeps
-/// keys, and epochs over restarts; all epochs are new when the machine went down during a use at less than `full`,
-/// or when its `-wal` is gone after an unclean end (another program that opened the file in between removes it, too).
+/// keys, and epochs over restarts. All epochs are new, so that followers hear a gap, where acknowledged messages may be
+/// missing: the machine went down during a use at less than `full`; the `-wal` is gone after an unclean end (another
+/// program that opened the file in between removes it, too); the file is a copy, or another program has written into
+/// it.
 ///
 /// Errors of an append, which then stored nothing unless it says otherwise: `errc::overloaded` (too many channels, keys
 /// or pending operations), `errc::conflict` (same key, other payload), `errc::too_large` (over SQLite's limit of about
@@ -75,11 +86,13 @@ class sqlite_storage {
  public:
   static constexpr bool keeps_keys = true;
 
-  /// Opens the file, or makes it; may wait for the disk. A failure tells what is wrong, and the file is as it was:
+  /// Opens the file, or makes it; may wait for the disk. A file of an older version is brought to this one's schema, in
+  /// one transaction. On a disk that is full, a file that is there is opened for reading, and appends are refused with
+  /// `ENOSPC` until there is room. A failure tells what is wrong, and the file is as it was, or not there:
   /// - `errc::conflict`: in use by another storage, in this process or any other;
   /// - `errc::unsupported_media`: a file, but not one of hailwire's;
   /// - `errc::not_implemented`: made by a newer version;
-  /// - `errc::internal`: damaged, or cannot be opened.
+  /// - `errc::internal`: damaged, or cannot be opened or written.
   static result<std::unique_ptr<sqlite_storage>> open(const std::string& path, const sqlite_options& options = {}) {
     const detail::sqlite_place place{path, options.vfs, options.boot, options.durability, options.check};
     auto file = detail::sqlite_file::open(place);
@@ -128,32 +141,19 @@ class sqlite_storage {
     detail::sqlite_reader file;
     jobs queue;
     std::condition_variable wake;
+    std::mutex busy;        // held while it reads
+    bool outdated = false;  // its connection sees the file as it was before it was in use
   };
 
   sqlite_storage(detail::sqlite_file file, const detail::sqlite_place& place, const sqlite_options& options)
-      : options_(options), file_(std::move(file)), order_(options.pending, options.pending_bytes) {
-    auto or_none = [](std::uint64_t n) {
-      return n == 0 ? detail::no_limit : static_cast<std::int64_t>(std::min<std::uint64_t>(n, INT64_MAX / 4));
-    };
-    auto milliseconds = [](std::chrono::seconds s) {
-      return static_cast<std::uint64_t>(std::chrono::milliseconds(s).count());
-    };
-    detail::sqlite_limits limits;
-    limits.messages = or_none(options.messages);
-    limits.bytes = or_none(options.bytes);
-    limits.age = or_none(milliseconds(options.age));
-    limits.channels = options.channels;
-    limits.keys = options.keys;
-    limits.key_lifetime = static_cast<std::int64_t>(milliseconds(options.key_lifetime));
-    file_.writer.run(
-        ("PRAGMA wal_autocheckpoint = " + std::to_string(std::max<std::size_t>(options.wal_pages, 1))).c_str());
-    begin_ = file_.writer.prepare("BEGIN IMMEDIATE");
-    commit_ = file_.writer.prepare("COMMIT");
-    largest_ = file_.writer.largest_row() - 4096;  // the row's other columns are far below that
-    writer_ = std::make_unique<detail::sqlite_writer>(file_, limits);
+      : options_(options), place_(place), file_(std::move(file)), order_(options.pending, options.pending_bytes) {
+    // The row's other columns are far below 4096 bytes.
+    largest_ = detail::sqlite_connection(":memory:", SQLITE_OPEN_READWRITE, {}).largest_row() - 4096;
+    if (file_.in_use()) prepare();
     for (std::size_t i = 0; i < std::max<std::size_t>(options.readers, 1); ++i) {
       readers_.push_back(std::unique_ptr<reading>(
-          new reading{detail::sqlite_reader(file_.reader(place), file_.epoch_secret), {}, {}}));
+          new reading{detail::sqlite_reader(file_.reader(place), file_.epoch_secret), {}, {}, {}}));
+      readers_.back()->outdated = !file_.in_use();
     }
     threads_.reserve(readers_.size() + 1);
     try {
@@ -168,6 +168,31 @@ class sqlite_storage {
       for (std::thread& t : threads_) t.join();
       throw detail::sqlite_failure{SQLITE_NOMEM};
     }
+    file_.keep();
+  }
+
+  detail::sqlite_limits limits() const {
+    auto or_none = [](std::uint64_t n) {
+      return n == 0 ? detail::no_limit : static_cast<std::int64_t>(std::min<std::uint64_t>(n, INT64_MAX / 4));
+    };
+    auto milliseconds = [](std::chrono::seconds s) {
+      return static_cast<std::uint64_t>(std::chrono::milliseconds(s).count());
+    };
+    detail::sqlite_limits out;
+    out.messages = or_none(options_.messages);
+    out.bytes = or_none(options_.bytes);
+    out.age = or_none(milliseconds(options_.age));
+    out.channels = options_.channels;
+    out.keys = options_.keys;
+    out.key_lifetime = static_cast<std::int64_t>(milliseconds(options_.key_lifetime));
+    return out;
+  }
+  void prepare() {
+    file_.writer.count_wal(&wal_);
+    begin_ = file_.writer.prepare("BEGIN IMMEDIATE");
+    commit_ = file_.writer.prepare("COMMIT");
+    writer_ = std::make_unique<detail::sqlite_writer>(file_, limits());
+    began_ = options_.steady();
   }
 
   // What follows runs on the caller's thread.
@@ -234,7 +259,14 @@ class sqlite_storage {
       job& j = one.front();
       read_result result;
       try {
+        std::lock_guard busy(r.busy);
+        if (r.outdated && file_.in_use()) {
+          r.file = detail::sqlite_reader(file_.reader(place_), file_.epoch_secret);
+          r.outdated = false;
+        }
         result = r.file.read(j.channel, j.since, j.limit);
+      } catch (const detail::sqlite_failure& e) {
+        result = read_result(detail::sqlite_error(e.code));
       } catch (...) {
         result = read_result(make_error_code(errc::internal));
       }
@@ -254,7 +286,7 @@ class sqlite_storage {
     std::unique_lock lock(mutex_);
     for (;;) {
       auto due = [&] { return !appends_.empty() || finished(); };
-      if (!more && (options_.age.count() > 0 || writer_->any_keys()))
+      if (!more && writer_ && (!swept_ || options_.age.count() > 0 || writer_->any_keys()))
         write_.wait_until(lock, tidy_at, due);
       else if (!more)
         write_.wait(lock, due);
@@ -278,25 +310,22 @@ class sqlite_storage {
     }
   }
 
-  // One transaction for the batch and for a step of tidying up: all of it is kept or none. True: there is more to drop.
+  // One transaction for the batch and for a step of tidying up: all of it is kept or none. True: there is more to tidy.
   bool commit(jobs& batch, bool tidy) noexcept {
     try {
-      const std::int64_t now = options_.clock();
+      if (!writer_) use();
+      writer_->at(options_.clock(), options_.steady() - began_);
       begin_().run();
       if (std::exchange(stale_, true)) writer_->reload();
-      bool keyed = tidy;
-      for (job& j : batch) {
-        j.result = writer_->append(j.channel, j.message, now);
-        keyed |= !j.message.key.empty();
-      }
-      if (keyed) writer_->forget_keys(now);
-      // A quarter of a second between two looks: 1,000 channels a second. When all were seen, it waits for age to come.
-      if (tidy)
-        pause_ =
-            options_.age.count() > 0 && writer_->sweep(now) ? std::chrono::milliseconds(250) : std::chrono::seconds(10);
-      bool more = writer_->trim(now, 512);
+      std::size_t keyed = 0;
+      for (const job& j : batch) keyed += !j.message.key.empty();
+      bool more = (keyed || tidy) && writer_->forget_keys(keyed);
+      for (job& j : batch) j.result = writer_->append(j.channel, j.message);
+      if (tidy) sweep();
+      more |= writer_->trim(512);
       commit_().run();
       stale_ = false;
+      empty_wal();
       return more;
     } catch (const detail::sqlite_failure& e) {
       fail(batch, detail::sqlite_error(e.code));
@@ -305,15 +334,51 @@ class sqlite_storage {
     }
     return false;
   }
+  // The first look at all channels goes through 25,600 of them a second, the others, for age, through 1,000. When all
+  // were seen, the next look waits for age to come.
+  void sweep() {
+    bool first = !swept_;
+    pause_ = std::chrono::seconds(10);
+    if (!first && options_.age.count() == 0) return;
+    if (writer_->sweep())
+      pause_ = std::chrono::milliseconds(first ? 10 : 250);
+    else
+      swept_ = true;
+  }
+  void empty_wal() noexcept {
+    const auto pages = static_cast<std::size_t>(wal_), most = std::max<std::size_t>(options_.wal_pages, 1);
+    if (pages < most) {
+      wal_told_ = 2 * most;
+      return;
+    }
+    if (file_.writer.checkpoint() || pages < 2 * wal_told_) return;
+    wal_told_ = pages;
+    try {
+      if (options_.on_log)
+        options_.on_log(place_.path + "-wal has grown to " + std::to_string(pages / 256) +
+                        " MiB: it cannot be emptied while another program reads " + place_.path);
+    } catch (...) {
+    }
+  }
+  // A file that was opened on a full disk; throws while it still is.
+  void use() {
+    std::vector<std::unique_lock<std::mutex>> still;  // what they see may change under them only when they know
+    for (auto& r : readers_) still.emplace_back(r->busy);
+    if (!file_.in_use()) file_.use(place_);
+    prepare();
+  }
   void fail(jobs& batch, std::error_code why) noexcept {
     for (job& j : batch) j.result = append_result(why);
-    file_.writer.roll_back();
     pause_ = std::chrono::seconds(1);  // tidying up can wait for the disk too
+    if (!writer_) return;
+    file_.writer.roll_back();
+    file_.see_others();
   }
 
   static constexpr std::size_t largest_batch = 8u << 20;  // bytes; a few hundredths of a second of a disk's time
 
   const sqlite_options options_;
+  const detail::sqlite_place place_;
   detail::sqlite_file file_;
   std::size_t largest_ = 0;  // payload bytes
 
@@ -329,6 +394,10 @@ class sqlite_storage {
   detail::sqlite_statement begin_, commit_;
   std::chrono::milliseconds pause_{0};
   bool stale_ = false;  // what the writer remembers of the file may be of a transaction that failed
+  bool swept_ = false;  // every channel was looked at since the start
+  int wal_ = 0;         // how many pages are in the -wal
+  std::size_t wal_told_ = 0;
+  std::int64_t began_ = 0;  // on the steady clock
 
   std::vector<std::thread> threads_;
 };

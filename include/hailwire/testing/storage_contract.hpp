@@ -210,6 +210,20 @@ inline void epoch_stays(subject& s) {
   }
 }
 
+/// Else whoever follows the empty channel would be told of a gap where nothing is missing.
+inline void empty_channel_has_its_epoch(subject& s) {
+  trial t(s, s.open());
+  std::string before = t.facts("c").epoch, silent = t.facts("silent").epoch, epoch = epoch_of(t, "c");
+  expect(!before.empty(), "a channel has an epoch from its first message on, and none before");
+  expect(before == epoch, "a channel's first message gave it another epoch than it had when it was empty");
+  expect(t.facts("silent").epoch == silent, "an empty channel has another epoch each time it is read");
+  if (!s.reopens) return;
+  t.close();
+  t.open_again();
+  bool same = t.facts("c").epoch == epoch;
+  expect(!same || t.facts("silent").epoch == silent, "an empty channel has another epoch after a restart");
+}
+
 inline void epochs_differ(subject& s) {
   std::vector<std::string> seen;
   for (int life = 0; life < 2; ++life) {
@@ -566,6 +580,7 @@ inline constexpr obligation obligations[] = {
     {"a read returns no more bytes than asked for, but at least one message", &byte_limit},
     {"reads that continue one another return the whole log", &pages_make_the_log},
     {"an epoch stays while the storage is open, and append and read agree on it", &epoch_stays},
+    {"an empty channel has the epoch that its first message gets", &empty_channel_has_its_epoch},
     {"no two channels share an epoch, and a log that starts anew has a new one", &epochs_differ},
     {"retention drops from the oldest end, oldest tells, and the head never goes back", &retention_from_the_oldest_end},
     {"retention by count keeps what is within it and drops the rest", &retention_by_count},

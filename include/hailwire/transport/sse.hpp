@@ -80,10 +80,6 @@ class sse_stream : public stream {
   const proto::encoding& others() const noexcept override {
     return chunked_ ? sse_detail::plain<true> : sse_detail::plain<false>;
   }
-  stream_event receive(std::span<char>& in, std::string&) override {
-    in = in.last(0);  // there is nothing a client may say after its request on a connection that will not serve another
-    return {};
-  }
   bool notice(std::string& out, std::string_view name, std::string_view json, std::string_view cursor) override {
     std::string block;
     if (name == "open") {
@@ -95,13 +91,11 @@ class sse_stream : public stream {
     sse_detail::append_framed(out, chunked_, block);
     return true;
   }
-  void reply(std::string&, std::string_view) override {}
   void beat(std::string& out) override {
     std::string block = ": beat\n";
     append_block(block, "ping", "{\"ping\":{}}", {});
     sse_detail::append_framed(out, chunked_, block);
   }
-  bool expects_life() const noexcept override { return false; }
   bool gives_cursor() const noexcept override { return true; }
   std::size_t tags() const noexcept override {
     if (!several_) return 0;
@@ -120,7 +114,6 @@ class sse_stream : public stream {
     }
     if (chunked_) out += proto::http1::last_chunk;
   }
-  bool awaits_end() const noexcept override { return false; }
 
  private:
   static void append_block(std::string& block, std::string_view name, std::string_view json, std::string_view cursor) {
@@ -153,6 +146,12 @@ struct sse {
       proto::http1::append_response_head(out, 200, "text/event-stream", {}, false, 1, headers);
     };
     return b;
+  }
+  /// EventSource gives up for good on any status but 200, so what will pass is said as an event.
+  static spoken_refusal refuse(const failure& why) {
+    spoken_refusal out{"text/event-stream", "X-Accel-Buffering: no\r\n", {}};
+    proto::append_bye(out.body, why.code, why.retry_after);
+    return out;
   }
 };
 

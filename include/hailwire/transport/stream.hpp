@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-// What every transport is made of. A transport is a class without state that says which requests it serves (`claims`)
-// and how it begins; what it begins is either a stream, a state machine with bytes in and bytes out, or a poll, which
-// is one answer. None of it knows sockets, clocks, the hub or the other transports.
+// What every transport is made of: the library's and those that hosts write. A transport is a class without state that
+// says which requests it serves (`claims`) and how it begins; what it begins is either a stream, a state machine with
+// bytes in and bytes out, or a poll, which is one answer. None of it knows sockets, clocks, the hub or the other
+// transports. `transport_type` and `stream` say what each owes; what a transport may do hangs on what it says of itself
+// there, and never on its name.
 
 #include <concepts>
 #include <cstdint>
@@ -60,44 +62,55 @@ struct stream_event {
   std::uint16_t code = 0;
 };
 
-/// A transport whose answer goes on: one object for each connection, in a `stream_box`.
+/// A transport whose answer goes on: one object for each connection, in a `stream_box`. A class derived from it has at
+/// least `name`, `messages`, `notice`, `beat` and `end`; everything else has a meaning for one-way streams.
+///
+/// All functions are called on the hub's executor, one at a time. Those with `out` append to the bytes that the
+/// connection will write next, and to nothing else; what they append has to stand between any two messages, and between
+/// any two calls. None may throw anything but `std::bad_alloc`, which ends this connection alone.
 class stream {
  public:
   virtual ~stream() = default;
   /// Its transport's name.
   virtual std::string_view name() const noexcept = 0;
-  /// How messages are encoded for this client.
+  /// How messages are encoded for this client. The same object each time; see `proto::encoding`.
   virtual const proto::encoding& messages() const noexcept = 0;
   /// The same for channels that the host added, which have no place in the client's cursor.
   virtual const proto::encoding& others() const noexcept { return messages(); }
-  /// Whether the client can be told of things: it has notices, replies and commands.
+  /// Whether the client can be told of things: it has notices and replies.
   virtual bool speaks() const noexcept { return true; }
-  /// Takes bytes from the front of `in`, in place, until there is something to act on. May append to `out` (a pong).
-  virtual stream_event receive(std::span<char>& in, std::string& out) = 0;
-  /// Appends a notice, `json` being `{"name":…}`; false when this kind of client has none. `cursor` is the position
-  /// after it, for those that carry one.
-  virtual bool notice(std::string& out, std::string_view name, std::string_view json, std::string_view cursor) = 0;
-  /// Appends the answer to a command.
-  virtual void reply(std::string& out, std::string_view json) = 0;
-  /// Appends a message of the host's own, on streams that carry them.
-  virtual void message(std::string&, std::string_view /*bytes*/, bool /*binary*/) {}
-  /// Appends a sign of life.
-  virtual void beat(std::string& out) = 0;
-  /// Whether the peer owes a sign of life too.
-  virtual bool expects_life() const noexcept = 0;
   /// Whether the client says by commands what it follows: then it needs no cursor of all its channels to come back.
   virtual bool duplex() const noexcept { return false; }
+  /// Takes bytes from the front of `in`, in place, until there is something to act on. May append to `out` (a pong).
+  /// Called again until `in` is empty or the stream ends, so a call must take something. As it is here: a client that
+  /// has nothing to say after its request is not listened to.
+  virtual stream_event receive(std::span<char>& in, std::string& /*out*/) {
+    in = in.last(0);
+    return {};
+  }
+  /// Appends a notice, `json` being `{"name":…}` on one line; false when this kind of client has none. `cursor` is the
+  /// position after it, for those that `gives_cursor`; else, and where a notice changes no position, it is empty.
+  virtual bool notice(std::string& out, std::string_view name, std::string_view json, std::string_view cursor) = 0;
+  /// Appends the answer to a command, of streams whose `receive` tells of commands.
+  virtual void reply(std::string& /*out*/, std::string_view /*json*/) {}
+  /// Appends a message of the host's own, on streams that carry them.
+  virtual void message(std::string& /*out*/, std::string_view /*bytes*/, bool /*binary*/) {}
+  /// Appends a sign of life.
+  virtual void beat(std::string& out) = 0;
+  /// Whether the peer owes a sign of life too: an answer to `beat`. Then `receive` has to see it.
+  virtual bool expects_life() const noexcept { return false; }
   /// Whether the client is handed cursors, with which it comes back.
   virtual bool gives_cursor() const noexcept { return false; }
   /// Whether each batch of messages carries the client's own cursor, and how: 0, it does not; else that many bytes are
   /// left off at the end of the batch's last message (all of this encoding's frames end with the same ones), and what
   /// `tag` appends stands in their place.
   virtual std::size_t tags() const noexcept { return 0; }
-  virtual void tag(std::string&, std::string_view /*cursor*/) const {}
-  /// Appends the end of the stream; `code` and `reason` as WebSocket closes have them.
+  virtual void tag(std::string& /*out*/, std::string_view /*cursor*/) const {}
+  /// Appends the end of the stream; `code` and `reason` as WebSocket closes have them (`close_code` says which is
+  /// which). May be called more than once.
   virtual void end(std::string& out, std::uint16_t code, std::string_view reason) = 0;
   /// After `end`: whether the peer is still to answer it.
-  virtual bool awaits_end() const noexcept = 0;
+  virtual bool awaits_end() const noexcept { return false; }
 
  private:
   friend class stream_box;
@@ -112,6 +125,9 @@ class stream_box {
 
   template <std::derived_from<stream> Stream, class... Args>
   static stream_box of(Args&&... args) {
+    static_assert(!std::is_abstract_v<held<Stream>>,
+                  "hailwire: a transport's stream overrides name, messages, notice, beat and end of "
+                  "hailwire::transport::stream");
     stream_box made;
     if constexpr (fits<Stream>) {
       ::new (static_cast<void*>(made.space_)) held<Stream>(std::forward<Args>(args)...);
@@ -193,17 +209,43 @@ struct poll {
 /// How a transport begins to serve a request: with a stream or with a poll.
 struct accepted {
   stream_box live;
-  /// Appends the head of a stream's answer and what it says first. `extra` are header lines, each with its CRLF.
+  /// Appends the head of a stream's answer, and what it says before anything else. `extra` are header lines, each with
+  /// its CRLF, that have to stand in the head. Called once; for HEAD too, after which the connection ends, so then it
+  /// appends the head alone where there is anything else.
   detail::move_only_function<void(std::string& out, std::string_view extra)> open;
   std::optional<poll> once;
 };
 
-/// A class of static members:
-/// - `name`: the word of logs and `session::transport()`;
-/// - `offer`: what a 406 says of it;
-/// - `claims`: whether it serves a GET like this one; it looks at the head and the query only;
-/// - `begin`: what it answers with, or why it cannot: an `accepted` with its `live` stream, or, for one that polls, a
-/// `poll`.
+/// How a transport says what will pass (`draining`, `overloaded`, `rate_limited`) to clients that take any status but
+/// 200 for final: by an answer of 200 whose type, header lines (each with its CRLF) and body these are.
+struct spoken_refusal {
+  std::string_view content_type, fields;
+  std::string body;
+};
+
+/// What `server<…>` serves its live resource by: the library's transports, and any that a host writes. A class of
+/// static members, which has no state: they are called by all servers that name it, on any of their threads.
+///
+/// - `static constexpr std::string_view name`: the word of logs, `request::transport()` and `session::transport()`; one
+///   that no other transport of the server has.
+/// - `static constexpr std::string_view offer`: what a 406 says of it, `name (how to ask for it)`.
+/// - `static bool claims(const live_request&)`: whether it serves a GET like this one. The first transport of the
+///   server's list that does begins. It looks at the head and the query alone, and is asked before anybody knows who
+///   the client is.
+/// - `static result<accepted> begin(const live_request&)`: a stream in `accepted::live` and how its answer begins in
+///   `accepted::open`; or why not, which is answered as an HTTP error. Also before authorization, so nothing of a
+///   channel may be told here. For a transport that polls: `static result<poll> begin(const live_request&)`.
+///
+/// And, if it differs from what is said here:
+///
+/// - `static constexpr bool upgrades = false`: whether its answers begin with 101. Such a request may name no channel,
+///   has no body, and comes from this host's pages or those of `options::allowed_origins`, because CORS does not hold
+///   there. A server all of whose transports upgrade says 426 to others.
+/// - `static constexpr bool answers_head = !upgrades`: whether a HEAD that it would claim as a GET is answered with the
+///   head of its answer. False for one that waits.
+/// - `static spoken_refusal refuse(const failure&)`: see there. Absent: HTTP errors, with their own status.
+///
+/// Errors of the compiler name what is missing.
 template <class T>
 concept transport_type = requires(const live_request& a) {
   { T::name } -> std::convertible_to<std::string_view>;
@@ -216,6 +258,55 @@ template <class T>
 concept polling = transport_type<T> && requires(const live_request& a) {
   { T::begin(a) } -> std::same_as<result<poll>>;
 };
+
+/// True; a type that is no transport does not compile, with a sentence of what it lacks.
+template <class T>
+consteval bool check_transport() {
+  constexpr bool there = requires { sizeof(T); };
+  static_assert(there,
+                "hailwire: the header of each transport must be included: #include <hailwire/transport/websocket.hpp>");
+  if constexpr (there) {
+    static_assert(
+        requires {
+          { T::name } -> std::convertible_to<std::string_view>;
+        }, "hailwire: a transport needs static constexpr std::string_view name");
+    static_assert(
+        requires {
+          { T::offer } -> std::convertible_to<std::string_view>;
+        }, "hailwire: a transport needs static constexpr std::string_view offer");
+    static_assert(
+        requires(const live_request& a) {
+          { T::claims(a) } -> std::same_as<bool>;
+        }, "hailwire: a transport needs static bool claims(const hailwire::transport::live_request&)");
+    static_assert(
+        requires(const live_request& a) {
+          { T::begin(a) } -> std::same_as<result<accepted>>;
+        } ||
+            requires(const live_request& a) {
+              { T::begin(a) } -> std::same_as<result<poll>>;
+            },
+        "hailwire: a transport needs static hailwire::result<hailwire::transport::accepted> "
+        "begin(const hailwire::transport::live_request&), or static hailwire::result<hailwire::transport::poll> begin "
+        "when it polls");
+    if constexpr (requires { T::upgrades; }) {
+      static_assert(std::same_as<decltype(T::upgrades), const bool>,
+                    "hailwire: a transport's upgrades is static constexpr bool upgrades");
+    }
+    if constexpr (requires { T::answers_head; }) {
+      static_assert(std::same_as<decltype(T::answers_head), const bool>,
+                    "hailwire: a transport's answers_head is static constexpr bool answers_head");
+    }
+    if constexpr (requires { &T::refuse; }) {
+      static_assert(
+          requires(const failure& why) {
+            { T::refuse(why) } -> std::same_as<spoken_refusal>;
+          },
+          "hailwire: a transport's refuse is static hailwire::transport::spoken_refusal refuse(const "
+          "hailwire::failure&)");
+    }
+  }
+  return there;
+}
 
 /// A transport that serves the host's own frames too: `begin_plain` with the subprotocols that the host knows and the
 /// largest message.
@@ -235,22 +326,30 @@ struct first_framed<T, Others...> {
   using type = T;
 };
 
-/// Whether a transport's answers begin with 101 (`upgrades`; absent: they do not).
+/// What a transport says of itself, or what holds where it says nothing.
 template <class T>
-constexpr bool upgrades() noexcept {
+consteval bool upgrades() {
   if constexpr (requires { T::upgrades; }) {
     return T::upgrades;
   } else {
     return false;
   }
 }
-/// Whether a HEAD that it claims is answered with the head of its answer (`answers_head`; absent: unless it upgrades).
 template <class T>
-constexpr bool answers_head() noexcept {
+consteval bool answers_head() {
   if constexpr (requires { T::answers_head; }) {
     return T::answers_head;
   } else {
     return !upgrades<T>();
+  }
+}
+using refuse_function = spoken_refusal (*)(const failure&);
+template <class T>
+consteval refuse_function refuses() {
+  if constexpr (requires { &T::refuse; }) {
+    return &T::refuse;
+  } else {
+    return nullptr;
   }
 }
 
@@ -260,6 +359,7 @@ struct entry {
   bool (*claims)(const live_request&);
   result<accepted> (*begin)(const live_request&);
   bool upgrades, answers_head;
+  refuse_function refuse;  // null: by HTTP errors
 };
 template <transport_type T>
 inline constexpr entry entry_of{
@@ -279,6 +379,7 @@ inline constexpr entry entry_of{
     },
     upgrades<T>(),
     answers_head<T>(),
+    refuses<T>(),
 };
 
 }  // namespace hailwire::transport

@@ -308,6 +308,143 @@ TEST_CASE("an unreadable cursor in a tag is refused; what is plainly another ser
   CHECK(client(h).ask(upgrade("", "If-None-Match: \"chat-1.x\"\r\n")).status == 101);
 }
 
+// ---- lines of JSON
+
+TEST_CASE("lines of JSON: open, gaps, history, then live, one object a line, on any number of channels") {
+  house h;
+  h.store.keep = 2;
+  for (int i = 1; i <= 3; ++i) h.publish("chat", std::to_string(i));
+  client c(h);
+  std::string heard = c.open(json_lines("?channel=chat&channel=news&since=chat-1.0,latest"));
+  CHECK(heard ==
+        "{\"open\":{\"session\":\"SSSSSSSSSSS\",\"user\":\"\",\"heartbeat\":25,\"keys\":0,\"channels\":{\"chat\":{"
+        "\"epoch\":"
+        "\"chat-1\",\"offset\":1,\"recovered\":false},\"news\":{\"epoch\":\"news-1\",\"offset\":0,\"recovered\":true}}}"
+        "}\n"
+        "{\"gap\":{\"channel\":\"chat\",\"reason\":\"trimmed\",\"epoch\":\"chat-1\",\"next\":2}}\n" +
+            published("chat", 2, "2") + '\n' + published("chat", 3, "3") + '\n');
+  h.publish("news", "4");
+  h.publish("chat", "5");
+  CHECK(c.take() == published("news", 1, "4") + '\n' + published("chat", 4, "5") + '\n');
+  h.advance(25'100);
+  CHECK(c.take() == "{\"ping\":{}}\n");
+  REQUIRE(h.gate.messages.sessions().size() == 1);
+  session& s = *h.gate.messages.sessions()[0];
+  CHECK(s.transport() == "ndjson");
+  CHECK_FALSE(s.send("hello", "1"));
+  CHECK_FALSE(s.follow("more"));
+  h.run();
+  CHECK(c.take() ==
+        "{\"hello\":1}\n{\"followed\":{\"more\":{\"epoch\":\"more-1\",\"offset\":0,\"recovered\":true}}}\n");
+  s.close(1013);
+  h.run();
+  CHECK(c.take() == "{\"bye\":{\"code\":\"overloaded\",\"reconnect\":true,\"after\":[1000,2000]}}\n");
+  CHECK(c.c->ended_by_server);
+}
+
+TEST_CASE("lines of JSON: what will pass is an HTTP error, and the longest cursor must be able to come back") {
+  options o;
+  o.max_sessions = 1;
+  house h(o);
+  client first(h), second(h);
+  first.open(json_lines("?channel=chat"));
+  auto a = second.ask(json_lines("?channel=chat"));
+  check_problem(a, errc::overloaded);
+  CHECK(a["retry-after"] == "5");
+  auto head = client(h).ask("HEAD /live?channel=chat HTTP/1.1\r\nHost: h\r\nAccept: application/x-ndjson\r\n\r\n");
+  CHECK(head.status == 200);
+  CHECK(head["content-type"] == "application/x-ndjson");
+  CHECK(head.rest.empty());
+  options narrow;
+  narrow.head.line = 60;
+  house n(narrow);
+  check_problem(client(n).ask(get("/live?channel=a", "Accept: application/x-ndjson\r\n")), errc::bad_request);
+  CHECK(client(n).ask(upgrade("?channel=a")).status == 101);  // this one needs no cursor in one piece
+}
+
+// ---- a host's own transport
+
+namespace {
+
+/// Lines both ways, behind an upgrade: what it may do hangs on what it says of itself.
+struct parley_stream : transport::ndjson_stream {
+  parley_stream() : ndjson_stream(false) {}
+  std::string_view name() const noexcept override { return "parley"; }
+  bool duplex() const noexcept override { return true; }
+  transport::stream_event receive(std::span<char>& in, std::string&) override {
+    const std::string_view text(in.data(), in.size());
+    const auto end = text.find('\n');
+    in = in.subspan(end == text.npos ? in.size() : end + 1);
+    if (end == text.npos) return {};
+    return {transport::stream_event::kind::command, text.substr(0, end), 0};
+  }
+  void reply(std::string& out, std::string_view json) override { out.append(json) += '\n'; }
+};
+struct parley {
+  static constexpr std::string_view name = "parley", offer = "parley (Upgrade: parley)";
+  static constexpr bool upgrades = true;
+  static bool claims(const transport::live_request& a) { return a.head.has_token("Upgrade", "parley"); }
+  static result<transport::accepted> begin(const transport::live_request&) {
+    transport::accepted b;
+    b.live = transport::stream_box::of<parley_stream>();
+    b.open = [](std::string& out, std::string_view extra) {
+      out.append("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: parley\r\n").append(extra) +=
+          "\r\n";
+    };
+    return b;
+  }
+  static transport::spoken_refusal refuse(const failure& why) {
+    return {"text/plain", "X-Said: parley\r\n", std::string(code_name(why.code))};
+  }
+};
+
+std::string ask_parley(const std::string& query, const std::string& more = {}) {
+  return get("/live" + query, "Connection: Upgrade\r\nUpgrade: parley\r\n" + more);
+}
+
+}  // namespace
+
+TEST_CASE(
+    "a host's transport that upgrades: no channel needed, no body, pages of this host alone, 426 where it is alone") {
+  static_assert(transport::check_transport<parley>());
+  house h({}, detail::linked<parley>);
+  CHECK(client(h).ask(ask_parley("")).status == 101);
+  CHECK(client(h).ask(ask_parley("?channel=chat", "Origin: http://h\r\n")).status == 101);
+  check_problem(client(h).ask(ask_parley("?channel=chat", "Origin: https://evil.example\r\n")), errc::forbidden);
+  check_problem(client(h).ask(ask_parley("?channel=chat", "Content-Length: 1\r\n") + "x"), errc::bad_request);
+  check_problem(client(h).ask(get("/live?channel=chat")), errc::upgrade_required);
+  auto a = client(h).ask("HEAD /live?channel=chat HTTP/1.1\r\nHost: h\r\nUpgrade: parley\r\n\r\n");
+  CHECK(a.status == 405);
+  CHECK(a["allow"] == "GET, POST, OPTIONS");
+}
+
+TEST_CASE("a host's transport that is duplex carries commands, those of a connection among them") {
+  house h({}, detail::linked<parley, transport::short_poll>);
+  client c(h);
+  c.open(ask_parley(""), 101);
+  c.send("{\"id\":1,\"subscribe\":{\"channel\":\"chat\"}}\n");
+  CHECK(c.take() == "{\"reply\":1,\"ok\":{\"epoch\":\"chat-1\",\"offset\":0,\"recovered\":true}}\n");
+  c.send("{\"id\":2,\"publish\":{\"channel\":\"chat\",\"data\":7}}\n");
+  CHECK(c.take() == "{\"reply\":2,\"ok\":{\"epoch\":\"chat-1\",\"offset\":1}}\n" + published("chat", 1, "7") + '\n');
+  c.send("{\"id\":3,\"renew\":{\"token\":\"t\"}}\n{\"id\":4,\"unsubscribe\":{\"channel\":\"chat\"}}\n");
+  const std::string heard = c.take();
+  CHECK(heard.find("\"reply\":3,\"error\":{\"code\":\"not_implemented\"") !=
+        heard.npos);  // no hook, and no "elsewhere"
+  CHECK(heard.find("{\"reply\":4,\"ok\":{}}\n") != heard.npos);
+}
+
+TEST_CASE("a host's transport says what will pass in its own way") {
+  options o;
+  o.max_sessions = 0;
+  house h(o, detail::linked<parley>);
+  auto a = client(h).ask(ask_parley("?channel=chat"));
+  CHECK(a.status == 200);
+  CHECK(a["content-type"] == "text/plain");
+  CHECK(a["x-said"] == "parley");
+  CHECK(a.body == "overloaded");
+  check_problem(client(h).ask(ask_parley("?channel=secret")), errc::forbidden);
+}
+
 // ---- what is asked
 
 TEST_CASE("a malformed request for the live resource is bad_request") {

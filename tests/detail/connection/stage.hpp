@@ -19,6 +19,7 @@
 #include "hailwire/proto/ws_connection.hpp"
 #include "hailwire/testing/memory_connection.hpp"
 #include "hailwire/transport/long_poll.hpp"
+#include "hailwire/transport/ndjson.hpp"
 #include "hailwire/transport/short_poll.hpp"
 #include "hailwire/transport/sse.hpp"
 #include "hailwire/transport/websocket.hpp"
@@ -28,8 +29,8 @@ namespace stage {
 using namespace hailwire;
 using lines = std::vector<std::string>;
 
-inline constexpr auto& all_transports =
-    detail::linked<transport::websocket, transport::sse, transport::long_poll, transport::short_poll>;
+inline constexpr auto& all_transports = detail::linked<transport::websocket, transport::sse, transport::ndjson,
+                                                       transport::long_poll, transport::short_poll>;
 
 /// Everybody is who `?user=` says; may follow and publish everything, but not what begins with `secret`.
 inline decision usual(const request& r) {
@@ -161,6 +162,9 @@ inline std::string get(const std::string& target, const std::string& more = {}) 
 }
 inline std::string event_stream(const std::string& query, const std::string& more = {}) {
   return get("/live" + query, "Accept: text/event-stream\r\n" + more);
+}
+inline std::string json_lines(const std::string& query, const std::string& more = {}) {
+  return get("/live" + query, "Accept: application/x-ndjson\r\n" + more);
 }
 inline std::string post(const std::string& query, const std::string& body, const std::string& type = "application/json",
                         const std::string& more = {}) {

@@ -691,3 +691,13 @@ TEST_CASE("a shared grant says what the grant said, and its copies share it") {
   CHECK(copy.floor_of("b") == 1);
   CHECK(copy.expires() == clock_point(std::chrono::hours(9)));
 }
+
+TEST_CASE("a session that is ending is given no other permissions") {
+  house h;
+  client c(h);
+  c.join("?channel=chat&user=ada");
+  session* s = h.gate.messages.find("ada").at(0);
+  CHECK_FALSE(s->permit(grant{.user = "ada", .follow = channel_set::all()}));
+  s->close();
+  CHECK(s->permit(grant{.user = "ada", .follow = channel_set::all()}) == operation_aborted());
+}

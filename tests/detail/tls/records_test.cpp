@@ -132,6 +132,9 @@ TEST_CASE("keys and records are those of RFC 8448") {
 TEST_CASE("records that GnuTLS has sealed are opened, padded or not, through its key updates, and ours are its own") {
   for (const auto& c : gnutls::connections) {
     INFO(std::hex << c.suite);
+#ifdef OPENSSL_NO_CHACHA20
+    if (c.suite == 0x1303) continue;
+#endif
     auto suite = tls_suite::make(c.suite);
     REQUIRE(suite);
     for (bool client : {true, false}) {

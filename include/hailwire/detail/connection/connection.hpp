@@ -120,6 +120,7 @@ class connection : public session {
   inline void end(errc why, std::uint16_t code, std::string_view reason) override;
   bool ending() const noexcept override { return phase_ >= phase::closing || answered_; }
   bool adjustable() const noexcept override { return phase_ == phase::stream && stream_->speaks(); }
+  bool duplex() const noexcept override { return stream_ && stream_->duplex(); }
   hub& at() const noexcept override { return gate().messages; }
   std::string_view transport() const noexcept override {
     return stream_ ? stream_->name() : asked() ? asked()->shown.transport() : std::string_view();

@@ -150,12 +150,13 @@ inline void connection::serve_elsewhere() {
   }
   e.shown.body_ = e.body;
   if (!gate().host.on_http) return refuse(errc::not_found);
-  auto reply = reply_to<result<response>>([here = here(), serial = asked()->serial](result<response> r) {
-    auto at = here.lock();
-    connection* self = at ? *at : nullptr;
-    if (!self || !self->asked() || self->asked()->serial != serial || !self->owes()) return;
-    self->contained([&] { self->respond_with(r); });
-  });
+  auto reply = gate().reply_for<result<response>>(
+      "on_http", gate().host.serves_at_once, [here = here(), serial = asked()->serial](result<response> r) {
+        auto at = here.lock();
+        connection* self = at ? *at : nullptr;
+        if (!self || !self->asked() || self->asked()->serial != serial || !self->owes()) return;
+        self->contained([&] { self->respond_with(r); });
+      });
   // A hook that throws leaves its reply unanswered, which answers `internal`.
   gate().guarded("on_http", [&] { gate().host.on_http(e.shown, std::move(reply)); });
 }
@@ -260,7 +261,8 @@ inline void connection::serve_follow() {
     if (head_only && std::none_of(gate().transports.begin(), gate().transports.end(),
                                   [](const transport::entry* t) { return t->answers_head; }))
       return refuse(errc::method_not_allowed);
-    if (gate().transports.size() == 1 && gate().transports[0]->name == "websocket")
+    if (std::all_of(gate().transports.begin(), gate().transports.end(),
+                    [](const transport::entry* t) { return t->upgrades; }))
       return refuse(errc::upgrade_required);
     std::string offered;
     for (const transport::entry* t : gate().transports)
@@ -268,7 +270,7 @@ inline void connection::serve_follow() {
     return refuse({errc::not_acceptable, std::move(offered)});
   }
   e.shown.transport_ = e.serving->name;
-  bool upgrade = e.serving->name == "websocket";
+  const bool upgrade = e.serving->upgrades;
   if (upgrade && !e.own_page && !e.listed_page) return refuse({errc::forbidden, "this origin is not listed"});
   if (upgrade && e.head.has_body()) return refuse({errc::bad_request, "a handshake has no body"});
 
@@ -332,25 +334,26 @@ inline void connection::authorize() {
     static const shared_grant nothing{grant()};
     return allowed(nothing);
   }
-  auto reply = authorize_reply([here = here(), serial = asked()->serial](decision d) {
-    auto at = here.lock();
-    connection* self = at ? *at : nullptr;
-    if (!self || !self->asked() || self->asked()->serial != serial || !self->owes() || self->is_open()) return;
-    self->contained([&] {
-      auto* granted = d.allowed();
-      if (!granted) {
-        // Whatever an authorizer says no with, it is one of the protocol's codes.
-        self->refuse_stream(d.refused());
-      } else if (!self->gate().sound(*granted)) {
-        self->refuse(errc::internal);
-      } else if (self->gate().messages.left(*granted) <= 0) {
-        self->refuse({errc::unauthenticated, "the permission has expired"});
-      } else {
-        self->allowed(*granted);
-      }
-      self->update_watch();
-    });
-  });
+  auto reply = gate().reply_for<decision>(
+      "authorizer", gate().host.authorizes_at_once, [here = here(), serial = asked()->serial](decision d) {
+        auto at = here.lock();
+        connection* self = at ? *at : nullptr;
+        if (!self || !self->asked() || self->asked()->serial != serial || !self->owes() || self->is_open()) return;
+        self->contained([&] {
+          auto* granted = d.allowed();
+          if (!granted) {
+            // Whatever an authorizer says no with, it is one of the protocol's codes.
+            self->refuse_stream(d.refused());
+          } else if (!self->gate().sound(*granted)) {
+            self->refuse(errc::internal);
+          } else if (self->gate().messages.left(*granted) <= 0) {
+            self->refuse({errc::unauthenticated, "the permission has expired"});
+          } else {
+            self->allowed(*granted);
+          }
+          self->update_watch();
+        });
+      });
   std::unique_ptr<exchange>
       kept;  // a reply inside the call may open a stream, which needs no request any more; the hook still does
   asked()->keeper = &kept;
@@ -656,16 +659,15 @@ inline void connection::refuse(const failure& why) {
   respond(http_status(why.code), "application/problem+json", body, extra);
 }
 
-// EventSource gives up for good on any status but 200, so what will pass is said as an event.
+// What will pass is said in the transport's own way, where it has one.
 inline void connection::refuse_stream(const failure& why) {
   bool passing = why.code == errc::draining || why.code == errc::overloaded || why.code == errc::rate_limited;
   exchange& e = *asked();
-  if (!passing || !e.serving || e.serving->name != "sse") return refuse(why);
+  if (!passing || !e.serving || !e.serving->refuse) return refuse(why);
   gate().note("refused", *this, why.code, why.text());
   keep_ = false;
-  std::string body;
-  proto::append_bye(body, why.code, why.retry_after);
-  respond(200, "text/event-stream", body, "Cache-Control: no-store\r\nX-Accel-Buffering: no\r\n");
+  transport::spoken_refusal said = e.serving->refuse(why);
+  respond(200, said.content_type, said.body, "Cache-Control: no-store\r\n" + std::string(said.fields));
 }
 
 inline void connection::answered(bool keep) {

@@ -19,6 +19,7 @@
 #include "hailwire/detail/base/vector.hpp"
 #include "hailwire/detail/connection/http_exchange.hpp"
 #include "hailwire/detail/connection/trusted_proxies.hpp"
+#include "hailwire/detail/hub/hook_replies.hpp"
 #include "hailwire/hooks.hpp"
 #include "hailwire/hub.hpp"
 #include "hailwire/proto/command.hpp"
@@ -113,6 +114,11 @@ class server_state {
   std::int64_t now() const noexcept { return messages.loop().now(); }
   /// All there are; the pointers are good until one of them is destroyed.
   vector<connection*> connections() const;
+  /// Ends what is pending, at the storage and at the host.
+  void stop() {
+    replies_.rest();
+    messages.stop();
+  }
   /// Ends all of them now, for the server's own end.
   void destroy_all();
   void close(session& s) {
@@ -180,6 +186,12 @@ class server_state {
     return wrong.empty();
   }
 
+  /// For a hook that may answer later: it has `options::hook_time` for that.
+  template <class Answer, class F>
+  reply_to<Answer> reply_for(std::string_view hook, bool at_once, F f) {
+    return at_once ? reply_to<Answer>(std::move(f)) : replies_.make<Answer>(hook, std::move(f));
+  }
+
   /// The `Date` line of an answer (RFC 9110, section 6.6.1), made once a second.
   std::string_view date() {
     std::int64_t second = messages.loop().unix_time() / 1000;
@@ -226,6 +238,7 @@ class server_state {
   void publish(session& s, std::string&& channel, const hub::prefetch_hint& at, payload&& p, publish_options&& o,
                bool checked, client_publish_handler&& done);
   vector<std::unique_ptr<pending_io>> spares_;
+  hook_replies replies_{messages};
   const std::shared_ptr<const void> alive_ = std::make_shared<char>();  // a host may keep a reply for longer than us
   bool told_no_authorizer_ = false;
   std::int64_t date_second_ = -1;
@@ -318,7 +331,6 @@ inline void server_state::publish(session& s, proto::command&& c, client_publish
 
 inline void server_state::run(session& s, proto::command&& c, command_done done) {
   using verb = proto::command::verb;
-  bool streams = s.transport() == "websocket";
   // True when it has answered that the session may not follow the channel.
   auto forbidden = [&] {
     auto why = refusal(s, &session::may_follow, c.channel);
@@ -342,7 +354,7 @@ inline void server_state::run(session& s, proto::command&& c, command_done done)
         });
       });
     case verb::subscribe: {
-      if (!streams)
+      if (!s.duplex())
         return done({errc::bad_request, "subscribe needs a WebSocket; elsewhere reconnect with another URL"});
       auto from = parse_cursor(c.since && !c.since->empty() ? *c.since : "latest", 1);
       if (!from) return done(from.error());
@@ -359,7 +371,7 @@ inline void server_state::run(session& s, proto::command&& c, command_done done)
                              });
     }
     case verb::unsubscribe:
-      if (!streams) return done({errc::bad_request, "unsubscribe needs a WebSocket"});
+      if (!s.duplex()) return done({errc::bad_request, "unsubscribe needs a WebSocket"});
       if (!messages.unfollow(s, c.channel)) return done({errc::bad_request, "the channel is not followed"});
       return done(std::string("{}"));
 
@@ -403,15 +415,15 @@ inline void server_state::run(session& s, proto::command&& c, command_done done)
     case verb::other:
       if (!host.on_command) return done({errc::bad_request, "unknown command " + std::string(c.name)});
       bool fine = guarded("on_command", [&] {
-        host.on_command(s, c.name, c.body,
-                        command_reply([this, alive = std::weak_ptr(alive_), key = s.key(),
-                                       done = std::move(done)](result<std::string> r) mutable {
-                          if (alive.expired() || !messages.find(key)) return;
-                          if (r && proto::json::validate(*r))
-                            r = failure(errc::internal, "the host's answer is not JSON");
-                          if (r) proto::json::spaces_for_line_breaks(*r);
-                          done(std::move(r));
-                        }));
+        host.on_command(
+            s, c.name, c.body,
+            reply_for<result<std::string>>(
+                "on_command", false, [this, key = s.key(), done = std::move(done)](result<std::string> r) mutable {
+                  if (!messages.find(key)) return;
+                  if (r && proto::json::validate(*r)) r = failure(errc::internal, "the host's answer is not JSON");
+                  if (r) proto::json::spaces_for_line_breaks(*r);
+                  done(std::move(r));
+                }));
       });
       if (!fine) hook_failed(s);
   }
@@ -419,11 +431,12 @@ inline void server_state::run(session& s, proto::command&& c, command_done done)
 
 inline void server_state::renew(session& s, std::string_view token, command_done done) {
   if (!host.on_renew) return done({errc::not_implemented, "renew is not offered by this server"});
-  if (s.transport() == "post")
+  if (!s.duplex())
     return done(
         {errc::bad_request, "renew goes over the connection that it is for; elsewhere each request brings its token"});
-  auto reply =
-      authorize_reply([this, alive = std::weak_ptr(alive_), key = s.key(), done = std::move(done)](decision d) mutable {
+  auto reply = reply_for<decision>(
+      "on_renew", host.renews_at_once,
+      [this, alive = std::weak_ptr(alive_), key = s.key(), done = std::move(done)](decision d) mutable {
         session* of = alive.expired() ? nullptr : messages.find(key);
         if (!of) return;
         auto* allowed = d.allowed();

@@ -64,7 +64,8 @@ inline void session::revoke(std::string_view channel) {
 }
 
 inline std::error_code session::permit(shared_grant g) {
-  bool stream = transport() == "websocket" || adjustable();
+  if (ending()) return operation_aborted();
+  const bool stream = duplex() || adjustable();
   if (!g || g.user() != user() || !stream) return errc::bad_request;
   if (at().left(g) <= 0) return errc::unauthenticated;
   std::vector<std::string> lost;  // a predicate may throw: it is asked before anything changes

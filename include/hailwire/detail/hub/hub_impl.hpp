@@ -16,37 +16,12 @@ namespace hailwire {
 /// `overloaded`.
 inline constexpr std::size_t max_kept_keys = 1'000'000;
 
-// ---- mailbox and turns
-
-inline bool hub::mailbox::put(detail::move_only_function<void()> f, detail::move_only_function<void()> abort) {
-  auto mine = std::unique_ptr<letter>(new letter{std::move(f), std::move(abort), nullptr});
-  letter* below = newest_.load();
-  do {
-    if (below == &end_) return false;
-    mine->next = below;
-  } while (!newest_.compare_exchange_weak(below, mine.get()));
-  mine.release();          // the hub's: it may have been read by now
-  if (below) return true;  // whoever put the first has told the loop
-  std::lock_guard lock(mutex_);
-  if (closed()) return true;
-  loop_->post([self = owner->mailbox_] {
-    auto unread = self->take();
-    while (auto l = unread.next()) {
-      if (self->closed()) {
-        l->abort();
-      } else {
-        self->owner->guarded([&] { l->run(); });  // the others are not lost with it
-      }
-    }
-  });
-  return true;
-}
+// ---- turns
 
 inline void hub::stop() {
   if (stopped_) return;
   stopped_ = true;
-  auto unread = mailbox_->close();
-  while (auto l = unread.next()) l->abort();
+  mailbox_->close();
   auto ops = std::exchange(operations_, {});
   for (auto& op : ops) op->abort();
   keys_.delete_all();
@@ -68,6 +43,7 @@ inline void hub::ask(detail::vector<session*>& list, session& o) noexcept {
 
 inline void hub::turn() {
   scheduled_ = false;
+  mailbox_->read_untold();
   auto logs = std::exchange(dirty_, {});
   for (std::size_t i = 0; i < logs.size(); ++i) {
     if (i + 4 < logs.size()) detail::fetch(logs[i + 4], 2);

@@ -65,7 +65,7 @@ inline std::error_code session::unfollow(std::string_view channel) {
                                       [&](const gone& g) { return g.place == place; }))
       ++place;
     const auto& sub = followed(i);
-    if (transport() != "websocket" && sub.in().log().name() == channel && followed(i).named() && sub.started()) {
+    if (!duplex() && sub.in().log().name() == channel && followed(i).named() && sub.started()) {
       auto& all = ensure_rare().gone_channels;
       std::string element;
       append_position(element, sub.in().log().epoch(), sub.offset_when_whole());

@@ -38,7 +38,7 @@ inline std::int64_t row_of(std::int64_t number, std::uint64_t offset) noexcept {
 inline constexpr std::uint64_t last_offset = (std::uint64_t{1} << sqlite_file::offset_bits) - 1;
 
 inline std::string sqlite_epoch(const bits128& secret, std::string_view channel) {
-  return epoch_of(keyed_hash(secret).add(channel).finish());
+  return epoch_for(sqlite_statement::blob(secret).bytes, channel);
 }
 
 inline constexpr std::int64_t has_tail = 4;  // added to the kind of a message whose data is cut in two
@@ -60,23 +60,33 @@ class sqlite_writer {
     count_ = c.prepare("UPDATE meta SET channels = ?");
     keep_head_ = c.prepare("UPDATE channels SET head = ? WHERE name = ?");
     newest_ = c.prepare(
-        "SELECT id, before + length(data) + ifnull((SELECT length(data) FROM tails WHERE tails.id = messages.id), 0)"
+        "SELECT id, before + length(data) + ifnull((SELECT length(data) FROM tails WHERE tails.id = messages.id), 0), "
+        "at"
         " FROM messages WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT 1");
-    oldest_ = c.prepare("SELECT id, before, at FROM messages WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 1");
+    oldest_ = c.prepare("SELECT id, before, at FROM messages WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 2");
     insert_ = c.prepare("INSERT INTO messages VALUES(?, ?, ?, ?, ?, ?, ?, ?)");
     insert_tail_ = c.prepare("INSERT INTO tails VALUES(?, ?)");
     kept_ = c.prepare(
         "SELECT id FROM messages WHERE id BETWEEN ? AND ? AND at >= ? AND (id = ? OR (id >= ? AND ? - before <= ?))"
         " ORDER BY id LIMIT 1");
+    too_old_ = c.prepare("SELECT id FROM messages WHERE id BETWEEN ? AND ? AND at < ? ORDER BY id LIMIT 1");
     drop_ = c.prepare("DELETE FROM messages WHERE id BETWEEN ? AND ?");
     drop_tails_ = c.prepare("DELETE FROM tails WHERE id BETWEEN ? AND ?");
     key_ = c.prepare("SELECT print, offset, at FROM keys WHERE hash = ?");
     keep_key_ = c.prepare("INSERT OR REPLACE INTO keys VALUES(?, ?, ?, ?)");
-    forget_keys_ =
-        c.prepare("DELETE FROM keys WHERE hash IN (SELECT hash FROM keys WHERE at < ? ORDER BY at LIMIT 256)");
-    sweep_ = c.prepare("SELECT name, number FROM channels WHERE name > ifnull(?, '') ORDER BY name LIMIT 256");
+    forget_keys_ = c.prepare("DELETE FROM keys WHERE hash IN (SELECT hash FROM keys WHERE at < ? ORDER BY at LIMIT ?)");
+    sweep_ = c.prepare("SELECT name, number, head FROM channels WHERE name > ifnull(?, '') ORDER BY name LIMIT 256");
     connection_ = &c;
+    used_before_ = c.integer("SELECT max(at) FROM keys");
     reload();
+  }
+
+  /// What follows happens now: `unix` is what messages age by, `used` for how long the file has been in use, which keys
+  /// age by; both in milliseconds. The time of use goes on where the newest key has it from, so that a clock that is
+  /// set ends no key, and the time between two uses none either.
+  void at(std::int64_t unix, std::int64_t used) noexcept {
+    now_ = unix;
+    used_ = used_before_ + used;
   }
 
   /// What is remembered of the file, read anew: at the start, and after a transaction that was rolled back.
@@ -87,7 +97,7 @@ class sqlite_writer {
     keys_ = static_cast<std::uint64_t>(connection_->integer("SELECT count(*) FROM keys"));
   }
 
-  append_result append(std::string_view channel, const draft& d, std::int64_t now) {
+  append_result append(std::string_view channel, const draft& d) {
     bits128 hash, print;
     bool kept = false;  // under this key, though its time is over
     if (!d.key.empty()) {
@@ -96,7 +106,7 @@ class sqlite_writer {
       if (key_(sqlite_statement::blob(hash)).step()) {
         bool same = key_.bytes(0) == sqlite_statement::blob(print).bytes;
         append_result r(position{sqlite_epoch(epoch_secret_, channel), key_.number(1)});
-        kept = key_.integer(2) < now - limits_.key_lifetime;
+        kept = key_.integer(2) < used_ - limits_.key_lifetime;
         key_.reset();
         r.duplicate = true;
         if (!kept) return same ? r : append_result(errc::conflict);
@@ -114,12 +124,12 @@ class sqlite_writer {
     }
     if (l->head == last_offset) return errc::overloaded;
     insert(*l, d);
-    if (!l->due && over(*l, now)) {
+    if (!l->due && over(*l)) {
       l->due = true;
       due_.emplace_back(channel);
     }
     if (!d.key.empty()) {
-      keep_key_(sqlite_statement::blob(hash), sqlite_statement::blob(print), l->head, now).run();
+      keep_key_(sqlite_statement::blob(hash), sqlite_statement::blob(print), l->head, used_).run();
       keys_ += !kept;
     }
     if (l->epoch.empty()) l->epoch = sqlite_epoch(epoch_secret_, channel);
@@ -127,42 +137,43 @@ class sqlite_writer {
   }
 
   /// Drops up to `rows` messages of channels that are past a limit. True: there is more to drop.
-  bool trim(std::int64_t now, std::int64_t rows) {
+  bool trim(std::int64_t rows) {
     while (!due_.empty() && rows > 0) {
       log* l = find(due_.front());
-      std::int64_t dropped = l ? drop(due_.front(), *l, now, rows) : 0;
+      std::int64_t dropped = l ? drop(due_.front(), *l, rows) : 0;
       rows -= dropped;
-      if (dropped > 0 && over(*l, now)) continue;
+      if (dropped > 0 && over(*l)) continue;
       if (l) l->due = false;
       due_.pop_front();
     }
     return !due_.empty();
   }
 
-  /// Looks at the next 256 channels, in the order of their names, for messages that are too old. False: those were the
+  /// Looks at the next 256 channels, in the order of their names, for those that are past a limit though nobody
+  /// publishes there: by age, or because the limits were other ones when they were published to. False: those were the
   /// last.
-  bool sweep(std::int64_t now) {
+  bool sweep() {
     std::size_t seen = 0;
     sweep_(std::string_view(swept_));
     while (sweep_.step()) {
       ++seen;
       swept_ = sweep_.bytes(0);
-      std::int64_t number = sweep_.integer(1);
-      if (oldest_(first_row(number), row_of(number, last_offset)).step() && too_old(oldest_.integer(2), now))
-        due_.push_back(swept_);
-      oldest_.reset();
+      if (over(load(sweep_.integer(1), sweep_.number(2)))) due_.push_back(swept_);
     }
     if (seen == 0) swept_.clear();
     return seen > 0;
   }
 
-  /// Forgets up to 256 keys that have lived their time. True: there may be more.
-  bool forget_keys(std::int64_t now) {
+  /// Forgets keys that have lived their time, before `come` others are kept: more of them than come, so that they never
+  /// pile up, however few transactions a slow disk has time for; and as many as take room that is needed. True: there
+  /// may be more.
+  bool forget_keys(std::uint64_t come) {
     if (keys_ == 0) return false;
-    forget_keys_(now - limits_.key_lifetime).run();
+    std::uint64_t over = keys_ + come > limits_.keys ? keys_ + come - limits_.keys : 0, most = 2 * come + 256 + over;
+    forget_keys_(used_ - limits_.key_lifetime, most).run();
     auto gone = static_cast<std::uint64_t>(connection_->changes());
     keys_ -= std::min(keys_, gone);
-    return gone == 256;
+    return gone == most;
   }
 
   bool any_keys() const noexcept { return keys_ > 0; }
@@ -173,9 +184,10 @@ class sqlite_writer {
     std::int64_t number;
     std::uint64_t head = 0, oldest = 1;
     std::int64_t before = 0, total = 0;  // payload bytes before the oldest and up to the head
-    std::int64_t oldest_at = 0;
-    bool due = false;   // in `due_`
-    std::string epoch;  // empty: not asked for yet
+    std::int64_t newest_at = 0;
+    std::int64_t earliest = 0;  // the least time that a message is known to have; not the oldest's where clocks differ
+    bool due = false;           // in `due_`
+    std::string epoch;          // empty: not asked for yet
   };
 
   log* find(std::string_view channel) {
@@ -183,22 +195,29 @@ class sqlite_writer {
     // About 250 bytes each. Whoever publishes to more channels than this in turn reads their ends from the file again.
     if (logs_.size() >= 65'536) logs_.clear();
     if (!find_(channel).step()) return nullptr;
-    log l(find_.integer(0));
-    l.head = find_.number(1);
+    std::int64_t number = find_.integer(0);
+    std::uint64_t head = find_.number(1);
     find_.reset();
-    if (newest_(first_row(l.number), row_of(l.number, last_offset)).step()) {
+    return &logs_.try_emplace(std::string(channel), load(number, head)).first->second;
+  }
+  log load(std::int64_t number, std::uint64_t head) {
+    log l(number);
+    l.head = head;
+    if (newest_(first_row(number), row_of(number, last_offset)).step()) {
       l.head = offset_of(newest_.integer(0));
       l.total = newest_.integer(1);
+      l.newest_at = newest_.integer(2);
       newest_.reset();
     }
     read_oldest(l);
-    return &logs_.try_emplace(std::string(channel), l).first->second;
+    return l;
   }
   void read_oldest(log& l) {
     if (oldest_(row_of(l.number, l.oldest), row_of(l.number, last_offset)).step()) {
       l.oldest = offset_of(oldest_.integer(0));
       l.before = oldest_.integer(1);
-      l.oldest_at = oldest_.integer(2);
+      l.earliest = std::min(oldest_.integer(2), l.newest_at);
+      if (oldest_.step()) l.earliest = std::min(l.earliest, oldest_.integer(2));
       oldest_.reset();
     } else {
       l.oldest = l.head + 1;
@@ -219,42 +238,47 @@ class sqlite_writer {
     if (head < bytes.size()) insert_tail_(row, sqlite_statement::blob(bytes.substr(head))).run();
     ++l.head;
     l.total += static_cast<std::int64_t>(bytes.size());
-    if (l.oldest == l.head) l.oldest_at = d.at;
+    l.newest_at = d.at;
+    l.earliest = l.oldest == l.head ? d.at : std::min(l.earliest, d.at);
   }
 
-  std::int64_t age_limit(std::int64_t now) const noexcept {
-    return limits_.age == no_limit ? INT64_MIN : now - limits_.age;
-  }
-
-  bool too_old(std::int64_t at, std::int64_t now) const noexcept {
-    return limits_.age != no_limit && at < now - limits_.age - limits_.age / 16;
-  }
   // A limit may be passed by a little before it is worth a step, so that a step drops many messages, not one each time.
-  bool over(const log& l, std::int64_t now) const noexcept {
+  bool over(const log& l) const noexcept {
     if (l.oldest > l.head) return false;
     auto past = [](std::int64_t n, std::int64_t limit, std::int64_t slack) {
       return limit != no_limit && n > limit + slack;
     };
     return past(static_cast<std::int64_t>(l.head - l.oldest + 1), limits_.messages,
                 std::min<std::int64_t>(limits_.messages / 8, 64)) ||
-           past(l.total - l.before, limits_.bytes, limits_.bytes / 8) || too_old(l.oldest_at, now);
+           past(l.total - l.before, limits_.bytes, limits_.bytes / 8) ||
+           (limits_.age != no_limit && l.earliest < now_ - limits_.age - limits_.age / 16);
   }
 
   /// Returns how many it dropped.
-  std::int64_t drop(std::string_view channel, log& l, std::int64_t now, std::int64_t rows) {
+  std::int64_t drop(std::string_view channel, log& l, std::int64_t rows) {
     if (l.oldest > l.head) return 0;
     std::int64_t first = row_of(l.number, l.oldest), head = row_of(l.number, l.head);
     std::int64_t last = std::min(first + rows - 1, head);
     std::int64_t by_count = limits_.messages == no_limit ? 0 : head - limits_.messages + 1;
+    std::int64_t young = limits_.age == no_limit ? INT64_MIN : now_ - limits_.age;
     std::int64_t cut = last + 1;
-    if (kept_(first, last, age_limit(now), head, by_count, l.total, limits_.bytes).step()) cut = kept_.integer(0);
+    if (kept_(first, last, young, head, by_count, l.total, limits_.bytes).step()) cut = kept_.integer(0);
     kept_.reset();
+    // A log is cut at one place. A message whose clock was ahead would keep all those behind it past their age: what
+    // came before one that is too old is too old itself, whatever it says.
+    std::int64_t earliest = INT64_MAX;  // of those that this step does not reach
+    if (cut == first && l.earliest < young && too_old_(first, head, young).step()) {
+      if (too_old_.integer(0) > last) earliest = l.earliest;
+      cut = std::min(too_old_.integer(0), last) + 1;
+    }
+    too_old_.reset();
     if (cut == first) return 0;
     if (cut > head) keep_head_(l.head, channel).run();
     drop_(first, cut - 1).run();
     drop_tails_(first, cut - 1).run();
     l.oldest = offset_of(cut);
     read_oldest(l);
+    l.earliest = std::min(l.earliest, earliest);
     return cut - first;
   }
 
@@ -270,7 +294,8 @@ class sqlite_writer {
   }
 
   sqlite_connection* connection_ = nullptr;
-  sqlite_statement find_, make_, count_, keep_head_, newest_, oldest_, insert_, insert_tail_, kept_, drop_, drop_tails_;
+  sqlite_statement find_, make_, count_, keep_head_, newest_, oldest_, insert_, insert_tail_, kept_, too_old_, drop_,
+      drop_tails_;
   sqlite_statement key_, keep_key_, forget_keys_, sweep_;
   bits128 epoch_secret_, key_secret_;
   sqlite_limits limits_;
@@ -279,6 +304,7 @@ class sqlite_writer {
   std::uint64_t keys_ = 0;
   std::deque<std::string> due_;
   std::string swept_;
+  std::int64_t now_ = 0, used_ = 0, used_before_ = 0;
 };
 
 class sqlite_reader {
@@ -291,7 +317,7 @@ class sqlite_reader {
     oldest_ = connection_.prepare("SELECT id FROM messages WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 1");
     newest_ = connection_.prepare("SELECT id FROM messages WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT 1");
     range_ = connection_.prepare(
-        "SELECT id, at, kind, sender, type, media, data FROM messages WHERE id BETWEEN ? AND ? ORDER BY id");
+        "SELECT id, at, kind, sender, type, media, data FROM messages WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?");
     tail_ = connection_.prepare("SELECT data FROM tails WHERE id = ?");
   }
 
@@ -330,11 +356,16 @@ class sqlite_reader {
     oldest_.reset();
     if (limit.messages == 0 || since >= r.head) return;
 
-    std::uint64_t first = std::max(since + 1, r.oldest);
-    std::uint64_t most = std::min<std::uint64_t>(limit.messages, r.head - first + 1);
+    std::uint64_t next = std::max(since + 1, r.oldest);
+    std::uint64_t most = std::min<std::uint64_t>(limit.messages, r.head - next + 1);
     r.messages.reserve(std::min<std::uint64_t>(most, 1024));
-    range_(row_of(number, first), row_of(number, first + most - 1));
-    for (std::size_t size = 0; range_.step();) {
+    range_(row_of(number, next), row_of(number, r.head), most);
+    for (std::size_t size = 0; range_.step(); ++next) {
+      // Rows that were removed by hand leave a hole. A read ends before it; to one that begins in it, what is behind it
+      // is the oldest there is.
+      std::uint64_t offset = offset_of(range_.integer(0));
+      if (offset != next && !r.messages.empty()) break;
+      if (offset != next) r.oldest = next = offset;
       std::string_view data = range_.bytes(6), tail;
       std::int64_t kind = range_.integer(2);
       if (kind & has_tail) {
@@ -344,7 +375,7 @@ class sqlite_reader {
       size += data.size() + tail.size();
       if (size > limit.bytes && !r.messages.empty()) break;
       message& m = r.messages.emplace_back();
-      m.offset = offset_of(range_.integer(0));
+      m.offset = offset;
       m.at = range_.integer(1);
       m.from = range_.bytes(3);
       m.type = range_.bytes(4);

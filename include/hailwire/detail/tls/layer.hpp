@@ -60,7 +60,7 @@ class tls_layer final : public stream_layer {
       io_result r = flush(d);
       if (r.what != io_result::status::done) return r;
     }
-    if (over_ != over::no) return verdict();
+    if (over_ != over::no) return verdict(d);
     const call here(*this);
     tls_shared& s = *shared_;
     if (mode_ == mode::handshake && !s.admit(queued_)) return {io_result::status::later, 0, {}};
@@ -85,21 +85,20 @@ class tls_layer final : public stream_layer {
     }
     io_result sent = send(d);
     if (sent.what == io_result::status::failed) fail(sent.error);
-    if (over_ == over::failed) let_alert_pass(d);
     if (produced) return {io_result::status::done, produced, {}, got.emptied && over_ == over::no && pending_.empty()};
     if (!pending_.empty()) return {io_result::status::again, 0, {}};
-    if (over_ != over::no) return verdict();
+    if (over_ != over::no) return verdict(d);
     // Nothing to tell of yet. Whether the socket is empty is for the next read to find out.
     return {io_result::status::later, 0, {}};
   }
 
   io_result write(int d, std::span<const std::span<const char>> pieces) override {
-    if (over_ == over::failed) return {io_result::status::failed, 0, error_};
-    if (mode_ == mode::handshake) return {io_result::status::again, 0, {}};
+    if (mode_ == mode::handshake && over_ != over::failed) return {io_result::status::again, 0, {}};
     if (!pending_.empty()) {
       io_result r = flush(d);
       if (r.what != io_result::status::done) return r;
     }
+    if (over_ == over::failed) return verdict(d);
     const call here(*this);
     std::size_t at = 0, taken = 0, piece = 0;
     auto next = [&](std::size_t most) {
@@ -145,10 +144,8 @@ class tls_layer final : public stream_layer {
         static_cast<void>(send(d));
       }
       ending_ = true;
-      if (pending_.empty())
-        ::shutdown(d, SHUT_WR);
-      else
-        static_cast<void>(flush(d));
+      if (!pending_.empty()) static_cast<void>(flush(d));
+      if (pending_.empty()) over_ == over::failed ? let_alert_pass(d) : static_cast<void>(::shutdown(d, SHUT_WR));
     } catch (const std::bad_alloc&) {  // `call` has ended it
     }
   }
@@ -318,8 +315,6 @@ class tls_layer final : public stream_layer {
   }
   // What is still under way to us would reset the connection all the same; what is here already does not.
   void let_alert_pass(int d) noexcept {
-    ending_ = true;
-    if (!pending_.empty()) return;
     ::shutdown(d, SHUT_WR);
     for (int i = 0; i < 8 && read_descriptor(d, shared_->room).what == io_result::status::done; ++i) {
     }
@@ -331,8 +326,10 @@ class tls_layer final : public stream_layer {
     error_ = why;
     records_.silence();
   }
-  io_result verdict() const {
+  // Once nothing is left to be sent.
+  io_result verdict(int d) noexcept {
     if (over_ == over::ended) return {io_result::status::end, 0, {}};
+    let_alert_pass(d);
     return {io_result::status::failed, 0, error_};
   }
 

@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// A client: follows channels of a hailwire server and publishes to them. Opt in by including this header; nothing else
+// of the library is needed with it.
+//
+//     asio::io_context io;
+//     hailwire::client<hailwire::websocket, hailwire::sse, hailwire::long_poll> live(io,
+//     "http://127.0.0.1:8080/live?user=ada"); live.on_message([](const hailwire::client_message& m) { std::cout <<
+//     m.data << '\n'; }); live.follow("lobby", hailwire::start::earliest()); io.run();
+//
+// It connects by itself, comes back by itself, and begins where the application has got to. Where the first transport
+// does not get through, it uses the next of its list, and tries the first again after a while. Publishes carry random
+// keys and are repeated until they are answered, each stored once.
+
+#include <chrono>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "hailwire/client_options.hpp"
+#include "hailwire/detail/client/transports.hpp"
+#include "hailwire/detail/net/asio.hpp"
+#include "hailwire/detail/net/outgoing.hpp"
+#include "hailwire/detail/net/system.hpp"
+#include "hailwire/message.hpp"
+
+namespace hailwire::detail::inline HAILWIRE_ASIO_NAMESPACE {
+
+/// A client machine over Asio.
+class asio_client final : public client_machine,
+                          public std::enable_shared_from_this<asio_client>,
+                          public outgoing::user {
+ public:
+  asio_client(const net::any_io_executor& e, proto::url at, client_options o,
+              std::span<const client_transport* const> l)
+      : client_machine(std::move(at), std::move(o), l, make_command_poster), executor_(e), timer_(e) {
+    if (!options().proxy.empty()) {
+      auto proxy = proto::parse_url(options().proxy);
+      if (!proxy) throw std::invalid_argument("hailwire: the proxy: " + std::string(proxy.error().text()));
+      proxy_ = std::make_unique<proto::url>(std::move(*proxy));
+    }
+  }
+
+  std::int64_t now() const noexcept override { return boot_time(); }
+  void random(std::span<unsigned char> out) override { secret_bytes(out); }
+  void connect(client_lane lane, const proto::url& to) override {
+    auto& l = lanes_[static_cast<int>(lane)];
+    l = std::make_shared<outgoing>(executor_, *this);
+    outgoing_route route{to.host, to.port, {}, to.secure ? options().tls : nullptr};
+    if (proxy_) route.proxy = *proxy_;
+    if (to.secure && !route.security)
+      return net::post(executor_, [self = shared_from_this(), held = l] {
+        if (self->holds(*held))
+          self->outgoing_ended(*held, std::make_error_code(std::errc::protocol_not_supported),
+                               "an https URL needs client_options::tls");
+      });
+    l->connect(std::move(route));
+  }
+  void write(client_lane lane, std::string_view bytes) override {
+    if (auto& l = lanes_[static_cast<int>(lane)]) l->write(bytes);
+  }
+  void disconnect(client_lane lane) override {
+    if (auto l = std::exchange(lanes_[static_cast<int>(lane)], nullptr)) l->close();
+  }
+  void wake_at(std::int64_t at) override {
+    for (auto& l : lanes_)
+      if (l) l->flush();
+    // An alarm that rings too early is set again: moving it for every message would cost more than it saves.
+    if (at == never) {
+      if (std::exchange(armed_, never) != never) timer_.cancel();
+      wanted_ = never;
+      return;
+    }
+    wanted_ = at;
+    if (armed_ > at) arm();
+  }
+  void settle_later() override {
+    net::post(executor_, [self = shared_from_this()] { self->settle(); });
+  }
+  const net::any_io_executor& executor() const noexcept { return executor_; }
+
+  /// The host's object is gone: nothing of it is called any more but ends of commands.
+  void detach() {
+    close();
+    on = {};
+  }
+
+ private:
+  void arm() {
+    armed_ = wanted_;
+    timer_.expires_after(std::chrono::milliseconds(std::max<std::int64_t>(armed_ - now(), 0)));
+    timer_.async_wait([self = shared_from_this()](std::error_code ec) {
+      if (ec) return;
+      self->armed_ = never;
+      if (self->wanted_ == never) return;
+      if (self->wanted_ > self->now()) return self->arm();
+      self->alarm();
+    });
+  }
+  bool holds(const outgoing& o) const noexcept { return lanes_[0].get() == &o || lanes_[1].get() == &o; }
+  client_lane lane_of(const outgoing& o) const noexcept {
+    return lanes_[0].get() == &o ? client_lane::follow : client_lane::command;
+  }
+  void outgoing_connected(outgoing& o) override {
+    const auto self = shared_from_this();
+    lane_connected(lane_of(o));
+  }
+  void outgoing_received(outgoing& o, std::span<char> bytes) override {
+    const auto self = shared_from_this();
+    lane_received(lane_of(o), bytes);
+  }
+  void outgoing_ended(outgoing& o, std::error_code ec, std::string_view text) override {
+    const auto self = shared_from_this();
+    const auto lane = lane_of(o);
+    const auto held = std::exchange(lanes_[static_cast<int>(lane)], nullptr);
+    lane_ended(lane, ec, text);
+  }
+
+  net::any_io_executor executor_;
+  net::steady_timer timer_;
+  std::shared_ptr<outgoing> lanes_[2];
+  std::unique_ptr<proto::url> proxy_;
+  std::int64_t armed_ = never, wanted_ = never;
+};
+
+/// Reads `{"epoch":"…","offset":42}`.
+inline position read_position(std::string_view json) {
+  position p;
+  vector<proto::json::member> members;
+  if (proto::json::read_object(json, members)) return p;
+  for (auto& m : members) {
+    if (name_is(m, "epoch")) p.epoch = proto::json::unescape(m.content.text).value_or("");
+    if (name_is(m, "offset")) p.offset = proto::json::to_uint(m.content, max_offset).value_or(0);
+  }
+  return p;
+}
+
+}  // namespace hailwire::detail::inline HAILWIRE_ASIO_NAMESPACE
+
+namespace hailwire::inline HAILWIRE_ASIO_NAMESPACE {
+
+/// What every client can do, whatever its transports. Use it through `client`.
+///
+/// Threads: a client belongs to its executor; all functions are called there, and all of the host's functions are.
+/// Where a single thread runs the context, that thread may call everything; where several do, hand in a strand.
+///
+/// Lifetime: the destructor closes. Ends of commands come later, with `operation_aborted()`; nothing else is called
+/// then.
+///
+/// Whatever a handler throws leaves the context's `run`; the message that it was given comes again.
+class basic_client {
+ public:
+  /// Connects from the next turn of the executor on. Throws `std::invalid_argument` for a URL that cannot be read.
+  basic_client(const net::any_io_executor& e, std::string_view at, client_options o,
+               std::span<const detail::client_transport* const> ladder) {
+    auto url = proto::parse_url(at);
+    if (!url) throw std::invalid_argument("hailwire: " + std::string(url.error().text()));
+    machine_ = std::make_shared<detail::asio_client>(e, std::move(*url), std::move(o), ladder);
+    net::post(e, [held = std::weak_ptr<detail::asio_client>(machine_)] {
+      if (auto m = held.lock()) m->start();
+    });
+  }
+  ~basic_client() {
+    if (machine_) machine_->detach();
+  }
+  basic_client(basic_client&&) noexcept = default;
+  basic_client& operator=(basic_client&& other) noexcept {
+    std::swap(machine_, other.machine_);
+    return *this;
+  }
+
+  /// Follows one channel more. False when it is followed already, or is no channel's name. A channel that the server
+  /// refuses is told in the notice `closed`, or, where the whole URL is refused, by `stopped`.
+  bool follow(std::string_view channel, start since = {}) { return machine_->follow(channel, std::move(since)); }
+  /// Follows it no longer: no message of it comes after this call.
+  void unfollow(std::string_view channel) { machine_->unfollow(channel); }
+
+  /// Publishes. `done(const client_error&, const position&)` is called once, later. What waits for a connection is kept
+  /// within `max_pending`. An error of `errc::timeout` means that it may be stored.
+  template <class F>
+  void publish(std::string_view channel, const payload& data, F done, const client_publish_options& how = {}) {
+    machine_->publish(channel, data, how, [done = std::move(done)](const client_error& e, std::string_view ok) mutable {
+      done(e, e ? position() : detail::read_position(ok));
+    });
+  }
+  void publish(std::string_view channel, const payload& data, const client_publish_options& how = {}) {
+    machine_->publish(channel, data, how, nullptr);
+  }
+  /// The same for completion tokens (`net::use_awaitable`, `net::use_future`, …): `void(std::error_code, position)`.
+  template <class Token>
+  auto async_publish(std::string_view channel, const payload& data, Token&& token,
+                     const client_publish_options& how = {}) {
+    return net::async_initiate<Token, void(std::error_code, position)>(
+        [m = machine_](auto handler, std::string to, payload what, client_publish_options o) {
+          m->publish(to, what, o,
+                     completion(m, std::move(handler), [](std::string_view ok) { return detail::read_position(ok); }));
+        },
+        token, std::string(channel), data, how);
+  }
+
+  /// Any other command that changes nothing: `history`, `presence`, `receipts`. `body` is a JSON object;
+  /// `done(const client_error&, std::string_view ok)` is called once, later, with what `ok` carries, as JSON text. It
+  /// is repeated until it is answered.
+  template <class F>
+  void ask(std::string_view command, std::string_view body, F done) {
+    machine_->request(detail::client_command::kind::question, command, body, {}, std::move(done));
+  }
+  /// A command of the host's, or any other. Never repeated: where the connection ends first, it ends with
+  /// `errc::timeout`.
+  template <class F>
+  void call(std::string_view command, std::string_view body, F done) {
+    machine_->request(detail::client_command::kind::once, command, body, {}, std::move(done));
+  }
+  /// `ask`, for completion tokens: `void(std::error_code, std::string)`.
+  template <class Token>
+  auto async_ask(std::string_view command, std::string_view body, Token&& token) {
+    return net::async_initiate<Token, void(std::error_code, std::string)>(
+        [m = machine_](auto handler, std::string name, std::string with) {
+          m->request(detail::client_command::kind::question, name, with, {},
+                     completion(m, std::move(handler), [](std::string_view ok) { return std::string(ok); }));
+        },
+        token, std::string(command), std::string(body));
+  }
+
+  /// Tells the server that this device has received everything up to `at`, or that its user has read it. Of what waits
+  /// only the newest of a channel is sent.
+  void received(std::string_view channel, const position& at) { mark("received", channel, at, false); }
+  void read(std::string_view channel, const position& at, bool hidden = false) { mark("read", channel, at, hidden); }
+
+  /// Called with each message, once and in order.
+  template <class F>
+  void on_message(F f) {
+    machine_->on.message = std::move(f);
+  }
+  /// Called with `client_gap`: something cannot be had any more.
+  template <class F>
+  void on_gap(F f) {
+    machine_->on.gap = std::move(f);
+  }
+  /// Called with every other notice of the server: its name, and what it says as JSON text.
+  template <class F>
+  void on_notice(F f) {
+    machine_->on.notice = std::move(f);
+  }
+  /// Called with `client_status` when it changes; also from within `follow`, `unfollow` and `close`.
+  template <class F>
+  void on_status(F f) {
+    machine_->on.status = std::move(f);
+  }
+  /// Called with the cursor, behind the messages that moved it: what a host saves to begin there another time.
+  template <class F>
+  void on_cursor(F f) {
+    machine_->on.cursor = std::move(f);
+  }
+  /// Called with a `token_reply` when a token is wanted: before the first connection, when permission ends, and when
+  /// one was refused. Three refused in a row are the end.
+  template <class F>
+  void on_renew(F f) {
+    machine_->on.renew = std::move(f);
+  }
+
+  /// Where the application is: one element for each channel, in the order of `channels`.
+  std::string cursor() const { return machine_->cursor(); }
+  std::vector<std::string> channels() const { return machine_->channels(); }
+  client_status status() const { return machine_->status(); }
+  /// Commands that wait or are unanswered.
+  std::size_t pending() const noexcept { return machine_->pending(); }
+  net::any_io_executor get_executor() const noexcept { return machine_->executor(); }
+
+  /// Ends for good.
+  void close() { machine_->close(); }
+
+ private:
+  /// A completion handler as the end of a command. It keeps the context at work, as Asio's own operations do.
+  template <class Handler, class Read>
+  static detail::command_end completion(const std::shared_ptr<detail::asio_client>& m, Handler handler, Read read) {
+    auto executor = net::get_associated_executor(handler, m->executor());
+    return [h = std::move(handler), work = net::prefer(executor, net::execution::outstanding_work.tracked), read](
+               const client_error& e, std::string_view ok) mutable {
+      auto value = e ? decltype(read(ok))() : read(ok);
+      net::post(work,
+                [h = std::move(h), code = e.code, value = std::move(value)]() mutable { h(code, std::move(value)); });
+    };
+  }
+  void mark(std::string_view name, std::string_view channel, const position& at, bool hidden) {
+    std::string body = "{\"channel\":";
+    proto::json::append_quoted(body, channel);
+    proto::json::append_quoted(body += ",\"epoch\":", at.epoch);
+    proto::append_decimal(body += ",\"offset\":", at.offset);
+    body += hidden ? ",\"private\":true}" : "}";
+    machine_->request(detail::client_command::kind::mark, name, body, channel, nullptr);
+  }
+
+  std::shared_ptr<detail::asio_client> machine_;
+};
+
+/// A client of the named transports, in the order in which it tries them: `websocket`, `sse`, `long_poll`,
+/// `short_poll`. What is not named is not compiled in.
+template <class... Transports>
+class client : public basic_client {
+  static_assert(sizeof...(Transports) > 0, "hailwire: a client needs a transport: client<hailwire::websocket>");
+  static_assert(
+      (... && (detail::client_transport_of<Transports> != nullptr)),
+      "hailwire: a client's transports are websocket, sse, long_poll and short_poll, and those of client_deflate.hpp");
+
+ public:
+  /// `context` is an execution context or an executor.
+  template <class Context>
+  client(Context&& context, std::string_view url, client_options o = {})
+      : basic_client(executor_of(context), url, std::move(o), detail::client_ladder<Transports...>) {}
+
+ private:
+  template <class Context>
+  static net::any_io_executor executor_of(Context& context) {
+    if constexpr (requires { context.get_executor(); }) {
+      return context.get_executor();
+    } else {
+      return context;
+    }
+  }
+};
+
+}  // namespace hailwire::inline HAILWIRE_ASIO_NAMESPACE

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: BSL-1.0
+// expect: hailwire: a transport's refuse is static hailwire::transport::spoken_refusal refuse(const hailwire::failure&)
+#include "hailwire/transport/stream.hpp"
+
+using namespace hailwire::transport;
+
+struct pigeon {
+  static constexpr std::string_view name = "pigeon";
+  static constexpr std::string_view offer = "a pigeon";
+  static bool claims(const live_request&) { return true; }
+  static hailwire::result<poll> begin(const live_request&) { return poll{}; }
+  static std::string refuse(const hailwire::failure&) { return {}; }
+};
+static_assert(check_transport<pigeon>());
