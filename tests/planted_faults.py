@@ -16,7 +16,7 @@ import time
 @dataclasses.dataclass
 class Fault:
     name: str
-    header: str  # below include/hailwire
+    header: str  # below include/hailwire; its definitions count as a part of it
     old: str
     new: str
     source: str  # of the program that must fail, below tests
@@ -41,13 +41,15 @@ def arguments():
 def plant(fault, args, seconds, said):
     """(whether the program failed, what there is to tell). `said` makes a line of the program's exit code and output."""
     started = time.monotonic()
-    text = (args.source / "include/hailwire" / fault.header).read_text()
-    if text.count(fault.old) != 1:
-        return False, f"its text stands {text.count(fault.old)} times in {fault.header}"
+    # A header and its definitions (`.ipp`) are one file here: a function may move from one to the other.
+    files = {path: path.read_text() for path in (args.source / "include/hailwire" / fault.header).parent.glob(pathlib.Path(fault.header).stem + ".[hi]pp")}
+    if sum(text.count(fault.old) for text in files.values()) != 1:
+        return False, f"its text stands {sum(text.count(fault.old) for text in files.values())} times in {fault.header} and what it declares"
     place = args.build / re.sub(r"\W+", "_", fault.name)
     patched = place / "hailwire" / fault.header
     patched.parent.mkdir(parents=True, exist_ok=True)
-    patched.write_text(text.replace(fault.old, fault.new))
+    for path, text in files.items():
+        patched.with_suffix(path.suffix).write_text(text.replace(fault.old, fault.new))
     # Its directory comes first, so that this one header is found there and all others where they are.
     built = subprocess.run([*args.launcher.split(), args.compiler, "-std=c++20", "-DASIO_STANDALONE", *fault.flags, f"-I{place}", f"-I{args.source}/include",
                             f"-I{args.source}/tests", str(args.source / "tests" / fault.source), "-c", "-o", str(place / "program.o")],

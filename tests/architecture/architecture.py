@@ -42,6 +42,7 @@ FLOORS = [
     ("threads", ["threads.hpp"], BELOW_CONNECTION + " connection io server", []),
     ("jwt", ["jwt.hpp"], "base words hub", ["openssl", "jwt/jwt.hpp"]),
     ("umbrella", ["hailwire.hpp"], "words server transport", []),
+    ("compiled", ["src.hpp", "detail/src/*.hpp"], BELOW_CONNECTION + " transport connection io server", []),
     ("testing", ["testing/*.hpp"], BELOW_CONNECTION + " connection", []),
 ]
 # Headers that are tested by another test than the one at their path: what they have is only seen through what it names.
@@ -91,7 +92,7 @@ TESTED_BY = {
 }
 CIRCLE = "includes itself"
 LONGEST = 500  # lines of a header that can be read in one sitting
-SOURCES = (".hpp", ".cpp", ".py", ".js", ".mjs")
+SOURCES = (".hpp", ".ipp", ".cpp", ".py", ".js", ".mjs")
 TEXTS = SOURCES + (".md", ".html", ".cmake", ".txt", ".json", ".in", "")
 ROOMS = ("include", "examples", "tests", "benchmarks", "cmake", ".ci")
 NOT_OURS = ("node_modules", "__pycache__", "corpus", "build")
@@ -102,13 +103,13 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.M)
 TYPE = re.compile(r"(?:class|struct|enum(?: class)?|union|concept)\s+(?:alignas\(\w+\)\s*)?(\w+)\b(?!\s*<)(?!.*;\s*(//.*)?$)")
 BEFORE_TYPE = re.compile(r"^(template\b|requires\b|\s+requires\b)")
 # A virtual function that a class only declares, and so defines further down.
-LATER = re.compile(r"^\s+(?:virtual\s+[^=;{]*\)|(?!\s|inline\b|virtual\b)[\w:<>&*\[\], ]*\w\([^{;]*\)[^{;=]*\b(?:override|final))[^{;=]*;")
+LATER = re.compile(r"^\s+(?:virtual\s+[^=;{]*\)|(?!\s|inline\b|HAILWIRE_INLINE\b|virtual\b)[\w:<>&*\[\], ]*\w\([^{;]*\)[^{;=]*\b(?:override|final))[^{;=]*;")
 UNDONE = re.compile(r"\b(TO[D]O|FIX[M]E)\b")
 SLEEP = {
     ".cpp": re.compile(r"\b(sleep_for|sleep_until|usleep|nanosleep)\b|::sleep\s*\("),
     ".py": re.compile(r"\b(time|asyncio)\.sleep\s*\((?!0\))"),
 }
-SLEEP[".hpp"] = SLEEP[".cpp"]
+SLEEP[".hpp"] = SLEEP[".ipp"] = SLEEP[".cpp"]
 WAIT_FOR = re.compile(r"\bwait_for\s*\(")
 # What some Asio between 1.22 and 1.38 has removed (and with it Boost of that age), by its revision history: such a line builds
 # with the one that lies here and not with the one that a host has.
@@ -127,6 +128,7 @@ CLOCK = re.compile(r"_clock::now|\b(clock_gettime|gettimeofday|std::time)\s*\(")
 
 
 def floor_of(header):
+    header = re.sub(r"\.ipp$", ".hpp", header)  # definitions stand beside their header
     for name, patterns, below, foreign in FLOORS:
         if any(fnmatch.fnmatchcase(header, p) for p in patterns):
             words = below.split(";")
@@ -172,6 +174,23 @@ def check_requirements(headers):
             yield header, f"does not include {wanted}, which says what a build needs before a compiler gives up"
 
 
+def check_definitions(headers):
+    """A file of definitions is compiled once in both modes: its header includes it behind the guard, and one object does."""
+    by = {}
+    for header, text in headers.items():
+        guarded = "".join(re.findall(r"^#ifndef HAILWIRE_SEPARATE_COMPILATION\n(.*?)^#endif", text, re.M | re.S))
+        for target in dict.fromkeys(target for _, target in INCLUDE.findall(text)):
+            if target.endswith(".ipp"):
+                by.setdefault(target.removeprefix("hailwire/"), []).append(header)
+                if floor_of(header)[0] != "compiled" and text.count(f'"{target}"') != guarded.count(f'"{target}"'):
+                    yield header, f"includes {target} in both modes: definitions stand behind #ifndef HAILWIRE_SEPARATE_COMPILATION"
+    for header in headers:
+        if header.endswith(".ipp"):
+            objects = [h for h in by.get(header, []) if floor_of(h)[0] == "compiled"]
+            if len(objects) != 1 or len(by[header]) < 2:
+                yield header, f"is a part of one header and of one object (detail/src): {by.get(header, [])}"
+
+
 def check_cycles(headers):
     """No header may include itself by way of others. A class's other half may: its only include of ours is its owner."""
     own = {h: [t.removeprefix("hailwire/") for _, t in INCLUDE.findall(text) if t.startswith("hailwire/")] for h, text in headers.items()}
@@ -186,7 +205,7 @@ def check_cycles(headers):
             return
         state[header] = "open"
         for target in own.get(header, []):
-            if target not in halves:
+            if not target.endswith(".ipp") and target not in halves:
                 yield from visit(target, path + [header])
         state[header] = "done"
 
@@ -196,7 +215,7 @@ def check_cycles(headers):
 
 def check_documented(headers):
     for header, text in headers.items():
-        if header.startswith("detail/"):
+        if header.startswith("detail/") or header.endswith(".ipp"):
             continue
         lines, inside = text.splitlines(), []
         for i, line in enumerate(lines):
@@ -236,7 +255,7 @@ def check_length(headers):
 def check_tested(headers, files):
     """A header's test stands at its path, where whoever changes it looks for it."""
     for header in headers:
-        if floor_of(header)[0] is None:
+        if floor_of(header)[0] in (None, "compiled") or header.endswith(".ipp"):
             continue
         own = f"tests/{header.removesuffix('.hpp')}_test.cpp"
         other = TESTED_BY.get(header)
@@ -252,7 +271,7 @@ def check_key_functions(headers):
     """The first virtual function of a class that is not inline where it is declared decides which file has the class's table,
     and with it everything that the table names: who only includes such a header would compile all of it."""
     for header, text in headers.items():
-        for i, line in enumerate(text.splitlines(), 1):
+        for i, line in enumerate(text.splitlines() if header.endswith(".hpp") else [], 1):
             if LATER.match(line):
                 yield header, f"line {i}: a virtual function that is defined further down is declared inline"
 
@@ -277,9 +296,9 @@ def check_texts(files):
 def check(files):
     """All violations in `files`, a dict from a path under the root to its text."""
     room = "include/hailwire/"
-    headers = {p.removeprefix(room): t for p, t in files.items() if p.startswith(room) and p.endswith(".hpp")}
+    headers = {p.removeprefix(room): t for p, t in files.items() if p.startswith(room) and p.endswith((".hpp", ".ipp"))}
     found = []
-    for rule in (check_floors, check_requirements, check_cycles, check_documented, check_transport_names, check_length, check_key_functions):
+    for rule in (check_floors, check_requirements, check_definitions, check_cycles, check_documented, check_transport_names, check_length, check_key_functions):
         found += [(room + path, what) for path, what in rule(headers)]
     found += check_tested(headers, files)
     return found + list(check_texts(files))
@@ -297,7 +316,10 @@ def read_tree(root):
 # ---- the self-test -----------------------------------------------------------------------------------------------------
 
 SPDX = "// SPDX-License-Identifier: BSL-1.0\n#pragma once\n"
+GUARDED = '#ifndef HAILWIRE_SEPARATE_COMPILATION\n#include "hailwire/transport/sse.ipp"\n#endif\n'
 CLEAN = {
+    "include/hailwire/transport/sse.ipp": SPDX + '#include "hailwire/transport/sse.hpp"\n',
+    "include/hailwire/detail/src/sse.hpp": SPDX + '#include "hailwire/transport/sse.ipp"\n',
     "include/hailwire/detail/base/requirements.hpp": SPDX,
     "include/hailwire/detail/base/vector.hpp": SPDX + '#include "hailwire/detail/base/requirements.hpp"\n',
     "tests/compile_fail/server_of_cxx17.cpp": "// SPDX-License-Identifier: BSL-1.0\n",
@@ -307,7 +329,7 @@ CLEAN = {
                                               "template <>\nstruct letters<int> {\n};\nnamespace text_detail {\nstruct inner {};\n}  // namespace text_detail\n}  // namespace hailwire::proto\n",
     "include/hailwire/options.hpp": SPDX + '#include "hailwire/proto/json.hpp"\n',
     "include/hailwire/transport/stream.hpp": SPDX + '#include "hailwire/options.hpp"\n',
-    "include/hailwire/transport/sse.hpp": SPDX + '#include "hailwire/transport/stream.hpp"\nconstexpr auto name = "sse";\n',
+    "include/hailwire/transport/sse.hpp": SPDX + '#include "hailwire/transport/stream.hpp"\nconstexpr auto name = "sse";\n' + GUARDED,
     "include/hailwire/hub.hpp": SPDX + '#include "hailwire/message.hpp"\n#include "hailwire/detail/hub/turn.hpp"\n'
                                        "  virtual void run() = 0;\n  inline void stop() override;\n  void go() override { stop(); }\n",
     "include/hailwire/detail/hub/turn.hpp": SPDX + '#include "hailwire/hub.hpp"\n',
@@ -344,6 +366,9 @@ PLANTED = [
     ("include/hailwire/detail/io/driver.hpp", "#include <asio/post.hpp>", "is io, which does without asio"),
     ("include/hailwire/server.hpp", "#include <boost/asio/post.hpp>", "is server, which does without boost"),
     ("include/hailwire/detail/helper.hpp", SPDX, "stands in no room"),
+    ("include/hailwire/transport/sse.hpp", '#include "hailwire/transport/sse.ipp"', "in both modes"),
+    ("include/hailwire/transport/stream.ipp", SPDX, "is a part of one header and of one object"),
+    ("include/hailwire/transport/sse.ipp", '#include "hailwire/hub.hpp"', "is transport and includes upward"),
     ("include/hailwire/detail/base/vector.hpp", "^" + SPDX, "does not include detail/base/requirements.hpp"),
     ("include/hailwire/proto/new.hpp", SPDX, "has no test: it belongs into tests/proto/new_test.cpp"),
     ("include/hailwire/transport/long_poll.hpp", SPDX, "tests/transport/poll_test.cpp, which is not there"),
