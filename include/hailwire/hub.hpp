@@ -305,10 +305,9 @@ class hub final : public detail::log_source {
     client_publish_handler told;  // a client's
     prefetch_hint at;             // of the channel
     message content = {};
-    kept_key* key = nullptr;    // set when the hub keeps it, and this is the first that comes with it
-    std::int64_t charged = -1;  // when its key was counted as one of its publisher's; negative: it was not
-    detail::bits128 charged_to = {};
-    bool counted = false;  // as pending, though it is no operation: it came from another thread
+    kept_key* key = nullptr;                 // set when the hub keeps it, and this is the first that comes with it
+    detail::key_budget::charge charge = {};  // for its key
+    bool counted = false;                    // as pending, though it is no operation: it came from another thread
   };
   struct publish_op final : operation {
     publish_op(hub& h, publishing&& p) : operation(h), what(std::move(p)) {}
@@ -441,7 +440,7 @@ class hub final : public detail::log_source {
   void stored_later(publish_op& op, append_result&& r);
   // No key of this publish is kept after all.
   void uncharge(publishing& what) noexcept {
-    if (what.charged >= 0) budget_.give_back(what.charged_to, std::exchange(what.charged, -1));
+    if (what.charge.at >= 0) budget_.give_back(std::exchange(what.charge, {}));
   }
   void uncount(publishing& what) noexcept {
     if (std::exchange(what.counted, false)) pending_.fetch_sub(1);

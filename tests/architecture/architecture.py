@@ -72,7 +72,6 @@ TESTED_BY = {
     "detail/net/system.hpp": "client_test.cpp",
     "detail/storage/sqlite_file.hpp": "storage/sqlite_fault_test.cpp",
     "detail/storage/sqlite_log.hpp": "storage/sqlite_test.cpp",
-    "detail/hub/key_budget.hpp": "hub_test.cpp",
     "detail/tls/cipher.hpp": "detail/tls/records_test.cpp",
     "detail/tls/openssl.hpp": "detail/tls/layer_test.cpp",
     "detail/tls/peer.hpp": "tls_test.cpp",

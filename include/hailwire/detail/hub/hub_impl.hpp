@@ -522,10 +522,10 @@ inline void hub::begin(publishing& what, payload&& p, publish_options&& o, std::
     // Where the storage keeps keys, only it knows whether this one is new; what was not stored is given back.
     auto over = [&] {
       if (!most) return false;
-      what.charged_to = detail::keyed_hash(secret_).add(scope).finish();
-      const std::int64_t now = loop_->now();
-      const std::int64_t wait_ms = budget_.take(what.charged_to, now, most);
-      if (!wait_ms) return what.charged = now, false;
+      const auto who = detail::keyed_hash(secret_).add(scope).finish();
+      const auto key = detail::keyed_hash(secret_).add(what.channel.size()).add(what.channel).add(o.key).finish().low;
+      const std::int64_t wait_ms = budget_.take(who, key, loop_->now(), most, what.charge);
+      if (!wait_ms) return false;
       uncount(what);
       if (auto f = std::exchange(what.told, nullptr)) {
         f(failure(errc::rate_limited, "too many publishes with a key", static_cast<int>((wait_ms + 999) / 1000)));

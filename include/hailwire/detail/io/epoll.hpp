@@ -358,10 +358,15 @@ class embedded_driver final : public epoll_driver, public std::enable_shared_fro
   }
 
  private:
-  void wait() {
-    wait_.async_wait(waiting_descriptor::wait_read, [me = shared_from_this()](net_error_code ec) {
-      if (!ec) me->go_on();
+  template <class Me, class F>
+  friend class awaited;
+  void wait() noexcept {
+    wait_for(wait_, waiting_descriptor::wait_read, shared_from_this(), [](embedded_driver& me, net_error_code ec) {
+      if (!ec) me.go_on();
     });
+  }
+  void wait_again() noexcept {
+    if (!try_again(strand_, [me = shared_from_this()] { me->go_on(); })) resting_ = true;  // until it is woken
   }
   void go_on() {
     if (retired_) return;
