@@ -25,6 +25,8 @@ class hub;
 namespace detail {
 class connection;
 class server_state;
+class session_registry;
+class permission_expiry;
 }  // namespace detail
 
 /// Some channels: none (the default), all, some by name or prefix, or whatever a predicate says. Copies share what it
@@ -234,6 +236,8 @@ class session : protected detail::follower {
   friend class hub;
   friend class detail::connection;
   friend class detail::server_state;
+  friend class detail::session_registry;
+  friend class detail::permission_expiry;
 
   // ---- what whoever serves the client does for it ----------------------------------------------------------------
 

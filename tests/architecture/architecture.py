@@ -61,6 +61,7 @@ TESTED_BY = {
     "detail/connection/streams.hpp": "detail/connection/connection_test.cpp",
     "detail/hub/channel_log.hpp": "detail/hub/fan_out_test.cpp",
     "detail/hub/hub_impl.hpp": "hub_test.cpp",
+    "detail/hub/permission_expiry.hpp": "detail/hub/expiry_test.cpp",
     "detail/hub/session_impl.hpp": "hub_test.cpp",
     "detail/io/asio.hpp": "detail/io/epoll_test.cpp",
     "detail/base/asio_in_use.hpp": "boost/meet.cpp",

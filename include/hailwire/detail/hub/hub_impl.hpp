@@ -12,10 +12,6 @@
 
 namespace hailwire {
 
-/// How many keys a hub keeps for a storage that keeps none, about 150 bytes each; past it a keyed publish is
-/// `overloaded`.
-inline constexpr std::size_t max_kept_keys = 1'000'000;
-
 // ---- turns
 
 inline void hub::stop() {
@@ -24,8 +20,7 @@ inline void hub::stop() {
   mailbox_->close();
   auto ops = std::exchange(operations_, {});
   for (auto& op : ops) op->abort();
-  keys_.delete_all();
-  oldest_key_ = youngest_key_ = nullptr;
+  keys_.clear();
   wheel_.disarm(cooling_);
   wheel_.disarm(retry_);
   rest();
@@ -78,10 +73,8 @@ inline void hub::turn() {
   settling_.clear();
   if (!look_at_all_) return;
   look_at_all_ = false;
-  for (std::size_t i = 0; i < slots_.size(); ++i) {
-    if (session* s = slots_[i].taken()) wake(*s);
-    if (session* s = slots_[i].taken()) settle(*s);
-  }
+  registry_.each([this](session& s) { wake(s); });
+  registry_.each([this](session& s) { settle(s); });
 }
 
 inline void hub::wake(session& s) noexcept {
@@ -149,61 +142,12 @@ inline void hub::join(std::unique_ptr<detail::any_broker> b) {
   }
 }
 
-// ---- names
-
-inline std::string hub::printed(detail::session_key k) const {
-  // Four rounds of a keyed Feistel network: a permutation, so ids are unique, and their order tells nothing.
-  std::uint32_t left = k.slot, right = k.generation;
-  for (std::uint64_t round : {id_secret_[0].low, id_secret_[0].high, id_secret_[1].low, id_secret_[1].high}) {
-    std::uint64_t f = (right ^ round) * 0x9E3779B97F4A7C15u;
-    f ^= f >> 29;
-    left ^= static_cast<std::uint32_t>((f * 0xBF58476D1CE4E5B9u + (round >> 32)) >> 32);
-    std::swap(left, right);
-  }
-  std::uint64_t word = std::uint64_t{left} << 32 | right;
-  std::string out;
-  proto::append_base64(out, std::string_view(reinterpret_cast<const char*>(&word), 8), proto::base64url_letters);
-  return out;
-}
-
 // ---- sessions
 
-inline void hub::enter(session& s) {
-  if (free_slot_ == no_slot) {
-    s.slot_ = static_cast<std::uint32_t>(slots_.size());
-    slots_.emplace_back();
-  } else {
-    slot& at = slots_[s.slot_ = free_slot_];
-    free_slot_ = at.next_free();
-    s.generation_ = at.generation();
-  }
-  slots_[s.slot_].take(s);
-}
-
-inline void hub::leave(session& s) noexcept { slots_[s.slot_].free(std::exchange(free_slot_, s.slot_), s.generation_); }
-
 inline bool hub::open(session& s, shared_grant g, std::string device, bool listed) {
-  if (stopped_ || (listed && listed_ >= options_.max_sessions)) return false;
-  const bool enters = listed && !g.user().empty();
-  if (!device.empty()) s.ensure_rare().device = std::move(device);
-  if (enters) s.ensure_extra();
-  if (enters && named_ == users_.size()) more_users();  // from here on nothing throws
-  ++s.generation_;
-  s.open_ = true;
-  s.listed_ = listed;
-  s.grant_ = std::move(g);
-  listed_ += listed;
-  named_ += enters;
-  if (enters) enter_user(s);
+  if (stopped_ || (listed && registry_.listed() >= options_.max_sessions)) return false;
+  registry_.open(s, std::move(g), std::move(device), listed);
   return true;
-}
-
-inline void hub::more_users() {
-  detail::vector<std::uint32_t> larger;
-  larger.assign(std::max<std::size_t>(8, 2 * users_.size()), no_slot);
-  users_.swap(larger);
-  for (const slot& at : slots_)
-    if (session* one = at.taken(); one && one->listed_ && !one->user().empty()) enter_user(*one);
 }
 
 inline void hub::close(session& s) {
@@ -212,14 +156,8 @@ inline void hub::close(session& s) {
     s.drop_follow(s.follow_count() - 1);
     release_log(log);
   }
-  forget_expiry(s);
-  if (s.listed_) {
-    --listed_;
-    if (!s.user().empty()) remove_user(s);
-  }
-  s.open_ = s.listed_ = false;
-  s.grant_ = {};
-  auto dying = std::move(s.extra_);  // the host's data may look at the hub from its destructor
+  expiries_.forget(s.key());
+  registry_.close(s);
 }
 
 inline detail::subscription* hub::find(session& s, std::string_view channel) const noexcept {
@@ -538,19 +476,16 @@ inline void hub::begin(publishing& what, payload&& p, publish_options&& o, std::
       auto name =
           detail::keyed_hash(secret_).add(what.channel.size()).add(what.channel).add(std::exchange(d.key, {})).finish();
       auto print = detail::fingerprint(secret_, d.data);
-      if (auto* known = keys_.find(name.low, [&](const kept_key& k) { return k.name == name; })) {
+      if (auto* known = keys_.find(name)) {
         if (known->print != print) return finish(what, errc::conflict, {});
         if (known->at.offset) return finish(what, {}, position(known->at));
         known->waiting.reserve(known->waiting.size() + 1);
         known->waiting.push_back(wait(std::move(what)));
         return;
       }
-      if (keys_.size() >= max_kept_keys) return finish(what, errc::overloaded, {});
+      if (keys_.full()) return finish(what, errc::overloaded, {});
       if (over()) return;
-      what.key = new kept_key;
-      what.key->name = name;
-      what.key->print = print;
-      keys_.insert(*what.key, name.low);  // does not throw
+      what.key = &keys_.begin(name, print);
     }
   }
   message& m = what.content;
@@ -623,17 +558,9 @@ inline void hub::stored(publishing& what, append_result&& r) {
   if (log = find_log(what.channel, what.at.hash); log && log->flush_early()) log->flush();
 }
 
-inline void hub::settle_key(kept_key& k, std::error_code ec, const position& p) {
-  auto waiting = std::move(k.waiting);
-  if (ec) {
-    forget(k);
-  } else {
-    k.at = p;
-    k.until = loop_->now() + key_lifetime_ms;
-    (youngest_key_ ? youngest_key_->younger : oldest_key_) = &k;
-    youngest_key_ = &k;
-    set_alarm();
-  }
+inline void hub::settle_key(kept_keys::key& k, std::error_code ec, const position& p) {
+  auto waiting = keys_.settle(k, ec, p, loop_->now());
+  if (!ec) set_alarm();
   for (auto& same : waiting) {
     if (same->over) continue;
     dismiss(*same);
