@@ -31,8 +31,10 @@
 #include "hailwire/detail/hub/idempotency_keys.hpp"
 #include "hailwire/detail/hub/key_budget.hpp"
 #include "hailwire/detail/hub/mailbox.hpp"
+#include "hailwire/detail/hub/pending_operations.hpp"
 #include "hailwire/detail/hub/permission_expiry.hpp"
 #include "hailwire/detail/hub/session_registry.hpp"
+#include "hailwire/detail/hub/turn.hpp"
 #include "hailwire/detail/storage/fingerprint.hpp"
 #include "hailwire/log.hpp"
 #include "hailwire/options.hpp"
@@ -93,7 +95,8 @@ class hub final : public detail::log_source {
         loop_(&l),
         storage_(std::move(store)),
         wheel_(l.now()),
-        mailbox_(std::make_shared<detail::mailbox>(l, log_)) {
+        mailbox_(std::make_shared<detail::mailbox>(l, log_)),
+        pending_(o.max_pending) {
     mailbox_->owner = this;
     loop_->on_alarm([this] { tick(); });
   }
@@ -129,13 +132,13 @@ class hub final : public detail::log_source {
     publishing what{std::move(channel), std::move(done), {}, {}};
     const bool here = loop_->here();
     if (here && !nests_too_deep()) {
-      if (pending_.load() >= options_.max_pending) return errc::overloaded;
+      if (pending_.full()) return errc::overloaded;
       const nested level(nesting_);
       what.at = prefetch(what.channel);
       start(std::move(what), std::move(p), std::move(o), {}, {}, false);
       return {};
     }
-    room_taken room(*this);
+    detail::pending_operations::room room(pending_);
     if (!room) return errc::overloaded;
     auto op = detail::intrusive_ptr<publish_op>(new publish_op(*this, std::move(what)));
     bool taken = mailbox_->put(
@@ -164,7 +167,7 @@ class hub final : public detail::log_source {
   /// Channels of which something is kept here: those that are followed, or were busy a moment ago.
   std::size_t channel_count() const noexcept { return logs_.size(); }
   /// Publishes and reads of history that are not answered yet. Safe from any thread.
-  std::size_t pending_count() const noexcept { return pending_.load(); }
+  std::size_t pending_count() const noexcept { return pending_.count(); }
 
   // ---- for the parts that serve clients; all on the hub's loop ---------------------------------------------------
 
@@ -239,13 +242,12 @@ class hub final : public detail::log_source {
   }
 
   /// Has `subscriber::wake(nullptr)` called at the end of this turn.
-  void request_wake(session& o) noexcept { ask(wakes_, o); }
+  void request_wake(session& o) noexcept { turn_.request_wake(o); }
   /// Has `subscriber::settle` called at the end of this turn, after all flushing.
-  void request_settle(session& o) noexcept { ask(settles_, o); }
+  void request_settle(session& o) noexcept { turn_.request_settle(o); }
   /// Forgets requests of a subscriber that goes away.
   void forget(session& o) noexcept {
-    for (auto* list : {&wakes_, &settles_, &waking_, &settling_})
-      std::replace(list->begin(), list->end(), &o, static_cast<session*>(nullptr));
+    turn_.forget(o);
     rest();
   }
 
@@ -260,17 +262,10 @@ class hub final : public detail::log_source {
   std::string printed(detail::session_key k) const { return registry_.id_of(k); }
 
  private:
+  friend class detail::loop_turn;
   struct publish_op;
   using kept_keys = detail::idempotency_keys<detail::intrusive_ptr<publish_op>>;
 
-  // An operation that waits for the storage, or for the hub's thread. Finished or aborted once, on the hub's loop.
-  struct operation : detail::intrusive_count {
-    explicit operation(hub& h) : owner(&h) {}
-    virtual ~operation() = default;
-    virtual void abort() = 0;
-    hub* owner;
-    std::size_t index = SIZE_MAX;  // in `operations_`
-  };
   // A publish on its way. It becomes an operation only where it has to wait, which is seldom.
   struct publishing {
     std::string channel;
@@ -282,21 +277,22 @@ class hub final : public detail::log_source {
     detail::key_budget::charge charge = {};  // for its key
     bool counted = false;                    // as pending, though it is no operation: it came from another thread
   };
-  struct publish_op final : operation {
-    publish_op(hub& h, publishing&& p) : operation(h), what(std::move(p)) {}
+  struct publish_op final : detail::operation {
+    publish_op(hub& h, publishing&& p) : owner(&h), what(std::move(p)) {}
     void finish(std::error_code ec, position p) {
       if (std::exchange(over, true)) return;
-      owner->pending_.fetch_sub(1);
+      owner->pending_.remove();
       owner->finish(what, ec, std::move(p));
     }
     void abort() override { finish(operation_aborted(), {}); }
+    hub* owner;
     publishing what;
     bool over = false;
   };
-  struct history_op final : operation {
-    using operation::operation;
+  struct history_op final : detail::operation {
+    explicit history_op(hub& h) : owner(&h) {}
     void finish(history_result r) {
-      owner->pending_.fetch_sub(1);
+      owner->pending_.remove();
       owner->guarded([&] { done(std::move(r)); });
     }
     void abort() override {
@@ -304,6 +300,7 @@ class hub final : public detail::log_source {
       r.error = operation_aborted();
       finish(std::move(r));
     }
+    hub* owner;
     std::string channel;
     history_query query;
     std::uint64_t floor = 1;
@@ -327,23 +324,6 @@ class hub final : public detail::log_source {
   void publish_failed(std::string_view channel, const std::error_code& ec) noexcept;
   // Tells of a storage that does not count by ones: it gave, or left out, what lies behind `head`.
   inline void disorder(std::string_view channel, std::uint64_t head, std::uint64_t next) noexcept override;
-  // One more operation; over again unless it is kept.
-  class room_taken {
-   public:
-    explicit room_taken(hub& h) noexcept : of_(&h), fits_(h.pending_.fetch_add(1) < h.options_.max_pending) {}
-    room_taken(const room_taken&) = delete;
-    ~room_taken() {
-      if (of_) of_->pending_.fetch_sub(1);
-    }
-    explicit operator bool() const noexcept { return fits_; }
-    void keep() noexcept { of_ = nullptr; }
-
-   private:
-    hub* of_;
-    bool fits_;
-  };
-  void ask(detail::vector<session*>& list, session& o) noexcept;
-
   // Within how many of its own calls the hub is.
   struct nested {
     explicit nested(unsigned& depth) noexcept : of(++depth) {}
@@ -370,21 +350,6 @@ class hub final : public detail::log_source {
     };
   }
 
-  void enroll(detail::intrusive_ptr<operation> op) {
-    operations_.push_back(std::move(op));
-    operations_.back()->index = operations_.size() - 1;
-  }
-  void dismiss(operation& op) noexcept {
-    if (op.index == SIZE_MAX) return;
-    auto self = std::move(operations_[op.index]);
-    if (op.index + 1 != operations_.size()) {
-      operations_[op.index] = std::move(operations_.back());
-      operations_[op.index]->index = op.index;
-    }
-    operations_.pop_back();
-    op.index = SIZE_MAX;
-  }
-
   void begin(publishing& what, payload&& p, publish_options&& o, std::string&& from, std::string&& scope, bool checked);
   void start(publishing&& what, payload&& p, publish_options&& o, std::string&& from, std::string&& scope,
              bool checked);
@@ -396,7 +361,7 @@ class hub final : public detail::log_source {
     if (what.charge.at >= 0) budget_.give_back(std::exchange(what.charge, {}));
   }
   void uncount(publishing& what) noexcept {
-    if (std::exchange(what.counted, false)) pending_.fetch_sub(1);
+    if (std::exchange(what.counted, false)) pending_.remove();
   }
   void finish(publishing& what, std::error_code ec, position&& p) {
     uncount(what);
@@ -404,8 +369,6 @@ class hub final : public detail::log_source {
     if (auto f = std::exchange(what.done, nullptr)) guarded([&] { f(ec, std::move(p)); });
     if (auto f = std::exchange(what.told, nullptr)) ec ? f(storage_failure(ec)) : f(std::move(p));
   }
-  void wake(session& s) noexcept;
-  void settle(session& s) noexcept;
   void settle_key(kept_keys::key& k, std::error_code ec, const position& p);
   void read_history(detail::intrusive_ptr<history_op> op);
   void history_read(const detail::intrusive_ptr<history_op>& op, read_result r);
@@ -427,21 +390,8 @@ class hub final : public detail::log_source {
   inline void load(detail::channel_log& log, detail::encoded_channel& l, std::uint64_t since) override;
   inline void fill(detail::channel_log& log) override;
   inline void reopen(detail::channel_log& log) override;
-  void mark_dirty(detail::channel_log& log) override {
-    if (log.dirty) return;
-    schedule();
-    dirty_.push_back(&log);
-    log.dirty = true;
-  }
+  void mark_dirty(detail::channel_log& log) override { turn_.mark_dirty(log); }
 
-  void schedule() {
-    if (scheduled_) return;
-    loop_->post([box = mailbox_] {
-      if (box->owner) box->owner->turn();
-    });
-    scheduled_ = true;
-  }
-  void turn();
   void tick() {
     alarm_ = -1;
     mailbox_->read_untold();
@@ -464,27 +414,6 @@ class hub final : public detail::log_source {
     alarm_ = -1;
     loop_->alarm(detail::event_loop::no_alarm);
   }
-  // Lets channels that were busy a moment ago give back what only a busy channel needs.
-  struct cooling final : detail::timer {
-    hub* owner = nullptr;
-    void expire(std::int64_t) override {
-      for (auto* log : std::exchange(owner->warm_, {})) {
-        log->warm = false;
-        log->shrink();
-        owner->release_log(*log);
-      }
-      owner->spares.clear();
-    }
-  };
-  // Has a turn come for which there was no memory when it was asked for.
-  struct retry final : detail::timer {
-    explicit retry(hub& h) : owner(&h) {}
-    void expire(std::int64_t) override { owner->schedule(); }
-    void broken() noexcept override {
-      owner->guarded([this] { owner->arm(*this, owner->loop_->now()); });
-    }
-    hub* owner;
-  };
   std::uint64_t hash_of(std::string_view name) const noexcept { return detail::table_hash(secret_, name); }
   std::string own_epoch(std::string_view channel) const {
     return detail::epoch_of(detail::keyed_hash(epoch_secret_).add(channel).finish());
@@ -501,23 +430,18 @@ class hub final : public detail::log_source {
   detail::bits128 epoch_secret_ = detail::random_bits();  // epochs
   detail::logger log_;
   std::shared_ptr<detail::mailbox> mailbox_;
-  std::atomic<std::size_t> pending_ = 0;
+  detail::pending_operations pending_;
 
   detail::intrusive_hash_table<detail::channel_log> logs_;  // owned
-  detail::vector<detail::channel_log*> dirty_, warm_;
-  cooling cooling_;
-  retry retry_{*this};
-  detail::vector<detail::intrusive_ptr<operation>> operations_;
-
+  detail::loop_turn turn_{*this};
   detail::session_registry registry_;
   std::uint32_t follow_serial_ = 0;
   detail::permission_expiry expiries_{*this};
   kept_keys keys_;
   detail::key_budget budget_{key_lifetime_ms};
 
-  detail::vector<session*> wakes_, settles_, waking_, settling_;
   detail::log_rate append_failures_, read_failures_, publish_failures_, disorders_;
-  bool scheduled_ = false, stopped_ = false, look_at_all_ = false;
+  bool stopped_ = false;
   unsigned nesting_ = 0;
   std::size_t put_off_ = 0;  // publishes of this thread that wait for the loop, because they nested too deep
 };

@@ -27,6 +27,7 @@ class connection;
 class server_state;
 class session_registry;
 class permission_expiry;
+class loop_turn;
 }  // namespace detail
 
 /// Some channels: none (the default), all, some by name or prefix, or whatever a predicate says. Copies share what it
@@ -238,6 +239,7 @@ class session : protected detail::follower {
   friend class detail::server_state;
   friend class detail::session_registry;
   friend class detail::permission_expiry;
+  friend class detail::loop_turn;
 
   // ---- what whoever serves the client does for it ----------------------------------------------------------------
 

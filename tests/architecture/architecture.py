@@ -63,6 +63,7 @@ TESTED_BY = {
     "detail/hub/hub_impl.hpp": "hub_test.cpp",
     "detail/hub/permission_expiry.hpp": "detail/hub/expiry_test.cpp",
     "detail/hub/session_impl.hpp": "hub_test.cpp",
+    "detail/hub/turn.hpp": "hub_test.cpp",
     "detail/io/asio.hpp": "detail/io/epoll_test.cpp",
     "detail/base/asio_in_use.hpp": "boost/meet.cpp",
     "detail/io/net.hpp": "boost/meet.cpp",

@@ -18,30 +18,60 @@ inline void hub::stop() {
   if (stopped_) return;
   stopped_ = true;
   mailbox_->close();
-  auto ops = std::exchange(operations_, {});
-  for (auto& op : ops) op->abort();
+  pending_.abort_all();
   keys_.clear();
-  wheel_.disarm(cooling_);
-  wheel_.disarm(retry_);
+  turn_.stop();
   rest();
 }
 
-inline void hub::ask(detail::vector<session*>& list, session& o) noexcept {
+namespace detail {
+
+inline void loop_turn::schedule() {
+  if (scheduled_) return;
+  hub_->loop().post([box = hub_->post_box()] {
+    if (box->owner) box->owner->turn_.run();
+  });
+  scheduled_ = true;
+}
+
+inline void loop_turn::mark_dirty(channel_log& log) {
+  if (log.dirty) return;
+  schedule();
+  dirty_.push_back(&log);
+  log.dirty = true;
+}
+
+inline void loop_turn::ask(vector<session*>& list, session& s) noexcept {
   try {
-    list.push_back(&o);
+    list.push_back(&s);
     schedule();
   } catch (...) {  // no memory for one more: the next turn looks at everybody
     look_at_all_ = true;
-    guarded([&] { arm(retry_, loop_->now()); });
+    try_again();
   }
 }
 
-inline void hub::turn() {
+inline void loop_turn::try_again() noexcept {
+  hub_->guarded([this] { hub_->arm(retry_, hub_->loop().now()); });
+}
+
+inline void loop_turn::forget(session& s) noexcept {
+  for (auto* list : {&wakes_, &settles_, &waking_, &settling_})
+    std::replace(list->begin(), list->end(), &s, static_cast<session*>(nullptr));
+}
+
+inline void loop_turn::stop() noexcept {
+  stopped_ = true;
+  hub_->wheel().disarm(cooling_);
+  hub_->wheel().disarm(retry_);
+}
+
+inline void loop_turn::run() {
   scheduled_ = false;
-  mailbox_->read_untold();
+  hub_->post_box()->read_untold();
   auto logs = std::exchange(dirty_, {});
   for (std::size_t i = 0; i < logs.size(); ++i) {
-    if (i + 4 < logs.size()) detail::fetch(logs[i + 4], 2);
+    if (i + 4 < logs.size()) fetch(logs[i + 4], 2);
     for (int step = 3; step; --step)
       if (i + static_cast<std::size_t>(step) < logs.size()) logs[i + static_cast<std::size_t>(step)]->prefetch(step);
     auto* log = logs[i];
@@ -49,17 +79,7 @@ inline void hub::turn() {
     log->flush();
   }
   if (!logs.empty()) {
-    guarded([&] {  // who finds no room among the warm ones is looked at again when something goes through it
-      if (!cooling_.armed() && !stopped_) {
-        cooling_.owner = this;
-        arm(cooling_, loop_->now() + 1000);
-      }
-      for (auto* log : logs) {
-        if (log->warm) continue;
-        warm_.push_back(log);
-        log->warm = true;
-      }
-    });
+    hub_->guarded([&] { keep_warm(logs); });
     logs.clear();
     if (dirty_.empty()) dirty_ = std::move(logs);  // keeps its memory
   }
@@ -69,15 +89,33 @@ inline void hub::turn() {
   waking_.clear();
   settling_.swap(settles_);
   for (std::size_t i = 0; i < settling_.size(); ++i)
-    if (auto* o = std::exchange(settling_[i], nullptr)) settle(*o);
+    if (auto* s = std::exchange(settling_[i], nullptr)) settle(*s);
   settling_.clear();
-  if (!look_at_all_) return;
-  look_at_all_ = false;
-  registry_.each([this](session& s) { wake(s); });
-  registry_.each([this](session& s) { settle(s); });
+  if (!std::exchange(look_at_all_, false)) return;
+  hub_->registry_.each([](session& s) { wake(s); });
+  hub_->registry_.each([](session& s) { settle(s); });
 }
 
-inline void hub::wake(session& s) noexcept {
+// A channel for which there is no room among the warm ones is looked at again when something goes through it.
+inline void loop_turn::keep_warm(vector<channel_log*>& logs) {
+  if (!cooling_.armed() && !stopped_) hub_->arm(cooling_, hub_->loop().now() + 1000);
+  for (auto* log : logs) {
+    if (log->warm) continue;
+    warm_.push_back(log);
+    log->warm = true;
+  }
+}
+
+inline void loop_turn::cool() {
+  for (auto* log : std::exchange(warm_, {})) {
+    log->warm = false;
+    log->shrink();
+    hub_->release_log(*log);
+  }
+  hub_->spares.clear();
+}
+
+inline void loop_turn::wake(session& s) noexcept {
   try {
     s.wake(nullptr);
   } catch (...) {
@@ -85,13 +123,15 @@ inline void hub::wake(session& s) noexcept {
   }
 }
 
-inline void hub::settle(session& s) noexcept {
+inline void loop_turn::settle(session& s) noexcept {
   try {
     s.settle();
   } catch (...) {
     s.broken();
   }
 }
+
+}  // namespace detail
 
 inline void hub::join(std::unique_ptr<detail::any_broker> b) {
   broker_ = std::move(b);
@@ -417,7 +457,7 @@ inline std::error_code hub::check(const std::string& channel, payload& p, const 
 
 inline void hub::publish_for(session& s, std::string&& channel, const prefetch_hint& at, payload&& p,
                              publish_options&& o, bool checked, client_publish_handler&& done) {
-  if (pending_.load() >= options_.max_pending) return done(storage_failure(errc::overloaded));
+  if (pending_.full()) return done(storage_failure(errc::overloaded));
   const shared_grant& g = s.permissions();
   std::string scope;
   if (!o.key.empty()) {
@@ -512,18 +552,18 @@ inline void hub::begin(publishing& what, payload&& p, publish_options&& o, std::
 
 inline void hub::stored_later(publish_op& op, append_result&& r) {
   if (op.over) return;  // aborted by stop()
-  dismiss(op);
+  pending_.dismiss(op);
   op.over = true;
-  pending_.fetch_sub(1);
+  pending_.remove();
   stored(op.what, std::move(r));
 }
 
 inline detail::intrusive_ptr<hub::publish_op> hub::wait(publishing&& what) {
-  operations_.reserve(operations_.size() + 1);
+  pending_.reserve();
   auto op = detail::intrusive_ptr<publish_op>(new publish_op(*this, std::move(what)));  // from here on nothing throws
-  if (!what.counted) pending_.fetch_add(1);
+  if (!what.counted) pending_.add();
   what.counted = op->what.counted = false;  // the operation's from now on
-  enroll(op);
+  pending_.enroll(op);
   return op;
 }
 
@@ -563,7 +603,7 @@ inline void hub::settle_key(kept_keys::key& k, std::error_code ec, const positio
   if (!ec) set_alarm();
   for (auto& same : waiting) {
     if (same->over) continue;
-    dismiss(*same);
+    pending_.dismiss(*same);
     guarded([&] { same->finish(ec, p); });
   }
 }
