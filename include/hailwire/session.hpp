@@ -24,6 +24,7 @@ namespace hailwire {
 class hub;
 namespace detail {
 class connection;
+class http_exchange;
 class server_state;
 }  // namespace detail
 
@@ -232,6 +233,7 @@ class session : protected detail::follower {
  private:
   friend class hub;
   friend class detail::connection;
+  friend class detail::http_exchange;
   friend class detail::server_state;
 
   // ---- what whoever serves the client does for it ----------------------------------------------------------------

@@ -31,9 +31,9 @@ class connection;
 /// What a connection needs for requests that a poll serves.
 struct poll_table {
   const proto::encoding* messages;
-  void (*begin)(connection&);
+  void (*begin)(http_exchange&);
   /// Answers if there is something to tell, or `at_end` in any case; whether it has.
-  bool (*answer)(connection&, bool at_end);
+  bool (*answer)(http_exchange&, bool at_end);
 };
 
 /// The transports of a server, and what serves polls if one of them polls. Nothing else names that, so a program
@@ -237,22 +237,22 @@ class server_state {
 /// both.
 class pending_slot {
  public:
-  explicit pending_slot(server_state& g) noexcept : at_(&g.nothing) {}
+  explicit pending_slot(server_state& s) noexcept : at_(&s.nothing) {}
   pending_slot(const pending_slot&) = delete;
   pending_slot& operator=(const pending_slot&) = delete;
 
-  server_state& gate() const noexcept { return *at_->gate; }
+  server_state& server() const noexcept { return *at_->server; }
   const pending_io* operator->() const noexcept { return at_; }
   bool any() const noexcept { return !at_->common; }
   /// To be written to.
   pending_io& busy() {
-    if (!any()) at_ = gate().take_spare().release();
+    if (!any()) at_ = server().take_spare().release();
     return own();
   }
   /// Gives back what is not needed now.
   void rest() noexcept {
     if (!any() || !at_->out.empty()) return;
-    at_->none() ? gate().give_spare(take()) : gate().trim(own());
+    at_->none() ? server().give_spare(take()) : server().trim(own());
   }
   /// Forgets all of it. To be called while the server_state is there.
   void drop() noexcept {
@@ -263,7 +263,7 @@ class pending_slot {
   pending_io& own() noexcept { return const_cast<pending_io&>(*at_); }
   std::unique_ptr<pending_io> take() noexcept {
     pending_io& taken = own();
-    at_ = &gate().nothing;
+    at_ = &server().nothing;
     return std::unique_ptr<pending_io>(&taken);
   }
   const pending_io* at_;
