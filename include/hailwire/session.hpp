@@ -24,8 +24,8 @@ namespace hailwire {
 class hub;
 namespace detail {
 class connection;
+class command_dispatcher;
 class http_exchange;
-class server_state;
 }  // namespace detail
 
 /// Some channels: none (the default), all, some by name or prefix, or whatever a predicate says. Copies share what it
@@ -234,7 +234,7 @@ class session : protected detail::follower {
   friend class hub;
   friend class detail::connection;
   friend class detail::http_exchange;
-  friend class detail::server_state;
+  friend class detail::command_dispatcher;
 
   // ---- what whoever serves the client does for it ----------------------------------------------------------------
 

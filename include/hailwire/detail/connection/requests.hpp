@@ -490,19 +490,19 @@ inline void http_exchange::begin_post(shared_grant g) {
   } else {
     p = payload::binary(body_, type);
   }
-  server().publish(*on_, std::string(channels_[0]), std::move(p), std::move(o), true,
-                   [on = on_, by = &server(), key = on_->key()](result<position>&& r) {
-                     if (!by->messages.find(key) || !on->owes()) return;
-                     on->contained([&] {
-                       http_exchange& e = *on->asked();
-                       if (!r) return e.refuse(r.error());
-                       std::string body = "{\"channel\":";
-                       proto::json::append_quoted(body, e.channels_[0]);
-                       body += ",\"epoch\":\"" + r->epoch + "\",\"offset\":";
-                       proto::append_decimal(body, r->offset);
-                       e.respond(201, "application/json", body + '}', "Cache-Control: no-store\r\n");
-                     });
-                   });
+  server().commands.publish(*on_, std::string(channels_[0]), std::move(p), std::move(o), true,
+                            [on = on_, by = &server(), key = on_->key()](result<position>&& r) {
+                              if (!by->messages.find(key) || !on->owes()) return;
+                              on->contained([&] {
+                                http_exchange& e = *on->asked();
+                                if (!r) return e.refuse(r.error());
+                                std::string body = "{\"channel\":";
+                                proto::json::append_quoted(body, e.channels_[0]);
+                                body += ",\"epoch\":\"" + r->epoch + "\",\"offset\":";
+                                proto::append_decimal(body, r->offset);
+                                e.respond(201, "application/json", body + '}', "Cache-Control: no-store\r\n");
+                              });
+                            });
 }
 
 /// What the replies of an array may come to, in answers of the largest poll, before it may ask for no more history: 64
@@ -556,7 +556,7 @@ inline void http_exchange::next_command() {
     }
     bool inside = true;
     auto here = std::make_shared<bool*>(&inside);
-    server().run(
+    server().commands.run(
         *on_, std::move(*c),
         [on = on_, by = &server(), key = on.key(), id = std::string(c->id), finish, here](result<std::string> r) {
           if (!by->messages.find(key) || !on->owes()) return;

@@ -156,19 +156,19 @@ inline void connection::publish_raw(std::string_view bytes, bool binary) {
   if (follow_count() == 0) return end(errc::forbidden, 4403, "the channel is not followed any more");
   payload p = binary ? payload::binary(bytes) : payload::text(bytes);
   command_under_way_ = true;
-  server().publish(*this, std::string(followed(0).in().log().name()), std::move(p), {}, true,
-                   [this, g = &server(), key = key()](result<position>&& r) {
-                     if (!g->messages.find(key)) return;
-                     command_over();
-                     if (r) return;
-                     const errc code = r.error().code;
-                     // An end of its permission is that, whether the timer or a message has come first: the client is
-                     // to bring another.
-                     bool own = code == errc::unauthenticated || code == errc::too_large ||
-                                code == errc::rate_limited || code == errc::draining || code == errc::overloaded ||
-                                code == errc::internal;
-                     contained([&] { end(code, own ? close_code(code) : std::uint16_t{1008}, r.error().text()); });
-                   });
+  server().commands.publish(
+      *this, std::string(followed(0).in().log().name()), std::move(p), {}, true,
+      [this, g = &server(), key = key()](result<position>&& r) {
+        if (!g->messages.find(key)) return;
+        command_over();
+        if (r) return;
+        const errc code = r.error().code;
+        // An end of its permission is that, whether the timer or a message has come first: the client is
+        // to bring another.
+        bool own = code == errc::unauthenticated || code == errc::too_large || code == errc::rate_limited ||
+                   code == errc::draining || code == errc::overloaded || code == errc::internal;
+        contained([&] { end(code, own ? close_code(code) : std::uint16_t{1008}, r.error().text()); });
+      });
 }
 
 inline void connection::command(std::string_view text) {
@@ -177,7 +177,7 @@ inline void connection::command(std::string_view text) {
   command_under_way_ = true;
   if (c->what == proto::command::verb::publish && c->id.empty()) {
     // Without an id only errors are answered, so no answer is made.
-    return server().publish(*this, std::move(*c), [this, g = &server(), key = key()](result<position>&& r) {
+    return server().commands.publish(*this, std::move(*c), [this, g = &server(), key = key()](result<position>&& r) {
       if (!g->messages.find(key)) return;
       contained([&] {
         command_over();
@@ -185,14 +185,14 @@ inline void connection::command(std::string_view text) {
       });
     });
   }
-  server().run(*this, std::move(*c),
-               [this, g = &server(), key = key(), id = std::string(c->id)](result<std::string> r) {
-                 if (!g->messages.find(key)) return;
-                 contained([&] {
-                   command_over();
-                   answer_command(id, r);
-                 });
-               });
+  server().commands.run(*this, std::move(*c),
+                        [this, g = &server(), key = key(), id = std::string(c->id)](result<std::string> r) {
+                          if (!g->messages.find(key)) return;
+                          contained([&] {
+                            command_over();
+                            answer_command(id, r);
+                          });
+                        });
 }
 
 inline void connection::answer_command(std::string_view id, const result<std::string>& r) {
