@@ -56,6 +56,7 @@ TESTED_BY = {
     "detail/client/sse_link.hpp": "detail/client/machine_test.cpp",
     "detail/client/transports.hpp": "detail/client/machine_test.cpp",
     "detail/client/websocket_link.hpp": "detail/client/machine_test.cpp",
+    "detail/connection/commands.hpp": "detail/connection/requests_test.cpp",
     "detail/connection/http_exchange.hpp": "detail/connection/requests_test.cpp",
     "detail/connection/server_state.hpp": "detail/connection/requests_test.cpp",
     "detail/connection/streams.hpp": "detail/connection/connection_test.cpp",

@@ -25,11 +25,11 @@ namespace hailwire::detail {
 // ---- opening --------------------------------------------------------------------------------------------------------
 
 inline void connection::open_stream() {
-  std::unique_ptr<exchange> mine, request = std::move(busy().request);
-  std::unique_ptr<exchange>& e = request->keeper ? *request->keeper : mine;
+  std::unique_ptr<http_exchange> mine, request = std::move(busy().request);
+  std::unique_ptr<http_exchange>& e = request->keeper_ ? *request->keeper_ : mine;
   e = std::move(request);
   tags_ = stream_->tags() != 0;
-  e->open(out(), std::string(gate().date()) + e->extra);
+  e->open_(out(), std::string(server().date()) + e->extra_);
   enter(phase::stream);
   last_read_ = since_;
   opened_ = true;
@@ -37,33 +37,33 @@ inline void connection::open_stream() {
   std::string json = "{\"open\":{\"session\":\"" + id() + "\",\"user\":";
   proto::json::append_quoted(json, user());
   json += ",\"heartbeat\":";
-  proto::append_decimal(json, static_cast<std::uint64_t>(gate().settings.heartbeat.count()));
+  proto::append_decimal(json, static_cast<std::uint64_t>(server().settings.heartbeat.count()));
   json += ",\"keys\":";
-  proto::append_decimal(json, static_cast<std::uint64_t>(gate().messages.keys_kept(permissions())));
+  proto::append_decimal(json, static_cast<std::uint64_t>(server().messages.keys_kept(permissions())));
   json += ",\"channels\":{";
-  for (std::size_t i = 0; i < e->channels.size(); ++i) {
+  for (std::size_t i = 0; i < e->channels_.size(); ++i) {
     if (i) json += ',';
-    proto::json::append_quoted(json, e->channels[i]);
+    proto::json::append_quoted(json, e->channels_[i]);
     json += ':';
-    append_entry(json, e->starts[i]);
+    append_entry(json, e->starts_[i]);
   }
   json += "}}}";
   // A gap that is told behind it is not passed yet: were the connection cut here, it would not be told again.
   stream_->notice(out(), "open", json, told_cursor(&*e));
-  tell_losses(*e);
+  e->tell_losses();
   opened_ = phase_ == phase::stream;  // else a loss has ended it, before anybody heard of it
-  if (opened_ && gate().host.on_open && !gate().guarded("on_open", [&] { gate().host.on_open(*this); }))
+  if (opened_ && server().host.on_open && !server().guarded("on_open", [&] { server().host.on_open(*this); }))
     end(errc::internal, 1011, "internal error");
-  if (phase_ == phase::stream) gate().messages.watch_expiry(*this);
-  take_rest(std::move(e->rest));
+  if (phase_ == phase::stream) server().messages.watch_expiry(*this);
+  take_rest(std::move(e->rest_));
 }
 
 inline void connection::serve_frames(frame_route& route) {
-  exchange& e = *asked();
-  if (!e.own_page && !e.listed_page) return refuse({errc::forbidden, "this origin is not listed"});
-  if (peer_ended_) return refuse({errc::bad_request, "the client ended before its stream began"});
-  auto b = route.begin({e.head, e.query, gate().settings}, route.handlers.subprotocols, route.handlers.max_message);
-  if (!b) return refuse(b.error());
+  http_exchange& e = *asked();
+  if (!e.own_page_ && !e.listed_page_) return e.refuse({errc::forbidden, "this origin is not listed"});
+  if (peer_ended_) return e.refuse({errc::bad_request, "the client ended before its stream began"});
+  auto b = route.begin({e.head_, e.query_, server().settings}, route.handlers.subprotocols, route.handlers.max_message);
+  if (!b) return e.refuse(b.error());
   stream_ = std::move(b->live);
   auto fresh = std::unique_ptr<frames>(new frames(*this, route));
   frames& own = *fresh;
@@ -72,10 +72,10 @@ inline void connection::serve_frames(frame_route& route) {
   enter(phase::stream);
   last_read_ = since_;
   std::size_t before = out().size();
-  b->open(out(), e.extra);
+  b->open(out(), e.extra_);
   bool welcome = true;
-  bool fine = gate().guarded("on_open", [&] {
-    if (route.handlers.on_open) welcome = route.handlers.on_open(own, e.shown);
+  bool fine = server().guarded("on_open", [&] {
+    if (route.handlers.on_open) welcome = route.handlers.on_open(own, e.shown_);
   });
   if (!fine || !welcome) {
     if (phase_ == phase::stream) phase_ = phase::asked;
@@ -83,10 +83,10 @@ inline void connection::serve_frames(frame_route& route) {
     stream_.reset();
     framed_ = false;
     extra_.reset();
-    return refuse(fine ? errc::forbidden : errc::internal);
+    return e.refuse(fine ? errc::forbidden : errc::internal);
   }
   opened_ = true;
-  auto rest = std::move(e.rest);
+  auto rest = std::move(e.rest_);
   forget_request();
   take_rest(std::move(rest));
 }
@@ -127,7 +127,7 @@ inline void connection::feed(std::span<char> in) {
       case kind::binary:
         if (frames* own = own_frames()) {
           auto& to = own->route->handlers;
-          bool fine = gate().guarded("on_message", [&] {
+          bool fine = server().guarded("on_message", [&] {
             if (to.on_message) to.on_message(*own, event.data, event.what == kind::binary);
           });
           if (!fine) end(errc::internal, 1011, "internal error");
@@ -156,18 +156,19 @@ inline void connection::publish_raw(std::string_view bytes, bool binary) {
   if (follow_count() == 0) return end(errc::forbidden, 4403, "the channel is not followed any more");
   payload p = binary ? payload::binary(bytes) : payload::text(bytes);
   command_under_way_ = true;
-  gate().publish(*this, std::string(followed(0).in().log().name()), std::move(p), {}, true,
-                 [this, g = &gate(), key = key()](result<position>&& r) {
-                   if (!g->messages.find(key)) return;
-                   command_over();
-                   if (r) return;
-                   const errc code = r.error().code;
-                   // An end of its permission is that, whether the timer or a message has come first: the client is to
-                   // bring another.
-                   bool own = code == errc::unauthenticated || code == errc::too_large || code == errc::rate_limited ||
-                              code == errc::draining || code == errc::overloaded || code == errc::internal;
-                   contained([&] { end(code, own ? close_code(code) : std::uint16_t{1008}, r.error().text()); });
-                 });
+  server().commands.publish(
+      *this, std::string(followed(0).in().log().name()), std::move(p), {}, true,
+      [this, g = &server(), key = key()](result<position>&& r) {
+        if (!g->messages.find(key)) return;
+        command_over();
+        if (r) return;
+        const errc code = r.error().code;
+        // An end of its permission is that, whether the timer or a message has come first: the client is
+        // to bring another.
+        bool own = code == errc::unauthenticated || code == errc::too_large || code == errc::rate_limited ||
+                   code == errc::draining || code == errc::overloaded || code == errc::internal;
+        contained([&] { end(code, own ? close_code(code) : std::uint16_t{1008}, r.error().text()); });
+      });
 }
 
 inline void connection::command(std::string_view text) {
@@ -176,7 +177,7 @@ inline void connection::command(std::string_view text) {
   command_under_way_ = true;
   if (c->what == proto::command::verb::publish && c->id.empty()) {
     // Without an id only errors are answered, so no answer is made.
-    return gate().publish(*this, std::move(*c), [this, g = &gate(), key = key()](result<position>&& r) {
+    return server().commands.publish(*this, std::move(*c), [this, g = &server(), key = key()](result<position>&& r) {
       if (!g->messages.find(key)) return;
       contained([&] {
         command_over();
@@ -184,18 +185,19 @@ inline void connection::command(std::string_view text) {
       });
     });
   }
-  gate().run(*this, std::move(*c), [this, g = &gate(), key = key(), id = std::string(c->id)](result<std::string> r) {
-    if (!g->messages.find(key)) return;
-    contained([&] {
-      command_over();
-      answer_command(id, r);
-    });
-  });
+  server().commands.run(*this, std::move(*c),
+                        [this, g = &server(), key = key(), id = std::string(c->id)](result<std::string> r) {
+                          if (!g->messages.find(key)) return;
+                          contained([&] {
+                            command_over();
+                            answer_command(id, r);
+                          });
+                        });
 }
 
 inline void connection::answer_command(std::string_view id, const result<std::string>& r) {
   if (phase_ != phase::stream || (r && id.empty())) return;
-  if (!r) gate().note("refused", *this, r.error().code, r.error().text());
+  if (!r) server().note("refused", *this, r.error().code, r.error().text());
   std::string json;
   if (r) {
     proto::append_reply_ok(json, id, *r);
@@ -364,7 +366,7 @@ inline void connection::block() {
   std::span<const char> bytes = live ? live->in().in_flight() : own_bytes();
   if (bytes.empty()) return true;
   std::size_t total = bytes.size(), n = write({&bytes, 1});
-  last_write_ = moment(gate().now());
+  last_write_ = moment(server().now());
   if (live && n < total) {
     live->advance(n);
     if (live->half_sent()) busy().half = live;
@@ -390,7 +392,7 @@ inline void connection::pump(subscription* live) {
       return;
     }
     std::size_t n = write(std::span(b.bytes).first(b.n));
-    last_write_ = moment(gate().now());  // also when nothing was taken: a peer's time to take something begins
+    last_write_ = moment(server().now());  // also when nothing was taken: a peer's time to take something begins
     b.turns = b.turns && (n < total || b.more);
     taken(b, n);
     if (n < total || blocked_ || phase_ == phase::dead) return block();
@@ -401,7 +403,7 @@ inline void connection::pump(subscription* live) {
 
 inline void connection::writable() {
   if (phase_ == phase::dead) return;
-  last_write_ = moment(gate().now());
+  last_write_ = moment(server().now());
   if (phase_ == phase::stream) last_read_ = last_write_;  // to take bytes is a sign of life
   blocked_ = layer_waits_;
   if (work_->seen) busy().seen = busy().ping = 0;
@@ -412,10 +414,10 @@ inline void connection::writable() {
 }
 
 inline void connection::flushed() {
-  if (phase_ == phase::closing || holds_input() || (phase_ == phase::head && asked() && !asked()->in.empty()))
+  if (phase_ == phase::closing || holds_input() || (phase_ == phase::head && asked() && !asked()->in_.empty()))
     ask_settle();
   if (phase_ == phase::head) {
-    since_ = moment(gate().now());  // waiting for a request begins when the last answer is out
+    since_ = moment(server().now());  // waiting for a request begins when the last answer is out
     schedule();
   }
   update_watch();
@@ -424,7 +426,7 @@ inline void connection::flushed() {
 // When a stream is next looked at: to show life where nothing was written for a heartbeat, and, where the peer owes a
 // sign of life, to ask for one after a heartbeat without, and to end where there was no answer.
 inline std::int64_t connection::next_beat(std::int64_t now) const noexcept {
-  const std::int64_t beat = milliseconds_of(gate().settings.heartbeat);
+  const std::int64_t beat = milliseconds_of(server().settings.heartbeat);
   std::int64_t due = last_write_.at(now) + beat;
   if (!stream_->expects_life()) return due;
   if (!asked_for_life()) return std::min(due, last_read_.at(now) + beat);
@@ -434,12 +436,12 @@ inline std::int64_t connection::next_beat(std::int64_t now) const noexcept {
 
 // Two heartbeats behind the last sign of life; but whoever was asked late has one from then on.
 inline std::int64_t connection::life_due(std::int64_t now) const noexcept {
-  const std::int64_t beat = milliseconds_of(gate().settings.heartbeat);
+  const std::int64_t beat = milliseconds_of(server().settings.heartbeat);
   return std::max(since_.at(now) + beat, last_read_.at(now) + 2 * beat);
 }
 
 inline void connection::beat(std::int64_t now) {
-  const std::int64_t beat = milliseconds_of(gate().settings.heartbeat);
+  const std::int64_t beat = milliseconds_of(server().settings.heartbeat);
   const bool owed = stream_->expects_life();
   bool asks = owed && !asked_for_life() && now >= last_read_.at(now) + beat;
   if (owed && work_->ping) {
@@ -480,7 +482,7 @@ inline void connection::beat(std::int64_t now) {
 
 inline std::error_code connection::send_frame(std::string_view bytes, bool binary) {
   if (phase_ != phase::stream) return operation_aborted();
-  if (unsent() >= gate().settings.max_unsent) return errc::overloaded;
+  if (unsent() >= server().settings.max_unsent) return errc::overloaded;
   stream_->message(out(), bytes, binary);
   ask_wake();
   return {};
@@ -493,29 +495,29 @@ inline std::error_code connection::notice(std::string_view name, std::string_vie
   proto::json::spaces_for_line_breaks(object);
   if (phase_ == phase::stream) {
     if (!adjustable()) return errc::not_implemented;
-    if (unsent() + object.size() > gate().settings.max_unsent) return errc::overloaded;
+    if (unsent() + object.size() > server().settings.max_unsent) return errc::overloaded;
     stream_->notice(out(), name, object, {});
     ask_wake();
     return {};
   }
-  if (!asked() || !asked()->once) return errc::not_implemented;
-  const std::size_t comma = asked()->notices.empty() ? 0 : 1;
-  if (asked()->notices.size() + comma + object.size() > gate().settings.max_unsent) return errc::overloaded;
-  if (comma) asked()->notices += ',';
-  asked()->notices += object;
+  if (!asked() || !asked()->once_) return errc::not_implemented;
+  const std::size_t comma = asked()->notices_.empty() ? 0 : 1;
+  if (asked()->notices_.size() + comma + object.size() > server().settings.max_unsent) return errc::overloaded;
+  if (comma) asked()->notices_ += ',';
+  asked()->notices_ += object;
   ask_wake();
   return {};
 }
 
 inline void connection::lost(subscription& s, const gap& g) {
   const channel_log& log = s.in().log();
-  if (phase_ == phase::asked && asked() && asked()->following) {
+  if (phase_ == phase::asked && asked() && asked()->following_) {
     // While other starts are being read, this one begins anew; who named no position has lost nothing.
-    auto i = static_cast<std::size_t>(std::find(asked()->channels.begin(), asked()->channels.end(), log.name()) -
-                                      asked()->channels.begin());
-    if (i < asked()->starts.size())
-      asked()->starts[i] = {
-          {std::string(log.epoch()), g.next - 1}, asked()->from[i].from != hailwire::start::word::at, g};
+    auto i = static_cast<std::size_t>(std::find(asked()->channels_.begin(), asked()->channels_.end(), log.name()) -
+                                      asked()->channels_.begin());
+    if (i < asked()->starts_.size())
+      asked()->starts_[i] = {
+          {std::string(log.epoch()), g.next - 1}, asked()->from_[i].from != hailwire::start::word::at, g};
     return;
   }
   tell_gap(log, g, told_cursor());
@@ -534,20 +536,20 @@ inline void connection::tell_gap(const channel_log& log, const gap& g, std::stri
   json += "}}";
   if (phase_ == phase::stream) {
     if (!stream_->notice(out(), "gap", json, cursor)) end(errc::not_found, 4410, "gap");
-  } else if (asked() && asked()->once && !answered_) {
+  } else if (asked() && asked()->once_ && !answered_) {
     // Who polls without a position has been told none before this answer, so nothing is missing to it.
-    auto i = static_cast<std::size_t>(std::find(asked()->channels.begin(), asked()->channels.end(), log.name()) -
-                                      asked()->channels.begin());
-    if (i < asked()->from.size() && asked()->from[i].from != hailwire::start::word::at) return;
-    if (!asked()->notices.empty()) asked()->notices += ',';
-    asked()->notices += json;
+    auto i = static_cast<std::size_t>(std::find(asked()->channels_.begin(), asked()->channels_.end(), log.name()) -
+                                      asked()->channels_.begin());
+    if (i < asked()->from_.size() && asked()->from_[i].from != hailwire::start::word::at) return;
+    if (!asked()->notices_.empty()) asked()->notices_ += ',';
+    asked()->notices_ += json;
   }
 }
 
 // The cursor of the named channels. `reached`: for each followed channel how far a batch has taken it, 0 where not at
 // all. `unheard`: the request whose losses, from its channel `untold` on, the client has not been told of; there the
 // cursor is still the one that it came with.
-inline std::string connection::position_text(std::span<const std::uint64_t> reached, const exchange* unheard,
+inline std::string connection::position_text(std::span<const std::uint64_t> reached, const http_exchange* unheard,
                                              std::size_t untold) const {
   std::string out;
   if (!is_open()) return out;
@@ -566,8 +568,8 @@ inline std::string connection::position_text(std::span<const std::uint64_t> reac
     if (!f.named()) continue;
     pass_gone();
     next();
-    if (std::size_t at = place - 1; unheard && at >= untold && !unheard->starts[at].recovered) {
-      append_start(out, unheard->from[at]);
+    if (std::size_t at = place - 1; unheard && at >= untold && !unheard->starts_[at].recovered) {
+      append_start(out, unheard->from_[at]);
       continue;
     }
     // Own bytes go out behind a frame that is half sent, so it counts.

@@ -283,7 +283,7 @@ class descriptor_connection : public connection {
   bool closed() const noexcept { return descriptor_ < 0; }
   int descriptor() const noexcept { return descriptor_; }
   /// Its driver, which is the loop that its hub runs on.
-  driver& by() const noexcept { return static_cast<driver&>(gate().messages.loop()); }
+  driver& by() const noexcept { return static_cast<driver&>(server().messages.loop()); }
   bool wants_write() const noexcept { return waits_to_write() || layer_waits_; }
 
   /// Something is wanted that was not, or no more.
