@@ -33,6 +33,8 @@
 #include "hailwire/detail/hub/mailbox.hpp"
 #include "hailwire/detail/hub/pending_operations.hpp"
 #include "hailwire/detail/hub/permission_expiry.hpp"
+#include "hailwire/detail/hub/principal.hpp"
+#include "hailwire/detail/hub/rules.hpp"
 #include "hailwire/detail/hub/session_registry.hpp"
 #include "hailwire/detail/hub/turn.hpp"
 #include "hailwire/detail/storage/fingerprint.hpp"
@@ -209,6 +211,7 @@ class hub final : public detail::log_source {
 
   /// How long a permission still holds, in milliseconds: not above 0 when it has ended, `INT64_MAX` when it never does.
   std::int64_t left(const shared_grant& g) const noexcept;
+  bool ended(const shared_grant& g) const noexcept { return left(g) <= 0; }
   /// From now on the session is told before its permission ends, and is ended with it. For streams; polls are not held
   /// so long.
   void watch_expiry(session& s) { expiries_.watch(s); }
@@ -238,7 +241,7 @@ class hub final : public detail::log_source {
 
   /// For how many seconds an idempotency key of somebody with this grant is kept at least; 0: it means nothing.
   static std::int64_t keys_kept(const shared_grant& g) noexcept {
-    return g.user().empty() && g.key_scope().empty() ? 0 : key_lifetime_ms / 1000;
+    return detail::principal(g) ? key_lifetime_ms / 1000 : 0;
   }
 
   /// Has `subscriber::wake(nullptr)` called at the end of this turn.

@@ -23,16 +23,16 @@ inline void tell(command_dispatcher::command_done& done, F make) {
 }
 
 /// Ends a session because of a hook's exception.
-inline void hook_failed(session& s) { s.close(1011, "internal error"); }
+inline void hook_failed(session& s) { s.close(1011, hook_failed_text); }
 
 inline void command_dispatcher::publish(session& s, std::string&& channel, const hub::prefetch_hint& at, payload&& p,
                                         publish_options&& o, bool checked, client_publish_handler&& done) {
-  if (server_.messages.left(s.permissions()) <= 0) return done({errc::unauthenticated, "the permission has expired"});
+  if (server_.messages.ended(s.permissions())) return done(permission_ended());
   if (auto why = server_.refusal(s, &session::may_publish, channel)) {
     done(*why);
     return *why == errc::internal ? hook_failed(s) : void();
   }
-  if (p.bytes().size() > server_.settings.max_payload) return done({errc::too_large, "the payload is over the limit"});
+  if (!payload_fits(p, server_.settings)) return done(payload_too_large());
   server_.messages.prefetch_entry(at);
   if (server_.host.on_publish) {
     verdict v = verdict::accept();
@@ -56,7 +56,7 @@ inline void command_dispatcher::publish(session& s, std::string&& channel, paylo
 inline void command_dispatcher::publish(session& s, proto::command&& c, client_publish_handler&& done) {
   hub::prefetch_hint at = server_.messages.prefetch(c.channel);
   // Who may not is told that first, by the other one.
-  if (c.ephemeral && server_.messages.left(s.permissions()) > 0)
+  if (c.ephemeral && !server_.messages.ended(s.permissions()))
     return done({errc::not_implemented, "ephemeral messages are not offered by this server"});
   payload p = c.has_bytes ? payload::binary(c.bytes) : payload::json(c.data);
   publish(s, std::move(c.channel), at, std::move(p), {std::move(c.type), std::move(c.key)}, true, std::move(done));
@@ -72,8 +72,8 @@ inline bool command_dispatcher::forbidden(session& s, std::string_view channel, 
 
 inline void command_dispatcher::run(session& s, proto::command&& c, command_done done) {
   using verb = proto::command::verb;
-  if (c.what != verb::ping && c.what != verb::publish && server_.messages.left(s.permissions()) <= 0)
-    return done({errc::unauthenticated, "the permission has expired"});
+  if (c.what != verb::ping && c.what != verb::publish && server_.messages.ended(s.permissions()))
+    return done(permission_ended());
   switch (c.what) {
     case verb::ping:
       return done(std::string("{}"));

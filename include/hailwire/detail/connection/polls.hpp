@@ -18,7 +18,7 @@ inline void http_exchange::begin_poll() {
   on_->opened_ = true;
   tell_losses();
   if (server().host.on_open && !server().guarded("on_open", [&] { server().host.on_open(*on_); }))
-    on_->end(errc::internal, 1011, "internal error");
+    on_->end(errc::internal, 1011, hook_failed_text);
   if (on_->answered_) return;
   until_ = server().now() + std::min(once_->wait, server().messages.left(on_->permissions()));
   on_->enter(connection::phase::held);
@@ -86,7 +86,7 @@ inline void connection::write_answer(std::span<const std::span<const char>> piec
 inline bool http_exchange::answer_poll(bool at_end) {
   // What was still being read when the permission ended is not told any more: the next request brings another one, or
   // is refused.
-  const bool over = server().messages.left(on_->permissions()) <= 0;
+  const bool over = server().messages.ended(on_->permissions());
   if (!over && answer_alike()) return true;
   at_end = at_end || at_once_ || over;
   const options& o = server().settings;

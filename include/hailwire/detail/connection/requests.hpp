@@ -234,7 +234,7 @@ inline bool http_exchange::read_channels() {
   auto no = [&](std::string why) { return refuse({errc::bad_request, std::move(why)}), false; };
   for (const auto& [name, value] : query_) {
     if (name == "channel") {
-      if (!valid_channel(value)) return no("a channel's name is 1 to 255 bytes of UTF-8 without control characters");
+      if (!valid_channel(value)) return refuse(not_a_channel()), false;
       if (std::find(channels_.begin(), channels_.end(), value) != channels_.end())
         return no("a channel is named twice");
       channels_.push_back(value);
@@ -275,8 +275,7 @@ inline void http_exchange::serve_follow() {
   if (upgrade && head_.has_body()) return refuse({errc::bad_request, "a handshake has no body"});
 
   if (!read_channels()) return;
-  if (channels_.size() > o.max_channels)
-    return refuse({errc::bad_request, "more than " + std::to_string(o.max_channels) + " channels"});
+  if (!may_follow_count(channels_.size(), o)) return refuse(too_many_channels(o));
   if (channels_.empty() && !upgrade) return refuse({errc::bad_request, "no channel is named"});
 
   auto begun = serving_->begin(a);
@@ -344,8 +343,8 @@ inline void http_exchange::authorize() {
             self->asked()->refuse_stream(d.refused());
           } else if (!self->server().sound(*granted)) {
             self->asked()->refuse(errc::internal);
-          } else if (self->server().messages.left(*granted) <= 0) {
-            self->asked()->refuse({errc::unauthenticated, "the permission has expired"});
+          } else if (self->server().messages.ended(*granted)) {
+            self->asked()->refuse(permission_ended());
           } else {
             self->asked()->allowed(*granted);
           }
@@ -413,8 +412,7 @@ inline void http_exchange::tell_losses() {
 }
 
 inline void http_exchange::began() {
-  if (server().messages.left(on_->permissions()) <= 0)
-    return refuse({errc::unauthenticated, "the permission has expired"});  // while the storage was asked
+  if (server().messages.ended(on_->permissions())) return refuse(permission_ended());  // while the storage was asked
   if (!cursor_returns())
     return refuse(
         {errc::bad_request, "the cursor of so many channels would be longer than a request to this server may be"});

@@ -53,7 +53,7 @@ inline void connection::open_stream() {
   e->tell_losses();
   opened_ = phase_ == phase::stream;  // else a loss has ended it, before anybody heard of it
   if (opened_ && server().host.on_open && !server().guarded("on_open", [&] { server().host.on_open(*this); }))
-    end(errc::internal, 1011, "internal error");
+    end(errc::internal, 1011, hook_failed_text);
   if (phase_ == phase::stream) server().messages.watch_expiry(*this);
   take_rest(std::move(e->rest_));
 }
@@ -130,7 +130,7 @@ inline void connection::feed(std::span<char> in) {
           bool fine = server().guarded("on_message", [&] {
             if (to.on_message) to.on_message(*own, event.data, event.what == kind::binary);
           });
-          if (!fine) end(errc::internal, 1011, "internal error");
+          if (!fine) end(errc::internal, 1011, hook_failed_text);
         } else if (is_open()) {
           publish_raw(event.data, event.what == kind::binary);
         }

@@ -38,7 +38,7 @@ inline void permission_expiry::look_at(entry& e) {
   if (!s) return;
   const std::int64_t rest = hub_->left(s->grant_);
   const std::int64_t notice = std::chrono::milliseconds(hub_->settings().expiry_notice).count();
-  if (rest <= 0) return s->end(errc::unauthenticated, close_code(errc::unauthenticated), "the permission has expired");
+  if (rest <= 0) return s->end(errc::unauthenticated, close_code(errc::unauthenticated), permission_ended_text);
   if (!e.told && rest <= notice) {
     e.told = true;
     std::string json = "{\"seconds\":";
@@ -70,7 +70,7 @@ inline std::error_code session::permit(shared_grant g) {
   if (ending()) return operation_aborted();
   const bool stream = duplex() || adjustable();
   if (!g || g.user() != user() || !stream) return errc::bad_request;
-  if (at().left(g) <= 0) return errc::unauthenticated;
+  if (at().ended(g)) return errc::unauthenticated;
   std::vector<std::string> lost;  // a predicate may throw: it is asked before anything changes
   for (std::size_t i = 0; i < follow_count(); ++i) {
     const auto& f = followed(i);

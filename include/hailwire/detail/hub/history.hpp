@@ -19,7 +19,7 @@ inline void hub::history(std::string_view channel, history_query q, std::uint64_
     done(std::move(r));
   };
   if (stopped_) return refuse(operation_aborted());
-  if (!valid_channel(channel) || q.limit < 1 || q.limit > 1000) return refuse(errc::bad_request);
+  if (!valid_channel(channel) || !detail::valid_history_limit(q.limit)) return refuse(errc::bad_request);
   detail::pending_operations::room room(pending_);
   if (!room) return refuse(errc::overloaded);
   auto op = detail::intrusive_ptr<history_op>(new history_op(*this));

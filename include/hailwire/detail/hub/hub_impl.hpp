@@ -269,9 +269,9 @@ void hub::ask_for(detail::channel_log& log, std::uint64_t since, read_limit limi
 
 inline void hub::follow(session& s, std::string_view channel, const hailwire::start& from, bool named,
                         follow_handler done) {
-  if (!valid_channel(channel)) return done({errc::bad_request, "not a channel name"});
+  if (!valid_channel(channel)) return done(detail::not_a_channel());
   if (find(s, channel)) return done({errc::bad_request, "the channel is followed already"});
-  if (s.follow_count() >= options_.max_channels) return done({errc::bad_request, "too many channels"});
+  if (!detail::may_follow_count(s.follow_count() + 1, options_)) return done(detail::too_many_channels(options_));
 
   // Until it follows, whatever throws leaves all as it was.
   auto& log = obtain_log(channel);
@@ -441,7 +441,7 @@ inline std::error_code hub::check(const std::string& channel, payload& p, const 
   if (o.type.size() > 64 || !proto::printable_utf8(o.type)) return errc::bad_request;
   if (o.key.size() > 64 || std::any_of(o.key.begin(), o.key.end(), [](char c) { return c < 0x21 || c > 0x7E; }))
     return errc::bad_request;
-  if (p.bytes().size() > options_.max_payload) return errc::too_large;
+  if (!detail::payload_fits(p, options_)) return errc::too_large;
   if (p.type() == payload::kind::json) {
     if (!checked && proto::json::validate(p.bytes())) return errc::bad_request;
     if (p.bytes().find('\n') != std::string_view::npos || p.bytes().find('\r') != std::string_view::npos) {
@@ -461,13 +461,8 @@ inline void hub::publish_for(session& s, std::string&& channel, const prefetch_h
   const shared_grant& g = s.permissions();
   std::string scope;
   if (!o.key.empty()) {
-    if (!g.user().empty()) {
-      scope.append(1, '@').append(g.user());
-    } else if (!g.key_scope().empty()) {
-      scope.append(1, '?').append(g.key_scope());
-    } else {
-      o.key.clear();  // an anonymous client's keys mean nothing unless the host tells clients apart
-    }
+    scope = detail::principal(g).text();
+    if (scope.empty()) o.key.clear();  // an anonymous client's keys mean nothing unless the host tells clients apart
   }
   publishing what{std::move(channel), {}, std::move(done), at};
   start(std::move(what), std::move(p), std::move(o), std::string(g.user()), std::move(scope), checked);
