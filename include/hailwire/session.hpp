@@ -29,6 +29,7 @@ class http_exchange;
 class session_registry;
 class permission_expiry;
 class loop_turn;
+class stream_exchange;
 }  // namespace detail
 
 /// Some channels: none (the default), all, some by name or prefix, or whatever a predicate says. Copies share what it
@@ -238,6 +239,7 @@ class session : protected detail::follower {
   friend class hub;
   friend class detail::connection;
   friend class detail::http_exchange;
+  friend class detail::stream_exchange;
   friend class detail::command_dispatcher;
   friend class detail::session_registry;
   friend class detail::permission_expiry;

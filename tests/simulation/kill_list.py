@@ -86,9 +86,9 @@ FAULTS = [
      "ensure_rare().revoked.emplace_back(channel);\n  unfollow(channel);\n",
      "ensure_rare().revoked.emplace_back(channel);\n"),
     ("who was not asked for life owes it", STREAMS,
-     "if (owed && asked_for_life() && reading_ && now >= life_due(now)) {",
-     "if (owed && reading_ && now >= last_read_.at(now) + 2 * beat) return end(errc::timeout, 4408, \"silent\");\n"
-     "  if (owed && asked_for_life() && reading_ && now >= life_due(now)) {"),
+     "if (owed && asked_for_life() && on_.reading_ && now >= life_due(now)) {",
+     "if (owed && on_.reading_ && now >= on_.last_read_.at(now) + 2 * beat) return on_.end(errc::timeout, 4408, \"silent\");\n"
+     "  if (owed && asked_for_life() && on_.reading_ && now >= life_due(now)) {"),
     ("only room to write is progress", CONNECTION,
      "seen != work_->seen) {\n    busy().seen = seen;\n    last_write_ = moment(now);\n",
      "seen != work_->seen) {\n    busy().seen = seen;\n"),

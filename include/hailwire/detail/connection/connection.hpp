@@ -5,8 +5,8 @@
 // together.
 //
 // One connection, from its first byte to its last, without a socket: bytes and time come in through `receive`,
-// `writable`, `ended` and `expire`; bytes and wishes go out through a few virtual functions that a driver (or a test)
-// implements.
+// `writable`, `ended` and `expire`; output and read and write interest go out through a few virtual functions that a
+// driver (or a test) implements.
 //
 //   head ─→ body ─→ asked ─→ stream                          (SSE, WebSocket: until the connection ends)
 //    ↑               │  └──→ held ──┐                         (polls)
@@ -44,12 +44,37 @@
 
 namespace hailwire::detail {
 
+/// What a connection does while it carries a stream: it opens it, reads what the client says, answers commands, shows
+/// life and asks for it. It has no state of its own, because an idle stream has none to spare: it is made where it is
+/// needed.
+class stream_exchange {
+ public:
+  explicit stream_exchange(connection& on) noexcept : on_(on) {}
+
+  void open();
+  void open_frames(frame_route& route);
+  void feed(std::span<char> in);
+  std::error_code send_frame(std::string_view bytes, bool binary);
+  std::int64_t next_beat(std::int64_t now) const noexcept;
+  void beat(std::int64_t now);
+
+ private:
+  void take_rest(std::string input);
+  void publish_raw(std::string_view bytes, bool binary);
+  void command(std::string_view text);
+  void answer_command(std::string_view id, const result<std::string>& r);
+  bool asked_for_life() const noexcept;
+  std::int64_t life_due(std::int64_t now) const noexcept;
+
+  connection& on_;
+};
+
 class connection : public session {
  public:
   explicit connection(server_state& g) : work_(g) { g.messages.enter(*this); }
   ~connection() override { detach(); }
 
-  // ---- what a driver tells ---------------------------------------------------------------------------------------
+  // ---- called by the driver ---------------------------------------------------------------------------------------
 
   /// The connection is there. The first request must come within `options::head_time`.
   void start() {
@@ -61,8 +86,9 @@ class connection : public session {
   void receive(std::span<char> bytes);
   /// The peer will send nothing more.
   void ended();
-  /// Writing may go on: the peer has taken something.
-  inline void writable();
+  /// Writing may go on: the peer has taken something. `held`: what was written before stands somewhere still, so
+  /// nothing more is.
+  inline void writable(bool held = false);
   /// Reading or writing failed for good.
   void failed(std::error_code ec) { server().note("connection_failed", *this, ec), die(true); }
   inline void expire(std::int64_t now) override;
@@ -89,7 +115,7 @@ class connection : public session {
     if (!copy.empty()) receive(copy);
   }
 
-  // ---- what the hub tells, and what it asks ----------------------------------------------------------------------
+  // ---- called by the hub ----------------------------------------------------------------------
 
   void wake(subscription* live) override {
     wake_asked_ = wake_asked_ && live;
@@ -128,7 +154,8 @@ class connection : public session {
   }
 
  protected:
-  // ---- what a driver does ----------------------------------------------------------------------------------------
+  // ---- implemented by the driver
+  // ----------------------------------------------------------------------------------------
 
   /// Writes what it can of the pieces, in order, without waiting; the number of bytes taken. Short when it would block,
   /// or `hold_back`. An error is reported by `failed`, later.
@@ -138,7 +165,7 @@ class connection : public session {
     blocked_ = true;
     ask_settle();
   }
-  /// What to tell of: bytes to read, room to write.
+  /// Read and write interest: what the driver is to tell of.
   virtual void watch(bool readable, bool writable) = 0;
   /// Sends the end of the stream; reading goes on.
   virtual void shut_write() = 0;
@@ -150,6 +177,7 @@ class connection : public session {
   friend class hailwire::request;
   friend class server_state;
   friend class http_exchange;
+  friend class stream_exchange;
   /// How a driver tells it anything: what there is no memory for ends this connection, and nothing else.
   template <class F>
   void contained(F f) noexcept {
@@ -179,7 +207,7 @@ class connection : public session {
   bool wants_read() const noexcept { return reading_; }
   bool waits_to_write() const noexcept { return blocked_; }
 
-  /// Leaves the server_state; what is still open ends without hooks.
+  /// Leaves the server; a session that is still open ends without hooks.
   void detach() noexcept;
   server_state& server() const noexcept { return work_.server(); }
 
@@ -189,31 +217,26 @@ class connection : public session {
   /// What a stream of the host's own frames is to the host.
   struct frames final : frame_socket, any_box {
     frames(connection& c, frame_route& r) : of(&c), route(&r) {}
-    std::error_code send_text(std::string_view utf8) override { return of->send_frame(utf8, false); }
-    std::error_code send_binary(std::string_view bytes) override { return of->send_frame(bytes, true); }
+    std::error_code send_text(std::string_view utf8) override { return stream_exchange(*of).send_frame(utf8, false); }
+    std::error_code send_binary(std::string_view bytes) override {
+      return stream_exchange(*of).send_frame(bytes, true);
+    }
     void close(std::uint16_t code, std::string_view reason) override { of->end(errc::forbidden, code, reason); }
     connection* of;
     frame_route* route;
   };
 
   // Reading
-  void take_rest(std::string input);
-  void feed(std::span<char> in);
   bool may_read() const noexcept {
     return !command_under_way_ && unsent() < server().settings.max_unsent && !(blocked_ && unsent());
   }
-  void publish_raw(std::string_view bytes, bool binary);
-  void command(std::string_view text);
   void command_over() {
     command_under_way_ = false;
     if (!feeding_) ask_settle();  // to read on
   }
-  void answer_command(std::string_view id, const result<std::string>& r);
 
-  // Requests: what is not `http_exchange`'s, because it changes what the connection is
+  // Requests: the part that changes phases; `http_exchange` has the rest
   void process();
-  void open_stream();
-  void serve_frames(frame_route& route);
   void write_answer(std::span<const std::span<const char>> pieces);
   bool answer_held(bool at_end);
   void answered(bool keep);
@@ -230,7 +253,7 @@ class connection : public session {
   void block();
   void gather(batch& b, subscription* live);
   void taken(const batch& b, std::size_t n);
-  /// Whether something waits for the peer, and be it sealed already.
+  /// Whether output waits for the peer: own bytes, or what a layer has taken and not sent.
   bool unwritten() const noexcept { return unsent() || blocked_; }
   std::size_t unsent() const noexcept { return work_->out.size() - work_->sent; }
   std::span<const char> own_bytes() const noexcept { return std::span<const char>(work_->out).subspan(work_->sent); }
@@ -252,21 +275,15 @@ class connection : public session {
   }
   void flushed();
   void own_bytes_gone(std::string next = {});
-  std::error_code send_frame(std::string_view bytes, bool binary);
 
   // State
-  /// Whether the peer is still to take the end of what it was given, and has nothing else to do.
+  /// Whether the peer has only to take the rest of its output, which is still in this process.
   bool gives() const noexcept {
     bool waits = phase_ == phase::lingering || (phase_ == phase::head && (!asked() || asked()->in_.empty()));
     return waits && !server().stopping && still() == leaving::bytes;
   }
   void schedule();
   std::int64_t limit(std::int64_t now) const noexcept;
-  std::int64_t next_beat(std::int64_t now) const noexcept;
-  /// Whether a ping has been sent and nothing was heard since; and until when something must be.
-  bool asked_for_life() const noexcept { return stream_->expects_life() && since_.after(last_read_); }
-  std::int64_t life_due(std::int64_t now) const noexcept;
-  void beat(std::int64_t now);
   void look_at_progress(std::int64_t now);
   void update_watch();
   bool wants_input() const noexcept;
@@ -305,8 +322,9 @@ class connection : public session {
       framed_ : 1 = false;            // it carries the host's own frames
 
  protected:
-  // A driver's notes, in bits that are left over here; driver.hpp and epoll_driver.hpp say what they mean.
-  bool layered_ : 1 = false, layer_waits_ : 1 = false, readable_ : 1 = false, queued_ : 1 = false, ended_ : 1 = false;
+  // Bits that are left over here, for its driver's notes: it alone says what they mean.
+  static constexpr int driver_note_bits = 5;
+  std::uint8_t driver_notes_ : driver_note_bits = 0;
 
  private:
   transport::stream_box stream_;
@@ -366,10 +384,10 @@ inline void connection::receive(std::span<char> bytes) {
       if (phase_ == phase::body) process();
       break;
     case phase::stream:
-      feed(bytes);
+      stream_exchange(*this).feed(bytes);
       break;
     case phase::closing:
-      if (stream_ && stream_->awaits_end()) feed(bytes);
+      if (stream_ && stream_->awaits_end()) stream_exchange(*this).feed(bytes);
       break;
     case phase::lingering:
     case phase::dead:
@@ -471,7 +489,7 @@ inline constexpr std::int64_t looks = 4;
 inline void connection::schedule() {
   if (phase_ == phase::asked && !blocked_) return;  // an earlier deadline does no harm, and mostly the next is later
   const std::int64_t now = server().now();
-  std::int64_t due = phase_ == phase::stream && !blocked_ ? next_beat(now) : limit(now);
+  std::int64_t due = phase_ == phase::stream && !blocked_ ? stream_exchange(*this).next_beat(now) : limit(now);
   if (blocked_ && phase_ != phase::dead) {
     if (!work_->seen) busy().seen = acknowledged() + 1;
     due = std::min(due, now + milliseconds_of(server().settings.stall_time) / looks);
@@ -490,7 +508,7 @@ inline void connection::look_at_progress(std::int64_t now) {
 }
 
 inline void connection::expire(std::int64_t now) {
-  if (phase_ == phase::stream && !blocked_) return beat(now);
+  if (phase_ == phase::stream && !blocked_) return stream_exchange(*this).beat(now);
   if (blocked_) look_at_progress(now);
   const std::int64_t due = limit(now);
   if (phase_ == phase::dead || due == INT64_MAX) return;
@@ -595,7 +613,7 @@ inline void connection::settle() {
       if (is_open() || opened_) end_session();
       if (holds_input() && stream_) {  // the peer's own close may be among what was not read
         std::string in = std::exchange(busy().held, {});
-        feed(in);
+        stream_exchange(*this).feed(in);
       }
       if (!blocked_) pump(nullptr);
       if (phase_ == phase::closing && !unwritten() && (peer_ended_ || !(stream_ && stream_->awaits_end()))) {
@@ -611,7 +629,7 @@ inline void connection::settle() {
     case phase::stream:
       if (holds_input() && may_read()) {
         std::string in = std::exchange(busy().held, {});
-        feed(in);
+        stream_exchange(*this).feed(in);
       }
       if (peer_ended_) end_answered();
       break;

@@ -78,6 +78,7 @@ class http_exchange : private request_state {
 
  private:
   friend class connection;
+  friend class stream_exchange;
 
   server_state& server() const noexcept;
   void begin_request();
@@ -135,12 +136,12 @@ class http_exchange : private request_state {
 };
 static_assert(sizeof(http_exchange) <= 1000, "an allocation over 1,000 bytes is a slow one in glibc");
 
-/// Bytes that wait, a request, an end that is near.
+/// A connection's unfinished work: unsent output, unread input, a request, the reason of an end that is near.
 struct pending_io {
   explicit pending_io(server_state& s, bool of_all = false) : server(&s), common(of_all) {}
   server_state* server;
-  const bool common;             // the server_state's `nothing`
-  std::string out, held;         // own bytes that are to be sent; input that waits
+  const bool common;             // the one that all idle connections share, which nobody writes to
+  std::string out, held;         // unsent output of the session's own; input that was received and not read yet
   std::size_t sent = 0;          // of `out`
   subscription* half = nullptr;  // whose frame is half sent
   std::size_t next = 0;          // the channel whose turn it is, while not all have had theirs

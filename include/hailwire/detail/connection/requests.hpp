@@ -151,7 +151,7 @@ inline void http_exchange::serve_elsewhere() {
   // Other protocols, and any in HTTP/1.0, may be ignored (RFC 9110, section 7.8).
   if (head_.minor >= 1 && head_.has_token("Upgrade", "websocket")) {
     for (auto& route : server().frame_routes)
-      if (route->serves(shown_.path_)) return on_->serve_frames(*route);
+      if (route->serves(shown_.path_)) return stream_exchange(*on_).open_frames(*route);
   }
   shown_.body_ = body_;
   if (!server().host.on_http) return refuse(errc::not_found);
@@ -416,7 +416,7 @@ inline void http_exchange::began() {
   if (!cursor_returns())
     return refuse(
         {errc::bad_request, "the cursor of so many channels would be longer than a request to this server may be"});
-  if (on_->stream_) return on_->open_stream();
+  if (on_->stream_) return stream_exchange(*on_).open();
   server().polls->begin(*this);
 }
 

@@ -256,9 +256,8 @@ class server_state {
   std::string date_line_;
 };
 
-/// What is unfinished on one connection, and its way to the server_state. While nothing is, it points to the
-/// server_state's `nothing`, which all such connections share and nobody writes to: so an idle one has one pointer for
-/// both.
+/// One connection's unfinished work, and its way to the server. An idle connection points to `server_state::nothing`,
+/// which all idle connections share and nobody writes to: so one pointer serves for both.
 class pending_slot {
  public:
   explicit pending_slot(server_state& s) noexcept : at_(&s.nothing) {}
