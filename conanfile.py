@@ -11,9 +11,9 @@ from conan.tools.layout import basic_layout
 
 # Option and component: its headers beside the core's, and the packages whose libraries it links.
 PARTS = {
-    "tls": (["tls.hpp", "detail/tls/*"], ["openssl"]),
+    "tls": (["tls.hpp", "detail/tls/*", "client_tls.hpp", "detail/net/tls_layer.hpp"], ["openssl"]),
     "jwt": (["jwt.hpp"], ["cpp-jwt", "openssl"]),
-    "deflate": (["deflate.hpp", "proto/deflate.hpp"], ["zlib"]),
+    "deflate": (["deflate.hpp", "proto/deflate.hpp", "client_deflate.hpp"], ["zlib"]),
     "sqlite": (["storage/sqlite.hpp", "detail/storage/sqlite_*"], ["sqlite3"]),
 }
 # Package: the versions that will do, its targets, and the names under which the platform has its libraries.
