@@ -40,6 +40,7 @@ FLOORS = [
     ("server", ["server.hpp", "adopt_stream.hpp"], BELOW_CONNECTION + " connection io asio", []),
     ("beast", ["beast.hpp"], "server", ["boost"]),
     ("threads", ["threads.hpp"], BELOW_CONNECTION + " connection io server", []),
+    ("fmt", ["fmt.hpp"], "base words hub", ["fmt/format.h"]),
     ("jwt", ["jwt.hpp"], "base words hub", ["openssl", "jwt/jwt.hpp"]),
     ("umbrella", ["hailwire.hpp"], "words server transport", []),
     ("testing", ["testing/*.hpp"], BELOW_CONNECTION + " connection", []),
@@ -101,7 +102,7 @@ NOT_OURS = ("node_modules", "__pycache__", "corpus", "build")
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.M)
 # Types that are defined at namespace scope, whose code is not indented. Not a forward declaration, which ends with a
 # semicolon, nor a specialization, which belongs to what it specializes.
-TYPE = re.compile(r"(?:class|struct|enum(?: class)?|union|concept)\s+(?:alignas\(\w+\)\s*)?(\w+)\b(?!\s*<)(?!.*;\s*(//.*)?$)")
+TYPE = re.compile(r"(?:class|struct|enum(?: class)?|union|concept)\s+(?:alignas\(\w+\)\s*)?(\w+)\b(?!\s*<|::)(?!.*;\s*(//.*)?$)")
 BEFORE_TYPE = re.compile(r"^(template\b|requires\b|\s+requires\b)")
 # A virtual function that a class only declares, and so defines further down.
 LATER = re.compile(r"^\s+(?:virtual\s+[^=;{]*\)|(?!\s|inline\b|virtual\b)[\w:<>&*\[\], ]*\w\([^{;]*\)[^{;=]*\b(?:override|final))[^{;=]*;")
