@@ -30,6 +30,7 @@ PRELUDE = """
 #include <iostream>
 #include <map>
 #include <memory>
+#include <poll.h>
 using all_transports = hailwire::server<hailwire::websocket, hailwire::sse, hailwire::long_poll, hailwire::short_poll>;
 """
 FUNCTION = """
