@@ -11,13 +11,17 @@ from conan.tools.layout import basic_layout
 
 # Option and component: its headers beside the core's, and the packages whose libraries it links.
 PARTS = {
-    "tls": (["tls.hpp", "detail/tls/*"], ["openssl"]),
+    "boost": (["beast.hpp"], ["boost"]),
+    "fmt": (["fmt.hpp"], ["fmt"]),
+    "tls": (["tls.hpp", "detail/tls/*", "client_tls.hpp", "detail/net/tls_layer.hpp"], ["openssl"]),
     "jwt": (["jwt.hpp"], ["cpp-jwt", "openssl"]),
-    "deflate": (["deflate.hpp", "proto/deflate.hpp"], ["zlib"]),
+    "deflate": (["deflate.hpp", "proto/deflate.hpp", "client_deflate.hpp"], ["zlib"]),
     "sqlite": (["storage/sqlite.hpp", "detail/storage/sqlite_*"], ["sqlite3"]),
 }
 # Package: the versions that will do, its targets, and the names under which the platform has its libraries.
 PACKAGES = {
+    "boost": ("[>=1.81 <2]", ["boost::headers"], []),
+    "fmt": ("[>=9 <13]", ["fmt::fmt"], ["fmt"]),
     "openssl": ("[>=3.0 <4]", ["openssl::ssl", "openssl::crypto"], ["ssl", "crypto"]),
     "cpp-jwt": ("[>=1.4 <2]", ["cpp-jwt::cpp-jwt"], []),
     "zlib": ("[>=1.2.11 <2]", ["zlib::zlib"], ["z"]),
@@ -79,5 +83,7 @@ class Hailwire(ConanFile):
                 component = self.cpp_info.components[part]
                 component.set_property("cmake_target_name", f"hailwire::{part}")
                 component.bindirs, component.libdirs = [], []
+                if part == "boost":
+                    component.defines = ["HAILWIRE_USE_BOOST_ASIO"]
                 component.requires = ["core"] + [target for name in packages if name in packed for target in PACKAGES[name][1]]
                 component.system_libs = [library for name in packages if name not in packed for library in PACKAGES[name][2]]

@@ -26,6 +26,13 @@
 #include "hailwire/transport/short_poll.hpp"
 #include "hailwire/transport/sse.hpp"
 #include "hailwire/transport/websocket.hpp"
+#ifdef HAILWIRE_PATHS_TLS
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "hailwire/tls.hpp"
+#endif
 
 namespace hw = hailwire;
 
@@ -137,10 +144,22 @@ class sink final : public hw::detail::connection {
   void say(std::string bytes) { receive(bytes); }
   bool keeps = false, stands_still = false;
   std::string kept;
+#ifdef HAILWIRE_PATHS_TLS
+  hw::detail::tls_layer* layer = nullptr;
+  int wire = -1, away = -1;
+#endif
 
  protected:
   std::size_t write(std::span<const std::span<const char>> pieces) override {
     if (stands_still) return 0;
+#ifdef HAILWIRE_PATHS_TLS
+    if (layer) {
+      static char taken[256 * 1024];
+      auto n = layer->write(wire, pieces).bytes;
+      outcome += static_cast<std::size_t>(::recv(away, taken, sizeof taken, 0));
+      return n;
+    }
+#endif
     std::size_t n = 0;
     for (auto& p : pieces) {
       n += p.size();
@@ -231,6 +250,80 @@ path fan_out(std::size_t window, bool one_stands_still, const std::string& how) 
           window * 1000};
 }
 
+#ifdef HAILWIRE_PATHS_TLS
+std::string text_of(BIO* b) {
+  char* text = nullptr;
+  long size = BIO_get_mem_data(b, &text);
+  return {text, static_cast<std::size_t>(size)};
+}
+hw::tls_certificate self_signed() {
+  using namespace hw::detail;
+  std::unique_ptr<EVP_PKEY, tls_free<::EVP_PKEY_free>> key(EVP_EC_gen("P-256"));
+  x509_pointer x(::X509_new());
+  ::X509_gmtime_adj(::X509_getm_notBefore(x.get()), 0);
+  ::X509_gmtime_adj(::X509_getm_notAfter(x.get()), 1'000'000);
+  ::X509_set_pubkey(x.get(), key.get());
+  ::X509_sign(x.get(), key.get(), ::EVP_sha256());
+  bio_pointer chain(::BIO_new(::BIO_s_mem())), secret(::BIO_new(::BIO_s_mem()));
+  ::PEM_write_bio_X509(chain.get(), x.get());
+  ::PEM_write_bio_PKCS8PrivateKey(secret.get(), key.get(), nullptr, nullptr, 0, nullptr, nullptr);
+  return {text_of(chain.get()), text_of(secret.get())};
+}
+
+/// The same over TLS. Handshakes are dear, so 20 layers serve the 1,000 subscribers in turns; each write still finds
+/// another one's key in the ciphers, as on a server.
+path fan_out_tls(std::size_t window) {
+  struct all {
+    std::shared_ptr<const hw::detail::tls_contexts> contexts;
+    std::shared_ptr<hw::detail::tls_shared> shared = std::make_shared<hw::detail::tls_shared>(
+        [this](hw::detail::move_only_function<void()> f) { posted.push_back(std::move(f)); });
+    std::vector<hw::detail::move_only_function<void()>> posted;
+    std::vector<int> descriptors;
+    std::vector<std::unique_ptr<hw::detail::tls_layer>> layers;
+    house h;
+    ~all() {
+      for (int d : descriptors) ::close(d);
+    }
+  };
+  auto a = std::make_shared<all>();
+  hw::tls_options o;
+  o.certificates = {self_signed()};
+  std::string what;
+  if (hw::detail::make_tls_contexts(o, a->contexts, what)) std::abort();
+  hw::detail::ssl_ctx_pointer context(::SSL_CTX_new(::TLS_client_method()));
+  ::SSL_CTX_set_ciphersuites(context.get(), "TLS_AES_128_GCM_SHA256");
+  constexpr std::size_t subscribers = 1000, layers = 20;
+  std::vector<char> buffer(64 * 1024);
+  for (std::size_t i = 0; i < layers; ++i) {
+    int ends[2];
+    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends) != 0) std::abort();
+    a->descriptors.insert(a->descriptors.end(), ends, ends + 2);
+    auto layer = std::make_unique<hw::detail::tls_layer>(a->shared, a->contexts);
+    hw::detail::ssl_pointer client(::SSL_new(context.get()));
+    ::SSL_set_fd(client.get(), ends[1]);
+    for (int n = 0; n < 4 && ::SSL_connect(client.get()) != 1; ++n) {
+      layer->read(ends[0], buffer);
+      for (auto due = std::exchange(a->posted, {}); auto& f : due) f();
+    }
+    layer->read(ends[0], buffer);
+    if (!layer->peer() || !layer->keeps_records()) std::abort();
+    a->layers.push_back(std::move(layer));
+  }
+  for (std::size_t i = 0; i < subscribers; ++i) {
+    sink& s = a->h.open_websocket("/live?channel=c", "hailwire.v1.raw");
+    s.layer = a->layers[i % layers].get();
+    s.wire = a->descriptors[i % layers * 2];
+    s.away = a->descriptors[i % layers * 2 + 1];
+  }
+  return {[a, window] {
+            for (std::size_t i = 0; i < window; ++i)
+              a->h.gate.messages.publish("c", hw::payload::text(std::string(128, 'x')));
+            a->h.loop.run();
+          },
+          window * subscribers};
+}
+#endif
+
 /// A publish by command from one client to another's own channel.
 path direct() {
   auto h = std::make_shared<house>();
@@ -317,6 +410,10 @@ int main(int argc, char** argv) {
       {"fan_out_16_stalled", {[] { return fan_out(16, true, "hailwire.v1.raw"); }, 20}},
       {"fan_out_16_envelope", {[] { return fan_out(16, false, ""); }, 20}},
       {"fan_out_sse", {[] { return fan_out(1, false, "sse"); }, 50}},
+#ifdef HAILWIRE_PATHS_TLS
+      {"fan_out_1_tls", {[] { return fan_out_tls(1); }, 20}},
+      {"fan_out_16_tls", {[] { return fan_out_tls(16); }, 10}},
+#endif
       {"direct", {direct, 3000}},
       {"short_poll", {short_poll, 3000}},
       {"long_poll", {long_poll, 30}},

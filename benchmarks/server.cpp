@@ -34,8 +34,8 @@ int usage() {
       "                  portable: Asio waits for each socket\n"
       "  --drivers       prints the drivers that are built in, and ends\n"
       "  --heartbeat S   in place of the library's default\n"
-      "  --tls-cert FILE --tls-key FILE\n"
-      "                  TLS in place of plain text, in a build that has it\n",
+      "  --tls-cert FILE --tls-key FILE [--tls-records own|openssl]\n"
+      "                  TLS in place of plain text, in a build that has it; who keeps its records\n",
       stderr);
   return 2;
 }
@@ -56,12 +56,13 @@ void set_up(live_server& live) {
 }
 
 std::uint16_t listen(hailwire::basic_server& live, std::uint16_t port, [[maybe_unused]] const std::string& chain,
-                     [[maybe_unused]] const std::string& key) {
+                     [[maybe_unused]] const std::string& key, [[maybe_unused]] bool own_records) {
 #ifdef HAILWIRE_SERVER_TLS
-  if (!chain.empty())
-    return hailwire::listen_tls(
-        live, hailwire::tls_context({.certificates = {hailwire::tls_certificate::from_files(chain, key)}}), "127.0.0.1",
-        port);
+  if (!chain.empty()) {
+    hailwire::tls_options o{.certificates = {hailwire::tls_certificate::from_files(chain, key)}};
+    o.records = own_records ? hailwire::tls_records::own : hailwire::tls_records::openssl;
+    return hailwire::listen_tls(live, hailwire::tls_context(o), "127.0.0.1", port);
+  }
 #endif
   return live.listen("127.0.0.1", port);
 }
@@ -72,6 +73,7 @@ int main(int argc, char** argv) {
   int port = -1, threads = 1;
   std::string_view driver = "own";
   std::string chain, key;
+  bool own_records = true;
   hailwire::options settings;
   settings.max_sessions = 100'000;
   for (int i = 1; i < argc; ++i) {
@@ -92,6 +94,8 @@ int main(int argc, char** argv) {
       chain = value;
     } else if (name == "--tls-key") {
       key = value;
+    } else if (name == "--tls-records" && (value == "own" || value == "openssl")) {
+      own_records = value == "own";
 #endif
     } else {
       return usage();
@@ -101,7 +105,7 @@ int main(int argc, char** argv) {
       chain.empty() != key.empty())
     return usage();
   auto listening = [&](hailwire::basic_server& live, int at) {
-    auto bound = listen(live, static_cast<std::uint16_t>(at), chain, key);
+    auto bound = listen(live, static_cast<std::uint16_t>(at), chain, key, own_records);
     std::printf("listening on %s://127.0.0.1:%u/\n", chain.empty() ? "http" : "https", static_cast<unsigned>(bound));
     std::fflush(stdout);
   };

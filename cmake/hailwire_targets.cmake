@@ -15,6 +15,7 @@ endif()
 # <component>:<package[@oldest version]>:<imported targets, comma between>:<headers under include/hailwire, which belong to that target alone>
 set(hailwire_component_table
   "boost:Boost@1.81:Boost::headers:beast.hpp"
+  "fmt:fmt@9:fmt::fmt:fmt.hpp"
   "tls:OpenSSL:OpenSSL::SSL,OpenSSL::Crypto:tls.hpp,detail/tls/*.hpp,client_tls.hpp,detail/net/tls_layer.hpp"
   "jwt:cpp-jwt:cpp-jwt::cpp-jwt,OpenSSL::Crypto:jwt.hpp"
   "deflate:ZLIB:ZLIB::ZLIB:deflate.hpp,proto/deflate.hpp,client_deflate.hpp"
@@ -22,7 +23,7 @@ set(hailwire_component_table
 
 # HAILWIRE_<COMPONENT>: AUTO makes the component where its library is found, ON fails without it, OFF leaves it out. A package
 # is built with ON and OFF, so that it holds what was asked for and nothing that was lying around.
-foreach(component IN ITEMS BOOST TLS JWT DEFLATE SQLITE)
+foreach(component IN ITEMS BOOST FMT TLS JWT DEFLATE SQLITE)
   set(HAILWIRE_${component} AUTO CACHE STRING "Component ${component}: AUTO, ON or OFF")
   set_property(CACHE HAILWIRE_${component} PROPERTY STRINGS AUTO ON OFF)
 endforeach()

@@ -30,6 +30,7 @@ PRELUDE = """
 #include <iostream>
 #include <map>
 #include <memory>
+#include <poll.h>
 using all_transports = hailwire::server<hailwire::websocket, hailwire::sse, hailwire::long_poll, hailwire::short_poll>;
 """
 FUNCTION = """
@@ -37,8 +38,10 @@ void block_%d([[maybe_unused]] asio::io_context& io, [[maybe_unused]] all_transp
               [[maybe_unused]] asio::ip::tcp::socket& socket, [[maybe_unused]] const std::string& bytes) {
 %s}
 """
-LIBRARIES = {"hailwire/tls.hpp": "openssl/ssl.h", "hailwire/adopt_stream.hpp": "openssl/ssl.h", "hailwire/storage/sqlite.hpp": "sqlite3.h", "hailwire/jwt.hpp": "jwt/jwt.hpp"}
-BESIDE = {"hailwire/adopt_stream.hpp": "#include <asio/ssl.hpp>\n"}
+LIBRARIES = {"hailwire/tls.hpp": "openssl/ssl.h", "hailwire/adopt_stream.hpp": "openssl/ssl.h", "hailwire/storage/sqlite.hpp": "sqlite3.h", "hailwire/jwt.hpp": "jwt/jwt.hpp",
+             "hailwire/client.hpp": "asio.hpp", "hailwire/websocket_client.hpp": "asio.hpp", "hailwire/client_tls.hpp": "openssl/ssl.h"}
+BESIDE = {"hailwire/adopt_stream.hpp": "#include <asio/ssl.hpp>\n", "hailwire/client.hpp": "#include <asio/use_future.hpp>\n",
+          "hailwire/client_tls.hpp": "#include <hailwire/client.hpp>\n"}
 
 
 def blocks(page, language):

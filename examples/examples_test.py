@@ -495,6 +495,196 @@ class Embed(Case):
         self.assertEqual(json.loads(both.file.read()), {"reply": 1, "ok": {}})
 
 
+class OwnLoop:
+    """A host whose loop watches the server's one descriptor."""
+
+    def test_serves_every_transport_and_its_own_timer_beside(self):
+        host = self.start(self.name, "0")
+        events = self.follow(host, "/live?channel=clock&channel=chat-a&since=earliest")
+        waiting = http.client.HTTPConnection(host.host, host.port, timeout=PATIENCE)
+        self.addCleanup(waiting.close)
+        waiting.request("GET", "/live?channel=chat-a&wait=20&since=earliest")
+        web = self.upgrade(host, "/live?channel=chat-a")
+        self.assertEqual(events.message()["channel"], "clock")
+        self.assertEqual(host.publish("/live?channel=chat-a", "hello")[0], 201)
+        while (message := events.message())["channel"] != "chat-a":
+            pass
+        self.assertEqual(message["data"], "hello")
+        seen = b""
+        while b'"hello"' not in seen:
+            seen += web.file.read1(1 << 16)
+        self.assertEqual(host.poll("/live?channel=chat-a&since=earliest")["messages"][0]["data"], "hello")
+        self.assertEqual(json.loads(waiting.getresponse().read())["messages"][0]["data"], "hello")
+        while events.message()["channel"] != "clock":  # goes on
+            pass
+
+    def upgrade(self, host, target):
+        stream = Stream(host, [f"GET {target} HTTP/1.1", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
+                               "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="])
+        self.addCleanup(stream.close)
+        self.assertEqual(stream.status, "HTTP/1.1 101 Switching Protocols")
+        return stream
+
+    def test_ends_by_itself_when_everybody_has_been_told(self):
+        for clients in (0, 3):
+            with self.subTest(clients=clients):
+                host = Program(self.name, "0")
+                streams = [host.follow("/live?channel=chat-a") for _ in range(clients)]
+                for stream in streams:
+                    self.assertIn("open", stream.event()[1])
+                host.get("/")  # its loop runs, and hears of signals
+                host.process.send_signal(signal.SIGTERM)
+                for stream in streams:
+                    stream.file.read()
+                    stream.close()
+                try:
+                    self.assertEqual(host.process.wait(PATIENCE), 0)
+                finally:
+                    host.end()
+
+    def test_is_under_sixty_lines(self):
+        self.assertLess(len((here / (self.name + ".cpp")).read_text().splitlines()), 60)
+
+
+class LoopUv(OwnLoop, Case):
+    name = "loop_uv"
+
+
+class LoopGlib(OwnLoop, Case):
+    name = "loop_glib"
+
+
+class Postgres(Case):
+    """Two processes on one database."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.database = subprocess.Popen([os.environ["WITH_POSTGRES"], "sh", "-c", "echo $PGHOST $POSTGRES_CONTROL; exec cat"],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        words = cls.database.stdout.readline().split()
+        if len(words) != 2:
+            cls.database.communicate()
+            sys.exit(77)
+        cls.connection, cls.control = f"host={words[0]} user=tester dbname=postgres", words[1]
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.database.communicate()
+
+    def start_two(self):
+        return [self.start("postgres", "0", self.connection) for _ in range(2)]
+
+    def publish_until_taken(self, program, target, data):
+        """As a publisher does that was told to try again; the key has it stored once."""
+        while True:
+            status, answer = program.publish(target + "&key=" + data, data)
+            if status in (200, 201):
+                return answer
+            self.assertIn(status, (503, 504), answer)
+
+    def test_who_publishes_to_one_is_heard_by_the_followers_of_both(self):
+        here, there = self.start_two()
+        streams = [self.follow(p, "/live?channel=both&since=earliest") for p in (here, there)]
+        for i, program in enumerate((here, there, here), 1):
+            self.assertEqual(program.publish("/live?channel=both", f"number {i}")[0], 201)
+            for stream in streams:
+                message = stream.message()
+                self.assertEqual((message["offset"], message["data"]), (i, f"number {i}"))
+        # Whoever has read at one goes on at the other.
+        cursor = here.poll("/live?channel=both&since=earliest")["cursor"]
+        there.publish("/live?channel=both", "later")
+        self.assertEqual([m["offset"] for m in there.poll("/live?channel=both&since=" + cursor)["messages"]], [4])
+
+    def test_a_restart_of_the_database_and_of_a_server_loses_nothing(self):
+        here, there = self.start_two()
+        stream = self.follow(there, "/live?channel=kept&since=earliest")
+        self.publish_until_taken(here, "/live?channel=kept", "before")
+        self.assertEqual(stream.message()["data"], "before")
+        subprocess.run([self.control, "restart"], check=True)
+        self.publish_until_taken(here, "/live?channel=kept", "after")
+        self.assertEqual(stream.message()["data"], "after")
+        third = self.start("postgres", "0", self.connection)
+        self.assertEqual([m["data"] for m in third.poll("/live?channel=kept&since=earliest")["messages"]], ["before", "after"])
+
+    def test_says_why_it_cannot_begin(self):
+        ended = subprocess.run([binaries / "postgres", "0", "host=/nowhere"], capture_output=True, text=True)
+        self.assertEqual(ended.returncode, 1)
+        self.assertIn("/nowhere", ended.stderr)
+
+
+class Beast(Case):
+    """A Beast host with TLS on four threads."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory()
+        cls.cert, cls.key = cls.folder.name + "/cert.pem", cls.folder.name + "/key.pem"
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+                        "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", cls.key, "-out", cls.cert],
+                       check=True, capture_output=True)
+        cls.trusting = ssl.create_default_context(cafile=cls.cert)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.folder.cleanup()
+
+    def start_host(self):
+        return self.start("beast", "0", self.cert, self.key)
+
+    def connect(self, host):
+        connection = http.client.HTTPSConnection(host.host, host.port, timeout=PATIENCE, context=self.trusting)
+        self.addCleanup(connection.close)
+        return connection
+
+    def ask(self, connection, method, target, body=None):
+        connection.request(method, target, body)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+    def stream(self, host, head, body=b""):
+        """The lines of a connection, its request sent in one piece."""
+        raw = self.trusting.wrap_socket(socket.create_connection((host.host, host.port), timeout=PATIENCE), server_hostname="127.0.0.1")
+        self.addCleanup(raw.close)
+        raw.sendall("\r\n".join(head + ["Host: a", "", ""]).encode() + body)
+        return raw.makefile("rb")
+
+    def test_serves_its_own_pages_and_hands_over_the_rest_of_a_connection(self):
+        host = self.start_host()
+        kept = self.connect(host)
+        self.assertEqual(self.ask(kept, "GET", "/"), (200, b"a page of Beast's\n"))
+        self.assertEqual(self.ask(kept, "POST", "/ring"), (202, b"ding\n"))
+        status, body = self.ask(kept, "GET", "/live?channel=bell&since=earliest")
+        self.assertEqual((status, json.loads(body)["messages"][0]["data"]), (200, "ding"))
+        self.assertEqual(self.ask(kept, "GET", "/"), (200, b"a page of Beast's\n"))  # by way of on_http
+        self.assertEqual(self.ask(kept, "GET", "/none")[0], 404)
+
+    def test_loses_no_byte_that_came_with_the_request(self):
+        host = self.start_host()
+        frame = b"\x81\x92\0\0\0\0" + b'{"id":1,"ping":{}}'
+        file = self.stream(host, ["GET /live?channel=bell HTTP/1.1", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
+                                  "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="], frame)
+        self.assertEqual(file.readline(), b"HTTP/1.1 101 Switching Protocols\r\n")
+        seen = b""
+        while b'"reply":1' not in seen:
+            seen += file.read1(1 << 16)
+
+    def test_many_clients_at_once_hear_everything_in_order(self):
+        host = self.start_host()
+        files = [self.stream(host, ["GET /live?channel=bell HTTP/1.1", "Accept: text/event-stream"]) for _ in range(20)]
+        for file in files:
+            while not file.readline().startswith(b"event: open"):
+                pass
+        ringer = self.connect(host)
+        for _ in range(30):
+            self.assertEqual(self.ask(ringer, "POST", "/ring")[0], 202)
+        for file in files:
+            offsets = []
+            while len(offsets) < 30:
+                if (line := file.readline()).startswith(b"data:") and b'"ding"' in line:
+                    offsets.append(json.loads(line[5:])["offset"])
+            self.assertEqual(offsets, list(range(1, 31)))
+
+
 class Goodbye(Case):
     """Whoever listens is told that the server stops, and no example has to be killed."""
 

@@ -28,15 +28,15 @@ int main(int count, char** words) {
   std::cout << "listening on http://127.0.0.1:" << port << "/" << std::endl;
 
   auto ready = [](int, GIOCondition, void* of) -> gboolean {
-    auto& h = *static_cast<host*>(of);
-    if (!h.live.poll()) g_main_loop_quit(h.loop);  // stopped, and everybody is gone
+    auto& here = *static_cast<host*>(of);
+    if (!here.live.poll()) g_main_loop_quit(here.loop);  // stopped, and everybody is gone
     return G_SOURCE_CONTINUE;
   };
   g_unix_fd_add(h.live.native_handle(), G_IO_IN, ready, &h);
 
   auto tick = [](void* of) -> gboolean {
-    auto now = std::to_string(std::time(nullptr));
-    static_cast<host*>(of)->live.publish("clock", hailwire::payload::json(now));
+    auto now = hailwire::payload::json(std::to_string(std::time(nullptr)));
+    if (static_cast<host*>(of)->live.publish("clock", now)) std::cerr << "the clock was not told\n";
     return G_SOURCE_CONTINUE;
   };
   tick(&h);

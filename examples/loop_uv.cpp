@@ -35,7 +35,8 @@ int main(int count, char** words) {
 
   uv_timer_init(loop, &clock);
   auto tick = [](uv_timer_t* t) {
-    static_cast<live_server*>(t->data)->publish("clock", hailwire::payload::json(std::to_string(std::time(nullptr))));
+    auto now = hailwire::payload::json(std::to_string(std::time(nullptr)));
+    if (static_cast<live_server*>(t->data)->publish("clock", now)) std::cerr << "the clock was not told\n";
   };
   uv_timer_start(&clock, tick, 0, 1000);
 

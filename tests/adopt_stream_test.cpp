@@ -154,6 +154,31 @@ TEST_CASE("a stream that takes a few bytes at a time serves every transport") {
   });
 }
 
+TEST_CASE("streams are handed over by four threads at once, before the context runs as well as while it does") {
+  on_each({}, [](host& h) {
+    constexpr std::size_t hosts = 4, each = 25;
+    std::vector<wire> clients;
+    std::vector<tcp::socket> accepted;
+    for (std::size_t i = 0; i < hosts * each + 1; ++i) {
+      clients.emplace_back(h.port());
+      h.acceptor.accept(accepted.emplace_back(h.io));
+    }
+    auto adopt = [&](std::size_t i) {
+      adopt_stream(*h.s, grudging{std::move(accepted[i]), 64, 64}, event_stream("?channel=chat"));
+    };
+    adopt(hosts * each);
+    h.start(2);
+    std::vector<std::thread> threads;
+    for (std::size_t t = 0; t < hosts; ++t)
+      threads.emplace_back([&, t] {
+        for (std::size_t n = 0; n < each; ++n) adopt(t * each + n);
+      });
+    for (auto& t : threads) t.join();
+    for (wire& c : clients) CHECK(contains(c.until("recovered\":true}}}}"), "event: open"));
+    CHECK(h.connections() == clients.size());
+  });
+}
+
 TEST_CASE("a stream begins with what its host has read, and shows its peer and its TLS") {
   on_each({}, [](host& h) {
     h.s->on_http([](const request& r) {

@@ -653,7 +653,10 @@ TEST_CASE("keyed publishes of one user or scope within a key's life are bounded,
   CHECK(publish({.user = "ada"}, "3", "other") == "1");
   std::string refused = publish({.user = "ada"}, "4");
   CHECK(refused.starts_with("rate_limited "));
-  CHECK(publish({.user = "ada"}, "") == "3");  // without a key nothing is kept
+  CHECK(publish({.user = "ada"}, "2") == "2");  // a repeat is answered at the bound too
+  CHECK(publish({.user = "ada"}, "2", "a", "2") == "conflict 0");
+  CHECK(publish({.user = "ada"}, "2", "other").starts_with("rate_limited "));  // another channel's is another key
+  CHECK(publish({.user = "ada"}, "") == "3");                                  // without a key nothing is kept
   CHECK(publish({.user = "bob"}, "1") == "4");
   CHECK(publish({.key_scope = "ada"}, "1") == "5");
   CHECK_FALSE(h.publish("a", payload::json("1"), {.key = "of-the-host"},

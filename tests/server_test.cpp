@@ -11,6 +11,7 @@
 #include <asio/executor_work_guard.hpp>
 #include <asio/io_context.hpp>
 #include <asio/ip/tcp.hpp>
+#include <asio/local/stream_protocol.hpp>
 #include <asio/post.hpp>
 
 #include <atomic>
@@ -528,7 +529,9 @@ TEMPLATE_TEST_CASE("connections are handed over from any thread", "", embedded, 
     clients[static_cast<std::size_t>(i)].push_back(wire::of(ends[0]));
     const std::string head = event_stream("?channel=chat");
     if (r.s->claims(head) == claim::yes) ++claimed;
-    r.s->adopt_descriptor(ends[1], head);
+    if (clients[static_cast<std::size_t>(i)].size() % 2) return r.s->adopt_descriptor(ends[1], head);
+    asio::io_context theirs;  // the socket is another executor's
+    r.s->adopt(asio::local::stream_protocol::socket(theirs, asio::local::stream_protocol(), ends[1]), head);
   };
   adopt(0);  // before it runs
   r.start();
@@ -574,6 +577,23 @@ TEST_CASE("a server that is seen to run on another thread says so, for the asser
   d.quit();
   runs.join();
   CHECK_FALSE(d.elsewhere());
+}
+
+TEST_CASE("a portable server is seen to run on another thread while it serves something") {
+  asio::io_context io;
+  everything live(portable, io);
+  auto d = std::make_shared<detail::asio_driver<detail::strand>>(io.get_executor());
+  bool other = false, same = true;
+  d->on_alarm([&] {
+    std::thread([&] { other = d->elsewhere(); }).join();
+    same = d->elsewhere();
+  });
+  d->alarm(0);
+  CHECK_FALSE(d->elsewhere());
+  io.run();
+  CHECK(other);
+  CHECK_FALSE(same);
+  CHECK_FALSE(d->elsewhere());
 }
 
 TEMPLATE_TEST_CASE("many threads publish into a context that several threads run: everybody reads everything, in order",

@@ -77,6 +77,11 @@ class visitor {
       : peer_({}), d_(tls_wire::connect_to(port, receive_buffer)) {
     peer_.give({});
   }
+  /// Over a socket that is connected already.
+  struct over {
+    int descriptor;
+  };
+  explicit visitor(over connected) : peer_({}), d_(connected.descriptor) { peer_.give({}); }
   ~visitor() { ::close(d_); }
 
   /// Bytes beside TLS.
@@ -196,6 +201,29 @@ void on_every_driver(F f) {
 }
 
 }  // namespace
+
+TEST_CASE("connections are handed over to TLS by four threads at once, on every driver") {
+  on_every_driver([](tls_server& s, auto play) {
+    tls_context context(with());
+    play([&] {
+      constexpr std::size_t hosts = 4, each = 5;
+      std::vector<std::array<int, 2>> ends(hosts * each);
+      for (auto& e : ends) REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, e.data()) == 0);
+      std::vector<std::thread> threads;
+      for (std::size_t t = 0; t < hosts; ++t)
+        threads.emplace_back([&, t] {
+          for (std::size_t n = 0; n < each; ++n) hailwire::adopt_tls(s, context, ends[t * each + n][1]);
+        });
+      for (auto& t : threads) t.join();
+      for (auto& e : ends) {
+        visitor v(visitor::over{e[0]});
+        v.shake();
+        v.ask(get("/hello"));
+        CHECK(v.read_until("localhost").ends_with("TLSv1.3 to localhost"));
+      }
+    });
+  });
+}
 
 TEST_CASE(
     "a server speaks TLS beside plain text on every driver, to slow readers too, and reloads without dropping "

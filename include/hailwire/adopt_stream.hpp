@@ -272,7 +272,7 @@ class adopted_connection final : public connection, public std::enable_shared_fr
   }
   std::string peer() const override { return peer_; }
   std::shared_ptr<const tls_peer> tls() const override { return tls_; }
-  driver& by() const noexcept { return static_cast<driver&>(gate().messages.loop()); }
+  driver& by() const noexcept { return static_cast<driver&>(server().messages.loop()); }
 
   strand strand_;
   Stream stream_;

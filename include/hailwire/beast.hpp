@@ -17,6 +17,7 @@
 #endif
 
 #include <boost/asio/buffers_iterator.hpp>
+#include <boost/beast/http/empty_body.hpp>
 #include <boost/beast/http/message.hpp>
 #include <boost/beast/http/parser.hpp>
 

@@ -121,6 +121,8 @@ struct client_options {
   std::string proxy = {};
   /// What https and wss URLs need: `client_tls` from client_tls.hpp.
   std::shared_ptr<const detail::client_security> tls = {};
+
+  friend bool operator==(const client_options&, const client_options&) = default;
 };
 
 }  // namespace hailwire

@@ -50,6 +50,12 @@ struct append_result {
   append_result(errc e) : error(e) {}
 };
 
+/// One of several appends: see `append_all`. What it refers to is valid during the call.
+struct channel_draft {
+  std::string_view channel;
+  const draft& message;
+};
+
 /// How much one read may return. At least one message comes back when there is one, whatever its size.
 struct read_limit {
   std::size_t messages = 256;     ///< 0: none, only the facts
@@ -123,6 +129,10 @@ concept appended = std::convertible_to<R, append_result> &&
 /// least
 ///   five minutes; the same key with the same payload returns the first offset and `duplicate`, with another payload
 ///   `errc::conflict`. Absent: the hub keeps keys in its own memory.
+/// - `std::vector<append_result> append_all(std::span<const channel_draft>)`: as many appends one after the other, to
+/// any
+///   channels, with one result each, in order. For a database whose commit is what takes the time: `blocking_storage`
+///   finds it and fills it with whatever waits. If it throws, all of them are `errc::internal`.
 template <class S>
 concept synchronous_storage =
     requires(S& s, std::string_view channel, const draft& d, std::uint64_t since, read_limit limit) {

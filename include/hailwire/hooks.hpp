@@ -19,6 +19,7 @@ namespace hailwire {
 
 namespace detail {
 class connection;
+class http_exchange;
 }
 
 /// What is known of a client that came over TLS.
@@ -84,6 +85,7 @@ class request {
   // Whether there is one yet.
   explicit operator bool() const noexcept { return on_ != nullptr; }
   friend class detail::connection;
+  friend class detail::http_exchange;
   void begin(const detail::connection& on, const proto::http1::head& h, const proto::query_pairs& q,
              std::shared_ptr<const tls_peer> tls) {
     on_ = &on, head_ = &h, query_ = &q;

@@ -28,8 +28,15 @@
 #include "hailwire/detail/base/timer_wheel.hpp"
 #include "hailwire/detail/base/vector.hpp"
 #include "hailwire/detail/hub/fan_out.hpp"
+#include "hailwire/detail/hub/idempotency_keys.hpp"
 #include "hailwire/detail/hub/key_budget.hpp"
 #include "hailwire/detail/hub/mailbox.hpp"
+#include "hailwire/detail/hub/pending_operations.hpp"
+#include "hailwire/detail/hub/permission_expiry.hpp"
+#include "hailwire/detail/hub/principal.hpp"
+#include "hailwire/detail/hub/rules.hpp"
+#include "hailwire/detail/hub/session_registry.hpp"
+#include "hailwire/detail/hub/turn.hpp"
 #include "hailwire/detail/storage/fingerprint.hpp"
 #include "hailwire/log.hpp"
 #include "hailwire/options.hpp"
@@ -37,9 +44,6 @@
 #include "hailwire/session.hpp"
 
 namespace hailwire {
-
-/// How long an idempotency key is kept at least, here or by a storage: the protocol promises five minutes.
-inline constexpr std::int64_t key_lifetime_ms = 5 * 60 * 1000;
 
 /// How many publishes and reads of history are carried out within one another, each by the handler of the one before.
 /// Further ones run from the loop, so that a chain of any length fits on any stack; a level takes 1–3 KiB.
@@ -93,7 +97,8 @@ class hub final : public detail::log_source {
         loop_(&l),
         storage_(std::move(store)),
         wheel_(l.now()),
-        mailbox_(std::make_shared<detail::mailbox>(l, log_)) {
+        mailbox_(std::make_shared<detail::mailbox>(l, log_)),
+        pending_(o.max_pending) {
     mailbox_->owner = this;
     loop_->on_alarm([this] { tick(); });
   }
@@ -102,10 +107,10 @@ class hub final : public detail::log_source {
     if (broker_) broker_->detach(broker_id_);
     mailbox_->owner = nullptr;
     mailbox_->retire();
-    for (std::uint32_t i = 0; i < slots_.size(); ++i)
-      if (session* s = slots_[i].taken(); s && s->open_) close(*s);  // they point into logs
+    registry_.each([this](session& s) {
+      if (s.open_) close(s);  // they point into logs
+    });
     logs_.delete_all();
-    expiries_.delete_all();
   }
   hub(const hub&) = delete;
   hub& operator=(const hub&) = delete;
@@ -129,13 +134,13 @@ class hub final : public detail::log_source {
     publishing what{std::move(channel), std::move(done), {}, {}};
     const bool here = loop_->here();
     if (here && !nests_too_deep()) {
-      if (pending_.load() >= options_.max_pending) return errc::overloaded;
+      if (pending_.full()) return errc::overloaded;
       const nested level(nesting_);
       what.at = prefetch(what.channel);
       start(std::move(what), std::move(p), std::move(o), {}, {}, false);
       return {};
     }
-    room_taken room(*this);
+    detail::pending_operations::room room(pending_);
     if (!room) return errc::overloaded;
     auto op = detail::intrusive_ptr<publish_op>(new publish_op(*this, std::move(what)));
     bool taken = mailbox_->put(
@@ -157,25 +162,14 @@ class hub final : public detail::log_source {
 
   /// Every session, streams and waiting polls. On the hub's executor; the pointers are good until it runs something
   /// else.
-  std::vector<session*> sessions() const {
-    std::vector<session*> out;
-    for (const slot& at : slots_)
-      if (session* s = at.taken(); s && s->listed_) out.push_back(s);
-    return out;
-  }
+  std::vector<session*> sessions() const { return registry_.sessions(); }
   /// The sessions of one user, on all devices and transports.
-  std::vector<session*> find(std::string_view user) const {
-    std::vector<session*> out;
-    if (users_.empty()) return out;
-    for (std::uint32_t i = users_[user_bucket(user)]; i != no_slot; i = slots_[i].taken()->extra_->next_user)
-      if (slots_[i].taken()->user() == user) out.push_back(slots_[i].taken());
-    return out;
-  }
-  std::size_t session_count() const noexcept { return listed_; }
+  std::vector<session*> find(std::string_view user) const { return registry_.find(user); }
+  std::size_t session_count() const noexcept { return registry_.listed(); }
   /// Channels of which something is kept here: those that are followed, or were busy a moment ago.
   std::size_t channel_count() const noexcept { return logs_.size(); }
   /// Publishes and reads of history that are not answered yet. Safe from any thread.
-  std::size_t pending_count() const noexcept { return pending_.load(); }
+  std::size_t pending_count() const noexcept { return pending_.count(); }
 
   // ---- for the parts that serve clients; all on the hub's loop ---------------------------------------------------
 
@@ -198,23 +192,15 @@ class hub final : public detail::log_source {
   void join(std::unique_ptr<detail::any_broker> b);
 
   /// Gives whoever serves clients a slot, which it has until it leaves.
-  void enter(session& s);
-  void leave(session& s) noexcept;
+  void enter(session& s) { registry_.enter(s); }
+  void leave(session& s) noexcept { registry_.leave(s); }
   /// All who have entered, with a session or without.
-  std::vector<session*> entered() const {
-    std::vector<session*> out;
-    for (const slot& at : slots_)
-      if (session* s = at.taken()) out.push_back(s);
-    return out;
-  }
+  std::vector<session*> entered() const { return registry_.entered(); }
   /// Opens a session; false when there are `max_sessions`. One that is not `listed` brings commands only.
   bool open(session& s, shared_grant g, std::string device, bool listed);
   void close(session& s);
   /// The session of that key, while it lives.
-  session* find(detail::session_key k) const noexcept {
-    session* s = k.slot < slots_.size() ? slots_[k.slot].taken() : nullptr;
-    return s && s->open_ && s->generation_ == k.generation ? s : nullptr;
-  }
+  session* find(detail::session_key k) const noexcept { return registry_.find(k); }
 
   /// Has the session follow a channel. The handler may be called before this returns, with `forbidden` when the
   /// channel was unfollowed first, and is never called once the session is closed. After it, `subscription::pending`
@@ -225,9 +211,10 @@ class hub final : public detail::log_source {
 
   /// How long a permission still holds, in milliseconds: not above 0 when it has ended, `INT64_MAX` when it never does.
   std::int64_t left(const shared_grant& g) const noexcept;
+  bool ended(const shared_grant& g) const noexcept { return left(g) <= 0; }
   /// From now on the session is told before its permission ends, and is ended with it. For streams; polls are not held
   /// so long.
-  void watch_expiry(session& s);
+  void watch_expiry(session& s) { expiries_.watch(s); }
   std::size_t expiring_count() const noexcept { return expiries_.size(); }
 
   /// Where a channel that is about to be published to is looked up. Among thousands that take turns each has left the
@@ -254,17 +241,16 @@ class hub final : public detail::log_source {
 
   /// For how many seconds an idempotency key of somebody with this grant is kept at least; 0: it means nothing.
   static std::int64_t keys_kept(const shared_grant& g) noexcept {
-    return g.user().empty() && g.key_scope().empty() ? 0 : key_lifetime_ms / 1000;
+    return detail::principal(g) ? key_lifetime_ms / 1000 : 0;
   }
 
   /// Has `subscriber::wake(nullptr)` called at the end of this turn.
-  void request_wake(session& o) noexcept { ask(wakes_, o); }
+  void request_wake(session& o) noexcept { turn_.request_wake(o); }
   /// Has `subscriber::settle` called at the end of this turn, after all flushing.
-  void request_settle(session& o) noexcept { ask(settles_, o); }
+  void request_settle(session& o) noexcept { turn_.request_settle(o); }
   /// Forgets requests of a subscriber that goes away.
   void forget(session& o) noexcept {
-    for (auto* list : {&wakes_, &settles_, &waking_, &settling_})
-      std::replace(list->begin(), list->end(), &o, static_cast<session*>(nullptr));
+    turn_.forget(o);
     rest();
   }
 
@@ -276,28 +262,13 @@ class hub final : public detail::log_source {
   detail::logger& log() noexcept { return log_; }
   const detail::logger& log() const noexcept { return log_; }
 
-  std::string printed(detail::session_key k) const;
+  std::string printed(detail::session_key k) const { return registry_.id_of(k); }
 
  private:
+  friend class detail::loop_turn;
   struct publish_op;
-  // A key that the hub keeps for a storage that keeps none. Owned by `keys_`.
-  struct kept_key : detail::hash_node {
-    detail::bits128 name;   // of channel, scope and key
-    detail::bits128 print;  // of the payload
-    position at;            // offset 0: the first publish is under way
-    detail::vector<detail::intrusive_ptr<publish_op>> waiting;
-    std::int64_t until = 0;
-    kept_key* younger = nullptr;
-  };
+  using kept_keys = detail::idempotency_keys<detail::intrusive_ptr<publish_op>>;
 
-  // An operation that waits for the storage, or for the hub's thread. Finished or aborted once, on the hub's loop.
-  struct operation : detail::intrusive_count {
-    explicit operation(hub& h) : owner(&h) {}
-    virtual ~operation() = default;
-    virtual void abort() = 0;
-    hub* owner;
-    std::size_t index = SIZE_MAX;  // in `operations_`
-  };
   // A publish on its way. It becomes an operation only where it has to wait, which is seldom.
   struct publishing {
     std::string channel;
@@ -305,26 +276,26 @@ class hub final : public detail::log_source {
     client_publish_handler told;  // a client's
     prefetch_hint at;             // of the channel
     message content = {};
-    kept_key* key = nullptr;    // set when the hub keeps it, and this is the first that comes with it
-    std::int64_t charged = -1;  // when its key was counted as one of its publisher's; negative: it was not
-    detail::bits128 charged_to = {};
-    bool counted = false;  // as pending, though it is no operation: it came from another thread
+    kept_keys::key* key = nullptr;           // set when the hub keeps it, and this is the first that comes with it
+    detail::key_budget::charge charge = {};  // for its key
+    bool counted = false;                    // as pending, though it is no operation: it came from another thread
   };
-  struct publish_op final : operation {
-    publish_op(hub& h, publishing&& p) : operation(h), what(std::move(p)) {}
+  struct publish_op final : detail::operation {
+    publish_op(hub& h, publishing&& p) : owner(&h), what(std::move(p)) {}
     void finish(std::error_code ec, position p) {
       if (std::exchange(over, true)) return;
-      owner->pending_.fetch_sub(1);
+      owner->pending_.remove();
       owner->finish(what, ec, std::move(p));
     }
     void abort() override { finish(operation_aborted(), {}); }
+    hub* owner;
     publishing what;
     bool over = false;
   };
-  struct history_op final : operation {
-    using operation::operation;
+  struct history_op final : detail::operation {
+    explicit history_op(hub& h) : owner(&h) {}
     void finish(history_result r) {
-      owner->pending_.fetch_sub(1);
+      owner->pending_.remove();
       owner->guarded([&] { done(std::move(r)); });
     }
     void abort() override {
@@ -332,32 +303,13 @@ class hub final : public detail::log_source {
       r.error = operation_aborted();
       finish(std::move(r));
     }
+    hub* owner;
     std::string channel;
     history_query query;
     std::uint64_t floor = 1;
     std::size_t tried = 0;
     history_handler done;
   };
-
-  // Who has entered there; or, told by the lowest bit, what a free slot is to know: the next free one and how many
-  // sessions it has had.
-  class slot {
-   public:
-    session* taken() const noexcept {
-      return is_free() ? nullptr : reinterpret_cast<session*>(static_cast<std::uintptr_t>(word_));
-    }
-    std::uint32_t next_free() const noexcept { return static_cast<std::uint32_t>(word_) >> 1; }
-    std::uint32_t generation() const noexcept { return static_cast<std::uint32_t>(word_ >> 32); }
-    void take(session& s) noexcept { word_ = reinterpret_cast<std::uintptr_t>(&s); }
-    void free(std::uint32_t next, std::uint32_t generation) noexcept {
-      word_ = std::uint64_t{generation} << 32 | std::uint64_t{next} << 1 | 1;
-    }
-
-   private:
-    bool is_free() const noexcept { return word_ & 1; }
-    std::uint64_t word_ = 1;
-  };
-  static constexpr std::uint32_t no_slot = INT32_MAX;
 
   template <class F>
   void guarded(F f) noexcept {
@@ -375,23 +327,6 @@ class hub final : public detail::log_source {
   void publish_failed(std::string_view channel, const std::error_code& ec) noexcept;
   // Tells of a storage that does not count by ones: it gave, or left out, what lies behind `head`.
   inline void disorder(std::string_view channel, std::uint64_t head, std::uint64_t next) noexcept override;
-  // One more operation; over again unless it is kept.
-  class room_taken {
-   public:
-    explicit room_taken(hub& h) noexcept : of_(&h), fits_(h.pending_.fetch_add(1) < h.options_.max_pending) {}
-    room_taken(const room_taken&) = delete;
-    ~room_taken() {
-      if (of_) of_->pending_.fetch_sub(1);
-    }
-    explicit operator bool() const noexcept { return fits_; }
-    void keep() noexcept { of_ = nullptr; }
-
-   private:
-    hub* of_;
-    bool fits_;
-  };
-  void ask(detail::vector<session*>& list, session& o) noexcept;
-
   // Within how many of its own calls the hub is.
   struct nested {
     explicit nested(unsigned& depth) noexcept : of(++depth) {}
@@ -418,21 +353,6 @@ class hub final : public detail::log_source {
     };
   }
 
-  void enroll(detail::intrusive_ptr<operation> op) {
-    operations_.push_back(std::move(op));
-    operations_.back()->index = operations_.size() - 1;
-  }
-  void dismiss(operation& op) noexcept {
-    if (op.index == SIZE_MAX) return;
-    auto self = std::move(operations_[op.index]);
-    if (op.index + 1 != operations_.size()) {
-      operations_[op.index] = std::move(operations_.back());
-      operations_[op.index]->index = op.index;
-    }
-    operations_.pop_back();
-    op.index = SIZE_MAX;
-  }
-
   void begin(publishing& what, payload&& p, publish_options&& o, std::string&& from, std::string&& scope, bool checked);
   void start(publishing&& what, payload&& p, publish_options&& o, std::string&& from, std::string&& scope,
              bool checked);
@@ -441,10 +361,10 @@ class hub final : public detail::log_source {
   void stored_later(publish_op& op, append_result&& r);
   // No key of this publish is kept after all.
   void uncharge(publishing& what) noexcept {
-    if (what.charged >= 0) budget_.give_back(what.charged_to, std::exchange(what.charged, -1));
+    if (what.charge.at >= 0) budget_.give_back(std::exchange(what.charge, {}));
   }
   void uncount(publishing& what) noexcept {
-    if (std::exchange(what.counted, false)) pending_.fetch_sub(1);
+    if (std::exchange(what.counted, false)) pending_.remove();
   }
   void finish(publishing& what, std::error_code ec, position&& p) {
     uncount(what);
@@ -452,9 +372,7 @@ class hub final : public detail::log_source {
     if (auto f = std::exchange(what.done, nullptr)) guarded([&] { f(ec, std::move(p)); });
     if (auto f = std::exchange(what.told, nullptr)) ec ? f(storage_failure(ec)) : f(std::move(p));
   }
-  void wake(session& s) noexcept;
-  void settle(session& s) noexcept;
-  void settle_key(kept_key& k, std::error_code ec, const position& p);
+  void settle_key(kept_keys::key& k, std::error_code ec, const position& p);
   void read_history(detail::intrusive_ptr<history_op> op);
   void history_read(const detail::intrusive_ptr<history_op>& op, read_result r);
   std::error_code check(const std::string& channel, payload& p, const publish_options& o, bool checked) const;
@@ -475,31 +393,19 @@ class hub final : public detail::log_source {
   inline void load(detail::channel_log& log, detail::encoded_channel& l, std::uint64_t since) override;
   inline void fill(detail::channel_log& log) override;
   inline void reopen(detail::channel_log& log) override;
-  void mark_dirty(detail::channel_log& log) override {
-    if (log.dirty) return;
-    schedule();
-    dirty_.push_back(&log);
-    log.dirty = true;
-  }
+  void mark_dirty(detail::channel_log& log) override { turn_.mark_dirty(log); }
 
-  void schedule() {
-    if (scheduled_) return;
-    loop_->post([box = mailbox_] {
-      if (box->owner) box->owner->turn();
-    });
-    scheduled_ = true;
-  }
-  void turn();
   void tick() {
     alarm_ = -1;
     mailbox_->read_untold();
     wheel_.advance(loop_->now());
-    expire_keys();
+    budget_.sweep(loop_->now());
+    keys_.expire(loop_->now());
     set_alarm();
   }
   void set_alarm() {
     auto next = wheel_.next();
-    if (oldest_key_) next = std::min(next.value_or(INT64_MAX), oldest_key_->until);
+    if (auto end = keys_.next()) next = std::min(next.value_or(INT64_MAX), *end);
     if (!next || (alarm_ >= 0 && alarm_ <= *next)) return;
     loop_->alarm(*next);
     alarm_ = *next;
@@ -511,67 +417,9 @@ class hub final : public detail::log_source {
     alarm_ = -1;
     loop_->alarm(detail::event_loop::no_alarm);
   }
-  // Lets channels that were busy a moment ago give back what only a busy channel needs.
-  struct cooling final : detail::timer {
-    hub* owner = nullptr;
-    void expire(std::int64_t) override {
-      for (auto* log : std::exchange(owner->warm_, {})) {
-        log->warm = false;
-        log->shrink();
-        owner->release_log(*log);
-      }
-      owner->spares.clear();
-    }
-  };
-  // Has a turn come for which there was no memory when it was asked for.
-  struct retry final : detail::timer {
-    explicit retry(hub& h) : owner(&h) {}
-    void expire(std::int64_t) override { owner->schedule(); }
-    void broken() noexcept override {
-      owner->guarded([this] { owner->arm(*this, owner->loop_->now()); });
-    }
-    hub* owner;
-  };
-  // A stream whose permission ends. Those whose does not, and all polls, have none.
-  struct expiry final : detail::hash_node, detail::timer {
-    expiry(hub& h, detail::session_key k) : owner(&h), of(k) {}
-    void expire(std::int64_t) override { owner->look_at_expiry(*this); }
-    hub* owner;
-    detail::session_key of;
-    bool told = false;
-  };
-  expiry* expiry_of(const session& s) const noexcept {
-    return expiries_.find(s.slot_, [&](const expiry& e) { return e.of.slot == s.slot_; });
-  }
-  void forget_expiry(const session& s) noexcept {
-    if (expiry* e = expiry_of(s)) expiries_.remove(*e), delete e;
-  }
-  void look_at_expiry(expiry& e);
-  void expire_keys() {
-    auto now = loop_->now();
-    budget_.sweep(now);
-    while (oldest_key_ && oldest_key_->until <= now) {
-      forget(*std::exchange(oldest_key_, oldest_key_->younger));
-      if (!oldest_key_) youngest_key_ = nullptr;
-    }
-  }
-  void forget(kept_key& k) noexcept {
-    keys_.remove(k);
-    delete &k;
-  }
   std::uint64_t hash_of(std::string_view name) const noexcept { return detail::table_hash(secret_, name); }
   std::string own_epoch(std::string_view channel) const {
     return detail::epoch_of(detail::keyed_hash(epoch_secret_).add(channel).finish());
-  }
-
-  std::size_t user_bucket(std::string_view user) const noexcept { return hash_of(user) & (users_.size() - 1); }
-  void enter_user(session& s) { s.ensure_extra().next_user = std::exchange(users_[user_bucket(s.user())], s.slot_); }
-  void more_users();
-  void remove_user(session& s) noexcept {
-    std::uint32_t* at = &users_[user_bucket(s.user())];
-    while (*at != s.slot_) at = &slots_[*at].taken()->extra_->next_user;
-    *at = s.extra_->next_user;
-    --named_;
   }
 
   options options_;
@@ -583,33 +431,20 @@ class hub final : public detail::log_source {
   std::int64_t alarm_ = -1;
   detail::bits128 secret_ = detail::random_bits();        // of what is made of names, but for
   detail::bits128 epoch_secret_ = detail::random_bits();  // epochs
-  detail::bits128 id_secret_[2] = {detail::random_bits(), detail::random_bits()};
   detail::logger log_;
   std::shared_ptr<detail::mailbox> mailbox_;
-  std::atomic<std::size_t> pending_ = 0;
+  detail::pending_operations pending_;
 
   detail::intrusive_hash_table<detail::channel_log> logs_;  // owned
-  detail::vector<detail::channel_log*> dirty_, warm_;
-  cooling cooling_;
-  retry retry_{*this};
-  detail::vector<detail::intrusive_ptr<operation>> operations_;
-
-  detail::vector<slot> slots_;
-  std::uint32_t free_slot_ = no_slot;
-  // Listed sessions by user: a hash table that is chained through them, so that it costs a session about eight bytes.
-  detail::vector<std::uint32_t> users_;  // a power of two buckets, or none
-  std::size_t named_ = 0, listed_ = 0;
+  detail::loop_turn turn_{*this};
+  detail::session_registry registry_;
   std::uint32_t follow_serial_ = 0;
-  detail::intrusive_hash_table<expiry> expiries_;  // by slot; owned
-
-  detail::intrusive_hash_table<kept_key> keys_;
-  kept_key *oldest_key_ = nullptr, *youngest_key_ = nullptr;  // of those whose publish is stored
-
+  detail::permission_expiry expiries_{*this};
+  kept_keys keys_;
   detail::key_budget budget_{key_lifetime_ms};
 
-  detail::vector<session*> wakes_, settles_, waking_, settling_;
   detail::log_rate append_failures_, read_failures_, publish_failures_, disorders_;
-  bool scheduled_ = false, stopped_ = false, look_at_all_ = false;
+  bool stopped_ = false;
   unsigned nesting_ = 0;
   std::size_t put_off_ = 0;  // publishes of this thread that wait for the loop, because they nested too deep
 };

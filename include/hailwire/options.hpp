@@ -56,7 +56,8 @@ struct options {
   /// The most publishes and commands that wait for the storage or for the hub's thread; more are `overloaded`.
   std::size_t max_pending = 10'000;
   /// The most publishes with an idempotency key of one user, or one `grant::key_scope`, within a key's life of five
-  /// minutes; more are `rate_limited`, with the time after which there is room. That is 33 a second, and a
+  /// minutes; more are `rate_limited`, with the time after which there is room, but for repeats of those that are
+  /// known. That is 33 a second, and a
   /// tenth of what the memory storage keeps of everybody's, so that no user locks the others out. Each hub counts for
   /// itself. 0: no limit.
   std::size_t max_keys_per_user = 10'000;

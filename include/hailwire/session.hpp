@@ -24,7 +24,12 @@ namespace hailwire {
 class hub;
 namespace detail {
 class connection;
-class server_state;
+class command_dispatcher;
+class http_exchange;
+class session_registry;
+class permission_expiry;
+class loop_turn;
+class stream_exchange;
 }  // namespace detail
 
 /// Some channels: none (the default), all, some by name or prefix, or whatever a predicate says. Copies share what it
@@ -233,7 +238,12 @@ class session : protected detail::follower {
  private:
   friend class hub;
   friend class detail::connection;
-  friend class detail::server_state;
+  friend class detail::http_exchange;
+  friend class detail::stream_exchange;
+  friend class detail::command_dispatcher;
+  friend class detail::session_registry;
+  friend class detail::permission_expiry;
+  friend class detail::loop_turn;
 
   // ---- what whoever serves the client does for it ----------------------------------------------------------------
 

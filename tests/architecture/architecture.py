@@ -40,6 +40,7 @@ FLOORS = [
     ("server", ["server.hpp", "adopt_stream.hpp"], BELOW_CONNECTION + " connection io asio", []),
     ("beast", ["beast.hpp"], "server", ["boost"]),
     ("threads", ["threads.hpp"], BELOW_CONNECTION + " connection io server", []),
+    ("fmt", ["fmt.hpp"], "base words hub", ["fmt/format.h"]),
     ("jwt", ["jwt.hpp"], "base words hub", ["openssl", "jwt/jwt.hpp"]),
     ("umbrella", ["hailwire.hpp"], "words server transport", []),
     ("compiled", ["src.hpp", "detail/src/*.hpp"], BELOW_CONNECTION + " transport connection io server", []),
@@ -57,12 +58,15 @@ TESTED_BY = {
     "detail/client/sse_link.hpp": "detail/client/machine_test.cpp",
     "detail/client/transports.hpp": "detail/client/machine_test.cpp",
     "detail/client/websocket_link.hpp": "detail/client/machine_test.cpp",
+    "detail/connection/commands.hpp": "detail/connection/requests_test.cpp",
     "detail/connection/http_exchange.hpp": "detail/connection/requests_test.cpp",
     "detail/connection/server_state.hpp": "detail/connection/requests_test.cpp",
     "detail/connection/streams.hpp": "detail/connection/connection_test.cpp",
     "detail/hub/channel_log.hpp": "detail/hub/fan_out_test.cpp",
     "detail/hub/hub_impl.hpp": "hub_test.cpp",
+    "detail/hub/permission_expiry.hpp": "detail/hub/expiry_test.cpp",
     "detail/hub/session_impl.hpp": "hub_test.cpp",
+    "detail/hub/turn.hpp": "hub_test.cpp",
     "detail/io/asio.hpp": "detail/io/epoll_test.cpp",
     "detail/base/asio_in_use.hpp": "boost/meet.cpp",
     "detail/io/net.hpp": "boost/meet.cpp",
@@ -73,7 +77,6 @@ TESTED_BY = {
     "detail/net/system.hpp": "client_test.cpp",
     "detail/storage/sqlite_file.hpp": "storage/sqlite_fault_test.cpp",
     "detail/storage/sqlite_log.hpp": "storage/sqlite_test.cpp",
-    "detail/hub/key_budget.hpp": "hub_test.cpp",
     "detail/tls/cipher.hpp": "detail/tls/records_test.cpp",
     "detail/tls/openssl.hpp": "detail/tls/layer_test.cpp",
     "detail/tls/peer.hpp": "tls_test.cpp",
@@ -100,7 +103,7 @@ NOT_OURS = ("node_modules", "__pycache__", "corpus", "build")
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.M)
 # Types that are defined at namespace scope, whose code is not indented. Not a forward declaration, which ends with a
 # semicolon, nor a specialization, which belongs to what it specializes.
-TYPE = re.compile(r"(?:class|struct|enum(?: class)?|union|concept)\s+(?:alignas\(\w+\)\s*)?(\w+)\b(?!\s*<)(?!.*;\s*(//.*)?$)")
+TYPE = re.compile(r"(?:class|struct|enum(?: class)?|union|concept)\s+(?:alignas\(\w+\)\s*)?(\w+)\b(?!\s*<|::)(?!.*;\s*(//.*)?$)")
 BEFORE_TYPE = re.compile(r"^(template\b|requires\b|\s+requires\b)")
 # A virtual function that a class only declares, and so defines further down.
 LATER = re.compile(r"^\s+(?:virtual\s+[^=;{]*\)|(?!\s|inline\b|HAILWIRE_INLINE\b|virtual\b)[\w:<>&*\[\], ]*\w\([^{;]*\)[^{;=]*\b(?:override|final))[^{;=]*;")
@@ -330,9 +333,9 @@ CLEAN = {
     "include/hailwire/options.hpp": SPDX + '#include "hailwire/proto/json.hpp"\n',
     "include/hailwire/transport/stream.hpp": SPDX + '#include "hailwire/options.hpp"\n',
     "include/hailwire/transport/sse.hpp": SPDX + '#include "hailwire/transport/stream.hpp"\nconstexpr auto name = "sse";\n' + GUARDED,
-    "include/hailwire/hub.hpp": SPDX + '#include "hailwire/message.hpp"\n#include "hailwire/detail/hub/turn.hpp"\n'
+    "include/hailwire/hub.hpp": SPDX + '#include "hailwire/message.hpp"\n#include "hailwire/detail/hub/lane.hpp"\n'
                                        "  virtual void run() = 0;\n  inline void stop() override;\n  void go() override { stop(); }\n",
-    "include/hailwire/detail/hub/turn.hpp": SPDX + '#include "hailwire/hub.hpp"\n',
+    "include/hailwire/detail/hub/lane.hpp": SPDX + '#include "hailwire/hub.hpp"\n',
     "include/hailwire/detail/connection/connection.hpp": SPDX + '#include "hailwire/hub.hpp"\n#include "hailwire/transport/stream.hpp"\nstruct undocumented {};\n',
     "include/hailwire/detail/io/driver.hpp": SPDX + '#include "hailwire/detail/io/net.hpp"\n#include "hailwire/detail/connection/connection.hpp"\nauto t = steady_clock::now();\n',
     "include/hailwire/detail/io/net.hpp": SPDX + "#include <asio/post.hpp>\n#include <boost/asio/post.hpp>\n",
@@ -346,7 +349,7 @@ CLEAN = {
 }
 # (file, what is added at its end or, with ^, what replaces it, a part of what must be said)
 CLEAN.update({f"tests/{name}_test.cpp": "// SPDX-License-Identifier: BSL-1.0\n" for name in (
-    "detail/base/vector", "error", "message", "proto/json", "transport/stream", "transport/sse", "detail/hub/turn", "detail/connection/connection", "server")})
+    "detail/base/vector", "error", "message", "proto/json", "transport/stream", "transport/sse", "detail/hub/lane", "detail/connection/connection", "server")})
 PLANTED = [
     ("include/hailwire/proto/json.hpp", '#include "hailwire/hub.hpp"', "is words and includes upward: hailwire/hub.hpp is hub"),
     ("include/hailwire/proto/json.hpp", '#include "hailwire/transport/stream.hpp"', "is words and includes upward"),
@@ -381,7 +384,7 @@ PLANTED = [
     ("include/hailwire/server.hpp", "#include <iostream>", "every user would compile"),
     ("include/hailwire/server.hpp", "//\n" * 100, "over 500 lines"),
     ("include/hailwire/proto/json.hpp", '#include "hailwire/message.hpp"', CIRCLE),
-    ("include/hailwire/detail/hub/turn.hpp", '#include "hailwire/message.hpp"', CIRCLE),
+    ("include/hailwire/detail/hub/lane.hpp", '#include "hailwire/message.hpp"', CIRCLE),
     ("include/hailwire/attic/old.hpp", SPDX, "stands in no room"),
     ("include/hailwire/options.hpp", "namespace hailwire {\nstruct options {\n};\n}  // namespace hailwire", "options is public and has no ///"),
     ("include/hailwire/options.hpp", "namespace hailwire {\n// not ///\ntemplate <class T>\nconcept storage = true &&\n  false;\n}  // namespace hailwire",

@@ -35,7 +35,8 @@ met MEET(hailwire::memory_storage& shared) {
   }
   return {[b] { b->io.run(); }, [] { return std::string(typeid(everything).name()); },
           [b](std::string_view channel, hailwire::payload p) {
-            b->live.publish(std::string(channel), std::move(p),
-                            [b](std::error_code, hailwire::position) { b->live.stop(); });
+            if (b->live.publish(std::string(channel), std::move(p),
+                                [b](std::error_code, hailwire::position) { b->live.stop(); }))
+              b->live.stop();
           }};
 }

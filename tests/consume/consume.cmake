@@ -48,13 +48,15 @@ if(WAY MATCHES "^installed")
   # Each header arrives, wherever its component is built; nothing else does.
   file(GLOB_RECURSE there RELATIVE "${SOURCE}/include" "${SOURCE}/include/*.hpp" "${SOURCE}/include/*.ipp")
   file(GLOB_RECURSE here RELATIVE "${build}/prefix/include" "${build}/prefix/include/*")
+  list(REMOVE_ITEM there hailwire/beast.hpp hailwire/fmt.hpp)  # of components that this list does not name
+  list(REMOVE_ITEM here hailwire/beast.hpp hailwire/fmt.hpp)
   if(comma_components STREQUAL "tls,jwt,deflate,sqlite" AND NOT there STREQUAL here)
     message(FATAL_ERROR "installed headers differ from those in include/:\n${here}\n${there}")
   endif()
 
   refuses("this hailwire has no component telepathy; it was installed with: " "-DCOMPONENTS=telepathy")
   refuses("compatible with requested version \"99\"" "-DCOMPONENTS=" -DWANTED=99)
-  foreach(pair IN ITEMS "deflate;ZLIB" "sqlite;SQLite3" "tls;OpenSSL")
+  foreach(pair IN ITEMS "boost;Boost" "fmt;fmt" "deflate;ZLIB" "sqlite;SQLite3" "tls;OpenSSL")
     list(GET pair 0 component)
     list(GET pair 1 package)
     if(component IN_LIST COMPONENTS)
@@ -84,6 +86,14 @@ if(WAY MATCHES "^installed")
   run("install without SQLite" "${CMAKE_COMMAND}" --install "${build}/without")
   if(EXISTS "${build}/bare/include/hailwire/storage/sqlite.hpp" OR NOT EXISTS "${build}/bare/include/hailwire/server.hpp")
     message(FATAL_ERROR "HAILWIRE_SQLITE=OFF installs SQLite's headers, or not the core's")
+  endif()
+
+  # On Boost.Asio, where there is no other; then asking for the core alone is an error.
+  if(BOOST)
+    set(without_asio "-DHAILWIRE_ASIO_INCLUDE_DIR=${build}/nowhere")
+    run("configure for Boost" ${configure} -B "${build}/on_boost" -DWAY=${WAY} "-DCMAKE_PREFIX_PATH=${build}/prefix" -DCOMPONENTS=boost ${without_asio})
+    run("build on Boost" "${users_cmake}" --build "${build}/on_boost")
+    run("run on Boost" "${build}/on_boost/four_transports" "${VERSION}")
   endif()
 
   # Without CMake: what pkg-config says is enough for a compiler.

@@ -322,8 +322,38 @@ TEST_CASE("a channel's new epoch finds no memory: who is not ended is told of it
   }
 }
 
-TEST_CASE("over sockets want of memory ends one client at most, and neither the loop nor whoever else is there") {
-  server<websocket, sse> s(own_thread);
+namespace {
+
+using socket_server = server<websocket, sse>;
+
+/// A loop of each kind, which goes on when something leaves it.
+struct own_loop {
+  socket_server s{own_thread};
+  void run() { s.run(); }
+  void quit() { s.quit(); }
+};
+struct embedded_loop {
+  net::io_context io{1};
+  socket_server s{io};
+  net::executor_work_guard<net::io_context::executor_type> busy{io.get_executor()};
+  void run() { io.run(); }
+  void quit() { io.stop(); }
+};
+struct portable_loop {
+  net::io_context io{1};
+  socket_server s{portable, io};
+  net::executor_work_guard<net::io_context::executor_type> busy{io.get_executor()};
+  void run() { io.run(); }
+  void quit() { io.stop(); }
+};
+
+}  // namespace
+
+TEMPLATE_TEST_CASE(
+    "over sockets want of memory ends one client at most, and neither the loop nor whoever else is there", "", own_loop,
+    embedded_loop, portable_loop) {
+  TestType on_loop;
+  socket_server& s = on_loop.s;
   s.authorize(
       [](const request&) { return decision(grant{.follow = channel_set::all(), .publish = channel_set::all()}); });
   auto port = s.listen("127.0.0.1", 0);
@@ -331,7 +361,7 @@ TEST_CASE("over sockets want of memory ends one client at most, and neither the 
   std::thread loop([&] {
     for (bool over = false; !over;) {
       try {
-        s.run();
+        on_loop.run();
         over = true;
       } catch (const std::bad_alloc&) {  // of what a host has posted itself
         ++left;
@@ -364,7 +394,7 @@ TEST_CASE("over sockets want of memory ends one client at most, and neither the 
     late.send(event_stream("?channel=chat&since=earliest"));
     REQUIRE(late.until("\"data\":" + last + "}").ends_with(last + "}"));
   }
-  CHECK(left == 0);
-  s.quit();
+  if (std::is_same_v<TestType, own_loop>) CHECK(left == 0);  // Asio lets its own want of memory out of `run`
+  on_loop.quit();
   loop.join();
 }

@@ -183,3 +183,122 @@ TEST_CASE("a handler may start operations, and one that comes while all is endin
   }
   CHECK(late == operation_aborted());
 }
+
+namespace {
+
+/// Takes appends together, waits where it is told to, and notes how many came in each call.
+struct filled_storage : watched_storage {
+  std::vector<std::size_t> calls;
+  bool breaks = false, forgets_one = false;
+
+  std::vector<append_result> append_all(std::span<const channel_draft> all) {
+    std::unique_lock lock(mutex);
+    if (!inside.insert("append_all").second) overlapped = true;
+    calls.push_back(all.size());
+    moved.notify_all();
+    moved.wait(lock, [&] { return !closed; });
+    inside.erase("append_all");
+    if (breaks) throw std::runtime_error("the database is gone");
+    std::vector<append_result> results;
+    for (const auto& one : all) results.push_back(log.append(one.channel, one.message));
+    if (forgets_one) results.pop_back();
+    return results;
+  }
+};
+
+/// Answers, in the order in which they came.
+struct answers {
+  std::mutex mutex;
+  std::condition_variable came;
+  std::vector<append_result> all;
+  append_handler next() {
+    return [this](append_result r) {
+      std::lock_guard lock(mutex);
+      all.push_back(std::move(r));
+      came.notify_all();
+    };
+  }
+  void wait_for(std::size_t n) {
+    std::unique_lock lock(mutex);
+    came.wait(lock, [&] { return all.size() >= n; });
+  }
+};
+
+}  // namespace
+
+TEST_CASE("what waits while a commit takes its time goes into the next one, in order") {
+  filled_storage s;
+  answers a;
+  s.close();
+  blocking_storage off_loop({}, s);
+  off_loop.async_append("c", text("first"), a.next());
+  s.wait_for(1);
+  for (int i = 0; i < 2500; ++i) off_loop.async_append(i % 2 ? "c" : "d", text(std::to_string(i)), a.next());
+  read_result read;
+  bool was_read = false;
+  off_loop.async_read("e", 0, {}, [&](read_result) {  // another channel's read does not wait for a commit
+    std::lock_guard lock(a.mutex);
+    was_read = true;
+    a.came.notify_all();
+  });
+  {
+    std::unique_lock lock(a.mutex);
+    a.came.wait(lock, [&] { return was_read; });
+    CHECK(a.all.empty());
+  }
+  s.open();
+  a.wait_for(2501);
+  CHECK(s.calls == std::vector<std::size_t>{1, 1000, 1000, 500});
+  CHECK_FALSE(s.overlapped);
+  std::uint64_t c = 0, d = 0;
+  CHECK(a.all[0].offset == ++c);
+  for (std::size_t i = 0; i < 2500; ++i) CHECK(a.all[i + 1].offset == (i % 2 ? ++c : ++d));
+}
+
+TEST_CASE("a read behind appends to its channel sees them, and appends behind it wait") {
+  filled_storage s;
+  answers a;
+  s.close();
+  blocking_storage off_loop({}, s);
+  off_loop.async_append("c", text("1"), a.next());
+  s.wait_for(1);
+  off_loop.async_append("c", text("2"), a.next());
+  std::uint64_t head = 0;
+  off_loop.async_read("c", 0, {}, [&](read_result r) { head = r.head; });
+  off_loop.async_append("c", text("3"), a.next());
+  s.open();
+  a.wait_for(3);
+  CHECK(head == 2);
+}
+
+TEST_CASE(
+    "a call that breaks, or answers for too few, is unknown for all that it was given, and the next one goes on") {
+  for (bool breaks : {true, false}) {
+    filled_storage s;
+    answers a;
+    (breaks ? s.breaks : s.forgets_one) = true;
+    s.close();
+    blocking_storage off_loop({}, s);
+    off_loop.async_append("c", text("1"), a.next());
+    s.wait_for(1);
+    off_loop.async_append("c", text("2"), a.next());
+    off_loop.async_append("d", text("3"), a.next());
+    s.open();
+    a.wait_for(3);
+    for (const auto& r : a.all) CHECK(r.error == errc::internal);
+    {
+      std::lock_guard lock(s.mutex);
+      s.breaks = s.forgets_one = false;
+    }
+    off_loop.async_append("c", text("4"), a.next());
+    a.wait_for(4);
+    CHECK_FALSE(a.all[3].error);
+  }
+}
+
+TEST_CASE("a storage that is filled keeps the contract off the loop") {
+  auto outcomes =
+      testing::storage_contract([] { return std::make_unique<blocking_storage<filled_storage>>(blocking_options{}); });
+  INFO(testing::report(outcomes));
+  CHECK(testing::fulfilled(outcomes));
+}

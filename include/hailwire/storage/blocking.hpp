@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
+#include <span>
 #include <string_view>
 #include <thread>
 #include <utility>
@@ -28,7 +29,9 @@ struct blocking_options {
 ///     hailwire::blocking_storage off_loop({}, files);
 ///
 /// `Storage` is a reference (the host owns it and lets it live longer) or a value (made here, of the arguments). It is
-/// never called for one channel twice at once. What it throws becomes `errc::internal`.
+/// never called for one channel twice at once. What it throws becomes `errc::internal`. One that has `append_all` is
+/// given whatever appends wait by then, in one call, `most_at_once` at most; one such call runs at a time, beside
+/// reads, so while a commit takes its time the next one fills.
 ///
 /// Operations on one channel are answered in the order in which they were started, except `errc::overloaded` for want
 /// of room, which is answered at once, from within the call.
@@ -41,6 +44,14 @@ class blocking_storage {
   using type = std::remove_reference_t<Storage>;
   static_assert(synchronous_storage<type>,
                 "hailwire: blocking_storage runs a synchronous storage: one with append and read");
+
+  static constexpr bool fills = requires(type& s, std::span<const channel_draft> all) {
+    { s.append_all(all) } -> std::convertible_to<std::vector<append_result>>;
+  };
+  static_assert(
+      fills || !requires { &type::append_all; },
+      "hailwire: append_all is std::vector<hailwire::append_result> "
+      "append_all(std::span<const hailwire::channel_draft>)");
 
   static constexpr bool one_thread = [] {
     if constexpr (requires {
@@ -98,9 +109,9 @@ class blocking_storage {
       } else if (order_.full(one.front().size)) {
         refused = errc::overloaded;
       } else {
-        auto before = ready_.size();
-        order_.start(one, ready_);
-        if (ready_.size() > before) wake_.notify_one();
+        detail::storage_jobs may_run;
+        order_.start(one, may_run);
+        line_up(may_run);
       }
     }
     if (refused) one.front().refuse(refused);
@@ -108,8 +119,14 @@ class blocking_storage {
 
   void run() {
     std::unique_lock lock(mutex_);
-    for (;;) {
-      wake_.wait(lock, [&] { return !ready_.empty() || (stopping_ && order_.empty()); });
+    for (bool reads_next = false;;) {  // one thread alone does not leave reads waiting behind ever new appends
+      wake_.wait(lock, [&] { return !ready_.empty() || may_append() || (stopping_ && order_.empty()); });
+      if (may_append() && !(reads_next && !ready_.empty())) {
+        run_appends(lock);
+        reads_next = true;
+        continue;
+      }
+      reads_next = false;
       if (ready_.empty()) return;
       detail::storage_jobs one;
       one.splice(one.end(), ready_, ready_.begin());
@@ -127,11 +144,53 @@ class blocking_storage {
         j.answer(std::move(result));
       }
       lock.lock();
-      auto before = ready_.size();
-      order_.finish(j, ready_);
-      if (ready_.size() > before) wake_.notify_one();
-      if (stopping_ && order_.empty()) wake_.notify_all();
+      finish(one);
     }
+  }
+  /// Everything that waits to be appended, as far as one call may take.
+  void run_appends(std::unique_lock<std::mutex>& lock) {
+    if constexpr (fills) {
+      appending_ = true;
+      detail::storage_jobs all;
+      std::vector<channel_draft> drafts;
+      for (std::size_t bytes = 0; !appends_.empty() && all.size() < most_at_once; bytes += all.back().size) {
+        if (!all.empty() && bytes + appends_.front().size > most_bytes_at_once) break;
+        all.splice(all.end(), appends_, appends_.begin());
+      }
+      lock.unlock();
+      std::vector<append_result> results;
+      try {
+        drafts.reserve(all.size());
+        for (const auto& j : all) drafts.push_back({j.channel, j.message});
+        results = storage_.append_all(std::span<const channel_draft>(drafts));
+      } catch (...) {
+        results.clear();
+      }
+      const bool whole = results.size() == all.size();
+      auto result = results.begin();
+      lock.lock();
+      for (const auto& j : all) order_.release(j);
+      lock.unlock();
+      for (auto& j : all) j.answer(whole ? std::move(*result++) : append_result(errc::internal));
+      lock.lock();
+      appending_ = false;
+      finish(all);
+      if (!appends_.empty()) wake_.notify_one();
+    }
+  }
+  bool may_append() const noexcept { return fills && !appending_ && !appends_.empty(); }
+  void line_up(detail::storage_jobs& may_run) {
+    while (!may_run.empty()) {
+      auto& to = fills && may_run.front().what == detail::storage_job::kind::append ? appends_ : ready_;
+      to.splice(to.end(), may_run, may_run.begin());
+      if (&to == &ready_ || !appending_) wake_.notify_one();
+    }
+  }
+  void finish(const detail::storage_jobs& answered) {
+    detail::storage_jobs may_run;
+    for (const auto& j : answered) order_.finish(j, may_run);
+    line_up(may_run);
+    if (stopping_ && order_.empty()) wake_.notify_all();
   }
   void release(std::unique_lock<std::mutex>& lock, const detail::storage_job& j) {
     lock.lock();
@@ -159,8 +218,11 @@ class blocking_storage {
   Storage storage_;
   std::mutex mutex_;
   std::condition_variable wake_;
-  detail::storage_order<false> order_;
-  detail::storage_jobs ready_;
+  // What one call of `append_all` takes: as many as a database does in one transaction without others noticing.
+  static constexpr std::size_t most_at_once = 1000, most_bytes_at_once = 4 << 20;
+  detail::storage_order<fills ? detail::run_together::appends : detail::run_together::none> order_;
+  detail::storage_jobs ready_, appends_;  // may run now; the latter together
+  bool appending_ = false;
   bool stopping_ = false;
   std::vector<std::thread> threads_;
 };

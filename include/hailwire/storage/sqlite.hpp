@@ -383,7 +383,7 @@ class sqlite_storage {
   std::size_t largest_ = 0;  // payload bytes
 
   std::mutex mutex_;
-  detail::storage_order<true> order_;
+  detail::storage_order<detail::run_together::all> order_;
   jobs appends_;
   std::condition_variable write_;
   std::vector<std::unique_ptr<reading>> readers_;

@@ -43,7 +43,7 @@ class memory_connection final : public detail::connection {
   /// The client takes `n` more bytes.
   void open_window(std::size_t n) {
     room = n > std::numeric_limits<std::size_t>::max() - room ? std::numeric_limits<std::size_t>::max() : room + n;
-    if (waiting && room) contained([&] { writable(); });
+    if (waiting && room) contained([&] { writable(layer_waits_); });
   }
   /// The client sends the end of its stream.
   void send_end() {
@@ -94,7 +94,7 @@ class memory_connection final : public detail::connection {
   /// Some of that leaves, or all.
   void leave(bool all) {
     layer_waits_ = !all;
-    writable();
+    writable(layer_waits_);
   }
   bool holds = false;  ///< whether some of what was received has not reached the client yet
   /// The client is given some of it.
@@ -104,6 +104,7 @@ class memory_connection final : public detail::connection {
   void acknowledge(std::uint64_t n) { acknowledged_ += std::min(n, unacknowledged()); }
 
  private:
+  bool layer_waits_ = false;  // with something that it was given
   std::uint64_t taken_ = 0, acknowledged_ = 0;
 };
 

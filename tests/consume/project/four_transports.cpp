@@ -18,10 +18,20 @@
 #include <hailwire/tls.hpp>
 #endif
 
+#ifdef HAILWIRE_USE_BOOST_ASIO  // what the target hailwire::boost defines
+#include <boost/asio/connect.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/write.hpp>
+namespace asio = boost::asio;
+using error_code = boost::system::error_code;
+#else
 #include <asio/connect.hpp>
 #include <asio/io_context.hpp>
 #include <asio/ip/tcp.hpp>
 #include <asio/write.hpp>
+using error_code = std::error_code;
+#endif
 
 #include <cstdio>
 #include <cstring>
@@ -35,7 +45,7 @@ static bool brings(unsigned short port, const std::string& request, const std::s
   socket.connect({asio::ip::make_address("127.0.0.1"), port});
   asio::write(socket, asio::buffer(request));
   std::string got;
-  std::error_code ec;
+  error_code ec;
   for (char part[4096]; got.find(wanted) == got.npos && !ec;)
     got.append(part, socket.read_some(asio::buffer(part), ec));
   return got.find(wanted) != got.npos;

@@ -102,7 +102,7 @@ TEST_CASE("a slow reader that is never still is not cut, one that stands still i
   auto sessions = [&] { return d.both[0]->sessions().size() + d.both[1]->sessions().size(); };
   while (sessions() < 8 && steady::now() - begun < limit) d.io.run_one_for(1s);
   REQUIRE(sessions() == 8);
-  for (auto& s : d.both) s->publish("chat", payload::text(large));
+  for (auto& s : d.both) CHECK_FALSE(s->publish("chat", payload::text(large)));
   while (!slow_enough()) d.io.run_one_for(100ms);
   CHECK(d.ends.size() == still.size());
   for (auto& e : d.ends) CHECK(e.why.code == errc::timeout);

@@ -16,7 +16,7 @@ using detail::storage_order;
 namespace {
 
 /// Operations by name, such as `a1` for an append and `r2` for a read; `ready` says which may run.
-template <bool together>
+template <detail::run_together together>
 struct rig {
   storage_order<together> order;
   storage_jobs ready;
@@ -54,7 +54,7 @@ struct rig {
 };
 
 TEST_CASE("one operation of a channel runs at a time, in the order in which they were started") {
-  rig<false> r;
+  rig<detail::run_together::none> r;
   for (auto name : {"a1", "r2", "a3", "a4"}) r.start("c", name);
   CHECK(r.may_run() == "a1 ");
   r.finish("a1");
@@ -71,7 +71,7 @@ TEST_CASE("one operation of a channel runs at a time, in the order in which they
 }
 
 TEST_CASE("channels do not wait for one another") {
-  rig<false> r;
+  rig<detail::run_together::none> r;
   r.start("c", "a1");
   r.start("d", "a2");
   r.start("c", "a3");
@@ -85,7 +85,7 @@ TEST_CASE("channels do not wait for one another") {
 }
 
 TEST_CASE("where they may run together, appends wait for the reads before them and reads for the appends") {
-  rig<true> r;
+  rig<detail::run_together::all> r;
   for (auto name : {"a1", "a2", "r3", "r4", "a5"}) r.start("c", name);
   CHECK(r.may_run() == "a1 a2 ");
   r.finish("a1");
@@ -104,12 +104,12 @@ TEST_CASE("where they may run together, appends wait for the reads before them a
 }
 
 TEST_CASE("so many operations are taken, and so many bytes; a single one whatever its size") {
-  rig<false> probe;
+  rig<detail::run_together::none> probe;
   probe.start("c", "r1");
   const std::size_t size = probe.ready.front().size;
   CHECK(size > 1);
 
-  rig<false> by_count(2);
+  rig<detail::run_together::none> by_count(2);
   CHECK_FALSE(by_count.order.full(SIZE_MAX));
   by_count.start("c", "r1");
   CHECK_FALSE(by_count.order.full(size));
@@ -118,7 +118,7 @@ TEST_CASE("so many operations are taken, and so many bytes; a single one whateve
   by_count.finish("r1");
   CHECK_FALSE(by_count.order.full(size));
 
-  rig<false> by_bytes(100, 2 * size);
+  rig<detail::run_together::none> by_bytes(100, 2 * size);
   by_bytes.start("c", "r1");
   CHECK_FALSE(by_bytes.order.full(size));
   CHECK(by_bytes.order.full(size + 1));
@@ -131,7 +131,7 @@ TEST_CASE("so many operations are taken, and so many bytes; a single one whateve
   by_bytes.finish("r2");
   CHECK_FALSE(by_bytes.order.full(SIZE_MAX));
 
-  rig<false> small(100, size - 1);  // one is over the limit, alone
+  rig<detail::run_together::none> small(100, size - 1);  // one is over the limit, alone
   CHECK_FALSE(small.order.full(size));
   small.start("c", "r1");
   CHECK(small.order.full(0));
@@ -163,7 +163,7 @@ TEST_CASE("what a handler throws does not reach whoever answers it") {
 TEST_CASE("whatever comes and ends in whatever order, each channel is served in order and nothing is left") {
   for (unsigned seed = 0; seed < 100; ++seed) {
     std::mt19937 random(seed);
-    rig<true> r;
+    rig<detail::run_together::all> r;
     std::map<std::string, std::vector<std::string>> started;
     int n = 0;
     for (int step = 0; step < 200 || !r.ready.empty(); ++step) {

@@ -117,10 +117,10 @@ class client_machine {
   client_machine(proto::url at, client_options o, std::span<const client_transport* const> ladder,
                  std::unique_ptr<client_poster> (*make_poster)(client_machine&))
       : url_(std::move(at)),
-        options_(std::move(o)),
+        options_(shared(std::move(o))),
         ladder_(ladder),
         make_poster_(make_poster),
-        commands_(options_.max_pending, options_.max_pending_bytes, options_.unanswered) {}
+        commands_(options_->max_pending, options_->max_pending_bytes, options_->unanswered) {}
   virtual ~client_machine() = default;
   client_machine(const client_machine&) = delete;
   client_machine& operator=(const client_machine&) = delete;
@@ -169,7 +169,7 @@ class client_machine {
         return;
       }
       if (!link_) return;
-      trouble_ = !text.empty() ? std::string(text) : why ? why.message() : std::string();
+      news().trouble = !text.empty() ? std::string(text) : why ? why.message() : std::string();
       link_->ended();
     });
   }
@@ -326,19 +326,20 @@ class client_machine {
     return out;
   }
   client_status status() const {
-    return {state_, ladder_[level_]->name, reason_, trouble_,
+    return {state_, ladder_[level_]->name, news_ ? std::string_view(news_->reason) : "",
+            news_ ? std::string_view(news_->trouble) : "",
             std::chrono::milliseconds(state_ == state::waiting ? std::max<std::int64_t>(0, retry_at_ - now()) : 0)};
   }
   std::size_t pending() const noexcept { return commands_.size(); }
 
   // ---- what links and the poster do
 
-  const client_options& options() const noexcept { return options_; }
+  const client_options& options() const noexcept { return *options_; }
   client_commands& commands() noexcept { return commands_; }
   bool lives(const client_link* l) const noexcept { return link_.get() == l; }
   bool following() const noexcept { return state_ == state::following; }
   bool has_channels() const noexcept { return !channels_.empty(); }
-  std::int64_t patience() const noexcept { return options_.patience.count(); }
+  std::int64_t patience() const noexcept { return options_->patience.count(); }
   const proto::url& place() const noexcept { return detour_ ? *detour_ : url_; }
   std::uint64_t random_word() {
     std::array<unsigned char, 8> bytes;
@@ -358,8 +359,8 @@ class client_machine {
     out += "\r\n";
   }
   void append_own_headers(std::string& out) const {
-    if (!token_.empty()) ((out += "Authorization: Bearer ") += token_) += "\r\n";
-    out += options_.headers;
+    if (given_ && !given_->token.empty()) ((out += "Authorization: Bearer ") += given_->token) += "\r\n";
+    out += options_->headers;
   }
   /// The URL's path and query: for following with channels and cursor. `more` is a query of its own.
   std::string target(bool to_follow, std::string_view more = {}) const {
@@ -368,9 +369,9 @@ class client_machine {
     if (to_follow) {
       for (auto& c : channels_) proto::append_query(query, "channel", c.name);
       if (!channels_.empty()) proto::append_query(query, "since", cursor());
-      if (!ticket_.empty()) proto::append_query(query, "ticket", ticket_);
-    } else if (!session_.empty()) {
-      proto::append_query(query, "session", session_);
+      if (given_ && !given_->ticket.empty()) proto::append_query(query, "ticket", given_->ticket);
+    } else if (given_ && !given_->session.empty()) {
+      proto::append_query(query, "session", given_->session);
     }
     if (!more.empty()) ((query += query.empty() ? "" : "&") += more);
     return query.empty() ? u.path : u.path + '?' + query;
@@ -386,12 +387,12 @@ class client_machine {
     opened_at_ = heard_ = now();
     proven_ |= 1u << level_;
     opens_by_ = never;
-    trouble_.clear();
+    news_.reset();
     if (level_ == 0) {
       climb_tries_ = 0;
       climb_at_ = never;
     } else {
-      const auto most = options_.climb.count() << std::min(climb_tries_, 4u);
+      const auto most = options_->climb.count() << std::min(climb_tries_, 4u);
       climb_at_ = now() + most / 2 + backoff::uniform(most, random_word());
     }
     tell_status({});
@@ -402,7 +403,7 @@ class client_machine {
     if (state_ == state::stopped || state_ == state::waiting) return;
     if (state_ == state::following && now() - opened_at_ >= steady) backoff_.reset();
     if (state_ != state::following) detour_.reset();  // a detour that does not open is forgotten
-    const auto jitter = backoff_.next(options_.first_wait.count(), options_.most_wait.count(), random_word());
+    const auto jitter = backoff_.next(options_->first_wait.count(), options_->most_wait.count(), random_word());
     // Where the server names a range, the time is random within it; else its least time has the jitter on top.
     const auto wait = spread >= 0 ? least + backoff::uniform(spread, random_word()) : std::max(least, retry_) + jitter;
     drop();
@@ -484,8 +485,10 @@ class client_machine {
   /// One object from the server. False when the link is over.
   bool hear(std::string_view json) {
     const client_link* mine = link_.get();
+    // One a thread, for its memory; another client that is heard within a handler of this one's makes its own.
+    static thread_local vector<proto::json::member> spare;
     vector<proto::json::member> members;
-    members.swap(spare_);
+    members.swap(spare);
     const bool fine = !proto::json::read_object(json, members);
     if (fine) {
       take(json, members);
@@ -493,7 +496,7 @@ class client_machine {
       lose("bad_answer", 0, "the server sent something that is no JSON object");
     }
     members.clear();
-    members.swap(spare_);
+    members.swap(spare);
     return link_.get() == mine;
   }
 
@@ -509,7 +512,7 @@ class client_machine {
       if (name_is(m, "messages")) fine = fine && !proto::json::split_array(m.content.text, messages, poll_limits);
       if (name_is(m, "notices")) fine = fine && !proto::json::split_array(m.content.text, notices, poll_limits);
       if (name_is(m, "cursor")) reached = proto::json::unescape(m.content.text);
-      if (name_is(m, "ticket")) ticket_ = proto::json::unescape(m.content.text).value_or("");
+      if (name_is(m, "ticket")) given().ticket = proto::json::unescape(m.content.text).value_or("");
       if (name_is(m, "more")) more = m.content.text == "true";
     }
     auto ends = fine && reached ? parse_cursor(*reached, channels_.size(), reached->size())
@@ -547,7 +550,7 @@ class client_machine {
   /// No command is sent for a random time, and no sooner than `least` milliseconds.
   void pause(std::int64_t least) {
     quiet_until_ = now() + std::min(least, longest_wait) +
-                   pauses_.next(options_.first_wait.count(), options_.most_wait.count(), random_word());
+                   pauses_.next(options_->first_wait.count(), options_->most_wait.count(), random_word());
   }
   void resume_commands() noexcept { pauses_.reset(); }
   bool may_send() const noexcept { return state_ == state::following && quiet_until_ == 0; }
@@ -587,6 +590,12 @@ class client_machine {
     std::uint64_t offset = 0;
     hailwire::start::word word = hailwire::start::word::latest;
   };
+
+  /// Thousands of clients have the usual options: those are there once.
+  static std::shared_ptr<const client_options> shared(client_options o) {
+    static const auto usual = std::make_shared<const client_options>();
+    return o == *usual ? usual : std::make_shared<const client_options>(std::move(o));
+  }
 
   template <class F>
   void turn(F f, bool by_host = false) {
@@ -674,7 +683,7 @@ class client_machine {
     climb_at_ = renew_at_ = opens_by_ = never;
     beat_ = 0;
     const bool carried = link_ && link_->carries_commands();
-    if (carried || posts) session_.clear();
+    if (given_ && (carried || posts)) given_->session.clear();
     if (link_) {
       dead_.push_back(std::move(link_));
       disconnect(client_lane::follow);
@@ -721,6 +730,7 @@ class client_machine {
   void ask_token() {
     if (asking_) return;
     asking_ = true;
+    if (!self_) self_ = std::make_shared<client_machine*>(this);
     // The reply may come at any time, also when this is gone.
     on.renew([box = std::weak_ptr<client_machine*>(self_)](std::optional<std::string> token) {
       if (auto held = box.lock()) (*held)->take_token(std::move(token));
@@ -733,7 +743,7 @@ class client_machine {
       if (!token) return stop("unauthenticated", "there are no more tokens");
       const bool line =
           !token->empty() && std::all_of(token->begin(), token->end(), [](char c) { return c >= 0x20 && c < 0x7F; });
-      if (line) token_ = std::move(*token), stale_ = false;
+      if (line) given().token = std::move(*token), stale_ = false;
       if (state_ == state::connecting && !link_) return line ? begin() : lose("renew", 0, "no token for now");
       if (!line || state_ != state::following) return;
       if (!link_ || !link_->carries_commands()) {
@@ -742,7 +752,7 @@ class client_machine {
         return;
       }
       std::string body = "\"renew\":{\"token\":";
-      proto::json::append_quoted(body, token_);
+      proto::json::append_quoted(body, given().token);
       link_command(body + "}}", nullptr);
     });
   }
@@ -855,8 +865,9 @@ class client_machine {
           heartbeat = std::clamp<std::int64_t>(static_cast<std::int64_t>(number(x)), 1, 86'400);
         if (name_is(x, "keys"))
           commands_.keys_live(static_cast<std::int64_t>(std::min<std::uint64_t>(number(x), 86'400)));
-        if (name_is(x, "ticket")) ticket_ = text(x, space);
-        if (name_is(x, "session")) session_ = text(x, space);
+        if (name_is(x, "ticket")) given().ticket = text(x, space);
+        // A link that carries commands is known by itself; a post has to name it.
+        if (name_is(x, "session") && link_ && !link_->carries_commands()) given().session = text(x, space);
         if (name_is(x, "channels")) take_entries(x.content.text);
       }
       beat_ = heartbeat * 1000;
@@ -927,7 +938,8 @@ class client_machine {
     }
     if (!back) return stop(code);
     lose(code, from, {}, to < 0 ? -1 : to - from);
-    if (detour) detour_ = std::move(detour);  // forgotten as soon as a link there fails to open
+    if (detour)
+      detour_ = std::make_unique<proto::url>(std::move(*detour));  // forgotten as soon as a link there fails to open
   }
 
   followed* find(std::string_view channel) noexcept {
@@ -1011,13 +1023,15 @@ class client_machine {
     if (on.notice) on.notice(name, json);
   }
   void tell_status(std::string_view reason, std::string_view text = {}) {
-    reason_ = reason;
-    if (!text.empty()) trouble_ = text;
+    if (news_ || !reason.empty() || !text.empty()) {
+      news().reason = reason;
+      if (!text.empty()) news().trouble = text;
+    }
     if (on.status) on.status(status());
   }
 
   proto::url url_;
-  client_options options_;
+  std::shared_ptr<const client_options> options_;
   std::span<const client_transport* const> ladder_;
   std::unique_ptr<client_poster> (*make_poster_)(client_machine&);
   client_commands commands_;
@@ -1025,10 +1039,24 @@ class client_machine {
   std::unique_ptr<client_poster> poster_;
   std::vector<std::unique_ptr<client_link>> dead_;  // until the turn's end
   std::vector<followed> channels_;
-  std::optional<proto::url> detour_;  // where a `bye` has sent us
-  std::string token_, ticket_, session_, reason_, trouble_;
-  vector<proto::json::member> spare_;
-  std::shared_ptr<client_machine*> self_ = std::make_shared<client_machine*>(this);
+  std::unique_ptr<proto::url> detour_;  // where a `bye` has sent us
+  struct words {
+    std::string token, ticket, session;
+  };
+  words& given() {
+    if (!given_) given_ = std::make_unique<words>();
+    return *given_;
+  }
+  std::unique_ptr<words> given_;  // that the server, or whoever gives tokens, has given
+  struct bad_news {
+    std::string reason, trouble;
+  };
+  bad_news& news() {
+    if (!news_) news_ = std::make_unique<bad_news>();
+    return *news_;
+  }
+  std::unique_ptr<bad_news> news_;         // while all is well there is none
+  std::shared_ptr<client_machine*> self_;  // what replies of `on.renew` look through
   std::int64_t retry_at_ = never, opens_by_ = never, climb_at_ = never, renew_at_ = never, quiet_until_ = 0;
   std::int64_t opened_at_ = 0, heard_ = 0, beat_ = 0, retry_ = 0;
   unsigned depth_ = 0, proven_ = 0, climb_tries_ = 0;

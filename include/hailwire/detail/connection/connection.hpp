@@ -5,8 +5,8 @@
 // together.
 //
 // One connection, from its first byte to its last, without a socket: bytes and time come in through `receive`,
-// `writable`, `ended` and `expire`; bytes and wishes go out through a few virtual functions that a driver (or a test)
-// implements.
+// `writable`, `ended` and `expire`; output and read and write interest go out through a few virtual functions that a
+// driver (or a test) implements.
 //
 //   head ─→ body ─→ asked ─→ stream                          (SSE, WebSocket: until the connection ends)
 //    ↑               │  └──→ held ──┐                         (polls)
@@ -44,18 +44,41 @@
 
 namespace hailwire::detail {
 
+/// What a connection does while it carries a stream: it opens it, reads what the client says, answers commands, shows
+/// life and asks for it. It has no state of its own, because an idle stream has none to spare: it is made where it is
+/// needed.
+class stream_exchange {
+ public:
+  explicit stream_exchange(connection& on) noexcept : on_(on) {}
+
+  void open();
+  void open_frames(frame_route& route);
+  void feed(std::span<char> in);
+  std::error_code send_frame(std::string_view bytes, bool binary);
+  std::int64_t next_beat(std::int64_t now) const noexcept;
+  void beat(std::int64_t now);
+
+ private:
+  void take_rest(std::string input);
+  void publish_raw(std::string_view bytes, bool binary);
+  void command(std::string_view text);
+  void answer_command(std::string_view id, const result<std::string>& r);
+  bool asked_for_life() const noexcept;
+  std::int64_t life_due(std::int64_t now) const noexcept;
+
+  connection& on_;
+};
+
 class connection : public session {
  public:
-  static const poll_table polling;
-
   explicit connection(server_state& g) : work_(g) { g.messages.enter(*this); }
   ~connection() override { detach(); }
 
-  // ---- what a driver tells ---------------------------------------------------------------------------------------
+  // ---- called by the driver ---------------------------------------------------------------------------------------
 
   /// The connection is there. The first request must come within `options::head_time`.
   void start() {
-    last_read_ = last_write_ = since_ = moment(gate().now());
+    last_read_ = last_write_ = since_ = moment(server().now());
     schedule();
     update_watch();
   }
@@ -63,10 +86,11 @@ class connection : public session {
   void receive(std::span<char> bytes);
   /// The peer will send nothing more.
   void ended();
-  /// Writing may go on: the peer has taken something.
-  inline void writable();
+  /// Writing may go on: the peer has taken something. `held`: what was written before stands somewhere still, so
+  /// nothing more is.
+  inline void writable(bool held = false);
   /// Reading or writing failed for good.
-  void failed(std::error_code ec) { gate().note("connection_failed", *this, ec), die(true); }
+  void failed(std::error_code ec) { server().note("connection_failed", *this, ec), die(true); }
   inline void expire(std::int64_t now) override;
 
   /// Ends it in order, because the server stops: a stream with a close, a request that waits with an answer. From now
@@ -91,7 +115,7 @@ class connection : public session {
     if (!copy.empty()) receive(copy);
   }
 
-  // ---- what the hub tells, and what it asks ----------------------------------------------------------------------
+  // ---- called by the hub ----------------------------------------------------------------------
 
   void wake(subscription* live) override {
     wake_asked_ = wake_asked_ && live;
@@ -115,22 +139,23 @@ class connection : public session {
     failure why = storage_failure(ec);
     end(why.code, close_code(why.code), why.text());
   }
-  void broken() noexcept override { gate().log().thrown("a connection"), die(false); }
+  void broken() noexcept override { server().log().thrown("a connection"), die(false); }
   inline std::error_code notice(std::string_view name, std::string_view json) override;
   inline void end(errc why, std::uint16_t code, std::string_view reason) override;
   bool ending() const noexcept override { return phase_ >= phase::closing || answered_; }
   bool adjustable() const noexcept override { return phase_ == phase::stream && stream_->speaks(); }
   bool duplex() const noexcept override { return stream_ && stream_->duplex(); }
-  hub& at() const noexcept override { return gate().messages; }
+  hub& at() const noexcept override { return server().messages; }
   std::string_view transport() const noexcept override {
-    return stream_ ? stream_->name() : asked() ? asked()->shown.transport() : std::string_view();
+    return stream_ ? stream_->name() : asked() ? asked()->shown_.transport() : std::string_view();
   }
   const proto::encoding& encoding() const noexcept override {
-    return !stream_ ? *gate().polls->messages : phase_ == phase::asked ? stream_->messages() : stream_->others();
+    return !stream_ ? *server().polls->messages : phase_ == phase::asked ? stream_->messages() : stream_->others();
   }
 
  protected:
-  // ---- what a driver does ----------------------------------------------------------------------------------------
+  // ---- implemented by the driver
+  // ----------------------------------------------------------------------------------------
 
   /// Writes what it can of the pieces, in order, without waiting; the number of bytes taken. Short when it would block,
   /// or `hold_back`. An error is reported by `failed`, later.
@@ -140,7 +165,7 @@ class connection : public session {
     blocked_ = true;
     ask_settle();
   }
-  /// What to tell of: bytes to read, room to write.
+  /// Read and write interest: what the driver is to tell of.
   virtual void watch(bool readable, bool writable) = 0;
   /// Sends the end of the stream; reading goes on.
   virtual void shut_write() = 0;
@@ -148,9 +173,11 @@ class connection : public session {
   virtual void shut() = 0;
   virtual std::string peer() const = 0;
   /// Who asks, as the request that is being served knows it; else who is connected.
-  std::string known_peer() const { return asked() && asked()->shown ? asked()->shown.peer() : peer(); }
+  std::string known_peer() const { return asked() && asked()->shown_ ? asked()->shown_.peer() : peer(); }
   friend class hailwire::request;
   friend class server_state;
+  friend class http_exchange;
+  friend class stream_exchange;
   /// How a driver tells it anything: what there is no memory for ends this connection, and nothing else.
   template <class F>
   void contained(F f) noexcept {
@@ -180,9 +207,9 @@ class connection : public session {
   bool wants_read() const noexcept { return reading_; }
   bool waits_to_write() const noexcept { return blocked_; }
 
-  /// Leaves the server_state; what is still open ends without hooks.
+  /// Leaves the server; a session that is still open ends without hooks.
   void detach() noexcept;
-  server_state& gate() const noexcept { return work_.gate(); }
+  server_state& server() const noexcept { return work_.server(); }
 
  private:
   enum class phase : std::uint8_t { head, body, asked, stream, held, closing, lingering, dead };
@@ -190,72 +217,32 @@ class connection : public session {
   /// What a stream of the host's own frames is to the host.
   struct frames final : frame_socket, any_box {
     frames(connection& c, frame_route& r) : of(&c), route(&r) {}
-    std::error_code send_text(std::string_view utf8) override { return of->send_frame(utf8, false); }
-    std::error_code send_binary(std::string_view bytes) override { return of->send_frame(bytes, true); }
+    std::error_code send_text(std::string_view utf8) override { return stream_exchange(*of).send_frame(utf8, false); }
+    std::error_code send_binary(std::string_view bytes) override {
+      return stream_exchange(*of).send_frame(bytes, true);
+    }
     void close(std::uint16_t code, std::string_view reason) override { of->end(errc::forbidden, code, reason); }
     connection* of;
     frame_route* route;
   };
 
   // Reading
-  void take_rest(std::string input);
-  void feed(std::span<char> in);
   bool may_read() const noexcept {
-    return !command_under_way_ && unsent() < gate().settings.max_unsent && !(blocked_ && unsent());
+    return !command_under_way_ && unsent() < server().settings.max_unsent && !(blocked_ && unsent());
   }
-  void publish_raw(std::string_view bytes, bool binary);
-  void command(std::string_view text);
   void command_over() {
     command_under_way_ = false;
     if (!feeding_) ask_settle();  // to read on
   }
-  void answer_command(std::string_view id, const result<std::string>& r);
+
+  // Requests: the part that changes phases; `http_exchange` has the rest
   void process();
-  void drop_head();
-  void begin_request();
-  void read_body();
-  void leave();
-  void leave_commands(const failure& others);
-
-  // Requests, in requests.hpp
-  void dispatch();
-  void serve_live();
-  void serve_elsewhere();
-  void respond_with(const result<response>& r);
-  void serve_frames(frame_route& route);
-  void serve_follow();
-  void authorize();
-  void allowed(shared_grant g) { asked()->serving ? begin_following(std::move(g)) : begin_post(std::move(g)); }
-  void begin_following(shared_grant g);
-  void follow_next(std::size_t i);
-  void began();
-  bool cursor_returns() const;
-  bool read_cursor();
-  void tell_losses(const exchange& e);
-  void open_stream();
-  void post();
-  void begin_post(shared_grant g);
-  void next_command();
-  void look_at_origin();
-  std::string methods() const;
-  std::weak_ptr<connection*> here() {
-    if (!ex().here) asked()->here = std::make_shared<connection*>(this);
-    return asked()->here;
-  }
-  bool read_channels();
-
-  // Answers
-  void respond(int status, std::string_view type, std::string_view body, std::string_view extra = {});
-  void refuse(const failure& why);
-  void refuse_stream(const failure& why);
-  void begin_poll();
-  bool answer_poll(bool at_end);
-  bool answer_alike();
   void write_answer(std::span<const std::span<const char>> pieces);
   bool answer_held(bool at_end);
   void answered(bool keep);
   void finish_exchange();
-  bool keeps() const noexcept { return keep_ && !gate().stopping && !(peer_ended_ && asked()->rest.empty()); }
+  void leave();
+  bool keeps() const noexcept { return keep_ && !server().stopping && !(peer_ended_ && asked()->rest_.empty()); }
   /// Whether a request has been asked and not answered: one whose connection broke is not answered any more.
   bool owes() const noexcept { return phase_ == phase::asked && !answered_; }
 
@@ -266,7 +253,7 @@ class connection : public session {
   void block();
   void gather(batch& b, subscription* live);
   void taken(const batch& b, std::size_t n);
-  /// Whether something waits for the peer, and be it sealed already.
+  /// Whether output waits for the peer: own bytes, or what a layer has taken and not sent.
   bool unwritten() const noexcept { return unsent() || blocked_; }
   std::size_t unsent() const noexcept { return work_->out.size() - work_->sent; }
   std::span<const char> own_bytes() const noexcept { return std::span<const char>(work_->out).subspan(work_->sent); }
@@ -281,48 +268,42 @@ class connection : public session {
     }
   }
   void ask_wake() {
-    if (!wake_asked_) wake_asked_ = true, gate().messages.request_wake(*this);
+    if (!wake_asked_) wake_asked_ = true, server().messages.request_wake(*this);
   }
   void ask_settle() {
-    if (!settle_asked_) settle_asked_ = true, gate().messages.request_settle(*this);
+    if (!settle_asked_) settle_asked_ = true, server().messages.request_settle(*this);
   }
   void flushed();
   void own_bytes_gone(std::string next = {});
-  std::error_code send_frame(std::string_view bytes, bool binary);
 
   // State
-  /// Whether the peer is still to take the end of what it was given, and has nothing else to do.
+  /// Whether the peer has only to take the rest of its output, which is still in this process.
   bool gives() const noexcept {
-    bool waits = phase_ == phase::lingering || (phase_ == phase::head && (!asked() || asked()->in.empty()));
-    return waits && !gate().stopping && still() == leaving::bytes;
+    bool waits = phase_ == phase::lingering || (phase_ == phase::head && (!asked() || asked()->in_.empty()));
+    return waits && !server().stopping && still() == leaving::bytes;
   }
   void schedule();
   std::int64_t limit(std::int64_t now) const noexcept;
-  std::int64_t next_beat(std::int64_t now) const noexcept;
-  /// Whether a ping has been sent and nothing was heard since; and until when something must be.
-  bool asked_for_life() const noexcept { return stream_->expects_life() && since_.after(last_read_); }
-  std::int64_t life_due(std::int64_t now) const noexcept;
-  void beat(std::int64_t now);
   void look_at_progress(std::int64_t now);
   void update_watch();
   bool wants_input() const noexcept;
-  std::string position_text(std::span<const std::uint64_t> reached = {}, const exchange* unheard = nullptr,
+  std::string position_text(std::span<const std::uint64_t> reached = {}, const http_exchange* unheard = nullptr,
                             std::size_t untold = 0) const;
-  std::string told_cursor(const exchange* unheard = nullptr, std::size_t untold = 0) const {
+  std::string told_cursor(const http_exchange* unheard = nullptr, std::size_t untold = 0) const {
     return stream_ && stream_->gives_cursor() ? position_text({}, unheard, untold) : std::string();
   }
   void tell_gap(const channel_log& log, const gap& g, std::string_view cursor);
   void enter(phase p) {
     phase_ = p;
-    since_ = moment(gate().now());
+    since_ = moment(server().now());
     schedule();
   }
   void die(bool by_peer, errc why = errc::internal) noexcept;
   void end_session();
   void end_answered();
-  exchange* asked() const noexcept { return work_->request.get(); }
-  exchange& ex() {
-    if (!asked()) busy().request = std::unique_ptr<exchange>(new exchange(gate().settings));
+  http_exchange* asked() const noexcept { return work_->request.get(); }
+  http_exchange& ex() {
+    if (!asked()) busy().request = std::unique_ptr<http_exchange>(new http_exchange(*this));
     return *asked();
   }
   void forget_request() noexcept {
@@ -341,8 +322,9 @@ class connection : public session {
       framed_ : 1 = false;            // it carries the host's own frames
 
  protected:
-  // A driver's notes, in bits that are left over here; driver.hpp and epoll_driver.hpp say what they mean.
-  bool layered_ : 1 = false, layer_waits_ : 1 = false, readable_ : 1 = false, queued_ : 1 = false, ended_ : 1 = false;
+  // Bits that are left over here, for its driver's notes: it alone says what they mean.
+  static constexpr int driver_note_bits = 5;
+  std::uint8_t driver_notes_ : driver_note_bits = 0;
 
  private:
   transport::stream_box stream_;
@@ -361,10 +343,10 @@ inline bool connection::wants_input() const noexcept {
   switch (phase_) {
     case phase::head:
     case phase::body:
-      return unsent() < gate().settings.max_unsent;
+      return unsent() < server().settings.max_unsent;
     case phase::asked:
     case phase::held:
-      return !asked() || asked()->rest.size() < pipelined_limit;  // to learn that the peer is gone
+      return !asked() || asked()->rest_.size() < pipelined_limit;  // to learn that the peer is gone
     case phase::stream:
       return may_read() && !holds_input();
     case phase::closing:
@@ -380,32 +362,32 @@ inline bool connection::wants_input() const noexcept {
 inline void connection::update_watch() {
   if (phase_ == phase::dead) return;
   bool reads = wants_input();
-  if (reads && !reading_) last_read_ = moment(gate().now());  // silence counts from here: nobody listened before
+  if (reads && !reading_) last_read_ = moment(server().now());  // silence counts from here: nobody listened before
   reading_ = reads;
   watch(reads, blocked_);
   work_.rest();
 }
 
 inline void connection::receive(std::span<char> bytes) {
-  last_read_ = moment(gate().now());
+  last_read_ = moment(server().now());
   switch (phase_) {
     case phase::head:
-      if (!asked() || asked()->in.empty()) since_ = last_read_;
-      ex().in.append(bytes.data(), bytes.size());
+      if (!asked() || asked()->in_.empty()) since_ = last_read_;
+      ex().in_.append(bytes.data(), bytes.size());
       process();
       schedule();
       break;
     case phase::body:
     case phase::asked:
     case phase::held:
-      ex().rest.append(bytes.data(), bytes.size());
+      ex().rest_.append(bytes.data(), bytes.size());
       if (phase_ == phase::body) process();
       break;
     case phase::stream:
-      feed(bytes);
+      stream_exchange(*this).feed(bytes);
       break;
     case phase::closing:
-      if (stream_ && stream_->awaits_end()) feed(bytes);
+      if (stream_ && stream_->awaits_end()) stream_exchange(*this).feed(bytes);
       break;
     case phase::lingering:
     case phase::dead:
@@ -426,7 +408,7 @@ inline void connection::ended() {
     // and 9.6).
     case phase::head:
     case phase::body:
-      if (phase_ == phase::body || (asked() && !asked()->in.empty())) return process(), update_watch();
+      if (phase_ == phase::body || (asked() && !asked()->in_.empty())) return process(), update_watch();
       [[fallthrough]];
     case phase::closing:
       if (!unwritten()) return die(true);
@@ -470,25 +452,25 @@ inline constexpr std::int64_t standstill = 1000;
 // When the phase's time is over, or that of a peer that takes nothing. Streams that wait for nothing have beats
 // instead.
 inline std::int64_t connection::limit(std::int64_t now) const noexcept {
-  const options& o = gate().settings;
+  const options& o = server().settings;
   const std::int64_t since = since_.at(now);
   std::int64_t due = INT64_MAX;
   switch (phase_) {
     case phase::head:
-      if (unwritten() && !gate().stopping) break;
-      due = since + milliseconds_of(gives()                                        ? o.stall_time
-                                    : served_ && (!asked() || asked()->in.empty()) ? o.idle_time
-                                                                                   : o.head_time);
+      if (unwritten() && !server().stopping) break;
+      due = since + milliseconds_of(gives()                                         ? o.stall_time
+                                    : served_ && (!asked() || asked()->in_.empty()) ? o.idle_time
+                                                                                    : o.head_time);
       break;
     case phase::body:
       due = since + milliseconds_of(o.body_time);
       break;
     case phase::held:
-      if (!asked()->at_once) due = asked()->until;
+      if (!asked()->at_once_) due = asked()->until_;
       break;
     case phase::closing:
       // An answer may take as long as its peer takes some of it; a stream that was ended has nothing left to give.
-      if (stream_ || !unwritten() || gate().stopping) due = since + milliseconds_of(o.close_time);
+      if (stream_ || !unwritten() || server().stopping) due = since + milliseconds_of(o.close_time);
       break;
     case phase::lingering:
       due = since + milliseconds_of(gives() ? o.stall_time : o.close_time);
@@ -506,14 +488,14 @@ inline constexpr std::int64_t looks = 4;
 
 inline void connection::schedule() {
   if (phase_ == phase::asked && !blocked_) return;  // an earlier deadline does no harm, and mostly the next is later
-  const std::int64_t now = gate().now();
-  std::int64_t due = phase_ == phase::stream && !blocked_ ? next_beat(now) : limit(now);
+  const std::int64_t now = server().now();
+  std::int64_t due = phase_ == phase::stream && !blocked_ ? stream_exchange(*this).next_beat(now) : limit(now);
   if (blocked_ && phase_ != phase::dead) {
     if (!work_->seen) busy().seen = acknowledged() + 1;
-    due = std::min(due, now + milliseconds_of(gate().settings.stall_time) / looks);
+    due = std::min(due, now + milliseconds_of(server().settings.stall_time) / looks);
   }
-  if (due == INT64_MAX || phase_ == phase::dead) return gate().messages.wheel().disarm(*this);
-  gate().messages.arm(*this, due);
+  if (due == INT64_MAX || phase_ == phase::dead) return server().messages.wheel().disarm(*this);
+  server().messages.arm(*this, due);
 }
 
 // What the peer's system has acknowledged is taken, also where there is no room to write yet.
@@ -526,25 +508,25 @@ inline void connection::look_at_progress(std::int64_t now) {
 }
 
 inline void connection::expire(std::int64_t now) {
-  if (phase_ == phase::stream && !blocked_) return beat(now);
+  if (phase_ == phase::stream && !blocked_) return stream_exchange(*this).beat(now);
   if (blocked_) look_at_progress(now);
   const std::int64_t due = limit(now);
   if (phase_ == phase::dead || due == INT64_MAX) return;
   if (now - due >= standstill) {
     since_ = last_write_ = moment(now);
-    if (phase_ != phase::held || now < asked()->until) return schedule();
+    if (phase_ != phase::held || now < asked()->until_) return schedule();
   }
   if (now < limit(now)) return schedule();
-  if (blocked_ && now >= last_write_.at(now) + milliseconds_of(gate().settings.stall_time))
+  if (blocked_ && now >= last_write_.at(now) + milliseconds_of(server().settings.stall_time))
     return die(false, errc::timeout);
   switch (phase_) {
     case phase::head:
-      if (!asked() || asked()->in.empty()) return die(false, errc::timeout);
-      drop_head();
-      refuse({errc::timeout, "the request head took too long"});
+      if (!asked() || asked()->in_.empty()) return die(false, errc::timeout);
+      asked()->drop_head();
+      asked()->refuse({errc::timeout, "the request head took too long"});
       break;
     case phase::body:
-      refuse({errc::timeout, "the request body took too long"});
+      asked()->refuse({errc::timeout, "the request body took too long"});
       break;
     case phase::held:
       answer_held(true);
@@ -566,7 +548,7 @@ inline void connection::end(errc why, std::uint16_t code, std::string_view reaso
   switch (phase_) {
     case phase::stream:
       give_reason({why, code, std::string(reason), false});
-      gate().note("closed", *this, why, reason);
+      server().note("closed", *this, why, reason);
       stream_->end(out(), code, reason);
       enter(phase::closing);
       ask_wake();
@@ -578,10 +560,10 @@ inline void connection::end(errc why, std::uint16_t code, std::string_view reaso
       give_reason({why, code, std::string(reason), false});
       // A poll that its host ends gets what there is. One whose storage fails must not look again: it would fail again.
       if (code == 1011) why = errc::internal;
-      if (asked()->array) {  // always 200 with an array, whatever ends it
-        leave_commands({why, std::string(reason)});
+      if (asked()->array_) {  // always 200 with an array, whatever ends it
+        asked()->leave_commands({why, std::string(reason)});
       } else if (why != errc::forbidden || phase_ == phase::asked) {
-        refuse_stream({why, std::string(reason)});
+        asked()->refuse_stream({why, std::string(reason)});
       } else {
         answer_held(true);
       }
@@ -595,12 +577,12 @@ inline void connection::die(bool by_peer, errc why) noexcept {
   if (phase_ == phase::dead) return;
   give_reason({why, 1006, {}, by_peer});
   phase_ = phase::dead;
-  gate().messages.wheel().disarm(*this);
+  server().messages.wheel().disarm(*this);
   ask_settle();
 }
 
 inline void connection::end_session() {
-  if (asked()) ++asked()->serial;
+  if (asked()) ++asked()->serial_;
   command_under_way_ = false;
   static const close_reason in_order{errc::internal, 1000, {}, false};
   const close_reason& why = work_->reason ? *work_->reason : in_order;
@@ -608,12 +590,12 @@ inline void connection::end_session() {
   opened_ = false;
   if (frames* own = own_frames()) {
     auto& to = own->route->handlers;
-    if (told && to.on_close) gate().guarded("on_close", [&] { to.on_close(*own, why); });
+    if (told && to.on_close) server().guarded("on_close", [&] { to.on_close(*own, why); });
     own->data.reset();
   }
   if (is_open()) {
-    if (told && gate().host.on_close) gate().guarded("on_close", [&] { gate().host.on_close(*this, why); });
-    gate().close(*this);
+    if (told && server().host.on_close) server().guarded("on_close", [&] { server().host.on_close(*this, why); });
+    server().close(*this);
   }
   if (half()) busy().half = nullptr;
   if (work_->reason) busy().reason.reset();
@@ -631,7 +613,7 @@ inline void connection::settle() {
       if (is_open() || opened_) end_session();
       if (holds_input() && stream_) {  // the peer's own close may be among what was not read
         std::string in = std::exchange(busy().held, {});
-        feed(in);
+        stream_exchange(*this).feed(in);
       }
       if (!blocked_) pump(nullptr);
       if (phase_ == phase::closing && !unwritten() && (peer_ended_ || !(stream_ && stream_->awaits_end()))) {
@@ -647,7 +629,7 @@ inline void connection::settle() {
     case phase::stream:
       if (holds_input() && may_read()) {
         std::string in = std::exchange(busy().held, {});
-        feed(in);
+        stream_exchange(*this).feed(in);
       }
       if (peer_ended_) end_answered();
       break;
@@ -655,7 +637,7 @@ inline void connection::settle() {
       break;
     default:
       process();
-      if (gate().stopping) leave();
+      if (server().stopping) leave();
   }
   if (blocked_) schedule();
   update_watch();
@@ -665,10 +647,10 @@ inline void connection::detach() noexcept {
   if (detached_) return;
   detached_ = true;
   phase_ = phase::dead;
-  gate().messages.wheel().disarm(*this);
-  if (is_open()) gate().close(*this);
-  gate().messages.forget(*this);
-  gate().messages.leave(*this);
+  server().messages.wheel().disarm(*this);
+  if (is_open()) server().close(*this);
+  server().messages.forget(*this);
+  server().messages.leave(*this);
   work_.drop();
 }
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-// What a connection has only while something is unfinished on it, or while it serves HTTP requests. A stream on which
-// nobody says anything has none of this.
+// What a connection has only while something is unfinished on it: `pending_io`, and in it, while it serves HTTP
+// requests, an `http_exchange`, whose functions are in requests.hpp and polls.hpp. A stream on which nobody says
+// anything has none of this.
 
 #include <algorithm>
 #include <cstdint>
@@ -20,70 +21,131 @@
 
 namespace hailwire::detail {
 
+class connection;
+class server_state;
+struct poll_table;
+
 /// What serving one request takes, and begins anew with the next.
-struct serving_one {
-  std::string rest;  // what came after the head
-  std::string body;
-  proto::http1::chunked_decoder chunks;
-  std::string extra;  // header lines of every answer to this request
+struct request_state {
+  std::string rest_;  // what came after the head
+  std::string body_;
+  proto::http1::chunked_decoder chunks_;
+  std::string extra_;  // header lines of every answer to this request
 
-  const transport::entry* serving = nullptr;  // null: a POST
-  std::string device;
-  move_only_function<void(std::string&, std::string_view)> open;  // of a stream that has not been answered yet
-  std::optional<transport::poll> once;
-  std::size_t following = 0;  // channels whose start is not known yet
-  std::string notices;        // of a poll
-  std::int64_t until = 0;     // when a held poll is over
+  const transport::entry* serving_ = nullptr;  // null: a POST
+  std::string device_;
+  move_only_function<void(std::string&, std::string_view)> open_;  // of a stream that has not been answered yet
+  std::optional<transport::poll> once_;
+  std::string notices_;     // of a poll
+  std::int64_t until_ = 0;  // when a held poll is over
 
-  std::vector<std::string> commands;  // of a POST
-  std::size_t done = 0;
-  std::string replies;
+  std::vector<std::string> commands_;  // of a POST
+  std::size_t done_ = 0;
+  std::string replies_;
 
-  bool own_page = true, listed_page = false;  // the page that asks: this host's or nobody's; or one of a listed origin
-  bool at_once = false;                       // the poll is answered even if there is nothing
-  bool array = false;                         // the POST's commands are one
-  bool query_readable = true;
+  std::uint32_t following_ = 0;  // channels whose start is not known yet
+  bool own_page_ : 1 = true,
+                   listed_page_ : 1 = false;  // the page that asks: this host's or nobody's; of a listed origin
+  bool at_once_ : 1 = false;                  // the poll is answered even if there is nothing
+  bool array_ : 1 = false;                    // the POST's commands are one
+  bool query_readable_ : 1 = true;
 };
 
-/// All that requests need and an idle stream does not. It stays from one request to the next, because a client that
-/// polls polls again, and memory asked for anew was a third of what a poll took.
-struct exchange : serving_one {
-  explicit exchange(const options& o) : parser(o.head) {}
-  std::uint32_t serial = 0;  // of the request; answers to earlier ones are ignored
-  std::string in;            // the head, whole once it is parsed; never touched while `head` is in use
-  proto::http1::head_parser parser;
-  proto::http1::head head;
-  proto::query_pairs query;
-  request shown;
-  std::vector<std::string> channels;
-  cursor from;
-  vector<follow_start> starts;
-  std::shared_ptr<connection*> here;            // what hooks that answer later hold on to
-  std::unique_ptr<exchange>* keeper = nullptr;  // while a hook looks at `shown`: where this goes instead of away
+/// Serves HTTP requests on one connection, one after the other: from the bytes of a head to the answer, or to the
+/// stream that the connection is from then on. All that requests need and an idle stream does not lies here. It stays
+/// from one request to the next, because a client that polls polls again, and memory asked for anew was a third of what
+/// a poll took.
+///
+/// Its functions may end with the request answered, the connection closing, or, where a stream was opened, with this
+/// object gone: whoever calls one looks at the connection's phase next, and at nothing here.
+class http_exchange : private request_state {
+ public:
+  explicit http_exchange(connection& on);
 
+  // ---- from bytes to a request
+  bool read_head();
+  void read_body();
+  void drop_head();
+
+  // ---- answers
+  void respond(int status, std::string_view type, std::string_view body, std::string_view extra = {});
+  void refuse(const failure& why);
+  void refuse_stream(const failure& why);
+  void leave_commands(const failure& others);
+
+  // ---- polls; in polls.hpp, and reached through a server's `linkage` alone
+  static const poll_table polling;
+
+ private:
+  friend class connection;
+  friend class stream_exchange;
+
+  server_state& server() const noexcept;
+  void begin_request();
+  void dispatch();
+  void serve_elsewhere();
+  void respond_with(const result<response>& r);
+
+  // The live resource
+  void look_at_origin();
+  std::string methods() const;
+  void serve_live();
+  bool read_channels();
+  void serve_follow();
+  bool read_cursor();
+  void authorize();
+  void allowed(shared_grant g) { serving_ ? begin_following(std::move(g)) : begin_post(std::move(g)); }
+  void begin_following(shared_grant g);
+  void follow_next(std::size_t i);
+  void began();
+  bool cursor_returns() const;
+  void tell_losses();
+  void post();
+  void begin_post(shared_grant g);
+  void next_command();
+
+  void begin_poll();
+  bool answer_poll(bool at_end);
+  bool answer_alike();
+
+  std::weak_ptr<connection*> here() {
+    if (!here_) here_ = std::make_shared<connection*>(on_);
+    return here_;
+  }
   /// Ready for the next request; false when more memory has gathered than is worth keeping.
   bool renew() {
-    static_cast<serving_one&>(*this) = serving_one();
-    in.clear(), head.clear(), query.clear(), channels.clear(), from.clear(), starts.clear();
-    parser.reset();
-    return in.capacity() <= 2048 &&
-           std::max({query.capacity(), channels.capacity(), from.capacity(), starts.capacity()}) <= 16;
+    static_cast<request_state&>(*this) = request_state();
+    in_.clear(), head_.clear(), query_.clear(), channels_.clear(), from_.clear(), starts_.clear();
+    parser_.reset();
+    return in_.capacity() <= 2048 &&
+           std::max({query_.capacity(), channels_.capacity(), from_.capacity(), starts_.capacity()}) <= 16;
   }
+
+  connection* const on_;
+  std::uint32_t serial_ = 0;  // of the request; answers to earlier ones are ignored
+  std::string in_;            // the head, whole once it is parsed; never touched while `head_` is in use
+  proto::http1::head_parser parser_;
+  proto::http1::head head_;
+  proto::query_pairs query_;
+  request shown_;
+  std::vector<std::string> channels_;
+  cursor from_;
+  vector<follow_start> starts_;
+  std::shared_ptr<connection*> here_;                 // what hooks that answer later hold on to
+  std::unique_ptr<http_exchange>* keeper_ = nullptr;  // while a hook looks at `shown_`: where this goes instead of away
 };
-static_assert(sizeof(exchange) <= 1000, "an allocation over 1,000 bytes is a slow one in glibc");
+static_assert(sizeof(http_exchange) <= 1000, "an allocation over 1,000 bytes is a slow one in glibc");
 
-class server_state;
-
-/// Bytes that wait, a request, an end that is near.
+/// A connection's unfinished work: unsent output, unread input, a request, the reason of an end that is near.
 struct pending_io {
-  explicit pending_io(server_state& g, bool of_all = false) : gate(&g), common(of_all) {}
-  server_state* gate;
-  const bool common;             // the server_state's `nothing`
-  std::string out, held;         // own bytes that are to be sent; input that waits
+  explicit pending_io(server_state& s, bool of_all = false) : server(&s), common(of_all) {}
+  server_state* server;
+  const bool common;             // the one that all idle connections share, which nobody writes to
+  std::string out, held;         // unsent output of the session's own; input that was received and not read yet
   std::size_t sent = 0;          // of `out`
   subscription* half = nullptr;  // whose frame is half sent
   std::size_t next = 0;          // the channel whose turn it is, while not all have had theirs
-  std::unique_ptr<exchange> request;
+  std::unique_ptr<http_exchange> request;
   std::unique_ptr<close_reason> reason;
   // How far the peer's acknowledgements are looked at, as `connection::acknowledged` counts plus 1, while its bytes
   // stand in a queue; 0 when nobody looks.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-// How a connection, whose class is in connection.hpp, serves a poll: one answer, as soon as there is something to tell
-// or the time that it may be held is over. The answer is
+// How a request, whose class is in http_exchange.hpp, is served by a poll: one answer, as soon as there is something to
+// tell or the time that it may be held is over. The answer is
 //
 //   own bytes of earlier answers │ head and beginning │ shared bytes of channel A │ … of channel B │ end
 //
@@ -12,58 +12,56 @@
 
 namespace hailwire::detail {
 
-inline bool connection::answer_held(bool at_end) { return gate().polls->answer(*this, at_end); }
+inline bool connection::answer_held(bool at_end) { return server().polls->answer(*asked(), at_end); }
 
-inline void connection::begin_poll() {
-  exchange& e = *asked();
-  opened_ = true;
-  tell_losses(e);
-  if (gate().host.on_open && !gate().guarded("on_open", [&] { gate().host.on_open(*this); }))
-    end(errc::internal, 1011, "internal error");
-  if (answered_) return;
-  e.until = gate().now() + std::min(e.once->wait, gate().messages.left(permissions()));
-  enter(phase::held);
-  answer_poll(e.at_once || e.once->wait == 0 || peer_ended_);
+inline void http_exchange::begin_poll() {
+  on_->opened_ = true;
+  tell_losses();
+  if (server().host.on_open && !server().guarded("on_open", [&] { server().host.on_open(*on_); }))
+    on_->end(errc::internal, 1011, hook_failed_text);
+  if (on_->answered_) return;
+  until_ = server().now() + std::min(once_->wait, server().messages.left(on_->permissions()));
+  on_->enter(connection::phase::held);
+  answer_poll(at_once_ || once_->wait == 0 || on_->peer_ended_);
 }
 
 // The answer of a poll that follows one channel and is told one flush's messages: made for the first that waits, the
 // others send the same bytes. False when it is another case.
-inline bool connection::answer_alike() {
-  exchange& e = *asked();
-  if (follow_count() != 1 || find_rare() || !e.notices.empty() || !e.extra.empty() || e.head.method != "GET")
+inline bool http_exchange::answer_alike() {
+  if (on_->follow_count() != 1 || on_->find_rare() || !notices_.empty() || !extra_.empty() || head_.method != "GET")
     return false;
-  subscription& s = followed(0);
+  subscription& s = on_->followed(0);
   if (!s.live() || !s.named()) return false;
   auto messages = s.pending();
-  if (messages.empty() || messages.size() > shared_answer::most || blocked_ || unsent()) return false;
+  if (messages.empty() || messages.size() > shared_answer::most || on_->blocked_ || on_->unsent()) return false;
   const channel_log& log = s.in().log();
-  const bool keep = keeps();
-  const std::int64_t now = gate().now();
+  const bool keep = on_->keeps();
+  const std::int64_t now = server().now();
   // The same bytes at the same head of the same channel: this flush's. A later one could have been given the same
   // memory.
-  shared_answer& a = gate().alike;
+  shared_answer& a = server().alike;
   if (a.messages != messages.data() || a.size != messages.size() || a.now != now || a.head != log.head() ||
-      a.channel != log.name() || a.epoch != log.epoch() || a.minor != e.head.minor || a.keep != keep) {
+      a.channel != log.name() || a.epoch != log.epoch() || a.minor != head_.minor || a.keep != keep) {
     auto chunk = s.holding();
-    if (chunk->marks.size() > gate().settings.poll_messages || messages.size() > gate().settings.poll_bytes)
+    if (chunk->marks.size() > server().settings.poll_messages || messages.size() > server().settings.poll_bytes)
       return false;
     std::string cursor;
     append_position(cursor, log.epoch(), chunk->last());
     auto frame =
-        transport::make_poll_answer(messages.size() - 1, {}, cursor, false, keep, e.head.minor, gate().date(), false);
+        transport::make_poll_answer(messages.size() - 1, {}, cursor, false, keep, head_.minor, server().date(), false);
     a = {messages.data(),          messages.size(), now,  log.head(),           std::string(log.name()),
-         std::string(log.epoch()), e.head.minor,    keep, std::move(frame.head)};
+         std::string(log.epoch()), head_.minor,     keep, std::move(frame.head)};
     a.whole.append(messages.data() + 1, messages.size() - 1).append(frame.tail);
   }
   std::span<const char> whole(a.whole);
-  write_answer({&whole, 1});
-  if (phase_ != phase::dead) answered(keep);
+  on_->write_answer({&whole, 1});
+  if (on_->phase_ != connection::phase::dead) on_->answered(keep);
   return true;
 }
 
 // Writes an answer; what is not taken becomes own bytes.
 inline void connection::write_answer(std::span<const std::span<const char>> pieces) {
-  last_write_ = moment(gate().now());
+  last_write_ = moment(server().now());
   constexpr std::size_t most = 64;  // pieces that a write takes
   std::size_t taken = blocked_ ? 0 : write(pieces.first(std::min(pieces.size(), most)));
   std::string left;
@@ -85,14 +83,13 @@ inline void connection::write_answer(std::span<const std::span<const char>> piec
 }
 
 // May run inside a flush.
-inline bool connection::answer_poll(bool at_end) {
+inline bool http_exchange::answer_poll(bool at_end) {
   // What was still being read when the permission ended is not told any more: the next request brings another one, or
   // is refused.
-  const bool over = gate().messages.left(permissions()) <= 0;
+  const bool over = server().messages.ended(on_->permissions());
   if (!over && answer_alike()) return true;
-  exchange& e = *asked();
-  at_end = at_end || e.at_once || over;
-  const options& o = gate().settings;
+  at_end = at_end || at_once_ || over;
+  const options& o = server().settings;
   struct part {
     std::shared_ptr<const chunk> keep;
     std::span<const char> bytes;
@@ -101,21 +98,21 @@ inline bool connection::answer_poll(bool at_end) {
   std::size_t bytes = 0, count = 0;
   bool more = false, loading = false;
   vector<std::uint64_t> reached;  // a subscription that is live during a flush does not know it yet
-  for (std::size_t i = 0; i < follow_count(); ++i) {
-    subscription& s = followed(i);
+  for (std::size_t i = 0; i < on_->follow_count(); ++i) {
+    subscription& s = on_->followed(i);
     std::uint64_t offset = s.offset();
     bool full = false, begun = false, lost = false;
     while (!full && !over) {
-      const std::size_t told = e.notices.size();
+      const std::size_t told = notices_.size();
       auto pending = s.pending();
       if (begun && s.offset() > offset) {
         // Notices are read before messages, so a gap behind messages of this answer is for the next one, which finds it
         // again.
-        e.notices.resize(told);
+        notices_.resize(told);
         lost = more = true;
         break;
       }
-      if (answered_ || phase_ != phase::held) return true;  // the storage failed
+      if (on_->answered_ || on_->phase_ != connection::phase::held) return true;  // the storage failed
       if (pending.empty()) {
         loading = loading || s.loading() || s.due();
         break;
@@ -143,39 +140,39 @@ inline bool connection::answer_poll(bool at_end) {
     reached.push_back(lost ? offset : std::max(offset, s.offset()));
   }
   if (loading && !parts.empty()) more = true;
-  if (parts.empty() && (loading || (e.notices.empty() && !at_end))) {
-    e.at_once = at_end ||
-                !e.notices.empty();  // as soon as what is being read is there: an answer has a message if there is one
+  if (parts.empty() && (loading || (notices_.empty() && !at_end))) {
+    at_once_ =
+        at_end || !notices_.empty();  // as soon as what is being read is there: an answer has a message if there is one
     return false;
   }
 
-  std::string at = position_text(reached);
-  bool keep = keeps();
-  std::string extra = std::string(gate().date()) + e.extra;
-  bool head_only = e.head.method == "HEAD";
-  if (parts.empty() && e.notices.empty() &&
-      proto::http1::any_entity_tag(e.head, [&](std::string_view tag) { return tag == at; })) {
-    last_write_ = moment(gate().now());
-    out() += transport::make_not_modified(at, keep, e.head.minor, extra);
-    ask_wake();
+  std::string at = on_->position_text(reached);
+  bool keep = on_->keeps();
+  std::string extra = std::string(server().date()) + extra_;
+  bool head_only = head_.method == "HEAD";
+  if (parts.empty() && notices_.empty() &&
+      proto::http1::any_entity_tag(head_, [&](std::string_view tag) { return tag == at; })) {
+    on_->last_write_ = moment(server().now());
+    on_->out() += transport::make_not_modified(at, keep, head_.minor, extra);
+    on_->ask_wake();
   } else {
     if (!parts.empty()) parts[0].bytes = parts[0].bytes.subspan(1);  // its comma
     auto frame =
-        transport::make_poll_answer(bytes ? bytes - 1 : 0, e.notices, at, more, keep, e.head.minor, extra, head_only);
-    out() += frame.head;
+        transport::make_poll_answer(bytes ? bytes - 1 : 0, notices_, at, more, keep, head_.minor, extra, head_only);
+    on_->out() += frame.head;
     if (head_only) parts.clear();
-    vector<std::span<const char>> pieces{own_bytes()};
+    vector<std::span<const char>> pieces{on_->own_bytes()};
     for (auto& p : parts) pieces.push_back(p.bytes);
     pieces.push_back(frame.tail);
-    write_answer(pieces);
+    on_->write_answer(pieces);
   }
-  if (phase_ == phase::dead) return true;
-  answered(keep);
+  if (on_->phase_ == connection::phase::dead) return true;
+  on_->answered(keep);
   return true;
 }
 
-inline const poll_table connection::polling{&transport::poll_element, [](connection& c) { c.begin_poll(); },
-                                            [](connection& c, bool at_end) { return c.answer_poll(at_end); }};
+inline const poll_table http_exchange::polling{&transport::poll_element, [](http_exchange& e) { e.begin_poll(); },
+                                               [](http_exchange& e, bool at_end) { return e.answer_poll(at_end); }};
 
 /// The linkage of a server with these transports, in the order in which they are asked.
 template <transport::transport_type... Transports>
@@ -183,7 +180,7 @@ class link_of {
   static constexpr const transport::entry* entries_[] = {&transport::entry_of<Transports>...};
   static constexpr const poll_table* polls() noexcept {
     if constexpr ((transport::polling<Transports> || ...))
-      return &connection::polling;
+      return &http_exchange::polling;
     else
       return nullptr;
   }

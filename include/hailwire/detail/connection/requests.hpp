@@ -3,8 +3,9 @@
 
 // Over 500 lines because a request is followed from its head to its answer in one place.
 //
-// How a connection, whose class is in connection.hpp, serves HTTP requests. The order is that of the protocol: is the
-// request well-formed, which transport claims it, who asks, may they; only then a look at any log.
+// How HTTP requests are served, by `http_exchange` and, where the connection's phases change, by the connection. The
+// order is that of the protocol: is the request well-formed, which transport claims it, who asks, may they; only then a
+// look at any log.
 
 #include <memory>
 #include "hailwire/detail/connection/connection.hpp"
@@ -24,6 +25,9 @@ namespace hailwire::detail {
 
 // ---- from bytes to a request
 
+inline http_exchange::http_exchange(connection& on) : on_(&on), parser_(on.server().settings.head) {}
+inline server_state& http_exchange::server() const noexcept { return on_->server(); }
+
 inline void connection::process() {
   if (processing_) return;
   processing_ = true;
@@ -32,44 +36,48 @@ inline void connection::process() {
     if (answered_) {
       finish_exchange();
       going = phase_ == phase::head;
-    } else if (phase_ == phase::head && asked() && !asked()->in.empty() && unsent() < gate().settings.max_unsent) {
-      exchange& e = *asked();
-      switch (e.parser.parse(e.in, e.head)) {
-        case proto::http1::progress::need_more:
-          if (!peer_ended_) break;
-          drop_head();
-          refuse({errc::bad_request, "the request ended within its head"});
-          going = true;
-          break;
-        case proto::http1::progress::failed:
-          keep_ = false;
-          drop_head();
-          refuse(e.parser.error());
-          going = true;
-          break;
-        case proto::http1::progress::done:
-          e.rest.assign(e.in, e.parser.size());
-          e.in.resize(e.parser.size());  // shrinks in place: the head's views stay
-          begin_request();
-          going = answered_ || (phase_ == phase::body && peer_ended_);
-      }
+    } else if (phase_ == phase::head && asked() && !asked()->in_.empty() && unsent() < server().settings.max_unsent) {
+      going = asked()->read_head();
     } else if (phase_ == phase::body) {
-      read_body();
-      if (phase_ == phase::body && peer_ended_) refuse({errc::bad_request, "the request ended within its body"});
+      asked()->read_body();
+      if (phase_ == phase::body && peer_ended_)
+        asked()->refuse({errc::bad_request, "the request ended within its body"});
       going = answered_;
     }
   }
   processing_ = false;
 }
 
+// Reads on in the head that is coming, and serves the request once it is there. Whether there is more to do now.
+inline bool http_exchange::read_head() {
+  switch (parser_.parse(in_, head_)) {
+    case proto::http1::progress::need_more:
+      if (!on_->peer_ended_) return false;
+      drop_head();
+      refuse({errc::bad_request, "the request ended within its head"});
+      return true;
+    case proto::http1::progress::failed:
+      on_->keep_ = false;
+      drop_head();
+      refuse(parser_.error());
+      return true;
+    case proto::http1::progress::done:
+      break;
+  }
+  rest_.assign(in_, parser_.size());
+  in_.resize(parser_.size());  // shrinks in place: the head's views stay
+  connection& on = *on_;       // which may have become a stream
+  begin_request();
+  return on.answered_ || (on.phase_ == connection::phase::body && on.peer_ended_);
+}
+
 // What was read of a head that is refused before its end looks into a buffer that may have moved. It says no more, but
 // for HEAD, whose answer has no content whatever becomes of the request (RFC 9110, section 9.3.2).
-inline void connection::drop_head() {
-  exchange& e = *asked();
-  std::string_view line = e.in;
+inline void http_exchange::drop_head() {
+  std::string_view line = in_;
   while (line.starts_with("\r\n")) line.remove_prefix(2);
-  e.head.clear();
-  if (line.starts_with("HEAD ") || line == "HEAD") e.head.method = "HEAD";
+  head_.clear();
+  if (line.starts_with("HEAD ") || line == "HEAD") head_.method = "HEAD";
 }
 
 /// The largest request body: of the live resource an array of commands around a payload in base64 (RFC 4648), which
@@ -78,90 +86,87 @@ inline std::size_t body_limit(const options& o, std::string_view path) noexcept 
   return path == o.path ? o.max_payload / 3 * 4 + 64 * 1024 : o.max_payload;
 }
 
-inline void connection::begin_request() {
-  exchange& e = *asked();
-  const options& o = gate().settings;
-  keep_ = e.head.keep_alive;
-  served_ = true;
-  e.shown.begin(*this, e.head, e.query, tls());
-  if (!e.head.has_body()) enter(phase::asked);  // whatever comes of it, the next request begins behind the head
-  if (!proto::percent_decode(e.head.path, e.shown.path_, false))
+inline void http_exchange::begin_request() {
+  const options& o = server().settings;
+  on_->keep_ = head_.keep_alive;
+  on_->served_ = true;
+  shown_.begin(*on_, head_, query_, on_->tls());
+  if (!head_.has_body())
+    on_->enter(connection::phase::asked);  // whatever comes of it, the next request begins behind the head
+  if (!proto::percent_decode(head_.path, shown_.path_, false))
     return refuse({errc::bad_request, "the path has a bad escape or is not UTF-8"});
-  if (gate().behind.any()) {
-    auto told = gate().behind.look(e.head, e.shown.peer());
+  if (server().behind.any()) {
+    auto told = server().behind.look(head_, shown_.peer());
     if (!told) return refuse(told.error());
     if (auto& by = *told) {
-      if (by->from.address) e.shown.peer_ = by->from.text();
-      e.shown.scheme_ = std::move(by->scheme);
-      e.shown.host_ = std::move(by->host);
+      if (by->from.address) shown_.peer_ = by->from.text();
+      shown_.scheme_ = std::move(by->scheme);
+      shown_.host_ = std::move(by->host);
     }
   }
   look_at_origin();
-  if (e.head.content_length.value_or(0) > body_limit(o, e.shown.path_))
+  if (head_.content_length.value_or(0) > body_limit(o, shown_.path_))
     return refuse({errc::too_large, "the request body is over the limit"});
-  e.query_readable = proto::parse_query(e.head.query, e.query);
-  if (!e.query_readable) e.query.clear();
-  if (!e.head.has_body()) return dispatch();
-  enter(phase::body);
-  if (e.head.expect_continue && e.rest.empty()) {
-    out() += proto::http1::continue_response;
-    ask_wake();
+  query_readable_ = proto::parse_query(head_.query, query_);
+  if (!query_readable_) query_.clear();
+  if (!head_.has_body()) return dispatch();
+  on_->enter(connection::phase::body);
+  if (head_.expect_continue && rest_.empty()) {
+    on_->out() += proto::http1::continue_response;
+    on_->ask_wake();
   }
   read_body();
 }
 
-inline void connection::read_body() {
-  exchange& e = *asked();
-  if (e.head.chunked) {
-    std::string_view in = e.rest;
-    auto progress = e.chunks.decode(in, e.body, body_limit(gate().settings, e.shown.path_));
-    e.rest.erase(0, e.rest.size() - in.size());
+inline void http_exchange::read_body() {
+  if (head_.chunked) {
+    std::string_view in = rest_;
+    auto progress = chunks_.decode(in, body_, body_limit(server().settings, shown_.path_));
+    rest_.erase(0, rest_.size() - in.size());
     if (progress == proto::http1::progress::need_more) return;
     if (progress == proto::http1::progress::failed) {
-      keep_ = false;
-      return refuse(e.chunks.error());
+      on_->keep_ = false;
+      return refuse(chunks_.error());
     }
-  } else if (std::size_t size = static_cast<std::size_t>(e.head.content_length.value_or(0))) {
-    std::size_t n = std::min(size - e.body.size(), e.rest.size());
-    e.body.append(e.rest, 0, n);
-    e.rest.erase(0, n);
-    if (e.body.size() < size) return;
+  } else if (std::size_t size = static_cast<std::size_t>(head_.content_length.value_or(0))) {
+    std::size_t n = std::min(size - body_.size(), rest_.size());
+    body_.append(rest_, 0, n);
+    rest_.erase(0, n);
+    if (body_.size() < size) return;
   }
-  enter(phase::asked);
+  on_->enter(connection::phase::asked);
   dispatch();
 }
 
-inline void connection::dispatch() {
-  exchange& e = *asked();
+inline void http_exchange::dispatch() {
   // Of the server as a whole (RFC 9110, section 9.3.7): the host's to answer, where it answers requests.
-  if (e.head.path == "*" && !gate().host.on_http) return respond(204, {}, {}, "Allow: " + methods());
-  if (e.shown.path_ == gate().settings.path) return serve_live();
+  if (head_.path == "*" && !server().host.on_http) return respond(204, {}, {}, "Allow: " + methods());
+  if (shown_.path_ == server().settings.path) return serve_live();
   serve_elsewhere();
 }
 
 // ---- what no transport claims
 
-inline void connection::serve_elsewhere() {
-  exchange& e = *asked();
+inline void http_exchange::serve_elsewhere() {
   // Other protocols, and any in HTTP/1.0, may be ignored (RFC 9110, section 7.8).
-  if (e.head.minor >= 1 && e.head.has_token("Upgrade", "websocket")) {
-    for (auto& route : gate().frame_routes)
-      if (route->serves(e.shown.path_)) return serve_frames(*route);
+  if (head_.minor >= 1 && head_.has_token("Upgrade", "websocket")) {
+    for (auto& route : server().frame_routes)
+      if (route->serves(shown_.path_)) return stream_exchange(*on_).open_frames(*route);
   }
-  e.shown.body_ = e.body;
-  if (!gate().host.on_http) return refuse(errc::not_found);
-  auto reply = gate().reply_for<result<response>>(
-      "on_http", gate().host.serves_at_once, [here = here(), serial = asked()->serial](result<response> r) {
+  shown_.body_ = body_;
+  if (!server().host.on_http) return refuse(errc::not_found);
+  auto reply = server().reply_for<result<response>>(
+      "on_http", server().host.serves_at_once, [here = here(), serial = serial_](result<response> r) {
         auto at = here.lock();
         connection* self = at ? *at : nullptr;
-        if (!self || !self->asked() || self->asked()->serial != serial || !self->owes()) return;
-        self->contained([&] { self->respond_with(r); });
+        if (!self || !self->asked() || self->asked()->serial_ != serial || !self->owes()) return;
+        self->contained([&] { self->asked()->respond_with(r); });
       });
   // A hook that throws leaves its reply unanswered, which answers `internal`.
-  gate().guarded("on_http", [&] { gate().host.on_http(e.shown, std::move(reply)); });
+  server().guarded("on_http", [&] { server().host.on_http(shown_, std::move(reply)); });
 }
 
-inline void connection::respond_with(const result<response>& r) {
+inline void http_exchange::respond_with(const result<response>& r) {
   if (!r) return refuse(r.error());
   if (r->status < 200 || r->status > 599) return refuse(errc::internal);
   std::string extra;
@@ -177,45 +182,42 @@ inline void connection::respond_with(const result<response>& r) {
 // ---- the live resource
 
 // Whose page is it that asks? One of a listed origin is told so in every answer (Fetch standard, CORS protocol).
-inline void connection::look_at_origin() {
-  exchange& e = *asked();
-  const auto& listed = gate().settings.allowed_origins;
-  auto origin = e.head.find("Origin");
-  e.own_page = !origin.data() || proto::http1::same_origin(origin, e.shown.host());
+inline void http_exchange::look_at_origin() {
+  const auto& listed = server().settings.allowed_origins;
+  auto origin = head_.find("Origin");
+  own_page_ = !origin.data() || proto::http1::same_origin(origin, shown_.host());
   // What is known to be https is not the same origin as http; that it came here without TLS says nothing.
-  if (origin.data() && e.shown.scheme() == "https" && !proto::iequals(origin.substr(0, 6), "https:"))
-    e.own_page = false;
-  e.listed_page = !e.own_page && std::find(listed.begin(), listed.end(), origin) != listed.end();
+  if (origin.data() && shown_.scheme() == "https" && !proto::iequals(origin.substr(0, 6), "https:")) own_page_ = false;
+  listed_page_ = !own_page_ && std::find(listed.begin(), listed.end(), origin) != listed.end();
   // No browser sends two (RFC 6454, section 7.3), and which of them somebody in between has looked at is not known.
-  if (origin.data() && std::count_if(e.head.headers.begin(), e.head.headers.end(),
+  if (origin.data() && std::count_if(head_.headers.begin(), head_.headers.end(),
                                      [](const auto& h) { return proto::iequals(h.name, "Origin"); }) > 1)
-    e.own_page = e.listed_page = false;
-  if (e.shown.path_ != gate().settings.path) return;
-  if (!listed.empty()) e.extra += "Vary: Origin\r\n";
-  if (!e.listed_page) return;
-  e.extra.append("Access-Control-Allow-Origin: ").append(origin);
-  e.extra += "\r\nAccess-Control-Allow-Credentials: true\r\nAccess-Control-Expose-Headers: ETag, Retry-After\r\n";
+    own_page_ = listed_page_ = false;
+  if (shown_.path_ != server().settings.path) return;
+  if (!listed.empty()) extra_ += "Vary: Origin\r\n";
+  if (!listed_page_) return;
+  extra_.append("Access-Control-Allow-Origin: ").append(origin);
+  extra_ += "\r\nAccess-Control-Allow-Credentials: true\r\nAccess-Control-Expose-Headers: ETag, Retry-After\r\n";
 }
 
 // The methods of the live resource, as a header line ends with them.
-inline std::string connection::methods() const {
-  const auto& all = gate().transports;
+inline std::string http_exchange::methods() const {
+  const auto& all = server().transports;
   const bool heads = std::any_of(all.begin(), all.end(), [](const transport::entry* t) { return t->answers_head; });
   return heads ? "GET, HEAD, POST, OPTIONS\r\n" : "GET, POST, OPTIONS\r\n";
 }
 
-inline void connection::serve_live() {
-  exchange& e = *asked();
+inline void http_exchange::serve_live() {
   // Of the host's own paths the query is the host's to read, escapes and all.
-  if (!e.query_readable) return refuse({errc::bad_request, "the query has a bad escape or is not UTF-8"});
-  if (e.head.method == "GET" || e.head.method == "HEAD") return serve_follow();
-  if (e.head.method == "POST") {
-    if (!e.own_page && !e.listed_page) return refuse({errc::forbidden, "this origin is not listed"});
+  if (!query_readable_) return refuse({errc::bad_request, "the query has a bad escape or is not UTF-8"});
+  if (head_.method == "GET" || head_.method == "HEAD") return serve_follow();
+  if (head_.method == "POST") {
+    if (!own_page_ && !listed_page_) return refuse({errc::forbidden, "this origin is not listed"});
     return post();
   }
-  if (e.head.method == "OPTIONS") {
+  if (head_.method == "OPTIONS") {
     std::string extra = "Allow: " + methods();
-    if (e.listed_page) {
+    if (listed_page_) {
       extra += "Access-Control-Allow-Methods: " + methods();
       extra +=
           "Access-Control-Allow-Headers: Content-Type, Authorization, Prefer, If-None-Match, Last-Event-ID, "
@@ -228,63 +230,60 @@ inline void connection::serve_live() {
 }
 
 // Reads the channels and the device that the query names; false when it has refused them.
-inline bool connection::read_channels() {
-  exchange& e = *asked();
+inline bool http_exchange::read_channels() {
   auto no = [&](std::string why) { return refuse({errc::bad_request, std::move(why)}), false; };
-  for (const auto& [name, value] : e.query) {
+  for (const auto& [name, value] : query_) {
     if (name == "channel") {
-      if (!valid_channel(value)) return no("a channel's name is 1 to 255 bytes of UTF-8 without control characters");
-      if (std::find(e.channels.begin(), e.channels.end(), value) != e.channels.end())
+      if (!valid_channel(value)) return refuse(not_a_channel()), false;
+      if (std::find(channels_.begin(), channels_.end(), value) != channels_.end())
         return no("a channel is named twice");
-      e.channels.push_back(value);
+      channels_.push_back(value);
     } else if (name == "device") {
       if (value.size() > 64 || !proto::printable_utf8(value))
         return no("a device's name is 1 to 64 bytes of UTF-8 without control characters");
-      if (e.device.empty()) e.device = value;
+      if (device_.empty()) device_ = value;
     }
   }
   return true;
 }
 
-inline void connection::serve_follow() {
-  exchange& e = *asked();
-  const options& o = gate().settings;
-  transport::live_request a{e.head, e.query, o};
+inline void http_exchange::serve_follow() {
+  const options& o = server().settings;
+  transport::live_request a{head_, query_, o};
 
-  bool head_only = e.head.method == "HEAD";
-  for (const transport::entry* t : gate().transports) {
+  bool head_only = head_.method == "HEAD";
+  for (const transport::entry* t : server().transports) {
     if ((head_only && !t->answers_head) || !t->claims(a)) continue;
-    e.serving = t;
+    serving_ = t;
     break;
   }
-  if (!e.serving) {
-    if (head_only && std::none_of(gate().transports.begin(), gate().transports.end(),
+  if (!serving_) {
+    if (head_only && std::none_of(server().transports.begin(), server().transports.end(),
                                   [](const transport::entry* t) { return t->answers_head; }))
       return refuse(errc::method_not_allowed);
-    if (std::all_of(gate().transports.begin(), gate().transports.end(),
+    if (std::all_of(server().transports.begin(), server().transports.end(),
                     [](const transport::entry* t) { return t->upgrades; }))
       return refuse(errc::upgrade_required);
     std::string offered;
-    for (const transport::entry* t : gate().transports)
+    for (const transport::entry* t : server().transports)
       offered.append(offered.empty() ? "this server offers " : ", ").append(t->offer);
     return refuse({errc::not_acceptable, std::move(offered)});
   }
-  e.shown.transport_ = e.serving->name;
-  const bool upgrade = e.serving->upgrades;
-  if (upgrade && !e.own_page && !e.listed_page) return refuse({errc::forbidden, "this origin is not listed"});
-  if (upgrade && e.head.has_body()) return refuse({errc::bad_request, "a handshake has no body"});
+  shown_.transport_ = serving_->name;
+  const bool upgrade = serving_->upgrades;
+  if (upgrade && !own_page_ && !listed_page_) return refuse({errc::forbidden, "this origin is not listed"});
+  if (upgrade && head_.has_body()) return refuse({errc::bad_request, "a handshake has no body"});
 
   if (!read_channels()) return;
-  if (e.channels.size() > o.max_channels)
-    return refuse({errc::bad_request, "more than " + std::to_string(o.max_channels) + " channels"});
-  if (e.channels.empty() && !upgrade) return refuse({errc::bad_request, "no channel is named"});
+  if (!may_follow_count(channels_.size(), o)) return refuse(too_many_channels(o));
+  if (channels_.empty() && !upgrade) return refuse({errc::bad_request, "no channel is named"});
 
-  auto begun = e.serving->begin(a);
+  auto begun = serving_->begin(a);
   if (!begun) return refuse(begun.error());
-  stream_ = std::move(begun->live);
-  if (stream_ && peer_ended_) return refuse({errc::bad_request, "the client ended before its stream began"});
-  e.open = std::move(begun->open);
-  e.once = begun->once;
+  on_->stream_ = std::move(begun->live);
+  if (on_->stream_ && on_->peer_ended_) return refuse({errc::bad_request, "the client ended before its stream began"});
+  open_ = std::move(begun->open);
+  once_ = begun->once;
 
   if (read_cursor()) authorize();
 }
@@ -292,29 +291,27 @@ inline void connection::serve_follow() {
 // Where to start; false when it has refused what cannot be read. Of `If-None-Match` a tag that resembles a cursor is
 // one: the first that is readable decides, and where none is, what is wrong with the first is told. Other tags are
 // other servers', and passed over.
-inline bool connection::read_cursor() {
-  exchange& e = *asked();
-  const std::size_t longest = gate().settings.head.line;
+inline bool http_exchange::read_cursor() {
+  const std::size_t longest = server().settings.head.line;
   std::optional<failure> wrong;
   auto take = [&](std::string_view text) {
-    auto from = parse_cursor(text, e.channels.size(), longest);
+    auto from = parse_cursor(text, channels_.size(), longest);
     if (from) {
-      e.from = std::move(*from);
+      from_ = std::move(*from);
     } else if (!wrong) {
       wrong = from.error();
     }
     return static_cast<bool>(from);
   };
-  std::string_view text = e.head.find("Last-Event-ID");
-  if (text.empty()) text = e.shown.param("since");
+  std::string_view text = head_.find("Last-Event-ID");
+  if (text.empty()) text = shown_.param("since");
   if (!text.empty()) {
     take(text);
-  } else if (!e.channels.empty()) {
-    if (proto::http1::any_entity_tag(e.head,
-                                     [&](std::string_view tag) { return resembles_cursor(tag) && take(tag); })) {
+  } else if (!channels_.empty()) {
+    if (proto::http1::any_entity_tag(head_, [&](std::string_view tag) { return resembles_cursor(tag) && take(tag); })) {
       wrong.reset();
     } else if (!wrong) {  // a cursor that is no tag, without its quotes or with one of them
-      for (const auto& h : e.head.headers) {
+      for (const auto& h : head_.headers) {
         std::string_view bare = h.value;
         if (!proto::iequals(h.name, "If-None-Match")) continue;
         if (bare.starts_with("W/")) bare.remove_prefix(2);
@@ -324,163 +321,160 @@ inline bool connection::read_cursor() {
     }
   }
   if (wrong) return refuse(*wrong), false;
-  e.from.resize(e.channels.size());
+  from_.resize(channels_.size());
   return true;
 }
 
-inline void connection::authorize() {
-  if (!gate().host.authorize) {
-    gate().no_authorizer();
+inline void http_exchange::authorize() {
+  if (!server().host.authorize) {
+    server().no_authorizer();
     static const shared_grant nothing{grant()};
     return allowed(nothing);
   }
-  auto reply = gate().reply_for<decision>(
-      "authorizer", gate().host.authorizes_at_once, [here = here(), serial = asked()->serial](decision d) {
+  auto reply = server().reply_for<decision>(
+      "authorizer", server().host.authorizes_at_once, [here = here(), serial = serial_](decision d) {
         auto at = here.lock();
         connection* self = at ? *at : nullptr;
-        if (!self || !self->asked() || self->asked()->serial != serial || !self->owes() || self->is_open()) return;
+        if (!self || !self->asked() || self->asked()->serial_ != serial || !self->owes() || self->is_open()) return;
         self->contained([&] {
           auto* granted = d.allowed();
           if (!granted) {
             // Whatever an authorizer says no with, it is one of the protocol's codes.
-            self->refuse_stream(d.refused());
-          } else if (!self->gate().sound(*granted)) {
-            self->refuse(errc::internal);
-          } else if (self->gate().messages.left(*granted) <= 0) {
-            self->refuse({errc::unauthenticated, "the permission has expired"});
+            self->asked()->refuse_stream(d.refused());
+          } else if (!self->server().sound(*granted)) {
+            self->asked()->refuse(errc::internal);
+          } else if (self->server().messages.ended(*granted)) {
+            self->asked()->refuse(permission_ended());
           } else {
-            self->allowed(*granted);
+            self->asked()->allowed(*granted);
           }
           self->update_watch();
         });
       });
-  std::unique_ptr<exchange>
+  std::unique_ptr<http_exchange>
       kept;  // a reply inside the call may open a stream, which needs no request any more; the hook still does
-  asked()->keeper = &kept;
-  gate().guarded("authorizer", [&] { gate().host.authorize(asked()->shown, std::move(reply)); });
-  if (asked()) asked()->keeper = nullptr;
+  keeper_ = &kept;
+  server().guarded("authorizer", [&] { server().host.authorize(shown_, std::move(reply)); });
+  if (!kept) keeper_ = nullptr;
 }
 
-inline void connection::begin_following(shared_grant g) {
-  exchange& e = *asked();
-  for (const std::string& c : e.channels)
-    if (auto why = gate().refusal(g, &shared_grant::may_follow, c)) return refuse(*why);
-  if (stream_ && e.head.method == "HEAD") {
-    e.open(out(), std::string(gate().date()) + e.extra);
-    ask_wake();
-    return answered(false);
+inline void http_exchange::begin_following(shared_grant g) {
+  for (const std::string& c : channels_)
+    if (auto why = server().refusal(g, &shared_grant::may_follow, c)) return refuse(*why);
+  if (on_->stream_ && head_.method == "HEAD") {
+    open_(on_->out(), std::string(server().date()) + extra_);
+    on_->ask_wake();
+    return on_->answered(false);
   }
-  if (!gate().messages.open(*this, std::move(g), e.device, true)) return refuse_stream({errc::overloaded, {}, 5});
-  if (std::size_t most = gate().settings.max_sessions_per_address;
-      most && !gate().from_address.add(key().slot, e.shown.address(), most))
+  if (!server().messages.open(*on_, std::move(g), device_, true)) return refuse_stream({errc::overloaded, {}, 5});
+  if (std::size_t most = server().settings.max_sessions_per_address;
+      most && !server().from_address.add(on_->key().slot, shown_.address(), most))
     return refuse_stream({errc::rate_limited, "too many sessions from this address", 5});
-  e.starts.resize(e.channels.size());
-  e.following = e.channels.size();
-  e.at_once = std::any_of(e.from.begin(), e.from.end(),
-                          [](const hailwire::start& s) { return s.from == hailwire::start::word::latest; });
-  if (e.channels.empty()) return began();
-  const session_key mine = key();
-  for (std::size_t i = 0; i < e.channels.size(); ++i) {
+  starts_.resize(channels_.size());
+  following_ = static_cast<std::uint32_t>(channels_.size());
+  at_once_ = std::any_of(from_.begin(), from_.end(),
+                         [](const hailwire::start& s) { return s.from == hailwire::start::word::latest; });
+  if (channels_.empty()) return began();
+  connection& on = *on_;
+  const session_key mine = on.key();
+  for (std::size_t i = 0; i < channels_.size(); ++i) {
     follow_next(i);
-    if (key() != mine || !is_open() || answered_ || !asked()) return;  // one of them was refused, or all are answered
+    if (on.key() != mine || !on.is_open() || on.answered_ || !on.asked())
+      return;  // one of them was refused, or all are answered
   }
 }
 
-inline void connection::follow_next(std::size_t i) {
-  exchange& e = *asked();
-  gate().messages.follow(*this, e.channels[i], e.from[i], true, [this, i](result<follow_start> r) {
-    if (!owes()) return;  // another channel, or the host, has settled it
-    if (!r) return refuse_stream(r.error());
-    asked()->starts[i] = std::move(*r);
-    if (--asked()->following == 0) began();
+inline void http_exchange::follow_next(std::size_t i) {
+  server().messages.follow(*on_, channels_[i], from_[i], true, [on = on_, i](result<follow_start> r) {
+    if (!on->owes()) return;  // another channel, or the host, has settled it
+    http_exchange& e = *on->asked();
+    if (!r) return e.refuse_stream(r.error());
+    e.starts_[i] = std::move(*r);
+    if (--e.following_ == 0) e.began();
   });
 }
 
 // Of channels that the host took away meanwhile nothing is told any more, so what was lost of one stays ahead of the
 // client's cursor.
-inline void connection::tell_losses(const exchange& e) {
-  for (std::size_t i = 0; i < e.starts.size() && phase_ != phase::closing; ++i) {
-    if (e.starts[i].recovered) continue;
-    if (auto* s = gate().messages.find(*this, e.channels[i])) {
-      tell_gap(s->in().log(), e.starts[i].lost, told_cursor(&e, i + 1));
-    } else if (find_rare()) {
-      for (gone& g : find_rare()->gone_channels) {
+inline void http_exchange::tell_losses() {
+  for (std::size_t i = 0; i < starts_.size() && on_->phase_ != connection::phase::closing; ++i) {
+    if (starts_[i].recovered) continue;
+    if (auto* s = server().messages.find(*on_, channels_[i])) {
+      on_->tell_gap(s->in().log(), starts_[i].lost, on_->told_cursor(this, i + 1));
+    } else if (on_->find_rare()) {
+      for (session::gone& g : on_->find_rare()->gone_channels) {
         if (g.place != i) continue;
         g.element.clear();
-        append_start(g.element, e.from[i]);
+        append_start(g.element, from_[i]);
       }
     }
   }
 }
 
-inline void connection::began() {
-  if (gate().messages.left(permissions()) <= 0)
-    return refuse({errc::unauthenticated, "the permission has expired"});  // while the storage was asked
+inline void http_exchange::began() {
+  if (server().messages.ended(on_->permissions())) return refuse(permission_ended());  // while the storage was asked
   if (!cursor_returns())
     return refuse(
         {errc::bad_request, "the cursor of so many channels would be longer than a request to this server may be"});
-  if (stream_) return open_stream();
-  gate().polls->begin(*this);
+  if (on_->stream_) return stream_exchange(*on_).open();
+  server().polls->begin(*this);
 }
 
 // Whether the client can come back with the longest cursor that it may ever have, later epochs counted: in a header
 // line of its own, in place of the one that this request has brought, beside everything else that it has said. Who
 // follows by commands needs none.
-inline bool connection::cursor_returns() const {
-  const exchange& e = *asked();
-  if (e.starts.empty() || (stream_ && stream_->duplex())) return true;
-  const std::size_t line = std::string_view("If-None-Match: W/\"\"").size() + e.starts.size() * max_cursor_element - 1;
-  std::size_t others = e.in.size(), fields = e.head.headers.size();
-  for (const auto& h : e.head.headers) {
+inline bool http_exchange::cursor_returns() const {
+  if (starts_.empty() || (on_->stream_ && on_->stream_->duplex())) return true;
+  const std::size_t line = std::string_view("If-None-Match: W/\"\"").size() + starts_.size() * max_cursor_element - 1;
+  std::size_t others = in_.size(), fields = head_.headers.size();
+  for (const auto& h : head_.headers) {
     if (!proto::iequals(h.name, "If-None-Match") && !proto::iequals(h.name, "Last-Event-ID")) continue;
     others -= static_cast<std::size_t>(h.value.data() + h.value.size() + 2 - h.name.data());
     --fields;
   }
-  const auto& most = gate().settings.head;
+  const auto& most = server().settings.head;
   return line <= most.line && others + line + 2 <= most.head && fields < most.headers;
 }
 
 // ---- POST
 
-inline void connection::post() {
-  exchange& e = *asked();
-  e.shown.transport_ = "post";
+inline void http_exchange::post() {
+  shown_.transport_ = "post";
   // What followers would get is not what its type says (RFC 9110, sections 8.4 and 15.5.16).
-  if (e.head.any_element("Content-Encoding",
-                         [](std::string_view coding) { return !proto::iequals(coding, "identity"); }))
+  if (head_.any_element("Content-Encoding",
+                        [](std::string_view coding) { return !proto::iequals(coding, "identity"); }))
     return refuse({errc::unsupported_media, "a body with a Content-Encoding is not understood"});
   if (!read_channels()) return;
-  if (e.channels.size() > 1) return refuse({errc::bad_request, "a publish names exactly one channel"});
-  if (e.channels.size() == 1) return authorize();
-  std::string_view type = e.head.find("Content-Type");
+  if (channels_.size() > 1) return refuse({errc::bad_request, "a publish names exactly one channel"});
+  if (channels_.size() == 1) return authorize();
+  std::string_view type = head_.find("Content-Type");
   if (!proto::iequals(proto::trim(type.substr(0, type.find(';'))), "application/json")) {
     return refuse({errc::unsupported_media, "commands are application/json; to publish, name a channel in the query"});
   }
-  if (std::string_view body = e.body;
+  if (std::string_view body = body_;
       body.find_first_not_of(" \t\r\n") != body.npos && body[body.find_first_not_of(" \t\r\n")] == '[') {
     vector<proto::json::value> elements;
     if (auto wrong = proto::json::split_array(body, elements, {.depth = proto::detail::command_limits.depth + 1}))
       return refuse({errc::bad_request, wrong.what});
-    if (elements.size() > gate().settings.post_commands)
-      return refuse({errc::bad_request, "more than " + std::to_string(gate().settings.post_commands) + " commands"});
-    e.array = true;
-    for (const auto& v : elements) e.commands.emplace_back(v.text);
+    if (elements.size() > server().settings.post_commands)
+      return refuse({errc::bad_request, "more than " + std::to_string(server().settings.post_commands) + " commands"});
+    array_ = true;
+    for (const auto& v : elements) commands_.emplace_back(v.text);
   } else {
-    e.commands.push_back(e.body);
+    commands_.push_back(body_);
   }
   authorize();
 }
 
-inline void connection::begin_post(shared_grant g) {
-  exchange& e = *asked();
-  if (!gate().messages.open(*this, std::move(g), e.device, false)) return refuse({errc::overloaded, {}, 5});
-  if (e.channels.empty()) return next_command();
+inline void http_exchange::begin_post(shared_grant g) {
+  if (!server().messages.open(*on_, std::move(g), device_, false)) return refuse({errc::overloaded, {}, 5});
+  if (channels_.empty()) return next_command();
   // Before a look at what it says.
-  if (auto why = gate().refusal(permissions(), &shared_grant::may_publish, e.channels[0])) return refuse(*why);
+  if (auto why = server().refusal(on_->permissions(), &shared_grant::may_publish, channels_[0])) return refuse(*why);
 
-  std::string_view type = e.head.find("Content-Type"), plain = proto::trim(type.substr(0, type.find(';')));
+  std::string_view type = head_.find("Content-Type"), plain = proto::trim(type.substr(0, type.find(';')));
   publish_options o;
-  if (auto key = e.head.find("Idempotency-Key"); key.data()) {
+  if (auto key = head_.find("Idempotency-Key"); key.data()) {
     if (key.size() >= 2 && key.front() == '"' && key.back() == '"') key = key.substr(1, key.size() - 2);
     if (key.empty()) return refuse({errc::bad_request, "Idempotency-Key is empty"});
     o.key = key;
@@ -488,26 +482,27 @@ inline void connection::begin_post(shared_grant g) {
   payload p;
   bool text = plain.size() > 5 && proto::iequals(plain.substr(0, 5), "text/");
   if (proto::iequals(plain, "application/json")) {
-    if (auto wrong = proto::json::validate(e.body)) return refuse({errc::bad_request, wrong.what});
-    p = payload::json(e.body);
+    if (auto wrong = proto::json::validate(body_)) return refuse({errc::bad_request, wrong.what});
+    p = payload::json(body_);
   } else if (text) {
-    if (!proto::valid_utf8(e.body)) return refuse({errc::unsupported_media, "the text is not UTF-8"});
-    p = payload::text(e.body, type);
+    if (!proto::valid_utf8(body_)) return refuse({errc::unsupported_media, "the text is not UTF-8"});
+    p = payload::text(body_, type);
   } else {
-    p = payload::binary(e.body, type);
+    p = payload::binary(body_, type);
   }
-  gate().publish(*this, std::string(e.channels[0]), std::move(p), std::move(o), true,
-                 [this, g2 = &gate(), key = key()](result<position>&& r) {
-                   if (!g2->messages.find(key) || !owes()) return;
-                   contained([&] {
-                     if (!r) return refuse(r.error());
-                     std::string body = "{\"channel\":";
-                     proto::json::append_quoted(body, asked()->channels[0]);
-                     body += ",\"epoch\":\"" + r->epoch + "\",\"offset\":";
-                     proto::append_decimal(body, r->offset);
-                     respond(201, "application/json", body + '}', "Cache-Control: no-store\r\n");
-                   });
-                 });
+  server().commands.publish(*on_, std::string(channels_[0]), std::move(p), std::move(o), true,
+                            [on = on_, by = &server(), key = on_->key()](result<position>&& r) {
+                              if (!by->messages.find(key) || !on->owes()) return;
+                              on->contained([&] {
+                                http_exchange& e = *on->asked();
+                                if (!r) return e.refuse(r.error());
+                                std::string body = "{\"channel\":";
+                                proto::json::append_quoted(body, e.channels_[0]);
+                                body += ",\"epoch\":\"" + r->epoch + "\",\"offset\":";
+                                proto::append_decimal(body, r->offset);
+                                e.respond(201, "application/json", body + '}', "Cache-Control: no-store\r\n");
+                              });
+                            });
 }
 
 /// What the replies of an array may come to, in answers of the largest poll, before it may ask for no more history: 64
@@ -515,38 +510,38 @@ inline void connection::begin_post(shared_grant g) {
 inline constexpr std::size_t replies_per_array = 8;
 
 // Carries out the commands one after the other; a loop where they are done at once, so that no body can nest calls.
-inline void connection::next_command() {
-  if (command_under_way_) return;
-  command_under_way_ = true;
-  while (asked() && !answered_ && is_open()) {
-    exchange& e = *asked();
-    if (e.done == e.commands.size()) {
-      command_under_way_ = false;
-      return respond(200, "application/json", '[' + e.replies + ']', "Cache-Control: no-store\r\n");
+inline void http_exchange::next_command() {
+  connection& on = *on_;
+  if (on.command_under_way_) return;
+  on.command_under_way_ = true;
+  while (on.asked() && !on.answered_ && on.is_open()) {
+    if (done_ == commands_.size()) {
+      on.command_under_way_ = false;
+      return respond(200, "application/json", '[' + replies_ + ']', "Cache-Control: no-store\r\n");
     }
-    if (gate().stopping && e.array) {  // what a hook has stopped is not gone on with
-      command_under_way_ = false;
+    if (server().stopping && array_) {  // what a hook has stopped is not gone on with
+      on.command_under_way_ = false;
       return leave_commands({errc::draining, {}, 1});
     }
-    std::size_t turn = e.done;
-    std::string_view text = e.commands[turn];
-    auto finish = [this](std::string_view id, const result<std::string>& r) {
-      exchange& x = *asked();
-      ++x.done;
-      if (!x.array) {
-        command_under_way_ = false;
-        if (!r) return refuse(r.error());
+    std::size_t turn = done_;
+    std::string_view text = commands_[turn];
+    auto finish = [on = on_](std::string_view id, const result<std::string>& r) {
+      http_exchange& x = *on->asked();
+      ++x.done_;
+      if (!x.array_) {
+        on->command_under_way_ = false;
+        if (!r) return x.refuse(r.error());
         std::string body;
         proto::append_reply_ok(body, id, *r);
-        return respond(200, "application/json", body, "Cache-Control: no-store\r\n");
+        return x.respond(200, "application/json", body, "Cache-Control: no-store\r\n");
       }
       if (r && id.empty()) return;
-      if (!r) gate().note("refused", *this, r.error().code, r.error().text());
-      if (!x.replies.empty()) x.replies += ',';
+      if (!r) on->server().note("refused", *on, r.error().code, r.error().text());
+      if (!x.replies_.empty()) x.replies_ += ',';
       if (r) {
-        proto::append_reply_ok(x.replies, id, *r);
+        proto::append_reply_ok(x.replies_, id, *r);
       } else {
-        proto::append_reply_error(x.replies, id, r.error());
+        proto::append_reply_error(x.replies_, id, r.error());
       }
     };
     auto c = proto::read_command(text);
@@ -554,40 +549,41 @@ inline void connection::next_command() {
       finish(proto::command_id(text), c.error());
       continue;
     }
-    if (c->what == proto::command::verb::history && e.replies.size() > replies_per_array * gate().settings.poll_bytes) {
+    if (c->what == proto::command::verb::history &&
+        replies_.size() > replies_per_array * server().settings.poll_bytes) {
       finish(c->id, failure(errc::too_large, "the replies before it fill this answer; ask for it in another request"));
       continue;
     }
     bool inside = true;
     auto here = std::make_shared<bool*>(&inside);
-    gate().run(*this, std::move(*c),
-               [this, g = &gate(), key = key(), id = std::string(c->id), finish, here](result<std::string> r) {
-                 if (!g->messages.find(key) || !owes()) return;
-                 contained([&] {
-                   finish(id, r);
-                   if (*here || answered_) return;
-                   command_under_way_ = false;  // it was answered later: go on from here
-                   next_command();
-                 });
-               });
+    server().commands.run(
+        *on_, std::move(*c),
+        [on = on_, by = &server(), key = on.key(), id = std::string(c->id), finish, here](result<std::string> r) {
+          if (!by->messages.find(key) || !on->owes()) return;
+          on->contained([&] {
+            finish(id, r);
+            if (*here || on->answered_) return;
+            on->command_under_way_ = false;  // it was answered later: go on from here
+            on->asked()->next_command();
+          });
+        });
     *here = nullptr;
-    if (!asked() || answered_) break;
-    if (asked()->done == turn) return;  // to be answered later
+    if (!on.asked() || on.answered_) break;
+    if (done_ == turn) return;  // to be answered later
   }
-  command_under_way_ = false;
+  on.command_under_way_ = false;
 }
 
 // The server stops, or the host ends the session, in the middle of an array: what was done has been, what is with the
 // host may be, and the rest will not.
-inline void connection::leave_commands(const failure& others) {
-  exchange& e = *asked();
-  bool begun = command_under_way_;
-  for (; e.done < e.commands.size(); ++e.done) {
-    if (!e.replies.empty()) e.replies += ',';
-    proto::append_reply_error(e.replies, proto::command_id(e.commands[e.done]),
+inline void http_exchange::leave_commands(const failure& others) {
+  bool begun = on_->command_under_way_;
+  for (; done_ < commands_.size(); ++done_) {
+    if (!replies_.empty()) replies_ += ',';
+    proto::append_reply_error(replies_, proto::command_id(commands_[done_]),
                               std::exchange(begun, false) ? failure(errc::internal) : others);
   }
-  respond(200, "application/json", '[' + e.replies + ']', "Cache-Control: no-store\r\n");
+  respond(200, "application/json", '[' + replies_ + ']', "Cache-Control: no-store\r\n");
 }
 
 // What a server that stops does with a connection that is no stream.
@@ -603,11 +599,11 @@ inline void connection::leave() {
     case phase::body:
     case phase::asked:
       if (answered_) break;
-      if (asked()->array && is_open()) {
-        leave_commands({errc::draining, {}, 1});
+      if (asked()->array_ && is_open()) {
+        asked()->leave_commands({errc::draining, {}, 1});
       } else {
         // What a host has begun may be done or not.
-        refuse_stream(command_under_way_ ? failure(errc::internal) : failure(errc::draining, {}, 1));
+        asked()->refuse_stream(command_under_way_ ? failure(errc::internal) : failure(errc::draining, {}, 1));
       }
       break;
     default:
@@ -617,27 +613,25 @@ inline void connection::leave() {
 
 // ---- answers
 
-inline void connection::respond(int status, std::string_view type, std::string_view body, std::string_view extra) {
-  exchange& e = *asked();
-  bool keep = keeps();
-  std::string headers(gate().date());
-  headers.append(e.extra).append(extra);
-  proto::http1::append_response_head(out(), status, type, body.size(), keep, e.head.minor, headers);
-  if (e.head.method != "HEAD" && status != 204 && status != 304) out() += body;
-  ask_wake();
-  answered(keep);
+inline void http_exchange::respond(int status, std::string_view type, std::string_view body, std::string_view extra) {
+  bool keep = on_->keeps();
+  std::string headers(server().date());
+  headers.append(extra_).append(extra);
+  proto::http1::append_response_head(on_->out(), status, type, body.size(), keep, head_.minor, headers);
+  if (head_.method != "HEAD" && status != 204 && status != 304) on_->out() += body;
+  on_->ask_wake();
+  on_->answered(keep);
 }
 
-inline void connection::refuse(const failure& why) {
-  ex();  // a peer too slow for its first byte has no exchange yet
-  gate().note("refused", *this, why.code, why.text());
+inline void http_exchange::refuse(const failure& why) {
+  server().note("refused", *on_, why.code, why.text());
   std::string extra = "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n", body;
   switch (why.code) {
     case errc::unauthenticated:
       extra += "WWW-Authenticate: Bearer\r\n";
       break;  // one must be there: RFC 9110, section 15.5.2
     case errc::method_not_allowed:
-      extra += "Allow: " + (asked()->shown.path_ == gate().settings.path ? methods() : "GET, HEAD\r\n");
+      extra += "Allow: " + (shown_.path_ == server().settings.path ? methods() : "GET, HEAD\r\n");
       break;
     case errc::upgrade_required:
       extra += "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
@@ -648,25 +642,24 @@ inline void connection::refuse(const failure& why) {
       extra.append("Retry-After: ").append(std::to_string(std::max(1, why.retry_after))).append("\r\n");
       break;
     case errc::timeout:
-      keep_ = false;
+      on_->keep_ = false;
       break;
     default:
       break;
   }
-  if (phase_ == phase::body || phase_ == phase::head)
-    keep_ = false;  // the body was not read: what follows cannot be trusted
+  if (on_->phase_ == connection::phase::body || on_->phase_ == connection::phase::head)
+    on_->keep_ = false;  // the body was not read: what follows cannot be trusted
   proto::append_problem(body, why);
   respond(http_status(why.code), "application/problem+json", body, extra);
 }
 
 // What will pass is said in the transport's own way, where it has one.
-inline void connection::refuse_stream(const failure& why) {
+inline void http_exchange::refuse_stream(const failure& why) {
   bool passing = why.code == errc::draining || why.code == errc::overloaded || why.code == errc::rate_limited;
-  exchange& e = *asked();
-  if (!passing || !e.serving || !e.serving->refuse) return refuse(why);
-  gate().note("refused", *this, why.code, why.text());
-  keep_ = false;
-  transport::spoken_refusal said = e.serving->refuse(why);
+  if (!passing || !serving_ || !serving_->refuse) return refuse(why);
+  server().note("refused", *on_, why.code, why.text());
+  on_->keep_ = false;
+  transport::spoken_refusal said = serving_->refuse(why);
   respond(200, said.content_type, said.body, "Cache-Control: no-store\r\n" + std::string(said.fields));
 }
 
@@ -680,7 +673,7 @@ inline void connection::answered(bool keep) {
 inline void connection::finish_exchange() {
   end_session();  // answered until then: what its hook does to the session cannot answer once more
   answered_ = false;
-  std::string rest = asked() ? std::move(asked()->rest) : std::string();
+  std::string rest = asked() ? std::move(asked()->rest_) : std::string();
   if (asked() && !asked()->renew()) forget_request();
   stream_.reset();  // one that was refused
   if (!keep_ || (peer_ended_ && rest.empty())) {
@@ -688,7 +681,7 @@ inline void connection::finish_exchange() {
     ask_settle();
     return;
   }
-  if (!rest.empty()) ex().in = std::move(rest);
+  if (!rest.empty()) ex().in_ = std::move(rest);
   enter(phase::head);
 }
 

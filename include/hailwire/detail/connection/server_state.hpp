@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-// What all connections of a server share: its options, its hub, the transports it links, the host's hooks. And how a
-// command is carried out, which is the same on every transport.
+// What all connections of a server share: its options, its hub, the transports it links, the host's hooks. How a
+// command is carried out, which is the same on every transport, is in commands.hpp.
 
 #include <algorithm>
 #include <ctime>
@@ -32,9 +32,9 @@ class connection;
 /// What a connection needs for requests that a poll serves.
 struct poll_table {
   const proto::encoding* messages;
-  void (*begin)(connection&);
+  void (*begin)(http_exchange&);
   /// Answers if there is something to tell, or `at_end` in any case; whether it has.
-  bool (*answer)(connection&, bool at_end);
+  bool (*answer)(http_exchange&, bool at_end);
 };
 
 /// The transports of a server, and what serves polls if one of them polls. Nothing else names that, so a program
@@ -83,6 +83,38 @@ struct shared_answer {
   std::string whole;
 };
 
+/// Carries out commands, which are the same on every transport: who may, what the hooks say, then the hub. A hook that
+/// throws ends the session.
+class command_dispatcher {
+ public:
+  explicit command_dispatcher(server_state& server) noexcept : server_(server) {}
+  command_dispatcher(const command_dispatcher&) = delete;
+  command_dispatcher& operator=(const command_dispatcher&) = delete;
+
+  /// Told what became of a command: the JSON text of its `ok`, or the error.
+  using command_done = move_only_function<void(result<std::string>)>;
+
+  /// Carries out a command that has been read. `done` is called at most once, maybe before this returns, maybe after
+  /// the session is gone.
+  void run(session& s, proto::command&& c, command_done done);
+  /// A client's publish by a command, or by a frame or a plain POST; `checked`: the payload is known to be valid.
+  void publish(session& s, proto::command&& c, client_publish_handler&& done);
+  void publish(session& s, std::string&& channel, payload&& p, publish_options&& o, bool checked,
+               client_publish_handler&& done);
+
+ private:
+  void publish(session& s, std::string&& channel, const hub::prefetch_hint& at, payload&& p, publish_options&& o,
+               bool checked, client_publish_handler&& done);
+  void subscribe(session& s, proto::command&& c, command_done done);
+  void history(session& s, proto::command&& c, command_done done);
+  void renew(session& s, std::string_view token, command_done done);
+  void ask_host(session& s, const proto::command& c, command_done done);
+  bool forbidden(session& s, std::string_view channel, command_done& done);
+
+  server_state& server_;
+  const std::shared_ptr<const void> alive_ = std::make_shared<char>();  // a host may keep a reply for longer than us
+};
+
 class server_state {
  public:
   server_state(event_loop& l, std::unique_ptr<any_storage> store, const options& o, const linkage& linked)
@@ -110,6 +142,7 @@ class server_state {
   bool stopping = false;
   const pending_io nothing{*this, true};  ///< of all connections on which nothing is unfinished
   hub messages;
+  command_dispatcher commands{*this};
 
   std::int64_t now() const noexcept { return messages.loop().now(); }
   /// All there are; the pointers are good until one of them is destroyed.
@@ -215,57 +248,34 @@ class server_state {
     return date_line_;
   }
 
-  /// Told what became of a command: the JSON text of its `ok`, or the error.
-  using command_done = move_only_function<void(result<std::string>)>;
-
-  /// Carries out a command that has been read. `done` is called at most once, maybe before this returns, maybe after
-  /// the session is gone. A hook that throws ends the session.
-  void run(session& s, proto::command&& c, command_done done);
-
-  /// A client brings a new token for the connection that it is on.
-  void renew(session& s, std::string_view token, command_done done);
-
-  /// A client's publish, from a command or a plain POST: may it, what does the host say, then the hub.
-  void publish(session& s, std::string&& channel, payload&& p, publish_options&& o, bool checked,
-               client_publish_handler&& done) {
-    hub::prefetch_hint at = messages.prefetch(channel);
-    publish(s, std::move(channel), at, std::move(p), std::move(o), checked, std::move(done));
-  }
-  /// The same for a publish command.
-  void publish(session& s, proto::command&& c, client_publish_handler&& done);
-
  private:
-  void publish(session& s, std::string&& channel, const hub::prefetch_hint& at, payload&& p, publish_options&& o,
-               bool checked, client_publish_handler&& done);
   vector<std::unique_ptr<pending_io>> spares_;
   hook_replies replies_{messages};
-  const std::shared_ptr<const void> alive_ = std::make_shared<char>();  // a host may keep a reply for longer than us
   bool told_no_authorizer_ = false;
   std::int64_t date_second_ = -1;
   std::string date_line_;
 };
 
-/// What is unfinished on one connection, and its way to the server_state. While nothing is, it points to the
-/// server_state's `nothing`, which all such connections share and nobody writes to: so an idle one has one pointer for
-/// both.
+/// One connection's unfinished work, and its way to the server. An idle connection points to `server_state::nothing`,
+/// which all idle connections share and nobody writes to: so one pointer serves for both.
 class pending_slot {
  public:
-  explicit pending_slot(server_state& g) noexcept : at_(&g.nothing) {}
+  explicit pending_slot(server_state& s) noexcept : at_(&s.nothing) {}
   pending_slot(const pending_slot&) = delete;
   pending_slot& operator=(const pending_slot&) = delete;
 
-  server_state& gate() const noexcept { return *at_->gate; }
+  server_state& server() const noexcept { return *at_->server; }
   const pending_io* operator->() const noexcept { return at_; }
   bool any() const noexcept { return !at_->common; }
   /// To be written to.
   pending_io& busy() {
-    if (!any()) at_ = gate().take_spare().release();
+    if (!any()) at_ = server().take_spare().release();
     return own();
   }
   /// Gives back what is not needed now.
   void rest() noexcept {
     if (!any() || !at_->out.empty()) return;
-    at_->none() ? gate().give_spare(take()) : gate().trim(own());
+    at_->none() ? server().give_spare(take()) : server().trim(own());
   }
   /// Forgets all of it. To be called while the server_state is there.
   void drop() noexcept {
@@ -276,183 +286,12 @@ class pending_slot {
   pending_io& own() noexcept { return const_cast<pending_io&>(*at_); }
   std::unique_ptr<pending_io> take() noexcept {
     pending_io& taken = own();
-    at_ = &gate().nothing;
+    at_ = &server().nothing;
     return std::unique_ptr<pending_io>(&taken);
   }
   const pending_io* at_;
 };
 
-/// What became of a command, as `make` writes it: `internal` where there is no memory for it, because whoever asked is
-/// told something.
-template <class F>
-inline void tell(server_state::command_done& done, F make) {
-  std::string ok;
-  try {
-    make(ok);
-  } catch (const std::bad_alloc&) {
-    return done(errc::internal);
-  }
-  done(std::move(ok));
-}
-
-/// Ends a session because of a hook's exception.
-inline void hook_failed(session& s) { s.close(1011, "internal error"); }
-
-inline void server_state::publish(session& s, std::string&& channel, const hub::prefetch_hint& at, payload&& p,
-                                  publish_options&& o, bool checked, client_publish_handler&& done) {
-  if (messages.left(s.permissions()) <= 0) return done({errc::unauthenticated, "the permission has expired"});
-  if (auto why = refusal(s, &session::may_publish, channel)) {
-    done(*why);
-    return *why == errc::internal ? hook_failed(s) : void();
-  }
-  if (p.bytes().size() > settings.max_payload) return done({errc::too_large, "the payload is over the limit"});
-  messages.prefetch_entry(at);
-  if (host.on_publish) {
-    verdict v = verdict::accept();
-    if (!guarded("on_publish", [&] { v = host.on_publish(s, channel, p); })) {
-      done(errc::internal);
-      return hook_failed(s);
-    }
-    if (auto* why = v.refusal()) return done(*why);
-    if (s.ending()) return done(errc::forbidden);  // the host has ended the session instead, which refuses it
-    if (auto* other = v.replacement()) p = *other, checked = false;
-  }
-  messages.publish_for(s, std::move(channel), at, std::move(p), std::move(o), checked, std::move(done));
-}
-
-inline void server_state::publish(session& s, proto::command&& c, client_publish_handler&& done) {
-  hub::prefetch_hint at = messages.prefetch(c.channel);
-  // Who may not is told that first, by the other one.
-  if (c.ephemeral && messages.left(s.permissions()) > 0)
-    return done({errc::not_implemented, "ephemeral messages are not offered by this server"});
-  payload p = c.has_bytes ? payload::binary(c.bytes) : payload::json(c.data);
-  publish(s, std::move(c.channel), at, std::move(p), {std::move(c.type), std::move(c.key)}, true, std::move(done));
-}
-
-inline void server_state::run(session& s, proto::command&& c, command_done done) {
-  using verb = proto::command::verb;
-  // True when it has answered that the session may not follow the channel.
-  auto forbidden = [&] {
-    auto why = refusal(s, &session::may_follow, c.channel);
-    if (why) done(*why);
-    if (why == errc::internal) hook_failed(s);
-    return why.has_value();
-  };
-  if (c.what != verb::ping && c.what != verb::publish && messages.left(s.permissions()) <= 0)
-    return done({errc::unauthenticated, "the permission has expired"});
-  switch (c.what) {
-    case verb::ping:
-      return done(std::string("{}"));
-
-    case verb::publish:
-      return publish(s, std::move(c), [done = std::move(done)](result<position>&& at) mutable {
-        if (!at) return done(at.error());
-        tell(done, [&](std::string& ok) {
-          ok.append("{\"epoch\":\"").append(at->epoch).append("\",\"offset\":");
-          proto::append_decimal(ok, at->offset);
-          ok += '}';
-        });
-      });
-    case verb::subscribe: {
-      if (!s.duplex())
-        return done({errc::bad_request, "subscribe needs a WebSocket; elsewhere reconnect with another URL"});
-      auto from = parse_cursor(c.since && !c.since->empty() ? *c.since : "latest", 1);
-      if (!from) return done(from.error());
-      if (forbidden()) return;
-      return messages.follow(s, c.channel, from->front(), true,
-                             [&s, this, channel = c.channel, done = std::move(done)](result<follow_start> r) mutable {
-                               if (!r) return done(r.error());
-                               std::string ok;
-                               append_entry(ok, *r);
-                               done(std::move(ok));
-                               if (auto* sub = r->recovered ? nullptr : messages.find(s, channel))
-                                 sub->tell_lost(r->lost);
-                               messages.request_wake(s);  // also who asked for no reply is served now
-                             });
-    }
-    case verb::unsubscribe:
-      if (!s.duplex()) return done({errc::bad_request, "unsubscribe needs a WebSocket"});
-      if (!messages.unfollow(s, c.channel)) return done({errc::bad_request, "the channel is not followed"});
-      return done(std::string("{}"));
-
-    case verb::history: {
-      if (forbidden()) return;
-      history_query q;
-      q.after = c.after.value_or(0);
-      q.from_start = c.after.has_value();
-      q.before = c.before ? std::max<std::uint64_t>(*c.before, 1) : 0;  // nothing stands before 1, nor before 0
-      q.limit = static_cast<std::size_t>(c.limit.value_or(q.limit));
-      q.epoch = c.epoch.value_or("");
-      std::uint64_t floor = s.permissions().floor_of(c.channel);
-      return messages.history(
-          c.channel, std::move(q), floor,
-          [this, key = s.key(), channel = c.channel, done = std::move(done)](history_result r) mutable {
-            session* asked = messages.find(key);
-            if (!asked) return;
-            if (r.error) return done(storage_failure(r.error));
-            // What was allowed when it was asked may have been taken away while the storage was busy.
-            if (auto why = refusal(*asked, &session::may_follow, channel)) return done(*why);
-            std::uint64_t least = asked->permissions().floor_of(channel);
-            std::erase_if(r.messages, [&](const message& m) { return m.offset < least; });
-            tell(done, [&](std::string& ok) {
-              ok = "{\"messages\":[";
-              for (const message& m : r.messages) {
-                if (ok.back() == '}') ok += ',';
-                proto::append_message(ok, channel, m);
-              }
-              ok += "],\"epoch\":\"" + r.epoch + (r.more ? "\",\"more\":true}" : "\",\"more\":false}");
-            });
-          });
-    }
-    case verb::renew:
-      return renew(s, c.token, std::move(done));
-    case verb::presence:
-    case verb::received:
-    case verb::read:
-    case verb::device:
-      return done({errc::not_implemented, std::string(c.name) + " is not offered by this server"});
-
-    case verb::other:
-      if (!host.on_command) return done({errc::bad_request, "unknown command " + std::string(c.name)});
-      bool fine = guarded("on_command", [&] {
-        host.on_command(
-            s, c.name, c.body,
-            reply_for<result<std::string>>(
-                "on_command", false, [this, key = s.key(), done = std::move(done)](result<std::string> r) mutable {
-                  if (!messages.find(key)) return;
-                  if (r && proto::json::validate(*r)) r = failure(errc::internal, "the host's answer is not JSON");
-                  if (r) proto::json::spaces_for_line_breaks(*r);
-                  done(std::move(r));
-                }));
-      });
-      if (!fine) hook_failed(s);
-  }
-}
-
-inline void server_state::renew(session& s, std::string_view token, command_done done) {
-  if (!host.on_renew) return done({errc::not_implemented, "renew is not offered by this server"});
-  if (!s.duplex())
-    return done(
-        {errc::bad_request, "renew goes over the connection that it is for; elsewhere each request brings its token"});
-  auto reply = reply_for<decision>(
-      "on_renew", host.renews_at_once,
-      [this, alive = std::weak_ptr(alive_), key = s.key(), done = std::move(done)](decision d) mutable {
-        session* of = alive.expired() ? nullptr : messages.find(key);
-        if (!of) return;
-        auto* allowed = d.allowed();
-        if (!allowed) return done(d.refused());
-        if (!sound(*allowed)) return done(errc::internal);
-        if (allowed->user() != of->user()) return done({errc::forbidden, "the token is for another user"});
-        std::error_code ec;
-        if (!guarded("authorizer", [&] { ec = of->permit(*allowed); })) return done(errc::internal);
-        if (ec) return done({wire_code(ec), "the token has expired"});
-        std::int64_t left = messages.left(*allowed);
-        if (left == INT64_MAX) return done(std::string("{}"));
-        std::string ok = "{\"expires\":";
-        proto::append_decimal(ok, static_cast<std::uint64_t>(left / 1000));
-        done(ok + '}');
-      });
-  if (!guarded("on_renew", [&] { host.on_renew(s, token, std::move(reply)); })) hook_failed(s);
-}
-
 }  // namespace hailwire::detail
+
+#include "hailwire/detail/connection/commands.hpp"

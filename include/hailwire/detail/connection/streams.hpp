@@ -24,99 +24,101 @@ namespace hailwire::detail {
 
 // ---- opening --------------------------------------------------------------------------------------------------------
 
-inline void connection::open_stream() {
-  std::unique_ptr<exchange> mine, request = std::move(busy().request);
-  std::unique_ptr<exchange>& e = request->keeper ? *request->keeper : mine;
+inline void stream_exchange::open() {
+  std::unique_ptr<http_exchange> mine, request = std::move(on_.busy().request);
+  std::unique_ptr<http_exchange>& e = request->keeper_ ? *request->keeper_ : mine;
   e = std::move(request);
-  tags_ = stream_->tags() != 0;
-  e->open(out(), std::string(gate().date()) + e->extra);
-  enter(phase::stream);
-  last_read_ = since_;
-  opened_ = true;
+  on_.tags_ = on_.stream_->tags() != 0;
+  e->open_(on_.out(), std::string(on_.server().date()) + e->extra_);
+  on_.enter(connection::phase::stream);
+  on_.last_read_ = on_.since_;
+  on_.opened_ = true;
 
-  std::string json = "{\"open\":{\"session\":\"" + id() + "\",\"user\":";
-  proto::json::append_quoted(json, user());
+  std::string json = "{\"open\":{\"session\":\"" + on_.id() + "\",\"user\":";
+  proto::json::append_quoted(json, on_.user());
   json += ",\"heartbeat\":";
-  proto::append_decimal(json, static_cast<std::uint64_t>(gate().settings.heartbeat.count()));
+  proto::append_decimal(json, static_cast<std::uint64_t>(on_.server().settings.heartbeat.count()));
   json += ",\"keys\":";
-  proto::append_decimal(json, static_cast<std::uint64_t>(gate().messages.keys_kept(permissions())));
+  proto::append_decimal(json, static_cast<std::uint64_t>(on_.server().messages.keys_kept(on_.permissions())));
   json += ",\"channels\":{";
-  for (std::size_t i = 0; i < e->channels.size(); ++i) {
+  for (std::size_t i = 0; i < e->channels_.size(); ++i) {
     if (i) json += ',';
-    proto::json::append_quoted(json, e->channels[i]);
+    proto::json::append_quoted(json, e->channels_[i]);
     json += ':';
-    append_entry(json, e->starts[i]);
+    append_entry(json, e->starts_[i]);
   }
   json += "}}}";
   // A gap that is told behind it is not passed yet: were the connection cut here, it would not be told again.
-  stream_->notice(out(), "open", json, told_cursor(&*e));
-  tell_losses(*e);
-  opened_ = phase_ == phase::stream;  // else a loss has ended it, before anybody heard of it
-  if (opened_ && gate().host.on_open && !gate().guarded("on_open", [&] { gate().host.on_open(*this); }))
-    end(errc::internal, 1011, "internal error");
-  if (phase_ == phase::stream) gate().messages.watch_expiry(*this);
-  take_rest(std::move(e->rest));
+  on_.stream_->notice(on_.out(), "open", json, on_.told_cursor(&*e));
+  e->tell_losses();
+  on_.opened_ = on_.phase_ == connection::phase::stream;  // else a loss has ended it, before anybody heard of it
+  if (on_.opened_ && on_.server().host.on_open &&
+      !on_.server().guarded("on_open", [&] { on_.server().host.on_open(on_); }))
+    on_.end(errc::internal, 1011, hook_failed_text);
+  if (on_.phase_ == connection::phase::stream) on_.server().messages.watch_expiry(on_);
+  take_rest(std::move(e->rest_));
 }
 
-inline void connection::serve_frames(frame_route& route) {
-  exchange& e = *asked();
-  if (!e.own_page && !e.listed_page) return refuse({errc::forbidden, "this origin is not listed"});
-  if (peer_ended_) return refuse({errc::bad_request, "the client ended before its stream began"});
-  auto b = route.begin({e.head, e.query, gate().settings}, route.handlers.subprotocols, route.handlers.max_message);
-  if (!b) return refuse(b.error());
-  stream_ = std::move(b->live);
-  auto fresh = std::unique_ptr<frames>(new frames(*this, route));
-  frames& own = *fresh;
-  ensure_rare().data = std::move(fresh);
-  framed_ = true;
-  enter(phase::stream);
-  last_read_ = since_;
-  std::size_t before = out().size();
-  b->open(out(), e.extra);
+inline void stream_exchange::open_frames(frame_route& route) {
+  http_exchange& e = *on_.asked();
+  if (!e.own_page_ && !e.listed_page_) return e.refuse({errc::forbidden, "this origin is not listed"});
+  if (on_.peer_ended_) return e.refuse({errc::bad_request, "the client ended before its stream began"});
+  auto b =
+      route.begin({e.head_, e.query_, on_.server().settings}, route.handlers.subprotocols, route.handlers.max_message);
+  if (!b) return e.refuse(b.error());
+  on_.stream_ = std::move(b->live);
+  auto fresh = std::unique_ptr<connection::frames>(new connection::frames(on_, route));
+  connection::frames& own = *fresh;
+  on_.ensure_rare().data = std::move(fresh);
+  on_.framed_ = true;
+  on_.enter(connection::phase::stream);
+  on_.last_read_ = on_.since_;
+  std::size_t before = on_.out().size();
+  b->open(on_.out(), e.extra_);
   bool welcome = true;
-  bool fine = gate().guarded("on_open", [&] {
-    if (route.handlers.on_open) welcome = route.handlers.on_open(own, e.shown);
+  bool fine = on_.server().guarded("on_open", [&] {
+    if (route.handlers.on_open) welcome = route.handlers.on_open(own, e.shown_);
   });
   if (!fine || !welcome) {
-    if (phase_ == phase::stream) phase_ = phase::asked;
-    out().resize(before);  // nothing is written before the turn ends
-    stream_.reset();
-    framed_ = false;
-    extra_.reset();
-    return refuse(fine ? errc::forbidden : errc::internal);
+    if (on_.phase_ == connection::phase::stream) on_.phase_ = connection::phase::asked;
+    on_.out().resize(before);  // nothing is written before the turn ends
+    on_.stream_.reset();
+    on_.framed_ = false;
+    on_.extra_.reset();
+    return e.refuse(fine ? errc::forbidden : errc::internal);
   }
-  opened_ = true;
-  auto rest = std::move(e.rest);
-  forget_request();
+  on_.opened_ = true;
+  auto rest = std::move(e.rest_);
+  on_.forget_request();
   take_rest(std::move(rest));
 }
 
 // What came behind the request is the stream's.
-inline void connection::take_rest(std::string input) {
-  ask_wake();
+inline void stream_exchange::take_rest(std::string input) {
+  on_.ask_wake();
   if (input.empty()) return;
-  busy().held = std::move(input);
-  ask_settle();
+  on_.busy().held = std::move(input);
+  on_.ask_settle();
 }
 
 // ---- reading --------------------------------------------------------------------------------------------------------
 
-inline void connection::feed(std::span<char> in) {
-  if (holds_input()) {
-    busy().held.append(in.data(), in.size());
+inline void stream_exchange::feed(std::span<char> in) {
+  if (on_.holds_input()) {
+    on_.busy().held.append(in.data(), in.size());
     return;
   }
   using kind = transport::stream_event::kind;
-  feeding_ = true;
-  while (!in.empty() && (phase_ == phase::stream || phase_ == phase::closing)) {
-    if (phase_ == phase::stream && !may_read()) {
-      if (!command_under_way_ && !blocked_) pump(nullptr);
-      if (!may_read()) {
-        busy().held.assign(in.data(), in.size());
+  on_.feeding_ = true;
+  while (!in.empty() && (on_.phase_ == connection::phase::stream || on_.phase_ == connection::phase::closing)) {
+    if (on_.phase_ == connection::phase::stream && !on_.may_read()) {
+      if (!on_.command_under_way_ && !on_.blocked_) on_.pump(nullptr);
+      if (!on_.may_read()) {
+        on_.busy().held.assign(in.data(), in.size());
         break;
       }
     }
-    auto event = stream_->receive(in, out());
+    auto event = on_.stream_->receive(in, on_.out());
     switch (event.what) {
       case kind::none:
         break;
@@ -125,85 +127,90 @@ inline void connection::feed(std::span<char> in) {
         break;
       case kind::text:
       case kind::binary:
-        if (frames* own = own_frames()) {
+        if (connection::frames* own = on_.own_frames()) {
           auto& to = own->route->handlers;
-          bool fine = gate().guarded("on_message", [&] {
+          bool fine = on_.server().guarded("on_message", [&] {
             if (to.on_message) to.on_message(*own, event.data, event.what == kind::binary);
           });
-          if (!fine) end(errc::internal, 1011, "internal error");
-        } else if (is_open()) {
+          if (!fine) on_.end(errc::internal, 1011, hook_failed_text);
+        } else if (on_.is_open()) {
           publish_raw(event.data, event.what == kind::binary);
         }
         break;
       case kind::closed:
-        if (phase_ == phase::stream) give_reason({errc::internal, event.code, std::string(event.data), true});
+        if (on_.phase_ == connection::phase::stream)
+          on_.give_reason({errc::internal, event.code, std::string(event.data), true});
         // The same code back: RFC 6455, section 5.5.1.
-        end(errc::internal, event.code, {});
-        ask_settle();
+        on_.end(errc::internal, event.code, {});
+        on_.ask_settle();
         break;
       case kind::failed:
-        end(errc::bad_request, event.code, event.data);
-        ask_settle();
+        on_.end(errc::bad_request, event.code, event.data);
+        on_.ask_settle();
         break;
     }
   }
-  feeding_ = false;
-  if (unsent()) ask_wake();
+  on_.feeding_ = false;
+  if (on_.unsent()) on_.ask_wake();
 }
 
 // A raw client's frame, for the one channel that it follows.
-inline void connection::publish_raw(std::string_view bytes, bool binary) {
-  if (follow_count() == 0) return end(errc::forbidden, 4403, "the channel is not followed any more");
+inline void stream_exchange::publish_raw(std::string_view bytes, bool binary) {
+  if (on_.follow_count() == 0) return on_.end(errc::forbidden, 4403, "the channel is not followed any more");
   payload p = binary ? payload::binary(bytes) : payload::text(bytes);
-  command_under_way_ = true;
-  gate().publish(*this, std::string(followed(0).in().log().name()), std::move(p), {}, true,
-                 [this, g = &gate(), key = key()](result<position>&& r) {
-                   if (!g->messages.find(key)) return;
-                   command_over();
-                   if (r) return;
-                   const errc code = r.error().code;
-                   // An end of its permission is that, whether the timer or a message has come first: the client is to
-                   // bring another.
-                   bool own = code == errc::unauthenticated || code == errc::too_large || code == errc::rate_limited ||
-                              code == errc::draining || code == errc::overloaded || code == errc::internal;
-                   contained([&] { end(code, own ? close_code(code) : std::uint16_t{1008}, r.error().text()); });
-                 });
+  on_.command_under_way_ = true;
+  on_.server().commands.publish(
+      on_, std::string(on_.followed(0).in().log().name()), std::move(p), {}, true,
+      [on = &on_, by = &on_.server(), key = on_.key()](result<position>&& r) {
+        if (!by->messages.find(key)) return;
+        on->command_over();
+        if (r) return;
+        const errc code = r.error().code;
+        // An end of its permission is that, whether the timer or a message has come first: the client is
+        // to bring another.
+        bool own = code == errc::unauthenticated || code == errc::too_large || code == errc::rate_limited ||
+                   code == errc::draining || code == errc::overloaded || code == errc::internal;
+        on->contained([&] { on->end(code, own ? close_code(code) : std::uint16_t{1008}, r.error().text()); });
+      });
 }
 
-inline void connection::command(std::string_view text) {
+inline void stream_exchange::command(std::string_view text) {
   auto c = proto::read_command(text);
   if (!c) return answer_command(proto::command_id(text), c.error());
-  command_under_way_ = true;
+  on_.command_under_way_ = true;
   if (c->what == proto::command::verb::publish && c->id.empty()) {
     // Without an id only errors are answered, so no answer is made.
-    return gate().publish(*this, std::move(*c), [this, g = &gate(), key = key()](result<position>&& r) {
-      if (!g->messages.find(key)) return;
-      contained([&] {
-        command_over();
-        if (!r) answer_command({}, r.error());
-      });
-    });
+    return on_.server().commands.publish(on_, std::move(*c),
+                                         [on = &on_, by = &on_.server(), key = on_.key()](result<position>&& r) {
+                                           if (!by->messages.find(key)) return;
+                                           on->contained([&] {
+                                             on->command_over();
+                                             if (!r) stream_exchange(*on).answer_command({}, r.error());
+                                           });
+                                         });
   }
-  gate().run(*this, std::move(*c), [this, g = &gate(), key = key(), id = std::string(c->id)](result<std::string> r) {
-    if (!g->messages.find(key)) return;
-    contained([&] {
-      command_over();
-      answer_command(id, r);
-    });
-  });
+  on_.server().commands.run(
+      on_, std::move(*c),
+      [on = &on_, by = &on_.server(), key = on_.key(), id = std::string(c->id)](result<std::string> r) {
+        if (!by->messages.find(key)) return;
+        on->contained([&] {
+          on->command_over();
+          stream_exchange(*on).answer_command(id, r);
+        });
+      });
 }
 
-inline void connection::answer_command(std::string_view id, const result<std::string>& r) {
-  if (phase_ != phase::stream || (r && id.empty())) return;
-  if (!r) gate().note("refused", *this, r.error().code, r.error().text());
+inline void stream_exchange::answer_command(std::string_view id, const result<std::string>& r) {
+  if (on_.phase_ != connection::phase::stream || (r && id.empty())) return;
+  if (!r) on_.server().note("refused", on_, r.error().code, r.error().text());
   std::string json;
   if (r) {
     proto::append_reply_ok(json, id, *r);
   } else {
     proto::append_reply_error(json, id, r.error());
   }
-  stream_->reply(out(), json);
-  ask_wake();
+  on_.stream_->reply(on_.out(), json);
+  on_.ask_wake();
 }
 
 // ---- writing
@@ -347,7 +354,7 @@ inline void connection::own_bytes_gone(std::string next) {
   }
 }
 
-// A write took less than there was, or a layer has not sent all of it: the rest waits until the socket takes more.
+// A write was short, or a layer has not sent all that it took: the rest waits until the socket takes more.
 inline void connection::block() {
   if (phase_ == phase::dead) return;
   blocked_ = true;
@@ -355,8 +362,8 @@ inline void connection::block() {
   update_watch();
 }
 
-// What nearly every write is: own bytes alone, or the bytes of one channel for a subscriber in sync with nothing else
-// to be told. True when it was one of these; then it is done.
+// The fast path of nearly every write: own bytes alone, or one channel's bytes for a subscriber in sync whose output
+// buffer is empty. True when it was one of these; then it is done.
 [[gnu::always_inline]] inline bool connection::pump_one(subscription* live) {  // a part of `pump`, for each delivery
   if (half()) return false;
   bool follows = phase_ == phase::stream && is_open() && opened_;
@@ -364,7 +371,7 @@ inline void connection::block() {
   std::span<const char> bytes = live ? live->in().in_flight() : own_bytes();
   if (bytes.empty()) return true;
   std::size_t total = bytes.size(), n = write({&bytes, 1});
-  last_write_ = moment(gate().now());
+  last_write_ = moment(server().now());
   if (live && n < total) {
     live->advance(n);
     if (live->half_sent()) busy().half = live;
@@ -390,7 +397,7 @@ inline void connection::pump(subscription* live) {
       return;
     }
     std::size_t n = write(std::span(b.bytes).first(b.n));
-    last_write_ = moment(gate().now());  // also when nothing was taken: a peer's time to take something begins
+    last_write_ = moment(server().now());  // also when nothing was taken: a peer's time to take something begins
     b.turns = b.turns && (n < total || b.more);
     taken(b, n);
     if (n < total || blocked_ || phase_ == phase::dead) return block();
@@ -399,11 +406,11 @@ inline void connection::pump(subscription* live) {
   ask_wake();
 }
 
-inline void connection::writable() {
+inline void connection::writable(bool held) {
   if (phase_ == phase::dead) return;
-  last_write_ = moment(gate().now());
+  last_write_ = moment(server().now());
   if (phase_ == phase::stream) last_read_ = last_write_;  // to take bytes is a sign of life
-  blocked_ = layer_waits_;
+  blocked_ = held;
   if (work_->seen) busy().seen = busy().ping = 0;
   pump(nullptr);
   if (!unwritten()) flushed();
@@ -412,77 +419,82 @@ inline void connection::writable() {
 }
 
 inline void connection::flushed() {
-  if (phase_ == phase::closing || holds_input() || (phase_ == phase::head && asked() && !asked()->in.empty()))
+  if (phase_ == phase::closing || holds_input() || (phase_ == phase::head && asked() && !asked()->in_.empty()))
     ask_settle();
   if (phase_ == phase::head) {
-    since_ = moment(gate().now());  // waiting for a request begins when the last answer is out
+    since_ = moment(server().now());  // waiting for a request begins when the last answer is out
     schedule();
   }
   update_watch();
 }
 
+// Whether a ping has been sent and nothing was heard since.
+inline bool stream_exchange::asked_for_life() const noexcept {
+  return on_.stream_->expects_life() && on_.since_.after(on_.last_read_);
+}
+
 // When a stream is next looked at: to show life where nothing was written for a heartbeat, and, where the peer owes a
 // sign of life, to ask for one after a heartbeat without, and to end where there was no answer.
-inline std::int64_t connection::next_beat(std::int64_t now) const noexcept {
-  const std::int64_t beat = milliseconds_of(gate().settings.heartbeat);
-  std::int64_t due = last_write_.at(now) + beat;
-  if (!stream_->expects_life()) return due;
-  if (!asked_for_life()) return std::min(due, last_read_.at(now) + beat);
-  if (reading_) due = std::min(due, life_due(now));
-  return work_->ping ? std::min(due, now + beat / looks) : due;
+inline std::int64_t stream_exchange::next_beat(std::int64_t now) const noexcept {
+  const std::int64_t beat = milliseconds_of(on_.server().settings.heartbeat);
+  std::int64_t due = on_.last_write_.at(now) + beat;
+  if (!on_.stream_->expects_life()) return due;
+  if (!asked_for_life()) return std::min(due, on_.last_read_.at(now) + beat);
+  if (on_.reading_) due = std::min(due, life_due(now));
+  return on_.work_->ping ? std::min(due, now + beat / looks) : due;
 }
 
 // Two heartbeats behind the last sign of life; but whoever was asked late has one from then on.
-inline std::int64_t connection::life_due(std::int64_t now) const noexcept {
-  const std::int64_t beat = milliseconds_of(gate().settings.heartbeat);
-  return std::max(since_.at(now) + beat, last_read_.at(now) + 2 * beat);
+inline std::int64_t stream_exchange::life_due(std::int64_t now) const noexcept {
+  const std::int64_t beat = milliseconds_of(on_.server().settings.heartbeat);
+  return std::max(on_.since_.at(now) + beat, on_.last_read_.at(now) + 2 * beat);
 }
 
-inline void connection::beat(std::int64_t now) {
-  const std::int64_t beat = milliseconds_of(gate().settings.heartbeat);
-  const bool owed = stream_->expects_life();
-  bool asks = owed && !asked_for_life() && now >= last_read_.at(now) + beat;
-  if (owed && work_->ping) {
+inline void stream_exchange::beat(std::int64_t now) {
+  const std::int64_t beat = milliseconds_of(on_.server().settings.heartbeat);
+  const bool owed = on_.stream_->expects_life();
+  bool asks = owed && !asked_for_life() && now >= on_.last_read_.at(now) + beat;
+  if (owed && on_.work_->ping) {
     // The ping stood behind bytes that the peer has not had: the time to answer begins when it has them.
-    const std::uint64_t seen = acknowledged() + 1;
-    const bool arrived = seen >= work_->ping;
-    if (asked_for_life() && seen != work_->seen) since_ = moment(now);
-    busy().seen = arrived ? 0 : seen;
-    if (arrived) busy().ping = 0;
+    const std::uint64_t seen = on_.acknowledged() + 1;
+    const bool arrived = seen >= on_.work_->ping;
+    if (asked_for_life() && seen != on_.work_->seen) on_.since_ = moment(now);
+    on_.busy().seen = arrived ? 0 : seen;
+    if (arrived) on_.busy().ping = 0;
   }
-  if (owed && asked_for_life() && reading_ && now >= life_due(now)) {
+  if (owed && asked_for_life() && on_.reading_ && now >= life_due(now)) {
     // A loop that was held up for long runs its timers before it reads: then it is not the peer who was silent.
-    if (input_waits()) {
-      last_read_ = moment(now);
+    if (on_.input_waits()) {
+      on_.last_read_ = moment(now);
     } else if (now - life_due(now) < standstill) {
-      return end(errc::timeout, 4408, "no sign of life");
+      return on_.end(errc::timeout, 4408, "no sign of life");
     } else {
       asks = true;
     }
   }
-  if (asks || now >= last_write_.at(now) + beat) {
-    last_write_ = moment(now);
+  if (asks || now >= on_.last_write_.at(now) + beat) {
+    on_.last_write_ = moment(now);
     asks = asks || (owed && !asked_for_life());
-    if (asks) since_ = moment(now);
-    const bool queues = asks && unacknowledged() > 0;
-    if (owed || !unsent()) stream_->beat(out());
-    pump(nullptr);  // at once: thousands are due together, and the memory of one serves the next
-    if (queues && phase_ == phase::stream && !blocked_) {
-      busy().seen = acknowledged() + 1;
-      busy().ping = work_->seen + unacknowledged();
+    if (asks) on_.since_ = moment(now);
+    const bool queues = asks && on_.unacknowledged() > 0;
+    if (owed || !on_.unsent()) on_.stream_->beat(on_.out());
+    on_.pump(nullptr);  // at once: thousands are due together, and the memory of one serves the next
+    if (queues && on_.phase_ == connection::phase::stream && !on_.blocked_) {
+      on_.busy().seen = on_.acknowledged() + 1;
+      on_.busy().ping = on_.work_->seen + on_.unacknowledged();
     }
   }
-  work_.rest();
-  if (phase_ == phase::stream) schedule();
+  on_.work_.rest();
+  if (on_.phase_ == connection::phase::stream) on_.schedule();
 }
 
 // ---- telling --------------------------------------------------------------------------------------------------------
 
-inline std::error_code connection::send_frame(std::string_view bytes, bool binary) {
-  if (phase_ != phase::stream) return operation_aborted();
-  if (unsent() >= gate().settings.max_unsent) return errc::overloaded;
-  stream_->message(out(), bytes, binary);
-  ask_wake();
+inline std::error_code stream_exchange::send_frame(std::string_view bytes, bool binary) {
+  if (on_.phase_ != connection::phase::stream) return operation_aborted();
+  if (on_.unsent() >= on_.server().settings.max_unsent) return errc::overloaded;
+  on_.stream_->message(on_.out(), bytes, binary);
+  on_.ask_wake();
   return {};
 }
 
@@ -493,29 +505,29 @@ inline std::error_code connection::notice(std::string_view name, std::string_vie
   proto::json::spaces_for_line_breaks(object);
   if (phase_ == phase::stream) {
     if (!adjustable()) return errc::not_implemented;
-    if (unsent() + object.size() > gate().settings.max_unsent) return errc::overloaded;
+    if (unsent() + object.size() > server().settings.max_unsent) return errc::overloaded;
     stream_->notice(out(), name, object, {});
     ask_wake();
     return {};
   }
-  if (!asked() || !asked()->once) return errc::not_implemented;
-  const std::size_t comma = asked()->notices.empty() ? 0 : 1;
-  if (asked()->notices.size() + comma + object.size() > gate().settings.max_unsent) return errc::overloaded;
-  if (comma) asked()->notices += ',';
-  asked()->notices += object;
+  if (!asked() || !asked()->once_) return errc::not_implemented;
+  const std::size_t comma = asked()->notices_.empty() ? 0 : 1;
+  if (asked()->notices_.size() + comma + object.size() > server().settings.max_unsent) return errc::overloaded;
+  if (comma) asked()->notices_ += ',';
+  asked()->notices_ += object;
   ask_wake();
   return {};
 }
 
 inline void connection::lost(subscription& s, const gap& g) {
   const channel_log& log = s.in().log();
-  if (phase_ == phase::asked && asked() && asked()->following) {
+  if (phase_ == phase::asked && asked() && asked()->following_) {
     // While other starts are being read, this one begins anew; who named no position has lost nothing.
-    auto i = static_cast<std::size_t>(std::find(asked()->channels.begin(), asked()->channels.end(), log.name()) -
-                                      asked()->channels.begin());
-    if (i < asked()->starts.size())
-      asked()->starts[i] = {
-          {std::string(log.epoch()), g.next - 1}, asked()->from[i].from != hailwire::start::word::at, g};
+    auto i = static_cast<std::size_t>(std::find(asked()->channels_.begin(), asked()->channels_.end(), log.name()) -
+                                      asked()->channels_.begin());
+    if (i < asked()->starts_.size())
+      asked()->starts_[i] = {
+          {std::string(log.epoch()), g.next - 1}, asked()->from_[i].from != hailwire::start::word::at, g};
     return;
   }
   tell_gap(log, g, told_cursor());
@@ -534,20 +546,20 @@ inline void connection::tell_gap(const channel_log& log, const gap& g, std::stri
   json += "}}";
   if (phase_ == phase::stream) {
     if (!stream_->notice(out(), "gap", json, cursor)) end(errc::not_found, 4410, "gap");
-  } else if (asked() && asked()->once && !answered_) {
+  } else if (asked() && asked()->once_ && !answered_) {
     // Who polls without a position has been told none before this answer, so nothing is missing to it.
-    auto i = static_cast<std::size_t>(std::find(asked()->channels.begin(), asked()->channels.end(), log.name()) -
-                                      asked()->channels.begin());
-    if (i < asked()->from.size() && asked()->from[i].from != hailwire::start::word::at) return;
-    if (!asked()->notices.empty()) asked()->notices += ',';
-    asked()->notices += json;
+    auto i = static_cast<std::size_t>(std::find(asked()->channels_.begin(), asked()->channels_.end(), log.name()) -
+                                      asked()->channels_.begin());
+    if (i < asked()->from_.size() && asked()->from_[i].from != hailwire::start::word::at) return;
+    if (!asked()->notices_.empty()) asked()->notices_ += ',';
+    asked()->notices_ += json;
   }
 }
 
 // The cursor of the named channels. `reached`: for each followed channel how far a batch has taken it, 0 where not at
 // all. `unheard`: the request whose losses, from its channel `untold` on, the client has not been told of; there the
 // cursor is still the one that it came with.
-inline std::string connection::position_text(std::span<const std::uint64_t> reached, const exchange* unheard,
+inline std::string connection::position_text(std::span<const std::uint64_t> reached, const http_exchange* unheard,
                                              std::size_t untold) const {
   std::string out;
   if (!is_open()) return out;
@@ -566,8 +578,8 @@ inline std::string connection::position_text(std::span<const std::uint64_t> reac
     if (!f.named()) continue;
     pass_gone();
     next();
-    if (std::size_t at = place - 1; unheard && at >= untold && !unheard->starts[at].recovered) {
-      append_start(out, unheard->from[at]);
+    if (std::size_t at = place - 1; unheard && at >= untold && !unheard->starts_[at].recovered) {
+      append_start(out, unheard->from_[at]);
       continue;
     }
     // Own bytes go out behind a frame that is half sent, so it counts.

@@ -5,9 +5,10 @@
 // session may do is asked of its grant each time that it does something, so all there is to do here is to stop what
 // goes on by itself: messages of channels that are followed, and, when the time has come, the session.
 //
-// A session does not know of its expiry. The hub has a table with a timer for each stream that has one; the wheel's
-// steps of 100 ms are the precision. Deadlines are of the system's clock and timers of the loop's, so one that is far
-// away is looked at now and then: the former may be set, and goes on while a machine is suspended.
+// A session does not know of its expiry. The hub has a table with a timer for each stream that has one
+// (permission_expiry.hpp); the wheel's steps of 100 ms are the precision. Deadlines are of the system's clock and
+// timers of the loop's, so one that is far away is looked at now and then: the former may be set, and goes on while a
+// machine is suspended.
 
 #include "hailwire/hub.hpp"
 
@@ -21,30 +22,32 @@ inline std::int64_t hub::left(const shared_grant& g) const noexcept {
   return std::chrono::floor<std::chrono::milliseconds>(g.expires().time_since_epoch()).count() - loop_->unix_time();
 }
 
-inline void hub::watch_expiry(session& s) {
-  if (left(s.grant_) == INT64_MAX) return forget_expiry(s);
-  expiry* e = expiry_of(s);
-  if (!e) expiries_.insert(*(e = new expiry(*this, s.key())), s.slot_);
+namespace detail {
+
+inline void permission_expiry::watch(session& s) {
+  if (hub_->left(s.grant_) == INT64_MAX) return forget(s.key());
+  entry* e = find(s.key());
+  if (!e) entries_.insert(*(e = new entry(*this, s.key())), s.slot_);
   e->told = false;
   // Not at once: who renews in time has the answer before the next notice.
-  arm(*e, loop_->now());
+  hub_->arm(*e, hub_->loop().now());
 }
 
-inline void hub::look_at_expiry(expiry& e) {
-  session* s = find(e.of);
+inline void permission_expiry::look_at(entry& e) {
+  session* s = hub_->find(e.of);
   if (!s) return;
-  std::int64_t rest = left(s->grant_), notice = std::chrono::milliseconds(options_.expiry_notice).count();
-  if (rest <= 0) return s->end(errc::unauthenticated, close_code(errc::unauthenticated), "the permission has expired");
+  const std::int64_t rest = hub_->left(s->grant_);
+  const std::int64_t notice = std::chrono::milliseconds(hub_->settings().expiry_notice).count();
+  if (rest <= 0) return s->end(errc::unauthenticated, close_code(errc::unauthenticated), permission_ended_text);
   if (!e.told && rest <= notice) {
     e.told = true;
     std::string json = "{\"seconds\":";
     proto::append_decimal(json, static_cast<std::uint64_t>((rest + 999) / 1000));
     s->notice("expiring", json + '}');
   }
-  arm(e, loop_->now() + std::min(e.told ? rest : rest - notice, clocks_agree_ms));
+  hub_->arm(e, hub_->loop().now() + std::min(e.told ? rest : rest - notice, clocks_agree_ms));
 }
 
-namespace detail {
 inline void subscription::raise(std::uint64_t next) {
   if (!started_ || offset_when_whole() + 1 >= next) return;
   if (live_) encoded_->fall_behind(*this, nullptr, 0);  // it waits there for what it may see
@@ -67,7 +70,7 @@ inline std::error_code session::permit(shared_grant g) {
   if (ending()) return operation_aborted();
   const bool stream = duplex() || adjustable();
   if (!g || g.user() != user() || !stream) return errc::bad_request;
-  if (at().left(g) <= 0) return errc::unauthenticated;
+  if (at().ended(g)) return errc::unauthenticated;
   std::vector<std::string> lost;  // a predicate may throw: it is asked before anything changes
   for (std::size_t i = 0; i < follow_count(); ++i) {
     const auto& f = followed(i);

@@ -19,8 +19,8 @@ inline void hub::history(std::string_view channel, history_query q, std::uint64_
     done(std::move(r));
   };
   if (stopped_) return refuse(operation_aborted());
-  if (!valid_channel(channel) || q.limit < 1 || q.limit > 1000) return refuse(errc::bad_request);
-  room_taken room(*this);
+  if (!valid_channel(channel) || !detail::valid_history_limit(q.limit)) return refuse(errc::bad_request);
+  detail::pending_operations::room room(pending_);
   if (!room) return refuse(errc::overloaded);
   auto op = detail::intrusive_ptr<history_op>(new history_op(*this));
   op->channel = channel;
@@ -32,11 +32,11 @@ inline void hub::history(std::string_view channel, history_query q, std::uint64_
   if (!here) {
     mailbox_->put(
         [this, op] {
-          if (op->index != SIZE_MAX) read_history(op);
+          if (op->enrolled()) read_history(op);
         },
         [] {});  // `stop` aborts all that are enrolled
   }
-  enroll(op);
+  pending_.enroll(op);
   room.keep();
   if (here) read_history(std::move(op));
 }
@@ -63,7 +63,7 @@ inline void hub::read_history(detail::intrusive_ptr<history_op> op) {
 }
 
 inline void hub::history_read(const detail::intrusive_ptr<history_op>& op, read_result r) {
-  if (op->index == SIZE_MAX) return;  // aborted by stop()
+  if (!op->enrolled()) return;  // aborted by stop()
   history_query& q = op->query;
   read_failed(op->channel, r);
   history_result out;
@@ -90,7 +90,7 @@ inline void hub::history_read(const detail::intrusive_ptr<history_op>& op, read_
       out.more = !out.messages.empty() && out.messages.front().offset > std::max(r.oldest, op->floor);
     }
   }
-  dismiss(*op);
+  pending_.dismiss(*op);
   op->finish(std::move(out));
 }
 

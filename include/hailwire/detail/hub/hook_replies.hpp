@@ -28,8 +28,8 @@ class hook_replies final : timer {
   }
 
   /// A reply for a hook, of which `hook` is the name, a literal. `f` is called at most once, on the hub's loop: with
-  /// what the host answers, with `internal` when it drops the reply, or with `timeout`. Once the hub has stopped, answers
-  /// of other threads go nowhere.
+  /// what the host answers, with `internal` when it drops the reply, or with `timeout`. Once the hub has stopped,
+  /// answers of other threads go nowhere.
   template <class Answer, class F>
   reply_to<Answer> make(std::string_view hook, F f) {
     auto one = std::make_shared<asked_of<Answer, F>>(hook, std::move(f));

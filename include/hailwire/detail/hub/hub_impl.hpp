@@ -12,41 +12,66 @@
 
 namespace hailwire {
 
-/// How many keys a hub keeps for a storage that keeps none, about 150 bytes each; past it a keyed publish is
-/// `overloaded`.
-inline constexpr std::size_t max_kept_keys = 1'000'000;
-
 // ---- turns
 
 inline void hub::stop() {
   if (stopped_) return;
   stopped_ = true;
   mailbox_->close();
-  auto ops = std::exchange(operations_, {});
-  for (auto& op : ops) op->abort();
-  keys_.delete_all();
-  oldest_key_ = youngest_key_ = nullptr;
-  wheel_.disarm(cooling_);
-  wheel_.disarm(retry_);
+  pending_.abort_all();
+  keys_.clear();
+  turn_.stop();
   rest();
 }
 
-inline void hub::ask(detail::vector<session*>& list, session& o) noexcept {
+namespace detail {
+
+inline void loop_turn::schedule() {
+  if (scheduled_) return;
+  hub_->loop().post([box = hub_->post_box()] {
+    if (box->owner) box->owner->turn_.run();
+  });
+  scheduled_ = true;
+}
+
+inline void loop_turn::mark_dirty(channel_log& log) {
+  if (log.dirty) return;
+  schedule();
+  dirty_.push_back(&log);
+  log.dirty = true;
+}
+
+inline void loop_turn::ask(vector<session*>& list, session& s) noexcept {
   try {
-    list.push_back(&o);
+    list.push_back(&s);
     schedule();
   } catch (...) {  // no memory for one more: the next turn looks at everybody
     look_at_all_ = true;
-    guarded([&] { arm(retry_, loop_->now()); });
+    try_again();
   }
 }
 
-inline void hub::turn() {
+inline void loop_turn::try_again() noexcept {
+  hub_->guarded([this] { hub_->arm(retry_, hub_->loop().now()); });
+}
+
+inline void loop_turn::forget(session& s) noexcept {
+  for (auto* list : {&wakes_, &settles_, &waking_, &settling_})
+    std::replace(list->begin(), list->end(), &s, static_cast<session*>(nullptr));
+}
+
+inline void loop_turn::stop() noexcept {
+  stopped_ = true;
+  hub_->wheel().disarm(cooling_);
+  hub_->wheel().disarm(retry_);
+}
+
+inline void loop_turn::run() {
   scheduled_ = false;
-  mailbox_->read_untold();
+  hub_->post_box()->read_untold();
   auto logs = std::exchange(dirty_, {});
   for (std::size_t i = 0; i < logs.size(); ++i) {
-    if (i + 4 < logs.size()) detail::fetch(logs[i + 4], 2);
+    if (i + 4 < logs.size()) fetch(logs[i + 4], 2);
     for (int step = 3; step; --step)
       if (i + static_cast<std::size_t>(step) < logs.size()) logs[i + static_cast<std::size_t>(step)]->prefetch(step);
     auto* log = logs[i];
@@ -54,17 +79,7 @@ inline void hub::turn() {
     log->flush();
   }
   if (!logs.empty()) {
-    guarded([&] {  // who finds no room among the warm ones is looked at again when something goes through it
-      if (!cooling_.armed() && !stopped_) {
-        cooling_.owner = this;
-        arm(cooling_, loop_->now() + 1000);
-      }
-      for (auto* log : logs) {
-        if (log->warm) continue;
-        warm_.push_back(log);
-        log->warm = true;
-      }
-    });
+    hub_->guarded([&] { keep_warm(logs); });
     logs.clear();
     if (dirty_.empty()) dirty_ = std::move(logs);  // keeps its memory
   }
@@ -74,17 +89,33 @@ inline void hub::turn() {
   waking_.clear();
   settling_.swap(settles_);
   for (std::size_t i = 0; i < settling_.size(); ++i)
-    if (auto* o = std::exchange(settling_[i], nullptr)) settle(*o);
+    if (auto* s = std::exchange(settling_[i], nullptr)) settle(*s);
   settling_.clear();
-  if (!look_at_all_) return;
-  look_at_all_ = false;
-  for (std::size_t i = 0; i < slots_.size(); ++i) {
-    if (session* s = slots_[i].taken()) wake(*s);
-    if (session* s = slots_[i].taken()) settle(*s);
+  if (!std::exchange(look_at_all_, false)) return;
+  hub_->registry_.each([](session& s) { wake(s); });
+  hub_->registry_.each([](session& s) { settle(s); });
+}
+
+// A channel for which there is no room among the warm ones is looked at again when something goes through it.
+inline void loop_turn::keep_warm(vector<channel_log*>& logs) {
+  if (!cooling_.armed() && !stopped_) hub_->arm(cooling_, hub_->loop().now() + 1000);
+  for (auto* log : logs) {
+    if (log->warm) continue;
+    warm_.push_back(log);
+    log->warm = true;
   }
 }
 
-inline void hub::wake(session& s) noexcept {
+inline void loop_turn::cool() {
+  for (auto* log : std::exchange(warm_, {})) {
+    log->warm = false;
+    log->shrink();
+    hub_->release_log(*log);
+  }
+  hub_->spares.clear();
+}
+
+inline void loop_turn::wake(session& s) noexcept {
   try {
     s.wake(nullptr);
   } catch (...) {
@@ -92,13 +123,15 @@ inline void hub::wake(session& s) noexcept {
   }
 }
 
-inline void hub::settle(session& s) noexcept {
+inline void loop_turn::settle(session& s) noexcept {
   try {
     s.settle();
   } catch (...) {
     s.broken();
   }
 }
+
+}  // namespace detail
 
 inline void hub::join(std::unique_ptr<detail::any_broker> b) {
   broker_ = std::move(b);
@@ -149,61 +182,12 @@ inline void hub::join(std::unique_ptr<detail::any_broker> b) {
   }
 }
 
-// ---- names
-
-inline std::string hub::printed(detail::session_key k) const {
-  // Four rounds of a keyed Feistel network: a permutation, so ids are unique, and their order tells nothing.
-  std::uint32_t left = k.slot, right = k.generation;
-  for (std::uint64_t round : {id_secret_[0].low, id_secret_[0].high, id_secret_[1].low, id_secret_[1].high}) {
-    std::uint64_t f = (right ^ round) * 0x9E3779B97F4A7C15u;
-    f ^= f >> 29;
-    left ^= static_cast<std::uint32_t>((f * 0xBF58476D1CE4E5B9u + (round >> 32)) >> 32);
-    std::swap(left, right);
-  }
-  std::uint64_t word = std::uint64_t{left} << 32 | right;
-  std::string out;
-  proto::append_base64(out, std::string_view(reinterpret_cast<const char*>(&word), 8), proto::base64url_letters);
-  return out;
-}
-
 // ---- sessions
 
-inline void hub::enter(session& s) {
-  if (free_slot_ == no_slot) {
-    s.slot_ = static_cast<std::uint32_t>(slots_.size());
-    slots_.emplace_back();
-  } else {
-    slot& at = slots_[s.slot_ = free_slot_];
-    free_slot_ = at.next_free();
-    s.generation_ = at.generation();
-  }
-  slots_[s.slot_].take(s);
-}
-
-inline void hub::leave(session& s) noexcept { slots_[s.slot_].free(std::exchange(free_slot_, s.slot_), s.generation_); }
-
 inline bool hub::open(session& s, shared_grant g, std::string device, bool listed) {
-  if (stopped_ || (listed && listed_ >= options_.max_sessions)) return false;
-  const bool enters = listed && !g.user().empty();
-  if (!device.empty()) s.ensure_rare().device = std::move(device);
-  if (enters) s.ensure_extra();
-  if (enters && named_ == users_.size()) more_users();  // from here on nothing throws
-  ++s.generation_;
-  s.open_ = true;
-  s.listed_ = listed;
-  s.grant_ = std::move(g);
-  listed_ += listed;
-  named_ += enters;
-  if (enters) enter_user(s);
+  if (stopped_ || (listed && registry_.listed() >= options_.max_sessions)) return false;
+  registry_.open(s, std::move(g), std::move(device), listed);
   return true;
-}
-
-inline void hub::more_users() {
-  detail::vector<std::uint32_t> larger;
-  larger.assign(std::max<std::size_t>(8, 2 * users_.size()), no_slot);
-  users_.swap(larger);
-  for (const slot& at : slots_)
-    if (session* one = at.taken(); one && one->listed_ && !one->user().empty()) enter_user(*one);
 }
 
 inline void hub::close(session& s) {
@@ -212,14 +196,8 @@ inline void hub::close(session& s) {
     s.drop_follow(s.follow_count() - 1);
     release_log(log);
   }
-  forget_expiry(s);
-  if (s.listed_) {
-    --listed_;
-    if (!s.user().empty()) remove_user(s);
-  }
-  s.open_ = s.listed_ = false;
-  s.grant_ = {};
-  auto dying = std::move(s.extra_);  // the host's data may look at the hub from its destructor
+  expiries_.forget(s.key());
+  registry_.close(s);
 }
 
 inline detail::subscription* hub::find(session& s, std::string_view channel) const noexcept {
@@ -291,9 +269,9 @@ void hub::ask_for(detail::channel_log& log, std::uint64_t since, read_limit limi
 
 inline void hub::follow(session& s, std::string_view channel, const hailwire::start& from, bool named,
                         follow_handler done) {
-  if (!valid_channel(channel)) return done({errc::bad_request, "not a channel name"});
+  if (!valid_channel(channel)) return done(detail::not_a_channel());
   if (find(s, channel)) return done({errc::bad_request, "the channel is followed already"});
-  if (s.follow_count() >= options_.max_channels) return done({errc::bad_request, "too many channels"});
+  if (!detail::may_follow_count(s.follow_count() + 1, options_)) return done(detail::too_many_channels(options_));
 
   // Until it follows, whatever throws leaves all as it was.
   auto& log = obtain_log(channel);
@@ -463,7 +441,7 @@ inline std::error_code hub::check(const std::string& channel, payload& p, const 
   if (o.type.size() > 64 || !proto::printable_utf8(o.type)) return errc::bad_request;
   if (o.key.size() > 64 || std::any_of(o.key.begin(), o.key.end(), [](char c) { return c < 0x21 || c > 0x7E; }))
     return errc::bad_request;
-  if (p.bytes().size() > options_.max_payload) return errc::too_large;
+  if (!detail::payload_fits(p, options_)) return errc::too_large;
   if (p.type() == payload::kind::json) {
     if (!checked && proto::json::validate(p.bytes())) return errc::bad_request;
     if (p.bytes().find('\n') != std::string_view::npos || p.bytes().find('\r') != std::string_view::npos) {
@@ -479,17 +457,12 @@ inline std::error_code hub::check(const std::string& channel, payload& p, const 
 
 inline void hub::publish_for(session& s, std::string&& channel, const prefetch_hint& at, payload&& p,
                              publish_options&& o, bool checked, client_publish_handler&& done) {
-  if (pending_.load() >= options_.max_pending) return done(storage_failure(errc::overloaded));
+  if (pending_.full()) return done(storage_failure(errc::overloaded));
   const shared_grant& g = s.permissions();
   std::string scope;
   if (!o.key.empty()) {
-    if (!g.user().empty()) {
-      scope.append(1, '@').append(g.user());
-    } else if (!g.key_scope().empty()) {
-      scope.append(1, '?').append(g.key_scope());
-    } else {
-      o.key.clear();  // an anonymous client's keys mean nothing unless the host tells clients apart
-    }
+    scope = detail::principal(g).text();
+    if (scope.empty()) o.key.clear();  // an anonymous client's keys mean nothing unless the host tells clients apart
   }
   publishing what{std::move(channel), {}, std::move(done), at};
   start(std::move(what), std::move(p), std::move(o), std::string(g.user()), std::move(scope), checked);
@@ -522,10 +495,10 @@ inline void hub::begin(publishing& what, payload&& p, publish_options&& o, std::
     // Where the storage keeps keys, only it knows whether this one is new; what was not stored is given back.
     auto over = [&] {
       if (!most) return false;
-      what.charged_to = detail::keyed_hash(secret_).add(scope).finish();
-      const std::int64_t now = loop_->now();
-      const std::int64_t wait_ms = budget_.take(what.charged_to, now, most);
-      if (!wait_ms) return what.charged = now, false;
+      const auto who = detail::keyed_hash(secret_).add(scope).finish();
+      const auto key = detail::keyed_hash(secret_).add(what.channel.size()).add(what.channel).add(o.key).finish().low;
+      const std::int64_t wait_ms = budget_.take(who, key, loop_->now(), most, what.charge);
+      if (!wait_ms) return false;
       uncount(what);
       if (auto f = std::exchange(what.told, nullptr)) {
         f(failure(errc::rate_limited, "too many publishes with a key", static_cast<int>((wait_ms + 999) / 1000)));
@@ -538,19 +511,16 @@ inline void hub::begin(publishing& what, payload&& p, publish_options&& o, std::
       auto name =
           detail::keyed_hash(secret_).add(what.channel.size()).add(what.channel).add(std::exchange(d.key, {})).finish();
       auto print = detail::fingerprint(secret_, d.data);
-      if (auto* known = keys_.find(name.low, [&](const kept_key& k) { return k.name == name; })) {
+      if (auto* known = keys_.find(name)) {
         if (known->print != print) return finish(what, errc::conflict, {});
         if (known->at.offset) return finish(what, {}, position(known->at));
         known->waiting.reserve(known->waiting.size() + 1);
         known->waiting.push_back(wait(std::move(what)));
         return;
       }
-      if (keys_.size() >= max_kept_keys) return finish(what, errc::overloaded, {});
+      if (keys_.full()) return finish(what, errc::overloaded, {});
       if (over()) return;
-      what.key = new kept_key;
-      what.key->name = name;
-      what.key->print = print;
-      keys_.insert(*what.key, name.low);  // does not throw
+      what.key = &keys_.begin(name, print);
     }
   }
   message& m = what.content;
@@ -577,18 +547,18 @@ inline void hub::begin(publishing& what, payload&& p, publish_options&& o, std::
 
 inline void hub::stored_later(publish_op& op, append_result&& r) {
   if (op.over) return;  // aborted by stop()
-  dismiss(op);
+  pending_.dismiss(op);
   op.over = true;
-  pending_.fetch_sub(1);
+  pending_.remove();
   stored(op.what, std::move(r));
 }
 
 inline detail::intrusive_ptr<hub::publish_op> hub::wait(publishing&& what) {
-  operations_.reserve(operations_.size() + 1);
+  pending_.reserve();
   auto op = detail::intrusive_ptr<publish_op>(new publish_op(*this, std::move(what)));  // from here on nothing throws
-  if (!what.counted) pending_.fetch_add(1);
+  if (!what.counted) pending_.add();
   what.counted = op->what.counted = false;  // the operation's from now on
-  enroll(op);
+  pending_.enroll(op);
   return op;
 }
 
@@ -623,20 +593,12 @@ inline void hub::stored(publishing& what, append_result&& r) {
   if (log = find_log(what.channel, what.at.hash); log && log->flush_early()) log->flush();
 }
 
-inline void hub::settle_key(kept_key& k, std::error_code ec, const position& p) {
-  auto waiting = std::move(k.waiting);
-  if (ec) {
-    forget(k);
-  } else {
-    k.at = p;
-    k.until = loop_->now() + key_lifetime_ms;
-    (youngest_key_ ? youngest_key_->younger : oldest_key_) = &k;
-    youngest_key_ = &k;
-    set_alarm();
-  }
+inline void hub::settle_key(kept_keys::key& k, std::error_code ec, const position& p) {
+  auto waiting = keys_.settle(k, ec, p, loop_->now());
+  if (!ec) set_alarm();
   for (auto& same : waiting) {
     if (same->over) continue;
-    dismiss(*same);
+    pending_.dismiss(*same);
     guarded([&] { same->finish(ec, p); });
   }
 }

@@ -8,6 +8,7 @@
 
 #include "hailwire/detail/base/hash_table.hpp"
 #include "hailwire/detail/base/siphash.hpp"
+#include "hailwire/detail/base/vector.hpp"
 
 namespace hailwire::detail {
 
@@ -15,19 +16,27 @@ namespace hailwire::detail {
 /// memory or disk for as long as it lives, so without a bound one client could spend everybody's.
 ///
 /// A sliding window in slices: a key counts until the whole slice that it was stored in is older than a key's life, so
-/// never less is counted than is kept. One entry takes about 250 bytes and goes a life after the last key of its owner.
+/// never less is counted than is kept. One entry takes about 450 bytes and 8 for each key, by whose hash a repeat is
+/// told from one key more; it goes a life after the last key of its owner.
 class key_budget {
  public:
   static constexpr std::int64_t slice_ms = 30'000;
+  /// What was counted, for `give_back`.
+  struct charge {
+    bits128 who = {};
+    std::uint64_t key = 0;
+    std::int64_t at = -1;  ///< negative: nothing was
+  };
 
   explicit key_budget(std::int64_t life_ms) noexcept : life_(life_ms) {}
   key_budget(const key_budget&) = delete;
   key_budget& operator=(const key_budget&) = delete;
   ~key_budget() { owners_.delete_all(); }
 
-  /// Counts one more key of `who` at time `now`: 0; or, when there are `most`, counts nothing and returns after how
-  /// many milliseconds there is room for one. Throws `std::bad_alloc`, and nothing is counted then.
-  std::int64_t take(const bits128& who, std::int64_t now, std::size_t most) {
+  /// Counts one more key of `who` at time `now`: 0, and `c` says so. Where there are `most` already, nothing is
+  /// counted: 0 again for a key that is among them, and else after how many milliseconds there is room for one. Throws
+  /// `std::bad_alloc`, and nothing is counted then.
+  std::int64_t take(const bits128& who, std::uint64_t key, std::int64_t now, std::size_t most, charge& c) {
     sweep(now);
     owner* o = find(who);
     if (!o) {
@@ -42,24 +51,34 @@ class key_budget {
     const std::int64_t first = first_slice(now);
     std::size_t taken = 0;
     std::int64_t oldest = o->newest;
-    for (std::size_t i = 0; i < slices; ++i) {
-      auto& s = o->counts[i];
-      if (s.number < first) s.count = 0;
-      if (s.count) oldest = std::min(oldest, s.number);
-      taken += s.count;
+    for (slice& s : o->slices) {
+      if (s.number < first) s.keys = {};
+      if (s.keys.size()) oldest = std::min(oldest, s.number);
+      taken += s.keys.size();
     }
-    if (taken >= most) return std::max<std::int64_t>(1, (oldest + 1) * slice_ms + life_ - now);
-    auto& s = o->counts[static_cast<std::size_t>(now / slice_ms) % slices];
-    if (s.number != now / slice_ms) s = {now / slice_ms, 0};
-    ++s.count;
+    if (taken >= most) {
+      for (const slice& s : o->slices)
+        if (std::find(s.keys.begin(), s.keys.end(), key) != s.keys.end()) return 0;
+      return std::max<std::int64_t>(1, (oldest + 1) * slice_ms + life_ - now);
+    }
+    slice& s = o->slices[static_cast<std::size_t>(now / slice_ms) % count];
+    if (s.number != now / slice_ms) s.keys = {}, s.number = now / slice_ms;
+    s.keys.push_back(key);
+    c = {who, key, now};
     return 0;
   }
-  /// Takes back one that was counted at `then`, because no key was stored.
-  void give_back(const bits128& who, std::int64_t then) noexcept {
-    owner* o = find(who);
+  /// Takes back one that was counted, because no key was stored.
+  void give_back(const charge& c) noexcept {
+    owner* o = c.at < 0 ? nullptr : find(c.who);
     if (!o) return;
-    auto& s = o->counts[static_cast<std::size_t>(then / slice_ms) % slices];
-    if (s.number == then / slice_ms && s.count) --s.count;
+    slice& s = o->slices[static_cast<std::size_t>(c.at / slice_ms) % count];
+    if (s.number != c.at / slice_ms) return;
+    for (std::size_t i = s.keys.size(); i-- > 0;) {
+      if (s.keys[i] != c.key) continue;
+      s.keys[i] = s.keys.back();
+      s.keys.pop_back();
+      return;
+    }
   }
   /// Forgets owners without a key that is still kept.
   void sweep(std::int64_t now) noexcept {
@@ -74,15 +93,15 @@ class key_budget {
   std::size_t owners() const noexcept { return owners_.size(); }
 
  private:
-  static constexpr std::size_t slices = 12;  // as many as a life of five minutes can touch, and one
+  static constexpr std::size_t count = 12;  // as many as a life of five minutes can touch, and one
 
   struct slice {
     std::int64_t number = -1;
-    std::uint32_t count = 0;
+    vector<std::uint64_t> keys;  // hashes of those stored in it
   };
   struct owner : hash_node {
     bits128 name;
-    std::array<slice, slices> counts{};
+    std::array<slice, count> slices{};
     std::int64_t newest = 0;
     owner *older = nullptr, *younger = nullptr;
   };

@@ -31,7 +31,7 @@ inline std::error_code session::follow(std::string_view channel, start from) {
   hub& h = at();
   if (ending()) return operation_aborted();
   if (!adjustable() || !valid_channel(channel) || h.find(*this, channel)) return errc::bad_request;
-  if (follow_count() >= h.settings().max_channels) return errc::bad_request;
+  if (!detail::may_follow_count(follow_count() + 1, h.settings())) return errc::bad_request;
   h.follow(*this, channel, from, false, [&h, key = key(), name = std::string(channel)](result<follow_start> r) {
     session* self = h.find(key);
     if (!self) return;

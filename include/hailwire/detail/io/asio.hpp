@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <atomic>
 #include <chrono>
+#include <exception>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -14,6 +16,53 @@ namespace hailwire::detail::inline HAILWIRE_ASIO_NAMESPACE {
 
 using strand = net::strand<net::any_io_executor>;
 using waiting_descriptor = net::posix::basic_stream_descriptor<strand>;
+
+/// A handler of something that `Me` waits for. Where Asio has no memory to begin the wait, or to call the handler, it
+/// drops it while it throws: then `Me::wait_again` is called, from whichever thread that is.
+template <class Me, class F>
+class awaited {
+ public:
+  awaited(std::shared_ptr<Me> me, F f) : me_(std::move(me)), f_(std::move(f)) {}
+  awaited(awaited&&) noexcept = default;
+  ~awaited() {
+    if (me_ && std::uncaught_exceptions() > 0) me_->wait_again();
+  }
+  void operator()(net_error_code ec) {
+    auto me = std::move(me_);
+    f_(*me, ec);
+  }
+
+ private:
+  std::shared_ptr<Me> me_;  // null once it was called
+  F f_;
+};
+
+/// Has `object` wait by `on`, an Asio object: `f(object, error)` is called once. Throws nothing: without memory it is
+/// tried again from the strand.
+template <class Object, class Me, class F>
+void wait_for(Object& on, std::shared_ptr<Me> me, F f) noexcept {
+  try {
+    on.async_wait(awaited<Me, F>(std::move(me), std::move(f)));
+  } catch (...) {  // `wait_again` has been called
+  }
+}
+template <class Object, class What, class Me, class F>
+void wait_for(Object& on, What what, std::shared_ptr<Me> me, F f) noexcept {
+  try {
+    on.async_wait(what, awaited<Me, F>(std::move(me), std::move(f)));
+  } catch (...) {
+  }
+}
+/// Runs `f` on the strand; false when there is no memory for that either.
+template <class Strand, class F>
+bool try_again(const Strand& on, F f) noexcept {
+  try {
+    net::post(on, std::move(f));
+    return true;
+  } catch (...) {
+    return false;
+  }
+}
 
 // What follows are templates so that a program whose server does not ask for them does not compile what they use of
 // Asio.
@@ -30,14 +79,23 @@ class asio_loop : public driver, public std::enable_shared_from_this<asio_loop<S
 
   void post(move_only_function<void()> f) override { net::post(strand_, std::move(f)); }
   bool here() const noexcept override { return strand_.running_in_this_thread(); }
+  /// Seen while a socket or the alarm is served, not while a posted function runs.
+  bool elsewhere() const noexcept override { return serving_.load(std::memory_order_relaxed) && !here(); }
   void alarm(std::int64_t at) override {
     if (at == no_alarm) {
       timer_.cancel();
       return;
     }
     timer_.expires_at(std::chrono::steady_clock::time_point(std::chrono::milliseconds(at)));
-    timer_.async_wait([self = this->shared_from_this()](net_error_code ec) {
-      if (!ec && self->rung_) self->rung_();
+    due_ = at;
+    wait_for(timer_, this->shared_from_this(), [](asio_loop& self, net_error_code ec) {
+      const serving mark(self);
+      if (!ec && self.rung_) self.rung_();
+    });
+  }
+  void wait_again() noexcept {
+    try_again(strand_, [self = this->shared_from_this()] {
+      if (self->rung_) self->alarm(self->due_);
     });
   }
   void on_alarm(move_only_function<void()> f) override { rung_ = std::move(f); }
@@ -46,10 +104,21 @@ class asio_loop : public driver, public std::enable_shared_from_this<asio_loop<S
     timer_.cancel();
   }
 
+ protected:
+  // While something is served here.
+  struct serving {
+    explicit serving(asio_loop& l) noexcept : of(l.serving_) { of.store(true, std::memory_order_relaxed); }
+    serving(const serving&) = delete;
+    ~serving() { of.store(false, std::memory_order_relaxed); }
+    std::atomic<bool>& of;
+  };
+
  private:
   Strand strand_;
   net::basic_waitable_timer<std::chrono::steady_clock, net::wait_traits<std::chrono::steady_clock>, Strand> timer_;
   move_only_function<void()> rung_;
+  std::int64_t due_ = 0;
+  std::atomic<bool> serving_ = false;
 };
 
 /// The portable driver: Asio waits for each socket.
@@ -104,6 +173,7 @@ class asio_driver final : public asio_loop<Strand> {
     }
     void wait_read() {
       wait_.async_wait(waiting_descriptor::wait_read, [me = this->shared_from_this()](net_error_code ec) {
+        const typename asio_driver::serving mark(*me->loop_);
         me->reading_ = false;
         if (me->closed() || ec == net::error::operation_aborted) return;
         if (ec) return me->failed(ec);
@@ -115,6 +185,7 @@ class asio_driver final : public asio_loop<Strand> {
     }
     void wait_write() {
       wait_.async_wait(waiting_descriptor::wait_write, [me = this->shared_from_this()](net_error_code ec) {
+        const typename asio_driver::serving mark(*me->loop_);
         me->writing_ = false;
         if (me->closed() || ec == net::error::operation_aborted) return;
         if (ec) return me->failed(ec);
@@ -136,14 +207,20 @@ class asio_driver final : public asio_loop<Strand> {
   class asio_listener final : public listener, public std::enable_shared_from_this<asio_listener> {
    public:
     asio_listener(asio_driver& d, server_state& g, int descriptor, move_only_function<void(int)> accepted)
-        : listener(g, descriptor, std::move(accepted)), wait_(d.executor(), descriptor) {}
+        : listener(g, descriptor, std::move(accepted)), strand_(d.executor()), wait_(strand_, descriptor) {}
     ~asio_listener() override { release(); }
 
     void resume() override {
-      wait_.async_wait(waiting_descriptor::wait_read, [me = this->shared_from_this()](net_error_code ec) {
-        if (ec || me->stopped_) return;
-        me->accept();
-        if (!me->paused()) me->resume();
+      wait_for(wait_, waiting_descriptor::wait_read, this->shared_from_this(),
+               [](asio_listener& me, net_error_code ec) {
+                 if (ec || me.stopped_) return;
+                 me.accept();
+                 if (!me.paused()) me.resume();
+               });
+    }
+    void wait_again() noexcept {
+      try_again(strand_, [me = this->shared_from_this()] {
+        if (!me->stopped_) me->resume();
       });
     }
     void stop() {
@@ -157,6 +234,7 @@ class asio_driver final : public asio_loop<Strand> {
       net_error_code ignored;
       if (wait_.is_open()) wait_.cancel(ignored), wait_.release();
     }
+    Strand strand_;
     waiting_descriptor wait_;
     bool stopped_ = false;
   };

@@ -237,7 +237,7 @@ class descriptor_connection : public connection {
  public:
   /// `layered`: there is a `layer`.
   descriptor_connection(server_state& g, owned_descriptor& d, bool layered) : connection(g), descriptor_(d.release()) {
-    layered_ = layered;
+    note(layered_note, layered);
   }
   ~descriptor_connection() override {
     if (descriptor_ >= 0) ::close(descriptor_);
@@ -250,7 +250,7 @@ class descriptor_connection : public connection {
       if (closed()) return true;
       if (!wants_read()) return false;
       auto buffer = by().buffer();
-      io_result r = layered_ ? layer()->read(descriptor_, buffer) : read_descriptor(descriptor_, buffer);
+      io_result r = layered() ? layer()->read(descriptor_, buffer) : read_descriptor(descriptor_, buffer);
       switch (r.what) {
         case io_result::status::again:
           return layer_wants(), true;
@@ -270,21 +270,31 @@ class descriptor_connection : public connection {
   /// True when reading had to wait for this, so that it is tried again.
   bool write_ready() {
     if (closed()) return false;
-    bool again = layer_waits_;
-    layer_waits_ = false;
+    const bool again = noted(layer_waits_note);
+    note(layer_waits_note, false);
     if (waits_to_write()) {
       if (again) write({});  // what the layer has taken goes before anything else
-      writable();
+      writable(noted(layer_waits_note));
     }
-    return again && !layer_waits_ && !closed();
+    return again && !noted(layer_waits_note) && !closed();
   }
 
  protected:
+  // What a driver notes about a connection, in the bits that are left over there.
+  static constexpr std::uint8_t layered_note = 1;      // something stands before the descriptor
+  static constexpr std::uint8_t layer_waits_note = 2;  // that has something to write before it reads or takes more
+  static constexpr std::uint8_t first_note_of_derived = 4;
+  bool noted(std::uint8_t what) const noexcept { return driver_notes_ & what; }
+  void note(std::uint8_t what, bool on) noexcept {
+    driver_notes_ = static_cast<std::uint8_t>(on ? driver_notes_ | what : driver_notes_ & ~what) & all_notes;
+  }
+  bool layered() const noexcept { return noted(layered_note); }
+
   bool closed() const noexcept { return descriptor_ < 0; }
   int descriptor() const noexcept { return descriptor_; }
   /// Its driver, which is the loop that its hub runs on.
-  driver& by() const noexcept { return static_cast<driver&>(gate().messages.loop()); }
-  bool wants_write() const noexcept { return waits_to_write() || layer_waits_; }
+  driver& by() const noexcept { return static_cast<driver&>(server().messages.loop()); }
+  bool wants_write() const noexcept { return waits_to_write() || noted(layer_waits_note); }
 
   /// Something is wanted that was not, or no more.
   virtual void arm() = 0;
@@ -295,8 +305,12 @@ class descriptor_connection : public connection {
 
   std::size_t write(std::span<const std::span<const char>> pieces) final {
     if (closed()) return 0;
-    io_result r = layered_ ? layer()->write(descriptor_, pieces) : write_descriptor(descriptor_, pieces);
-    if (layered_ && (layer_waits_ = layer()->wants_write())) hold_back();
+    io_result r = layered() ? layer()->write(descriptor_, pieces) : write_descriptor(descriptor_, pieces);
+    if (layered()) {
+      const bool waits = layer()->wants_write();
+      note(layer_waits_note, waits);
+      if (waits) hold_back();
+    }
     if (r.what == io_result::status::failed) failed(r.error);
     return r.bytes;
   }
@@ -304,17 +318,17 @@ class descriptor_connection : public connection {
     if (!closed()) arm();
   }
   void shut_write() final {
-    if (!layered_) return static_cast<void>(::shutdown(descriptor_, SHUT_WR));
+    if (!layered()) return static_cast<void>(::shutdown(descriptor_, SHUT_WR));
     layer()->shut_write(descriptor_);
     layer_wants();
   }
   void shut() final {
     if (closed()) return;
-    if (layered_) layer()->shut_write(descriptor_);  // however it ends, its peer is told so if the socket takes it
+    if (layered()) layer()->shut_write(descriptor_);  // however it ends, its peer is told so if the socket takes it
     closing();
     ::close(std::exchange(descriptor_, -1));
   }
-  std::shared_ptr<const tls_peer> tls() const final { return layered_ ? layer()->peer() : nullptr; }
+  std::shared_ptr<const tls_peer> tls() const final { return layered() ? layer()->peer() : nullptr; }
   bool input_waits() const noexcept final {
     int waiting = 0;
     return !closed() && ::ioctl(descriptor_, FIONREAD, &waiting) == 0 && waiting > 0;
@@ -323,20 +337,20 @@ class descriptor_connection : public connection {
   std::uint64_t acknowledged() const noexcept final { return closed() ? 0 : acknowledged_by_peer(descriptor_); }
   std::uint64_t unacknowledged() const noexcept final { return closed() ? 0 : unacknowledged_by_peer(descriptor_); }
   std::string peer() const final {
-    if (layered_)
+    if (layered())
       if (auto known = layer()->source(); !known.empty()) return std::string(known);
     return closed() ? "unknown" : peer_of(descriptor_);
   }
 
  private:
+  static constexpr std::uint8_t all_notes = (1 << driver_note_bits) - 1;
   void layer_wants() {
-    if (!layered_ || !layer()->wants_write()) return;
-    layer_waits_ = true;
+    if (!layered() || !layer()->wants_write()) return;
+    note(layer_waits_note, true);
     arm();
   }
 
-  int descriptor_;  // `layered_`: something stands before it; `layer_waits_`: that has something to write before it
-                    // reads or takes more
+  int descriptor_;
 };
 
 /// Accepts from one listening descriptor. A driver calls `accept` when it is readable and waits again unless it is

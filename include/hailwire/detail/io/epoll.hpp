@@ -6,8 +6,8 @@
 // gathered writes at its end.
 //
 // Connections are registered once, edge-triggered for both directions; what is wanted changes without a system call,
-// and an edge that came while nobody wanted it is remembered (`readable_`). The hub's alarm is a timer descriptor in
-// the same set, and other threads wake it through an event descriptor, so whoever runs a turn waits for the epoll
+// and an edge that came while nobody wanted it is remembered (`readable_note`). The hub's alarm is a timer descriptor
+// in the same set, and other threads wake it through an event descriptor, so whoever runs a turn waits for the epoll
 // descriptor alone.
 
 #include <sys/epoll.h>
@@ -192,9 +192,9 @@ class epoll_driver : public driver {
       contained([&] { react(events); });
     }
     void go_on() {
-      queued_ = false;
+      note(queued_note, false);
       contained([&] {
-        if (!closed() && readable_) read();
+        if (!closed() && noted(readable_note)) read();
       });
     }
 
@@ -202,30 +202,30 @@ class epoll_driver : public driver {
     void react(std::uint32_t events) {
       if (closed()) return;
       if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
-        readable_ = true;
-        ended_ = ended_ || (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR));
+        note(readable_note, true);
+        if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) note(ended_note, true);
         read();
       }
       if ((events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) && !closed() && wants_write() && write_ready()) {
-        readable_ = true;
+        note(readable_note, true);
         read();
       }
     }
     void read() {
       if (!wants_read()) return;
-      readable_ = !read_some(ended_);
-      if (readable_ && !closed()) arm();
+      note(readable_note, !read_some(noted(ended_note)));
+      if (noted(readable_note) && !closed()) arm();
     }
     void arm() override {
-      if (!readable_ || !wants_read() || queued_) return;
-      queued_ = true;
+      if (!noted(readable_note) || !wants_read() || noted(queued_note)) return;
+      note(queued_note, true);
       set().again_.push_back(this);
       if (!set().in_turn_) set().wake();
     }
     void closing() override {
       // Closing alone would not do: a child that is being started may hold the socket for a moment longer.
       ::epoll_ctl(set().epoll_, EPOLL_CTL_DEL, descriptor(), nullptr);
-      if (queued_)
+      if (noted(queued_note))
         std::replace(set().again_.begin(), set().again_.end(), this, static_cast<epoll_connection*>(nullptr));
       try {
         set().graveyard_.push_back(this);  // events of this turn may still name it
@@ -234,8 +234,11 @@ class epoll_driver : public driver {
       --set().connections_;
       if (!set().in_turn_) set().wake();
     }
-    // `readable_`: an edge that nobody has used up yet; `queued_`: it stands in `again_`; `ended_`: the peer's end is
-    // among what is to be read.
+
+    static constexpr std::uint8_t readable_note = first_note_of_derived;    // an edge that nobody has used up yet
+    static constexpr std::uint8_t queued_note = first_note_of_derived * 2;  // it stands in `again_`
+    static constexpr std::uint8_t ended_note = first_note_of_derived * 4;  // the peer's end is among what is to be read
+    static_assert(ended_note < 1 << driver_note_bits);
     epoll_driver& set() const noexcept { return static_cast<epoll_driver&>(by()); }
   };
   static_assert(sizeof(void*) != 8 || sizeof(epoll_connection) <= 120,
@@ -358,10 +361,15 @@ class embedded_driver final : public epoll_driver, public std::enable_shared_fro
   }
 
  private:
-  void wait() {
-    wait_.async_wait(waiting_descriptor::wait_read, [me = shared_from_this()](net_error_code ec) {
-      if (!ec) me->go_on();
+  template <class Me, class F>
+  friend class awaited;
+  void wait() noexcept {
+    wait_for(wait_, waiting_descriptor::wait_read, shared_from_this(), [](embedded_driver& me, net_error_code ec) {
+      if (!ec) me.go_on();
     });
+  }
+  void wait_again() noexcept {
+    if (!try_again(strand_, [me = shared_from_this()] { me->go_on(); })) resting_ = true;  // until it is woken
   }
   void go_on() {
     if (retired_) return;

@@ -84,8 +84,7 @@ class outgoing : public std::enable_shared_from_this<outgoing> {
       return;
     }
     if (n == out_.size()) {
-      out_.clear();
-      if (out_.capacity() > keep) out_.shrink_to_fit();
+      std::string().swap(out_);  // an idle connection holds no buffer
       return;
     }
     out_.erase(0, n);
@@ -120,9 +119,6 @@ class outgoing : public std::enable_shared_from_this<outgoing> {
   }
 
  private:
-  /// A buffer larger than this is given back when it is empty.
-  static constexpr std::size_t keep = 4096;
-
   struct making {
     outgoing_route route;
     std::shared_ptr<connector> connecting;

@@ -68,9 +68,10 @@ using storage_jobs = std::list<storage_job>;
 /// while those on different channels do not wait for one another; and bounds how many there are.
 ///
 /// `together`: the appends of a channel run together, and so do its reads, provided that whoever runs them finishes
-/// them in order; an append waits for the reads before it and a read for the appends. Otherwise a channel runs one
-/// operation at a time. Not thread-safe.
-template <bool together>
+/// them in order; an append waits for the reads before it and a read for the appends. `appends`: the same, but for the
+/// reads, which run one at a time. `none`: a channel runs one operation at a time. Not thread-safe.
+enum class run_together : std::uint8_t { none, appends, all };
+template <run_together together>
 class storage_order {
  public:
   /// Precondition for `pending`: at least 1.
@@ -87,7 +88,7 @@ class storage_order {
     channel_queue& l = queues_[job.channel];
     ++pending_;
     bytes_ += job.size;
-    bool may_run = l.running == 0 || (together && l.what == job.what && l.waiting.empty());
+    bool may_run = l.running == 0 || (many(job.what) && l.what == job.what && l.waiting.empty());
     if (may_run) {
       l.what = job.what;
       ++l.running;
@@ -116,13 +117,16 @@ class storage_order {
     do {
       ++l.running;
       ready.splice(ready.end(), l.waiting, l.waiting.begin());
-    } while (together && !l.waiting.empty() && l.waiting.front().what == l.what);
+    } while (many(l.what) && !l.waiting.empty() && l.waiting.front().what == l.what);
   }
 
   /// Whether everything was answered.
   bool empty() const noexcept { return queues_.empty(); }
 
  private:
+  static constexpr bool many(storage_job::kind what) noexcept {
+    return together == run_together::all || (together == run_together::appends && what == storage_job::kind::append);
+  }
   struct channel_queue {
     std::size_t running = 0;
     storage_job::kind what = storage_job::kind::append;

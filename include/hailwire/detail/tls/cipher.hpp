@@ -124,17 +124,18 @@ class tls_suite {
   /// nothing is appended, and the number it would have had is spent all the same.
   [[nodiscard]] bool seal(tls_keys& k, std::uint8_t type, std::span<const std::span<const char>> pieces,
                           std::string& out) {
-    std::size_t content = 0, begin = out.size();
+    std::size_t content = 0;
+    const std::size_t begin = out.size();
     for (auto& p : pieces) content += p.size();
-    std::size_t sealed = content + 1 + tag_size;
+    const std::size_t sealed = content + 1 + tag_size;
     out.reserve(begin + tls_record_header + sealed);
     // Types are hidden: every record says application data (section 5.2).
     const char header[tls_record_header] = {23, 3, 3, static_cast<char>(sealed >> 8), static_cast<char>(sealed)};
-    out.append(header, sizeof header);
+    const char behind[1 + tag_size] = {static_cast<char>(type)};
     // Gathered first and sealed where it lies: a call of the cipher for each piece costs more than copying it.
+    out.append(header, sizeof header);
     for (auto& p : pieces) out.append(p.data(), p.size());
-    out += static_cast<char>(type);
-    out.append(tag_size, '\0');
+    out.append(behind, sizeof behind);
     auto* at = reinterpret_cast<unsigned char*>(out.data()) + begin;
     auto* body = at + tls_record_header;
     auto* c = sealing_.get();

@@ -100,33 +100,11 @@ class tls_layer final : public stream_layer {
     }
     if (over_ == over::failed) return verdict(d);
     const call here(*this);
-    std::size_t at = 0, taken = 0, piece = 0;
-    auto next = [&](std::size_t most) {
-      auto part = pieces[piece].subspan(at);
-      part = part.first(std::min(part.size(), most));
-      at += part.size();
-      if (at == pieces[piece].size()) ++piece, at = 0;
-      return part;
-    };
-    while (piece < pieces.size()) {
-      std::array<std::span<const char>, 64> parts;
-      std::size_t n = 0, size = 0, most = mode_ == mode::records ? records_.most() : tls_record_content;
-      while (piece < pieces.size() && n < parts.size() && size < most)
-        if (auto part = next(most - size); !part.empty()) parts[n++] = part, size += part.size();
-      if (size == 0) break;
-      if (!seal(std::span(parts).first(n), size)) {
-        fail(take_tls_error());
-        return {io_result::status::failed, taken, error_};
-      }
-      io_result sent = send(d);
-      if (sent.what == io_result::status::failed) {
-        fail(sent.error);
-        return {io_result::status::failed, taken, error_};
-      }
-      taken += size;
-      if (!pending_.empty()) return {io_result::status::again, taken, {}};
-    }
-    return {io_result::status::done, taken, {}};
+    const std::size_t most = mode_ == mode::records ? records_.most() : tls_record_content;
+    std::size_t all = 0;
+    for (auto& p : pieces) all += p.size();
+    if (all > most) return write_records(d, pieces, most);
+    return all ? write_record(d, pieces, all) : io_result{};
   }
 
   void shut_write(int d) override {
@@ -269,6 +247,40 @@ class tls_layer final : public stream_layer {
         fail(take_tls_error());
     }
     return produced;
+  }
+
+  // One record; all of it is taken, or nothing.
+  io_result write_record(int d, std::span<const std::span<const char>> parts, std::size_t size) {
+    if (!seal(parts, size)) {
+      fail(take_tls_error());
+      return {io_result::status::failed, 0, error_};
+    }
+    io_result sent = send(d);
+    if (sent.what == io_result::status::failed) {
+      fail(sent.error);
+      return {io_result::status::failed, 0, error_};
+    }
+    return {pending_.empty() ? io_result::status::done : io_result::status::again, size, {}};
+  }
+  // More than one: as many as leave, and the one after.
+  io_result write_records(int d, std::span<const std::span<const char>> pieces, std::size_t most) {
+    std::size_t at = 0, taken = 0, piece = 0;
+    while (piece < pieces.size()) {
+      std::array<std::span<const char>, 64> parts;
+      std::size_t n = 0, size = 0;
+      while (piece < pieces.size() && n < parts.size() && size < most) {
+        auto part = pieces[piece].subspan(at);
+        part = part.first(std::min(part.size(), most - size));
+        at += part.size();
+        if (at == pieces[piece].size()) ++piece, at = 0;
+        if (!part.empty()) parts[n++] = part, size += part.size();
+      }
+      if (size == 0) break;
+      io_result r = write_record(d, std::span(parts).first(n), size);
+      taken += r.bytes;
+      if (r.what != io_result::status::done) return {r.what, taken, r.error};
+    }
+    return {io_result::status::done, taken, {}};
   }
 
   bool seal(std::span<const std::span<const char>> parts, std::size_t size) {

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// How commands are carried out, by `command_dispatcher`, whose class is in server_state.hpp. The order is the same for
+// each: is its permission still good, may it, is what it names there; only then the hub, or the host.
+
+#include <memory>
+#include "hailwire/detail/connection/server_state.hpp"
+
+namespace hailwire::detail {
+
+/// What became of a command, as `make` writes it: `internal` where there is no memory for it, because whoever asked is
+/// told something.
+template <class F>
+inline void tell(command_dispatcher::command_done& done, F make) {
+  std::string ok;
+  try {
+    make(ok);
+  } catch (const std::bad_alloc&) {
+    return done(errc::internal);
+  }
+  done(std::move(ok));
+}
+
+/// Ends a session because of a hook's exception.
+inline void hook_failed(session& s) { s.close(1011, hook_failed_text); }
+
+inline void command_dispatcher::publish(session& s, std::string&& channel, const hub::prefetch_hint& at, payload&& p,
+                                        publish_options&& o, bool checked, client_publish_handler&& done) {
+  if (server_.messages.ended(s.permissions())) return done(permission_ended());
+  if (auto why = server_.refusal(s, &session::may_publish, channel)) {
+    done(*why);
+    return *why == errc::internal ? hook_failed(s) : void();
+  }
+  if (!payload_fits(p, server_.settings)) return done(payload_too_large());
+  server_.messages.prefetch_entry(at);
+  if (server_.host.on_publish) {
+    verdict v = verdict::accept();
+    if (!server_.guarded("on_publish", [&] { v = server_.host.on_publish(s, channel, p); })) {
+      done(errc::internal);
+      return hook_failed(s);
+    }
+    if (auto* why = v.refusal()) return done(*why);
+    if (s.ending()) return done(errc::forbidden);  // the host has ended the session instead, which refuses it
+    if (auto* other = v.replacement()) p = *other, checked = false;
+  }
+  server_.messages.publish_for(s, std::move(channel), at, std::move(p), std::move(o), checked, std::move(done));
+}
+
+inline void command_dispatcher::publish(session& s, std::string&& channel, payload&& p, publish_options&& o,
+                                        bool checked, client_publish_handler&& done) {
+  hub::prefetch_hint at = server_.messages.prefetch(channel);
+  publish(s, std::move(channel), at, std::move(p), std::move(o), checked, std::move(done));
+}
+
+inline void command_dispatcher::publish(session& s, proto::command&& c, client_publish_handler&& done) {
+  hub::prefetch_hint at = server_.messages.prefetch(c.channel);
+  // Who may not is told that first, by the other one.
+  if (c.ephemeral && !server_.messages.ended(s.permissions()))
+    return done({errc::not_implemented, "ephemeral messages are not offered by this server"});
+  payload p = c.has_bytes ? payload::binary(c.bytes) : payload::json(c.data);
+  publish(s, std::move(c.channel), at, std::move(p), {std::move(c.type), std::move(c.key)}, true, std::move(done));
+}
+
+// True when it has answered that the session may not follow the channel.
+inline bool command_dispatcher::forbidden(session& s, std::string_view channel, command_done& done) {
+  auto why = server_.refusal(s, &session::may_follow, channel);
+  if (why) done(*why);
+  if (why == errc::internal) hook_failed(s);
+  return why.has_value();
+}
+
+inline void command_dispatcher::run(session& s, proto::command&& c, command_done done) {
+  using verb = proto::command::verb;
+  if (c.what != verb::ping && c.what != verb::publish && server_.messages.ended(s.permissions()))
+    return done(permission_ended());
+  switch (c.what) {
+    case verb::ping:
+      return done(std::string("{}"));
+    case verb::publish:
+      return publish(s, std::move(c), [done = std::move(done)](result<position>&& at) mutable {
+        if (!at) return done(at.error());
+        tell(done, [&](std::string& ok) {
+          ok.append("{\"epoch\":\"").append(at->epoch).append("\",\"offset\":");
+          proto::append_decimal(ok, at->offset);
+          ok += '}';
+        });
+      });
+    case verb::subscribe:
+      return subscribe(s, std::move(c), std::move(done));
+    case verb::unsubscribe:
+      if (!s.duplex()) return done({errc::bad_request, "unsubscribe needs a WebSocket"});
+      if (!server_.messages.unfollow(s, c.channel)) return done({errc::bad_request, "the channel is not followed"});
+      return done(std::string("{}"));
+    case verb::history:
+      return history(s, std::move(c), std::move(done));
+    case verb::renew:
+      return renew(s, c.token, std::move(done));
+    case verb::presence:
+    case verb::received:
+    case verb::read:
+    case verb::device:
+      return done({errc::not_implemented, std::string(c.name) + " is not offered by this server"});
+    case verb::other:
+      return ask_host(s, c, std::move(done));
+  }
+}
+
+inline void command_dispatcher::subscribe(session& s, proto::command&& c, command_done done) {
+  if (!s.duplex())
+    return done({errc::bad_request, "subscribe needs a WebSocket; elsewhere reconnect with another URL"});
+  auto from = parse_cursor(c.since && !c.since->empty() ? *c.since : "latest", 1);
+  if (!from) return done(from.error());
+  if (forbidden(s, c.channel, done)) return;
+  server_.messages.follow(s, c.channel, from->front(), true,
+                          [&s, this, channel = c.channel, done = std::move(done)](result<follow_start> r) mutable {
+                            if (!r) return done(r.error());
+                            std::string ok;
+                            append_entry(ok, *r);
+                            done(std::move(ok));
+                            if (auto* sub = r->recovered ? nullptr : server_.messages.find(s, channel))
+                              sub->tell_lost(r->lost);
+                            server_.messages.request_wake(s);  // also who asked for no reply is served now
+                          });
+}
+
+inline void command_dispatcher::history(session& s, proto::command&& c, command_done done) {
+  if (forbidden(s, c.channel, done)) return;
+  history_query q;
+  q.after = c.after.value_or(0);
+  q.from_start = c.after.has_value();
+  q.before = c.before ? std::max<std::uint64_t>(*c.before, 1) : 0;  // nothing stands before 1, nor before 0
+  q.limit = static_cast<std::size_t>(c.limit.value_or(q.limit));
+  q.epoch = c.epoch.value_or("");
+  const std::uint64_t floor = s.permissions().floor_of(c.channel);
+  server_.messages.history(
+      c.channel, std::move(q), floor,
+      [this, key = s.key(), channel = c.channel, done = std::move(done)](history_result r) mutable {
+        session* asked = server_.messages.find(key);
+        if (!asked) return;
+        if (r.error) return done(storage_failure(r.error));
+        // What was allowed when it was asked may have been taken away while the storage was busy.
+        if (auto why = server_.refusal(*asked, &session::may_follow, channel)) return done(*why);
+        const std::uint64_t least = asked->permissions().floor_of(channel);
+        std::erase_if(r.messages, [&](const message& m) { return m.offset < least; });
+        tell(done, [&](std::string& ok) {
+          ok = "{\"messages\":[";
+          for (const message& m : r.messages) {
+            if (ok.back() == '}') ok += ',';
+            proto::append_message(ok, channel, m);
+          }
+          ok += "],\"epoch\":\"" + r.epoch + (r.more ? "\",\"more\":true}" : "\",\"more\":false}");
+        });
+      });
+}
+
+// A command that is not the protocol's is the host's.
+inline void command_dispatcher::ask_host(session& s, const proto::command& c, command_done done) {
+  if (!server_.host.on_command) return done({errc::bad_request, "unknown command " + std::string(c.name)});
+  const bool fine = server_.guarded("on_command", [&] {
+    server_.host.on_command(
+        s, c.name, c.body,
+        server_.reply_for<result<std::string>>(
+            "on_command", false, [this, key = s.key(), done = std::move(done)](result<std::string> r) mutable {
+              if (!server_.messages.find(key)) return;
+              if (r && proto::json::validate(*r)) r = failure(errc::internal, "the host's answer is not JSON");
+              if (r) proto::json::spaces_for_line_breaks(*r);
+              done(std::move(r));
+            }));
+  });
+  if (!fine) hook_failed(s);
+}
+
+inline void command_dispatcher::renew(session& s, std::string_view token, command_done done) {
+  if (!server_.host.on_renew) return done({errc::not_implemented, "renew is not offered by this server"});
+  if (!s.duplex())
+    return done(
+        {errc::bad_request, "renew goes over the connection that it is for; elsewhere each request brings its token"});
+  auto reply = server_.reply_for<decision>(
+      "on_renew", server_.host.renews_at_once,
+      [this, alive = std::weak_ptr(alive_), key = s.key(), done = std::move(done)](decision d) mutable {
+        session* of = alive.expired() ? nullptr : server_.messages.find(key);
+        if (!of) return;
+        auto* allowed = d.allowed();
+        if (!allowed) return done(d.refused());
+        if (!server_.sound(*allowed)) return done(errc::internal);
+        if (allowed->user() != of->user()) return done({errc::forbidden, "the token is for another user"});
+        std::error_code ec;
+        if (!server_.guarded("authorizer", [&] { ec = of->permit(*allowed); })) return done(errc::internal);
+        if (ec) return done({wire_code(ec), "the token has expired"});
+        std::int64_t left = server_.messages.left(*allowed);
+        if (left == INT64_MAX) return done(std::string("{}"));
+        std::string ok = "{\"expires\":";
+        proto::append_decimal(ok, static_cast<std::uint64_t>(left / 1000));
+        done(ok + '}');
+      });
+  if (!server_.guarded("on_renew", [&] { server_.host.on_renew(s, token, std::move(reply)); })) hook_failed(s);
+}
+
+}  // namespace hailwire::detail

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+#include "hailwire/detail/base/pointers.hpp"
+#include "hailwire/detail/base/vector.hpp"
+
+namespace hailwire::detail {
+
+/// What waits for the storage, or for the hub's thread. Finished or aborted once, on the hub's loop.
+struct operation : intrusive_count {
+  virtual ~operation() = default;
+  virtual void abort() = 0;
+  /// Whether it is among those that `pending_operations::abort_all` would abort.
+  bool enrolled() const noexcept { return index_ != SIZE_MAX; }
+
+ private:
+  friend class pending_operations;
+  std::size_t index_ = SIZE_MAX;
+};
+
+/// The operations of a hub that are not done, and how many there may be. A count for itself: what is on its way from
+/// another thread is counted before it is enrolled. The count is safe from any thread, the rest belongs to the hub's.
+class pending_operations {
+ public:
+  explicit pending_operations(std::size_t most) noexcept : most_(most) {}
+  pending_operations(const pending_operations&) = delete;
+  pending_operations& operator=(const pending_operations&) = delete;
+
+  std::size_t count() const noexcept { return count_.load(); }
+  bool full() const noexcept { return count() >= most_; }
+  void add() noexcept { count_.fetch_add(1); }
+  void remove() noexcept { count_.fetch_sub(1); }
+  /// Counts one more if there is room; given back at its end unless it is kept.
+  class room {
+   public:
+    explicit room(pending_operations& in) noexcept : of_(&in), fits_(in.count_.fetch_add(1) < in.most_) {}
+    room(const room&) = delete;
+    room& operator=(const room&) = delete;
+    ~room() {
+      if (of_) of_->remove();
+    }
+    explicit operator bool() const noexcept { return fits_; }
+    void keep() noexcept { of_ = nullptr; }
+
+   private:
+    pending_operations* of_;
+    bool fits_;
+  };
+
+  /// Makes room for `enroll`, which does not throw then. Throws `std::bad_alloc`.
+  void reserve() { all_.reserve(all_.size() + 1); }
+  void enroll(intrusive_ptr<operation> op) {
+    all_.push_back(std::move(op));
+    all_.back()->index_ = all_.size() - 1;
+  }
+  void dismiss(operation& op) noexcept {
+    if (!op.enrolled()) return;
+    auto self = std::move(all_[op.index_]);
+    if (op.index_ + 1 != all_.size()) {
+      all_[op.index_] = std::move(all_.back());
+      all_[op.index_]->index_ = op.index_;
+    }
+    all_.pop_back();
+    op.index_ = SIZE_MAX;
+  }
+  void abort_all() {
+    auto all = std::exchange(all_, {});
+    for (auto& op : all) op->index_ = SIZE_MAX;
+    for (auto& op : all) op->abort();
+  }
+
+ private:
+  const std::size_t most_;
+  std::atomic<std::size_t> count_ = 0;
+  vector<intrusive_ptr<operation>> all_;
+};
+
+}  // namespace hailwire::detail

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+// Questions that several parts of a server ask, each answered once: whether something is allowed, and what a client is
+// told when it is not.
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+#include "hailwire/error.hpp"
+#include "hailwire/message.hpp"
+#include "hailwire/options.hpp"
+
+namespace hailwire::detail {
+
+/// The most messages in one answer about history; PROTOCOL promises it.
+inline constexpr std::size_t max_history_messages = 1000;
+inline bool valid_history_limit(std::size_t messages) noexcept {
+  return messages >= 1 && messages <= max_history_messages;
+}
+
+/// Whether one session may follow so many channels.
+inline bool may_follow_count(std::size_t channels, const options& o) noexcept { return channels <= o.max_channels; }
+inline failure too_many_channels(const options& o) {
+  return {errc::bad_request, "more than " + std::to_string(o.max_channels) + " channels"};
+}
+inline failure not_a_channel() {
+  return {errc::bad_request, "a channel's name is 1 to 255 bytes of UTF-8 without control characters"};
+}
+
+inline bool payload_fits(const payload& p, const options& o) noexcept { return p.bytes().size() <= o.max_payload; }
+inline failure payload_too_large() { return {errc::too_large, "the payload is over the limit"}; }
+
+/// Of a grant whose time is over, in an answer and as the reason of a close.
+inline constexpr std::string_view permission_ended_text = "the permission has expired";
+inline failure permission_ended() { return {errc::unauthenticated, permission_ended_text}; }
+
+/// The reason with which a session is closed for whose sake a hook was called that threw: no word of what it threw.
+inline constexpr std::string_view hook_failed_text = "internal error";
+
+}  // namespace hailwire::detail

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: BSL-1.0
+// The storage and the broker of examples/postgres_storage.hpp, against a PostgreSQL that with_postgres has started.
+#include "../../examples/postgres_storage.hpp"
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdlib>
+#include <future>
+#include <thread>
+
+#include "catch.hpp"
+#include "hailwire/storage/blocking.hpp"
+#include "hailwire/testing/storage_contract.hpp"
+
+using namespace hailwire;
+using testing::outcome;
+
+namespace {
+
+postgres_detail::result ask(const std::string& statement, ExecStatusType expected = PGRES_COMMAND_OK) {
+  postgres_detail::connection c(::PQconnectdb(""));
+  ::PQsetNoticeProcessor(c.get(), [](void*, const char*) {}, nullptr);
+  postgres_detail::result r(::PQexec(c.get(), statement.c_str()));
+  INFO(statement << ": " << ::PQerrorMessage(c.get()));
+  REQUIRE(::PQresultStatus(r.get()) == expected);
+  return r;
+}
+void forget() { ask("DROP TABLE IF EXISTS hailwire_log, hailwire_channel, hailwire_message, hailwire_key"); }
+void control(const char* what) {
+  REQUIRE(std::system((std::string(std::getenv("POSTGRES_CONTROL")) + ' ' + what).c_str()) == 0);
+}
+/// Ends every connection but the one that says so, as a network does.
+void cut() {
+  ask("SELECT pg_terminate_backend(pid, 20000) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = "
+      "'postgres'",
+      PGRES_TUPLES_OK);
+}
+
+struct fixture {
+  std::unique_ptr<postgres_storage> open() {
+    forget();
+    return std::make_unique<postgres_storage>();
+  }
+  std::unique_ptr<postgres_storage> reopen() {
+    control("restart");
+    return std::make_unique<postgres_storage>();
+  }
+};
+struct fixture_off_loop {
+  using storage = blocking_storage<postgres_storage>;
+  std::unique_ptr<storage> open() {
+    forget();
+    return std::make_unique<storage>(blocking_options{}, postgres_options{});
+  }
+  std::unique_ptr<storage> reopen() { return std::make_unique<storage>(blocking_options{}, postgres_options{}); }
+};
+
+draft text(std::string bytes, std::string key = {}) {
+  return {1, "", "", payload::text(std::move(bytes)), std::move(key)};
+}
+
+/// What a hub has heard from the broker.
+struct heard {
+  std::mutex mutex;
+  std::condition_variable came;
+  std::vector<std::string> all;
+  broker_receiver receiver() {
+    return [this](std::string_view channel, std::string_view, const message& m) {
+      std::lock_guard lock(mutex);
+      all.push_back(std::string(channel) + ' ' + std::to_string(m.offset) + ' ' + std::string(m.data.bytes()));
+      came.notify_all();
+    };
+  }
+  bool wait_for(const std::string& what) {
+    std::unique_lock lock(mutex);
+    return came.wait_for(lock, std::chrono::seconds(20),
+                         [&] { return std::find(all.begin(), all.end(), what) != all.end(); });
+  }
+};
+
+}  // namespace
+
+TEST_CASE("PostgreSQL keeps the storage contract, through a restart of the database") {
+  auto outcomes = testing::storage_contract(fixture());
+  INFO(testing::report(outcomes));
+  CHECK(testing::fulfilled(outcomes));
+}
+
+TEST_CASE("PostgreSQL keeps the storage contract off the loop, filled with what waits") {
+  auto outcomes = testing::storage_contract(fixture_off_loop());
+  INFO(testing::report(outcomes));
+  CHECK(testing::fulfilled(outcomes));
+}
+
+TEST_CASE("storages that append in turn, and at the same time, give one channel's offsets without a hole") {
+  forget();
+  postgres_storage a, b;
+  for (std::uint64_t i = 1; i <= 20; ++i) CHECK((i % 2 ? a : b).append("c", text("x")).offset == i);
+  auto many = [](postgres_storage& s, int seed) {
+    int errors = 0;
+    for (int i = 0; i < 30; ++i) {
+      std::vector<draft> drafts(10, text("y"));
+      std::vector<channel_draft> all;
+      // Two channels in either order: neither call locks the other one out.
+      for (std::size_t n = 0; n < drafts.size(); ++n)
+        all.push_back({(n + static_cast<std::size_t>(seed)) % 2 ? "c" : "d", drafts[n]});
+      for (const auto& r : s.append_all(all)) errors += bool(r.error);
+    }
+    return errors;
+  };
+  auto other = std::async(std::launch::async, [&] { return many(b, 1); });
+  CHECK(many(a, 0) == 0);
+  CHECK(other.get() == 0);
+  auto c = a.read("c", 0, {1000, 1 << 20}), d = b.read("d", 0, {1000, 1 << 20});
+  CHECK(c.head == 320);
+  CHECK(d.head == 300);
+  CHECK(c.messages.size() == 320);
+  CHECK(c.epoch == b.read("c", 0, {}).epoch);
+}
+
+TEST_CASE("one call appends to many channels, and answers each for itself") {
+  forget();
+  postgres_storage s;
+  const draft drafts[] = {text("1", "k"), text("2"), text("1", "k"), text("other", "k"), text("3")};
+  const channel_draft all[] = {
+      {"b", drafts[0]}, {"a", drafts[1]}, {"b", drafts[2]}, {"b", drafts[3]}, {"b", drafts[4]}};
+  auto r = s.append_all(all);
+  REQUIRE(r.size() == 5);
+  CHECK(r[0].offset == 1);
+  CHECK(r[1].offset == 1);
+  CHECK((r[2].duplicate && r[2].offset == 1));
+  CHECK(r[3].error == errc::conflict);
+  CHECK(r[4].offset == 2);
+}
+
+TEST_CASE("so many messages are kept of each channel, and no fewer") {
+  forget();
+  postgres_storage s({.messages = 3});
+  for (int i = 0; i < 3; ++i) s.append("c", text("x"));
+  CHECK(s.read("c", 0, {}).oldest == 1);
+  s.append("c", text("x"));
+  auto r = s.read("c", 0, {});
+  CHECK(r.oldest == 2);
+  CHECK(r.messages.size() == 3);
+}
+
+TEST_CASE("a connection that breaks while it is idle is not noticed; without a database it is overloaded") {
+  forget();
+  postgres_storage s;
+  s.append("c", text("1"));
+  cut();
+  CHECK(s.append("c", text("2")).offset == 2);
+  cut();
+  CHECK(s.read("c", 0, {}).head == 2);
+  control("stop");
+  CHECK(s.append("c", text("3")).error == errc::overloaded);
+  CHECK(s.read("c", 0, {}).error == errc::overloaded);
+  control("start");
+  CHECK(s.append("c", text("3")).offset == 3);
+}
+
+TEST_CASE("a connection that breaks behind a request leaves it unknown, and its key tells") {
+  forget();
+  postgres_storage s;
+  s.append("c", text("1"));
+  // The channel's row is locked, so the append waits in the database, and is cut off there.
+  postgres_detail::connection locks(::PQconnectdb(""));
+  postgres_detail::result locked(::PQexec(locks.get(), "BEGIN; SELECT * FROM hailwire_channel FOR UPDATE"));
+  auto waits = std::async(std::launch::async, [&] { return s.append("c", text("2", "key")); });
+  while (::PQntuples(ask("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'", PGRES_TUPLES_OK).get()) ==
+         0) {
+  }
+  cut();
+  CHECK(waits.get().error == errc::timeout);
+  auto again = s.append("c", text("2", "key"));
+  CHECK((again.offset == 2 && !again.duplicate));
+  CHECK(s.append("c", text("2", "key")).duplicate);
+}
+
+TEST_CASE("hubs of other processes hear what was appended, also when their connection was lost meanwhile") {
+  forget();
+  postgres_storage here, there;
+  postgres_broker broker(there);
+  heard h;
+  auto hub = broker.attach(h.receiver());
+  broker.subscribe(hub, "c");
+  here.append("other", text("nobody follows it"));
+  // Until the broker listens, nobody hears: it is then told the newest.
+  here.append("c", text("one"));
+  CHECK(h.wait_for("c 1 one"));
+  here.append("c", text("two"));
+  CHECK(h.wait_for("c 2 two"));
+  cut();
+  here.append("c", text("three"));
+  here.append("c", text("four"));
+  CHECK(h.wait_for("c 4 four"));
+  control("restart");
+  here.append("c", text("five"));
+  CHECK(h.wait_for("c 5 five"));
+  there.append("c", text("its own"));  // the hub has stored that itself
+  here.append("c", text("seven"));
+  CHECK(h.wait_for("c 7 seven"));
+  for (const auto& one : h.all) CHECK(one.substr(0, 2) == "c ");
+  broker.unsubscribe(hub, "c");
+  broker.detach(hub);
+}
+
+TEST_CASE("with a commit that takes five milliseconds, what waits is stored at least twenty times as fast") {
+  control("stop");
+  // Waits so long before each commit, as a disk or a copy elsewhere would.
+  control("-o '-c commit_delay=5000 -c commit_siblings=0' start");
+  forget();
+  postgres_storage s;
+  using clock = std::chrono::steady_clock;
+  auto rate = [](int n, clock::time_point since) {
+    return n / std::chrono::duration<double>(clock::now() - since).count();
+  };
+  auto began = clock::now();
+  for (int i = 0; i < 100; ++i) REQUIRE_FALSE(s.append("one" + std::to_string(i % 10), text("x")).error);
+  const double alone = rate(100, began);
+
+  constexpr int all = 8000;
+  blocking_storage off_loop({}, s);
+  std::atomic<int> stored = 0, failed = 0;
+  std::promise<void> done;
+  began = clock::now();
+  for (int i = 0; i < all; ++i)
+    off_loop.async_append("c" + std::to_string(i % 10), text("x"), [&](append_result r) {
+      failed += bool(r.error);
+      if (++stored == all) done.set_value();
+    });
+  done.get_future().wait();
+  const double filled = rate(all, began);
+  WARN("appends a second: " << alone << " one at a time, " << filled << " filled");
+  CHECK(failed == 0);
+  CHECK(filled > 20 * alone);
+  control("restart");
+}
