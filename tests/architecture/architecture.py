@@ -196,7 +196,7 @@ def check_definitions(headers):
 
 def check_cycles(headers):
     """No header may include itself by way of others. A class's other half may: its only include of ours is its owner."""
-    own = {h: [t.removeprefix("hailwire/") for _, t in INCLUDE.findall(text) if t.startswith("hailwire/")] for h, text in headers.items()}
+    own = {h: [t.removeprefix("hailwire/") for _, t in INCLUDE.findall(text) if t.startswith("hailwire/") and not t.endswith(".ipp")] for h, text in headers.items()}
     halves = {h for h, targets in own.items() if h.startswith("detail/") and len(targets) == 1 and h in own.get(targets[0], [])}
     state = {}
 
@@ -208,7 +208,7 @@ def check_cycles(headers):
             return
         state[header] = "open"
         for target in own.get(header, []):
-            if not target.endswith(".ipp") and target not in halves:
+            if target not in halves:
                 yield from visit(target, path + [header])
         state[header] = "done"
 
