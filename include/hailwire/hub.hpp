@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-// Over 500 lines because the class shows all of what a hub does; its jobs are still to be taken apart.
-//
 // The hub: channels, sessions and the way between them. It knows a storage, maybe a broker, and sessions as
 // subscribers; it knows nothing of sockets or transports, and belongs to one loop.
 //
 //   publish → storage.append (gives the offset) → broker → the channel's log → end of turn: flush → subscribers pull
+//
+// Each of its jobs is a class in detail/hub/: who is connected (session_registry), what comes from other threads
+// (mailbox), what waits for the storage (pending_operations), whose permission ends (permission_expiry), which keys are
+// known (idempotency_keys, key_budget), and the end of a turn (loop_turn). The hub says how they work together.
 //
 // One code path serves storages that answer at once and those that answer later: each operation is an object that is
 // finished on the hub's loop, whoever completed it, and aborted when the hub stops first. Operations hold no pointers
@@ -217,9 +219,9 @@ class hub final : public detail::log_source {
   void watch_expiry(session& s) { expiries_.watch(s); }
   std::size_t expiring_count() const noexcept { return expiries_.size(); }
 
-  /// Where a channel that is about to be published to is looked up. Among thousands that take turns each has left the
-  /// processor's caches since its last one, so the memory is asked for before there is work for it: here, and once more
-  /// in `approach`.
+  /// The prefetch hint for a coming publish: where its channel is looked up. Among thousands of channels that take
+  /// turns each has left the processor's caches since its last message, so its memory is asked for before there is work
+  /// for it: by `prefetch`, and once more by `prefetch_entry`.
   struct prefetch_hint {
     std::uint64_t hash = 0;
     detail::any_storage::place stored = {};
