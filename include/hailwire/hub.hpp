@@ -147,14 +147,15 @@ class hub final : public detail::log_source {
     auto op = detail::intrusive_ptr<publish_op>(new publish_op(*this, std::move(what)));
     bool taken = mailbox_->put(
         [this, here, op, p = std::move(p), o = std::move(o)]() mutable {
-          put_off_ -= here;
+          if (here) --put_off_;
           const nested level(nesting_);
           op->over = op->what.counted = true;
           op->what.at = prefetch(op->what.channel);
           start(std::move(op->what), std::move(p), std::move(o), {}, {}, false);
         },
         [op] { op->abort(); });
-    if (taken) room.keep(), put_off_ += here;
+    if (taken) room.keep();
+    if (taken && here) ++put_off_;  // other threads do not touch it
     return taken ? std::error_code() : operation_aborted();
   }
 
