@@ -42,16 +42,16 @@ struct client_error {
 /// One message as it arrives. All views are valid during the call that brings it.
 struct client_message {
   std::string_view channel, epoch;
-  std::uint64_t offset = 0;  ///< its place in the channel; 0: ephemeral, it has none
-  std::int64_t at = 0;       ///< when the server accepted it: Unix time in milliseconds
-  std::string_view from;     ///< the user who published it; empty for the host and for anonymous users
-  std::string_view type;     ///< the publisher's own word; may be empty
-  std::string_view data;     ///< the payload as JSON text, byte for byte as published; empty when it was bytes
-  std::string_view bytes;    ///< the payload where it was bytes
-  bool binary = false;       ///< `bytes` has the payload, which may be empty
-  bool erased = false;       ///< it was taken back: there is no payload
-  std::uint64_t erases = 0;  ///< this message takes back the one of that offset; 0: it is an ordinary one
-  std::uint64_t size = 0;    ///< the payload is not here, has so many bytes, and is had from `fetch`; 0: it is here
+  std::uint64_t offset = 0;       ///< its place in the channel; 0: ephemeral, it has none
+  std::int64_t at = 0;            ///< when the server accepted it: Unix time in milliseconds
+  std::string_view from;          ///< the user who published it; empty for the host and for anonymous users
+  std::string_view type;          ///< the publisher's own word; may be empty
+  std::string_view data;          ///< the payload as JSON text, byte for byte as published; empty when it was bytes
+  std::string_view bytes;         ///< the payload where it was bytes
+  bool binary = false;            ///< `bytes` has the payload, which may be empty
+  bool erased = false;            ///< it was taken back: there is no payload
+  std::uint64_t erases = 0;       ///< this message takes back the one of that offset; 0: it is an ordinary one
+  std::uint64_t size = 0;         ///< the payload is not here and has so many bytes: GET {path}/messages; 0: it is here
   std::string_view content_type;  ///< of such a payload
   std::string_view json;          ///< the whole object as it came
 };

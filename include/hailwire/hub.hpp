@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-// Over 500 lines because the class shows all of what a hub does; its jobs are still to be taken apart.
-//
 // The hub: channels, sessions and the way between them. It knows a storage, maybe a broker, and sessions as
 // subscribers; it knows nothing of sockets or transports, and belongs to one loop.
 //
 //   publish → storage.append (gives the offset) → broker → the channel's log → end of turn: flush → subscribers pull
+//
+// Each of its jobs is a class in detail/hub/: who is connected (session_registry), what comes from other threads
+// (mailbox), what waits for the storage (pending_operations), whose permission ends (permission_expiry), which keys are
+// known (idempotency_keys, key_budget), and the end of a turn (loop_turn). The hub says how they work together.
 //
 // One code path serves storages that answer at once and those that answer later: each operation is an object that is
 // finished on the hub's loop, whoever completed it, and aborted when the hub stops first. Operations hold no pointers
@@ -145,14 +147,15 @@ class hub final : public detail::log_source {
     auto op = detail::intrusive_ptr<publish_op>(new publish_op(*this, std::move(what)));
     bool taken = mailbox_->put(
         [this, here, op, p = std::move(p), o = std::move(o)]() mutable {
-          put_off_ -= here;
+          if (here) --put_off_;
           const nested level(nesting_);
           op->over = op->what.counted = true;
           op->what.at = prefetch(op->what.channel);
           start(std::move(op->what), std::move(p), std::move(o), {}, {}, false);
         },
         [op] { op->abort(); });
-    if (taken) room.keep(), put_off_ += here;
+    if (taken) room.keep();
+    if (taken && here) ++put_off_;  // other threads do not touch it
     return taken ? std::error_code() : operation_aborted();
   }
 
@@ -217,9 +220,9 @@ class hub final : public detail::log_source {
   void watch_expiry(session& s) { expiries_.watch(s); }
   std::size_t expiring_count() const noexcept { return expiries_.size(); }
 
-  /// Where a channel that is about to be published to is looked up. Among thousands that take turns each has left the
-  /// processor's caches since its last one, so the memory is asked for before there is work for it: here, and once more
-  /// in `approach`.
+  /// The prefetch hint for a coming publish: where its channel is looked up. Among thousands of channels that take
+  /// turns each has left the processor's caches since its last message, so its memory is asked for before there is work
+  /// for it: by `prefetch`, and once more by `prefetch_entry`.
   struct prefetch_hint {
     std::uint64_t hash = 0;
     detail::any_storage::place stored = {};

@@ -151,10 +151,9 @@ class websocket_connection final : public std::enable_shared_from_this<websocket
   void flush() {
     flushes_ = false;
     if (!way_ || out_.empty()) return;
-    way_->write(out_);
+    way_->send(out_);
     out_.clear();
     if (out_.capacity() > 4096) out_.shrink_to_fit();
-    way_->flush();
   }
 
   void outgoing_connected(outgoing&) override {

@@ -74,6 +74,18 @@ class outgoing : public std::enable_shared_from_this<outgoing> {
       broken_ = true;
     }
   }
+  /// `write` and `flush` in one, without a copy of what the socket takes at once.
+  void send(std::string_view bytes) {
+    if (!layer_ && out_.empty() && !sending_ && socket_.is_open()) {
+      net_error_code ec;
+      const std::size_t n = socket_.write_some(net::buffer(bytes.data(), bytes.size()), ec);
+      if (ec && ec != net::error::would_block && ec != net::error::try_again) return;  // whoever reads hears of it
+      bytes.remove_prefix(n);
+      if (bytes.empty()) return;
+    }
+    write(bytes);
+    flush();
+  }
   /// Sends what was written, as far as the socket takes it now; the rest follows.
   void flush() {
     if (sending_ || out_.empty() || !socket_.is_open()) return;
