@@ -150,7 +150,6 @@ hw::client_options options_of(const settings& s) {
   return o;
 }
 
-
 std::unique_ptr<hw::basic_client> make_client(asio::io_context& io, const settings& s, const hw::client_options& o) {
   auto made = [&]<class... T>(hw::client<T...>*) {
     return std::unique_ptr<hw::basic_client>(new hw::client<T...>(io, s.url, o));

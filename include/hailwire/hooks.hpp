@@ -20,7 +20,7 @@ namespace hailwire {
 namespace detail {
 class connection;
 class http_exchange;
-}
+}  // namespace detail
 
 /// What is known of a client that came over TLS.
 struct tls_peer {
