@@ -15,18 +15,18 @@ import sys
 
 import planted_faults
 
-MEMORY, CONNECTION, STREAMS = "storage/memory.hpp", "detail/connection/connection.hpp", "detail/connection/streams.hpp"
+MEMORY, CONNECTION, STREAMS = "storage/memory.hpp", "detail/connection/connection.hpp", "detail/connection/streams.ipp"
 FILE, LOG, LOCK, START_TEST = "detail/storage/sqlite_file.hpp", "detail/storage/sqlite_log.hpp", "detail/storage/sqlite_lock.hpp", "storage/sqlite_start_test.cpp"
 MEMORY_TEST, KEYS_TEST, LIMITS_TEST = "storage/memory_model_test.cpp", "storage/memory_test.cpp", "detail/connection/limits_test.cpp"
 
 FAULTS = [
     ("the ring is resized as if it began at place 0", MEMORY, MEMORY_TEST,
-     "        ::new (static_cast<void*>(moved + i)) entry(std::move(slot(i)));\n",
-     "        ::new (static_cast<void*>(moved + i)) entry(std::move(capacity == 1 ? only : ring[i]));\n"),
+     "    ::new (static_cast<void*>(moved + i)) entry(std::move(slot(i)));\n",
+     "    ::new (static_cast<void*>(moved + i)) entry(std::move(capacity == 1 ? only : ring[i]));\n"),
     ("a resized ring goes on where the old one began", MEMORY, MEMORY_TEST,
-     "      capacity = room;\n      first = 0;\n", "      capacity = room;\n      first %= room;\n"),
+     "  capacity = room;\n  first = 0;\n", "  capacity = room;\n  first %= room;\n"),
     ("the bytes of the last message that is dropped are not subtracted", MEMORY, MEMORY_TEST,
-     "      bytes -= slot(0).data.bytes().size();\n", "      if (size > 1) bytes -= slot(0).data.bytes().size();\n"),
+     "  bytes -= slot(0).data.bytes().size();\n", "  if (size > 1) bytes -= slot(0).data.bytes().size();\n"),
     ("the limit on bytes is one less", MEMORY, MEMORY_TEST, "bytes > most_bytes", "bytes >= most_bytes"),
     ("the limit on bytes is one more", MEMORY, MEMORY_TEST, "bytes > most_bytes", "bytes > most_bytes + 1"),
     ("a message at its age is dropped", MEMORY, MEMORY_TEST, "slot(0).at < time)", "slot(0).at <= time)"),
@@ -75,9 +75,8 @@ FAULTS = [
     ("a raw client is told that it is overloaded", STREAMS, LIMITS_TEST,
      "    if (!adjustable()) return errc::not_implemented;\n", "    if (!adjustable()) return errc::overloaded;\n"),
     ("an address is counted before there is memory to remember it", "detail/connection/trusted_proxies.hpp", "out_of_memory/out_of_memory_test.cpp",
-     "    std::unique_ptr<owner> who(new owner{{}, number, k});  // first: what is counted is always remembered\n"
-     "    if (!table_->add(k, most)) return false;\n",
-     "    if (!table_->add(k, most)) return false;\n    std::unique_ptr<owner> who(new owner{{}, number, k});\n"),
+     "  std::unique_ptr<owner> who(new owner{{}, number, k});  // first: what is counted is always remembered\n  if (!table_->add(k, most)) return false;\n",
+     "  if (!table_->add(k, most)) return false;\n  std::unique_ptr<owner> who(new owner{{}, number, k});\n"),
 ]
 
 # Those of TLS, where it is built.

@@ -83,16 +83,7 @@ inline int http_status(errc e) noexcept { return detail::facts(e).status; }
 inline std::uint16_t close_code(errc e) noexcept { return detail::facts(e).close; }
 
 /// The category of `errc`: its messages are short English phrases.
-inline const std::error_category& category() noexcept {
-  static const struct : std::error_category {
-    const char* name() const noexcept override { return "hailwire"; }
-    std::string message(int value) const override {
-      bool known = value > 0 && static_cast<std::size_t>(value) < std::size(detail::errc_table);
-      return std::string(known ? detail::errc_table[value].phrase : "unknown error");
-    }
-  } instance;
-  return instance;
-}
+const std::error_category& category() noexcept;
 
 inline std::error_code make_error_code(errc e) noexcept { return {static_cast<int>(e), category()}; }
 
@@ -102,12 +93,7 @@ inline std::error_code operation_aborted() noexcept { return {ECANCELED, std::sy
 /// The wire's word for any error: `ec` itself when it is an `errc`. Of the system's own, what says that there is no
 /// room, or that somebody else holds what is needed, is `overloaded`: nothing was done, and it will pass. Everything
 /// else, an I/O error above all, is `internal`: the outcome of a publish is unknown.
-inline errc wire_code(const std::error_code& ec) noexcept {
-  if (ec.category() == category()) return static_cast<errc>(ec.value());
-  for (int passing : {ENOSPC, EDQUOT, ENOMEM, EBUSY, EAGAIN})
-    if (ec == std::error_code(passing, std::system_category())) return errc::overloaded;
-  return errc::internal;
-}
+errc wire_code(const std::error_code& ec) noexcept;
 
 /// An error with a sentence for whoever has to mend it, as it stands in `error` objects and problem documents.
 struct failure {
@@ -117,8 +103,7 @@ struct failure {
 
   failure() = default;
   // There are a hundred places that make one; each is a call, and what leads there is not what a compiler makes fast.
-  [[gnu::cold, gnu::noinline]] failure(errc c, std::string_view text = {}, int seconds = 0)
-      : code(c), message(text), retry_after(seconds) {}
+  [[gnu::cold, gnu::noinline]] HAILWIRE_INLINE failure(errc c, std::string_view text = {}, int seconds = 0);
 
   /// `message`, or the code's phrase where there is none.
   std::string_view text() const noexcept {
@@ -128,13 +113,7 @@ struct failure {
 
 /// What a client is told of a storage's error, and when it may come back: a queue is shorter in a second, a disk that
 /// is full takes somebody to make room.
-inline failure storage_failure(const std::error_code& ec) {
-  errc code = wire_code(ec);
-  if (code == errc::internal) return {code, "the storage failed"};
-  if (code != errc::overloaded) return code;
-  bool full = ec == std::errc::no_space_on_device || ec == std::error_code(EDQUOT, std::system_category());
-  return full ? failure(code, "the storage is full, try again later", 10) : failure(code, {}, 1);
-}
+failure storage_failure(const std::error_code& ec);
 
 /// A value or the reason why there is none. Movable. A plain union rather than `std::variant`, whose visitors cost each
 /// includer more compile time than anything else here.
@@ -197,3 +176,7 @@ class result {
 
 template <>
 struct std::is_error_code_enum<hailwire::errc> : std::true_type {};
+
+#ifndef HAILWIRE_SEPARATE_COMPILATION
+#include "hailwire/error.ipp"
+#endif

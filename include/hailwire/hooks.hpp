@@ -48,11 +48,7 @@ class request {
   /// The first field of that name, in any case; empty when there is none.
   std::string_view header(std::string_view name) const noexcept { return head_->find(name); }
   /// The first query parameter of that name, decoded as form data; empty when there is none.
-  std::string_view param(std::string_view name) const noexcept {
-    for (const auto& [n, value] : *query_)
-      if (n == name) return value;
-    return {};
-  }
+  std::string_view param(std::string_view name) const noexcept;
   const proto::query_pairs& query() const noexcept { return *query_; }
   /// The body, as sent but for its chunked framing; empty for requests to the live resource.
   std::string_view body() const noexcept { return body_; }
@@ -87,12 +83,7 @@ class request {
   friend class detail::connection;
   friend class detail::http_exchange;
   void begin(const detail::connection& on, const proto::http1::head& h, const proto::query_pairs& q,
-             std::shared_ptr<const tls_peer> tls) {
-    on_ = &on, head_ = &h, query_ = &q;
-    for (std::string* s : {&path_, &peer_, &scheme_, &host_}) s->clear();
-    tls_ = std::move(tls);
-    body_ = transport_ = {};
-  }
+             std::shared_ptr<const tls_peer> tls);
   const proto::http1::head* head_ = nullptr;
   const proto::query_pairs* query_ = nullptr;
   const detail::connection* on_ = nullptr;
@@ -138,16 +129,8 @@ class verdict {
  public:
   static verdict accept() { return verdict(choice::accept); }
   /// Stored and sent in place of what the client said.
-  static verdict replace(payload p) {
-    verdict v(choice::replace);
-    v.payload_ = std::move(p);
-    return v;
-  }
-  static verdict refuse(errc why, std::string message = {}) {
-    verdict v(choice::refuse);
-    v.why_ = failure(why, std::move(message));
-    return v;
-  }
+  static verdict replace(payload p);
+  static verdict refuse(errc why, std::string message = {});
 
   const payload* replacement() const noexcept { return choice_ == choice::replace ? &payload_ : nullptr; }
   const failure* refusal() const noexcept { return choice_ == choice::refuse ? &why_ : nullptr; }
@@ -246,3 +229,7 @@ struct hooks {
 }  // namespace detail
 
 }  // namespace hailwire
+
+#ifndef HAILWIRE_SEPARATE_COMPILATION
+#include "hailwire/hooks.ipp"
+#endif

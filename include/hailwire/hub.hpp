@@ -87,6 +87,9 @@ struct follow_start {
   detail::gap lost{};
 };
 
+/// Appends a channel's entry as `open`, `followed` and the answer to `subscribe` carry it.
+void append_entry(std::string& out, const follow_start& f);
+
 /// The channels of a server and who follows them: publish, follow, read. The top of this file says how it works.
 ///
 /// Threads: `publish` is safe from any thread; everything else belongs to the hub's executor. Handlers run there.
@@ -94,26 +97,8 @@ class hub final : public detail::log_source {
  public:
   using follow_handler = detail::move_only_function<void(result<follow_start>)>;
 
-  hub(detail::event_loop& l, std::unique_ptr<detail::any_storage> store, const options& o)
-      : options_(o),
-        loop_(&l),
-        storage_(std::move(store)),
-        wheel_(l.now()),
-        mailbox_(std::make_shared<detail::mailbox>(l, log_)),
-        pending_(o.max_pending) {
-    mailbox_->owner = this;
-    loop_->on_alarm([this] { tick(); });
-  }
-  ~hub() override {
-    stop();
-    if (broker_) broker_->detach(broker_id_);
-    mailbox_->owner = nullptr;
-    mailbox_->retire();
-    registry_.each([this](session& s) {
-      if (s.open_) close(s);  // they point into logs
-    });
-    logs_.delete_all();
-  }
+  hub(detail::event_loop& l, std::unique_ptr<detail::any_storage> store, const options& o);
+  HAILWIRE_INLINE ~hub() override;
   hub(const hub&) = delete;
   hub& operator=(const hub&) = delete;
 
@@ -131,33 +116,7 @@ class hub final : public detail::log_source {
   /// order. What a handler throws is logged, and so is what a publish without a handler would have told it. Throws
   /// `std::bad_alloc`, and nothing was stored then.
   [[nodiscard]] std::error_code publish(std::string channel, payload p, publish_options o = {},
-                                        publish_handler done = {}) {
-    if (mailbox_->closed()) return operation_aborted();
-    publishing what{std::move(channel), std::move(done), {}, {}};
-    const bool here = loop_->here();
-    if (here && !nests_too_deep()) {
-      if (pending_.full()) return errc::overloaded;
-      const nested level(nesting_);
-      what.at = prefetch(what.channel);
-      start(std::move(what), std::move(p), std::move(o), {}, {}, false);
-      return {};
-    }
-    detail::pending_operations::room room(pending_);
-    if (!room) return errc::overloaded;
-    auto op = detail::intrusive_ptr<publish_op>(new publish_op(*this, std::move(what)));
-    bool taken = mailbox_->put(
-        [this, here, op, p = std::move(p), o = std::move(o)]() mutable {
-          if (here) --put_off_;
-          const nested level(nesting_);
-          op->over = op->what.counted = true;
-          op->what.at = prefetch(op->what.channel);
-          start(std::move(op->what), std::move(p), std::move(o), {}, {}, false);
-        },
-        [op] { op->abort(); });
-    if (taken) room.keep();
-    if (taken && here) ++put_off_;  // other threads do not touch it
-    return taken ? std::error_code() : operation_aborted();
-  }
+                                        publish_handler done = {});
 
   /// Reads a stretch of history, as a client's `history` does. On the hub's executor. Errors: `bad_request` (name,
   /// limit), `not_found` (another epoch), `overloaded` (`max_pending` operations wait already), the storage's.
@@ -183,10 +142,7 @@ class hub final : public detail::log_source {
   const options& settings() const noexcept { return options_; }
 
   /// Arms `t` for a time as `loop().now()` counts.
-  void arm(detail::timer& t, std::int64_t due) {
-    wheel_.arm(t, due);
-    if (alarm_ < 0 || due < alarm_) set_alarm();
-  }
+  void arm(detail::timer& t, std::int64_t due);
 
   /// From now on both name the same epoch for a channel for which their storage names none. Before anything is
   /// followed.
@@ -227,15 +183,8 @@ class hub final : public detail::log_source {
     std::uint64_t hash = 0;
     detail::any_storage::place stored = {};
   };
-  prefetch_hint prefetch(std::string_view channel) const noexcept {
-    prefetch_hint at{hash_of(channel), storage_->prefetch(channel)};
-    __builtin_prefetch(logs_.bucket_address(at.hash));
-    return at;
-  }
-  void prefetch_entry(const prefetch_hint& at) const noexcept {
-    storage_->prefetch_entry(at.stored);
-    if (auto* near = logs_.candidate(at.hash, false)) detail::fetch(near, 2);
-  }
+  prefetch_hint prefetch(std::string_view channel) const noexcept;
+  void prefetch_entry(const prefetch_hint& at) const noexcept;
 
   /// A client's publish: authorized and offered to hooks by the caller. `checked`: the payload is known to be what it
   /// says.
@@ -252,10 +201,7 @@ class hub final : public detail::log_source {
   /// Has `subscriber::settle` called at the end of this turn, after all flushing.
   void request_settle(session& o) noexcept { turn_.request_settle(o); }
   /// Forgets requests of a subscriber that goes away.
-  void forget(session& o) noexcept {
-    turn_.forget(o);
-    rest();
-  }
+  void forget(session& o) noexcept;
 
   /// Ends what is pending with `operation_aborted`; from now on publishing is an error. Idempotent.
   void stop();
@@ -285,11 +231,7 @@ class hub final : public detail::log_source {
   };
   struct publish_op final : detail::operation {
     publish_op(hub& h, publishing&& p) : owner(&h), what(std::move(p)) {}
-    void finish(std::error_code ec, position p) {
-      if (std::exchange(over, true)) return;
-      owner->pending_.remove();
-      owner->finish(what, ec, std::move(p));
-    }
+    void finish(std::error_code ec, position p);
     void abort() override { finish(operation_aborted(), {}); }
     hub* owner;
     publishing what;
@@ -297,15 +239,8 @@ class hub final : public detail::log_source {
   };
   struct history_op final : detail::operation {
     explicit history_op(hub& h) : owner(&h) {}
-    void finish(history_result r) {
-      owner->pending_.remove();
-      owner->guarded([&] { done(std::move(r)); });
-    }
-    void abort() override {
-      history_result r;
-      r.error = operation_aborted();
-      finish(std::move(r));
-    }
+    void finish(history_result r);
+    HAILWIRE_INLINE void abort() override;
     hub* owner;
     std::string channel;
     history_query query;
@@ -324,12 +259,10 @@ class hub final : public detail::log_source {
   void append_failed(std::string_view channel, const std::error_code& ec, const std::exception_ptr& cause) noexcept {
     storage_failed("an append to", append_failures_, channel, ec, cause);
   }
-  void read_failed(std::string_view channel, const read_result& r) noexcept {
-    if (r.error) storage_failed("a read of", read_failures_, channel, r.error, r.cause);
-  }
+  void read_failed(std::string_view channel, const read_result& r) noexcept;
   void publish_failed(std::string_view channel, const std::error_code& ec) noexcept;
   // Tells of a storage that does not count by ones: it gave, or left out, what lies behind `head`.
-  inline void disorder(std::string_view channel, std::uint64_t head, std::uint64_t next) noexcept override;
+  HAILWIRE_INLINE void disorder(std::string_view channel, std::uint64_t head, std::uint64_t next) noexcept override;
   // Within how many of its own calls the hub is.
   struct nested {
     explicit nested(unsigned& depth) noexcept : of(++depth) {}
@@ -363,18 +296,9 @@ class hub final : public detail::log_source {
   void stored(publishing& what, append_result&& r);
   void stored_later(publish_op& op, append_result&& r);
   // No key of this publish is kept after all.
-  void uncharge(publishing& what) noexcept {
-    if (what.charge.at >= 0) budget_.give_back(std::exchange(what.charge, {}));
-  }
-  void uncount(publishing& what) noexcept {
-    if (std::exchange(what.counted, false)) pending_.remove();
-  }
-  void finish(publishing& what, std::error_code ec, position&& p) {
-    uncount(what);
-    if (ec && !what.done && !what.told) publish_failed(what.channel, ec);
-    if (auto f = std::exchange(what.done, nullptr)) guarded([&] { f(ec, std::move(p)); });
-    if (auto f = std::exchange(what.told, nullptr)) ec ? f(storage_failure(ec)) : f(std::move(p));
-  }
+  void uncharge(publishing& what) noexcept;
+  void uncount(publishing& what) noexcept;
+  void finish(publishing& what, std::error_code ec, position&& p);
   void settle_key(kept_keys::key& k, std::error_code ec, const position& p);
   void read_history(detail::intrusive_ptr<history_op> op);
   void history_read(const detail::intrusive_ptr<history_op>& op, read_result r);
@@ -393,33 +317,16 @@ class hub final : public detail::log_source {
              follow_handler& done);
 
   // log_source
-  inline void load(detail::channel_log& log, detail::encoded_channel& l, std::uint64_t since) override;
-  inline void fill(detail::channel_log& log) override;
-  inline void reopen(detail::channel_log& log) override;
+  HAILWIRE_INLINE void load(detail::channel_log& log, detail::encoded_channel& l, std::uint64_t since) override;
+  HAILWIRE_INLINE void fill(detail::channel_log& log) override;
+  HAILWIRE_INLINE void reopen(detail::channel_log& log) override;
   void mark_dirty(detail::channel_log& log) override { turn_.mark_dirty(log); }
 
-  void tick() {
-    alarm_ = -1;
-    mailbox_->read_untold();
-    wheel_.advance(loop_->now());
-    budget_.sweep(loop_->now());
-    keys_.expire(loop_->now());
-    set_alarm();
-  }
-  void set_alarm() {
-    auto next = wheel_.next();
-    if (auto end = keys_.next()) next = std::min(next.value_or(INT64_MAX), *end);
-    if (!next || (alarm_ >= 0 && alarm_ <= *next)) return;
-    loop_->alarm(*next);
-    alarm_ = *next;
-  }
+  void tick();
+  void set_alarm();
   // Once stopped the alarm is for connections that are closing; behind the last of them it must not hold the host's
   // loop.
-  void rest() noexcept {
-    if (!stopped_ || alarm_ < 0 || wheel_.next()) return;
-    alarm_ = -1;
-    loop_->alarm(detail::event_loop::no_alarm);
-  }
+  void rest() noexcept;
   std::uint64_t hash_of(std::string_view name) const noexcept { return detail::table_hash(secret_, name); }
   std::string own_epoch(std::string_view channel) const {
     return detail::epoch_of(detail::keyed_hash(epoch_secret_).add(channel).finish());
@@ -454,7 +361,10 @@ class hub final : public detail::log_source {
 
 }  // namespace hailwire
 
-#include "hailwire/detail/hub/expiry.hpp"
-#include "hailwire/detail/hub/history.hpp"
-#include "hailwire/detail/hub/hub_impl.hpp"
-#include "hailwire/detail/hub/session_impl.hpp"
+#ifndef HAILWIRE_SEPARATE_COMPILATION
+#include "hailwire/detail/hub/expiry.ipp"
+#include "hailwire/detail/hub/history.ipp"
+#include "hailwire/detail/hub/hub_impl.ipp"
+#include "hailwire/detail/hub/session_impl.ipp"
+#include "hailwire/hub.ipp"
+#endif

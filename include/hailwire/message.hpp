@@ -25,12 +25,7 @@ struct position {
 };
 
 /// Whether `text` can name an epoch.
-inline bool valid_epoch(std::string_view text) noexcept {
-  if (text.empty() || text.size() > 32) return false;
-  for (char c : text)
-    if (!proto::is_token_letter(c)) return false;
-  return true;
-}
+bool valid_epoch(std::string_view text) noexcept;
 
 /// Whether `name` can name a channel: 1–255 bytes of UTF-8 without control characters (U+0000–1F, 7F–9F) and without
 /// the two line separators U+2028 and U+2029. Names are compared by bytes.
@@ -69,17 +64,7 @@ class payload {
     return data_ ? std::string_view(data_->text(), data_->size) : std::string_view("null");
   }
   /// The publisher's media type, or the one that its kind implies.
-  std::string_view content_type() const noexcept {
-    if (data_ && data_->media_size) return {data_->text() + data_->size, data_->media_size};
-    switch (type()) {
-      case kind::json:
-        return "application/json";
-      case kind::text:
-        return "text/plain;charset=utf-8";
-      default:
-        return "application/octet-stream";
-    }
-  }
+  std::string_view content_type() const noexcept;
   /// The same kind, bytes and media type.
   friend bool operator==(const payload& a, const payload& b) noexcept {
     return a.data_ == b.data_ ||
@@ -89,19 +74,12 @@ class payload {
  private:
   // The bytes stand behind it, then the media type.
   struct content : detail::intrusive_count, detail::with_tail {
-    content(kind k, std::string_view bytes, std::string_view media)
-        : media_size(static_cast<std::uint32_t>(media.size())),
-          size(bytes.size() & (~std::uint64_t{0} >> 8)),
-          type(static_cast<std::uint8_t>(k)) {
-      auto* to = behind(this);
-      media.copy(to + bytes.copy(to, bytes.size()), media.size());
-    }
+    content(kind k, std::string_view bytes, std::string_view media);
     const char* text() const noexcept { return behind(this); }
     std::uint32_t media_size;
     std::uint64_t size : 56, type : 8;
   };
-  payload(kind k, std::string_view bytes, std::string_view media)
-      : data_(new(detail::with_tail::tail{bytes.size() + media.size()}) content(k, bytes, media)) {}
+  payload(kind k, std::string_view bytes, std::string_view media);
   detail::intrusive_ptr<const content> data_;
 };
 
@@ -134,84 +112,23 @@ inline constexpr std::size_t max_cursor_size = 8192;
 /// Reads a cursor for `channels` channels: one element for each, joined by `,`, or a single word for all. An element is
 /// epoch`.`offset, `latest`, `earliest` or `received`. Anything else is `bad_request`, with what is wrong in its
 /// message.
-inline result<cursor> parse_cursor(std::string_view text, std::size_t channels, std::size_t longest = max_cursor_size) {
-  if (text.size() > longest)
-    return {errc::bad_request, "the cursor is longer than " + std::to_string(longest) + " bytes"};
-  cursor out;
-  auto element = [](std::string_view part, start& s) {
-    if (part == "latest") return s.from = start::word::latest, true;
-    if (part == "earliest") return s.from = start::word::earliest, true;
-    if (part == "received") return s.from = start::word::received, true;
-    auto dot = part.find('.');
-    if (dot == part.npos || !valid_epoch(part.substr(0, dot))) return false;
-    auto offset = proto::parse_decimal(part.substr(dot + 1), max_offset);
-    if (!offset) return false;
-    s = start::after({std::string(part.substr(0, dot)), *offset});
-    return true;
-  };
-  for (std::string_view rest = text;;) {
-    auto comma = rest.find(',');
-    start s;
-    if (!element(rest.substr(0, comma), s)) {
-      return {errc::bad_request,
-              "the cursor has an element that is neither epoch.offset, latest, earliest nor received"};
-    }
-    out.push_back(std::move(s));
-    if (comma == rest.npos) break;
-    rest.remove_prefix(comma + 1);
-  }
-  if (out.size() == 1 && out[0].from != start::word::at) {
-    auto word = out[0].from;
-    out.clear();
-    while (out.size() < channels) out.push_back({word, {}});
-  }
-  if (out.size() != channels) {
-    return {errc::bad_request,
-            "the cursor has " + std::to_string(out.size()) + " elements for " + std::to_string(channels) + " channels"};
-  }
-  return out;
-}
+result<cursor> parse_cursor(std::string_view text, std::size_t channels, std::size_t longest = max_cursor_size);
 
 /// Whether `text` has a cursor's form: one that `parse_cursor` does not take was meant as a cursor all the same. That
 /// is nothing but the letters of cursors, with a point or one of the words among them.
-inline bool resembles_cursor(std::string_view text) noexcept {
-  for (char c : text)
-    if (!(c >= 'a' && c <= 'z') && !(c >= 'A' && c <= 'Z') && !(c >= '0' && c <= '9') &&
-        std::string_view("_-.,").find(c) == std::string_view::npos)
-      return false;
-  for (std::string_view rest = text;;) {
-    const auto comma = rest.find(',');
-    const std::string_view part = rest.substr(0, comma);
-    if (part.find('.') != part.npos || part == "latest" || part == "earliest" || part == "received") return true;
-    if (comma == rest.npos) return false;
-    rest.remove_prefix(comma + 1);
-  }
-}
+bool resembles_cursor(std::string_view text) noexcept;
 
 /// The longest element of a cursor, with the comma before the next: an epoch of 32 letters, a point, `max_offset`.
 inline constexpr std::size_t max_cursor_element = 32 + 1 + 16 + 1;
 
 /// Appends the cursor element of `p`: epoch`.`offset.
-inline void append_position(std::string& out, std::string_view epoch, std::uint64_t offset) {
-  out += epoch;
-  out += '.';
-  proto::append_decimal(out, offset);
-}
+void append_position(std::string& out, std::string_view epoch, std::uint64_t offset);
 
 /// Appends the cursor element that `s` was read from: a position or a word.
-inline void append_start(std::string& out, const start& s) {
-  switch (s.from) {
-    case start::word::at:
-      return append_position(out, s.at.epoch, s.at.offset);
-    case start::word::latest:
-      out += "latest";
-      break;
-    case start::word::earliest:
-      out += "earliest";
-      break;
-    case start::word::received:
-      out += "received";
-  }
-}
+void append_start(std::string& out, const start& s);
 
 }  // namespace hailwire
+
+#ifndef HAILWIRE_SEPARATE_COMPILATION
+#include "hailwire/message.ipp"
+#endif

@@ -3,9 +3,6 @@
 
 // Over 500 lines because each hook and each way in is documented where it is declared.
 
-#include <sys/un.h>
-
-#include <cassert>
 #include <concepts>
 #include <cstdint>
 #include <functional>
@@ -21,16 +18,23 @@
 
 #include "hailwire/detail/base/pointers.hpp"
 #include "hailwire/detail/base/vector.hpp"
-#include "hailwire/detail/io/asio.hpp"
-#include "hailwire/detail/io/epoll.hpp"
+#include "hailwire/detail/connection/server_state.hpp"
 #include "hailwire/detail/io/net.hpp"
-#include "hailwire/detail/io/proxy_protocol.hpp"
 #include "hailwire/fwd.hpp"
-#include "hailwire/storage/memory.hpp"
+
+namespace hailwire::detail {
+class driver;
+class own_thread_driver;
+class owned_descriptor;
+class stream_layer;
+}  // namespace hailwire::detail
 
 namespace hailwire::detail::inline HAILWIRE_ASIO_NAMESPACE {
 class adopting;
-}
+using strand = net::strand<net::any_io_executor>;
+/// The driver of `portable`, begun, and the strand that it runs on.
+std::pair<std::shared_ptr<driver>, strand> make_asio_driver(const net::any_io_executor& ex);
+}  // namespace hailwire::detail::inline HAILWIRE_ASIO_NAMESPACE
 
 namespace hailwire::inline HAILWIRE_ASIO_NAMESPACE {
 
@@ -64,69 +68,27 @@ class basic_server {
   basic_server(const basic_server&) = delete;
   basic_server& operator=(const basic_server&) = delete;
   /// Closes everything, as `stop` does, at once; pending handlers get `operation_aborted` before this returns.
-  ~basic_server() {
-    end();
-    *self_ = nullptr;
-    driver_->retire();
-  }
+  ~basic_server();
 
   // ---- where clients come from -----------------------------------------------------------------------------------
 
   /// Listens on an IPv4 or IPv6 address, not on a name; port 0 has the system pick one. Returns the port. May be called
   /// several times. Throws `std::system_error`; the overload with an `std::error_code` does not, and returns 0.
-  std::uint16_t listen(const std::string& address, std::uint16_t port) {
-    std::error_code ec;
-    auto got = listen(address, port, ec);
-    if (ec == std::errc::invalid_argument)
-      throw std::system_error(ec, "listen on \"" + address + "\": an address is needed, such as 127.0.0.1 or ::1");
-    if (ec) throw std::system_error(ec, "listen on " + address + " port " + std::to_string(port));
-    return got;
-  }
+  std::uint16_t listen(const std::string& address, std::uint16_t port);
   std::uint16_t listen(const std::string& address, std::uint16_t port, std::error_code& ec) {
     return bind_and_listen(address, port, {}, ec);
   }
   /// Listens on a Unix socket. The file must not exist and is not removed afterwards: both are the host's to decide.
-  void listen_unix(const std::string& path) {
-    sockaddr_un at{};
-    at.sun_family = AF_UNIX;
-    std::error_code ec;
-    if (path.empty()) ec = std::make_error_code(std::errc::invalid_argument);
-    if (path.size() >= sizeof at.sun_path) ec = std::make_error_code(std::errc::filename_too_long);
-    path.copy(at.sun_path, sizeof at.sun_path - 1);
-    int d = ec ? -1 : ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (!ec && (d < 0 || ::bind(d, reinterpret_cast<sockaddr*>(&at), sizeof at) != 0))
-      ec = {errno, std::system_category()};
-    begin(d, {}, ec);
-    if (ec) throw std::system_error(ec, "listen on " + path);
-  }
+  void listen_unix(const std::string& path);
   /// Takes a bound stream socket that is ready, or can be made ready, to accept, such as one from a supervisor. Owned
   /// from now on.
-  void listen_descriptor(int descriptor) {
-    std::error_code ec;
-    begin(descriptor, {}, ec);
-    if (ec) throw std::system_error(ec, "listen on a descriptor");
-  }
+  void listen_descriptor(int descriptor);
 
   /// For a host that runs its own HTTP server: whether a request is for this server. `head` is what was read of the
   /// connection so far, from the request's first byte on. The path decides, so the request line must be whole; for a
   /// path that was given to `on_websocket` the whole head must be, because what does not ask for WebSocket there is the
   /// host's. A head that is none, or is over `options::head`, is not claimed. Safe from any thread once paths are set.
-  claim claims(std::string_view head) const {
-    proto::http1::head_parser parser(gate_.settings.head);
-    proto::http1::head h;
-    const auto read = parser.parse(head, h);
-    if (h.path.empty()) return read == proto::http1::progress::need_more ? claim::need_more : claim::no;
-    std::string path;
-    if (!proto::percent_decode(h.path, path, false)) return claim::no;
-    if (path == gate_.settings.path) return claim::yes;
-    for (const auto& route : gate_.frame_routes) {
-      if (!route->serves(path)) continue;
-      if (read == proto::http1::progress::need_more) return claim::need_more;
-      return read == proto::http1::progress::done && h.minor >= 1 && h.has_token("Upgrade", "websocket") ? claim::yes
-                                                                                                         : claim::no;
-    }
-    return claim::no;
-  }
+  claim claims(std::string_view head) const;
   /// Serves a connection that the host has accepted, beginning with the bytes it has read from it already. The socket
   /// may belong to another executor; nothing may be pending on it. Later requests on it that are not claimed go to
   /// `on_http`. Safe from any thread; off the server's own it begins when the server's context runs. Throws
@@ -164,15 +126,9 @@ class basic_server {
   }
 
   /// Every session. The pointers are good until the hub's executor runs something else.
-  std::vector<session*> sessions() const {
-    assert(!driver_->elsewhere());
-    return gate_.messages.sessions();
-  }
+  std::vector<session*> sessions() const;
   /// The sessions of one user.
-  std::vector<session*> find(std::string_view user) const {
-    assert(!driver_->elsewhere());
-    return gate_.messages.find(user);
-  }
+  std::vector<session*> find(std::string_view user) const;
   hailwire::hub& hub() noexcept { return gate_.messages; }
   /// Joins the server to others that share its storage; see the `broker` concept. Before anything is followed. The
   /// broker must outlive the server.
@@ -183,54 +139,30 @@ class basic_server {
 
   /// Runs `f` where hooks and handlers run, unless the server is gone by then. What it throws is logged. Safe from any
   /// thread.
-  void post(detail::move_only_function<void()> f) {
-    driver_->post([self = self_, f = std::move(f)]() mutable {
-      if (basic_server* s = *self) s->gate_.log().guarded("a posted function", [&] { f(); });
-    });
-  }
+  void post(detail::move_only_function<void()> f);
   /// Where hooks and handlers run, for a server that was made on an executor; one that was not throws
   /// `std::logic_error`.
-  detail::strand get_executor() const {
-    if (!executor_) throw std::logic_error("hailwire: this server runs on its own thread");
-    return *executor_;
-  }
+  detail::strand get_executor() const;
   /// For a server that was made without an executor: serves on this thread until `quit`.
-  void run() {
-    if (!own_) throw std::logic_error("hailwire: this server runs on its executor");
-    own_->run();
-  }
+  void run();
   /// For a server that was made without an executor, in a host with a loop of its own (libuv, GLib, Qt, epoll,
   /// io_uring): one descriptor that is readable while there is something to do, timers and what was posted included.
   /// Watch it for readability, level-triggered or armed again after each `poll`; never read from it, write to it or
   /// close it.
-  int native_handle() const {
-    if (!own_) throw std::logic_error("hailwire: this server runs on its executor");
-    return own_->native_handle();
-  }
+  int native_handle() const;
   /// Does what there is to do, a bounded part of it, without waiting: when `native_handle()` is readable. What is left
   /// keeps that readable. Hooks run in here, on the calling thread. Between two calls the server belongs to whoever
   /// calls, as between two handlers of a context. Returns false once the server was stopped and its last connection is
   /// gone; `run` and `poll` are not for the same time.
-  bool poll() {
-    if (!own_) throw std::logic_error("hailwire: this server runs on its executor");
-    return own_->poll();
-  }
+  bool poll();
   /// Has `run` return. Safe from any thread, and from a signal's handler thread.
-  void quit() {
-    if (own_) own_->quit();
-  }
+  void quit();
   const hailwire::options& settings() const noexcept { return gate_.settings; }
 
   /// Stops listening, ends every session (streams with a close, held polls with an answer) and fails what is pending
   /// with `operation_aborted`. Idempotent. Publishing afterwards is an error. Connections get `close_time` to take
   /// their last bytes while the context goes on running; the destructor does not wait.
-  void stop() {
-    assert(!driver_->elsewhere());
-    if (std::exchange(gate_.stopping, true)) return;
-    driver_->stop_listening();
-    gate_.stop();
-    for (auto* c : gate_.connections()) c->shut_down();
-  }
+  void stop();
 
   // ---- hooks: set them before the first connection ---------------------------------------------------------------
 
@@ -326,23 +258,12 @@ class basic_server {
     std::optional<detail::strand> executor = {};
     std::shared_ptr<detail::own_thread_driver> own = {};
   };
-  template <class Driver>
-  static driving drive(const net::any_io_executor& ex) {
-    auto d = std::make_shared<Driver>(ex);
-    d->start();
-    return {d, d->executor()};
-  }
-  template <class Driver>
-  static driving drive() {
-    auto d = std::make_shared<Driver>();
-    return {d, {}, d};
-  }
+  static driving embedded(const net::any_io_executor& ex);
+  static driving driven_by_asio(const net::any_io_executor& ex);
+  static driving on_own_thread();
+  static std::unique_ptr<detail::any_storage> in_memory();
 
-  basic_server(driving d, std::unique_ptr<detail::any_storage> store, const options& o, const detail::linkage& linked)
-      : executor_(std::move(d.executor)),
-        own_(std::move(d.own)),
-        driver_(std::move(d.by)),
-        gate_(*driver_, std::move(store), o, linked) {}
+  basic_server(driving d, std::unique_ptr<detail::any_storage> store, const options& o, const detail::linkage& linked);
 
   // std::function wants copies; host callables need not be copyable.
   template <class F>
@@ -352,84 +273,15 @@ class basic_server {
     };
   }
 
-  std::uint16_t bind_and_listen(const std::string& address, std::uint16_t port, make_layer layer, std::error_code& ec) {
-    sockaddr_storage at{};
-    auto& v4 = reinterpret_cast<sockaddr_in&>(at);
-    auto& v6 = reinterpret_cast<sockaddr_in6&>(at);
-    socklen_t size = 0;
-    ec.clear();
-    if (::inet_pton(AF_INET, address.c_str(), &v4.sin_addr) == 1) {
-      v4.sin_family = AF_INET;
-      v4.sin_port = htons(port);
-      size = sizeof v4;
-    } else if (::inet_pton(AF_INET6, address.c_str(), &v6.sin6_addr) == 1) {
-      v6.sin6_family = AF_INET6;
-      v6.sin6_port = htons(port);
-      size = sizeof v6;
-    } else {
-      ec = std::make_error_code(std::errc::invalid_argument);
-      return 0;
-    }
-    int d = ::socket(at.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
-    if (d >= 0) ::setsockopt(d, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    // An IPv6 address means just that, also `::`, so that both can be listened on.
-    if (d >= 0 && at.ss_family == AF_INET6) ::setsockopt(d, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
-    if (d < 0 || ::bind(d, reinterpret_cast<sockaddr*>(&at), size) != 0) ec = {errno, std::system_category()};
-    begin(d, std::move(layer), ec);
-    if (ec || ::getsockname(d, reinterpret_cast<sockaddr*>(&at), &size) != 0) return 0;
-    return ntohs(at.ss_family == AF_INET ? v4.sin_port : v6.sin6_port);
-  }
+  std::uint16_t bind_and_listen(const std::string& address, std::uint16_t port, make_layer layer, std::error_code& ec);
   /// Safe from any thread.
-  void serve(int descriptor, make_layer layer, std::string_view already_read) {
-    const int flags = ::fcntl(descriptor, F_GETFL);
-    if (flags < 0) throw std::system_error(errno, std::system_category(), "adopt a descriptor");
-    ::fcntl(descriptor, F_SETFL, flags | O_NONBLOCK);
-    detail::owned_descriptor own(descriptor);
-    detail::tune(descriptor, gate_.settings.send_buffer);
-    if (driver_->here()) return serve_here(std::move(own), layer, already_read);
-    post([this, own = std::move(own), layer = std::move(layer), read = std::string(already_read)]() mutable {
-      serve_here(std::move(own), layer, read);
-    });
-  }
-  void serve_here(detail::owned_descriptor own, const make_layer& layer, std::string_view already_read) {
-    if (gate_.stopping) return;
-    auto made = layer ? layer(*this) : nullptr;
-    driver_->serve(gate_, own.release(), std::move(made), already_read);
-  }
+  void serve(int descriptor, make_layer layer, std::string_view already_read);
+  void serve_here(detail::owned_descriptor own, const make_layer& layer, std::string_view already_read);
   /// Ends everything at once, hooks included; nothing but the destructor follows. Of servers that may call one another
   /// from their hooks none goes before all have ended.
-  void end() {
-    stop();
-    gate_.destroy_all();
-  }
-  void begin(int descriptor, make_layer layer, std::error_code& ec) {
-    if (!ec && gate_.stopping) ec = operation_aborted();
-    if (!ec && ::listen(descriptor, gate_.settings.backlog) != 0) ec = {errno, std::system_category()};
-    if (ec) {
-      if (descriptor >= 0) ::close(descriptor);
-      return;
-    }
-    driver_->listen(gate_, descriptor, [this, layer = std::move(layer)](int accepted) {
-      basic_server* by = parts_.empty() ? this : parts_[next_part_++ % parts_.size()];
-      if (by == this) return serve_accepted(accepted, layer);
-      by->post([by, accepted, layer] { by->serve_accepted(accepted, layer); });
-    });
-  }
-  void serve_accepted(int descriptor, const make_layer& layer) {
-    if (gate_.stopping) {
-      ::close(descriptor);
-      return;
-    }
-    detail::owned_descriptor own(descriptor);
-    try {
-      auto made = layer ? layer(*this) : nullptr;
-      if (gate_.settings.proxy_protocol && gate_.behind.trust(detail::peer_of(descriptor)))
-        made = std::unique_ptr<detail::proxy_layer>(new detail::proxy_layer(std::move(made)));
-      driver_->serve(gate_, own.release(), std::move(made), {});
-    } catch (...) {  // no memory for one more
-      gate_.log().thrown("accepting");
-    }
-  }
+  void end();
+  void begin(int descriptor, make_layer layer, std::error_code& ec);
+  void serve_accepted(int descriptor, const make_layer& layer);
   /// Connections that this server accepts are dealt to it and to others in turn. Before it listens.
   void share_with(basic_server& other) { parts_.push_back(&other); }
 
@@ -469,7 +321,7 @@ class server : public basic_server {
  public:
   /// On an executor or a context, with history in memory (`memory_storage` with its defaults).
   explicit server(const net::any_io_executor& ex, const options& o = {})
-      : server(ex, std::unique_ptr<memory_storage>(new memory_storage), o) {}
+      : basic_server(embedded(ex), in_memory(), o, linked_) {}
   template <context Context>
   explicit server(Context& c, const options& o = {}) : server(net::any_io_executor(c.get_executor()), o) {}
 
@@ -477,8 +329,7 @@ class server : public basic_server {
   /// storage or a `unique_ptr` or `shared_ptr` to one, is the server's.
   template <not_options Storage>
   server(const net::any_io_executor& ex, Storage&& store, const options& o = {})
-      : basic_server(drive<detail::embedded_driver>(ex), detail::erase_storage<Storage>(std::forward<Storage>(store)),
-                     o, linked_) {}
+      : basic_server(embedded(ex), detail::erase_storage<Storage>(std::forward<Storage>(store)), o, linked_) {}
   template <context Context, not_options Storage>
   server(Context& c, Storage&& store, const options& o = {})
       : server(net::any_io_executor(c.get_executor()), std::forward<Storage>(store), o) {}
@@ -486,17 +337,15 @@ class server : public basic_server {
   /// The same, driven by `portable` or `own_thread`.
   template <context Context>
   server(portable_t, Context& c, const options& o = {})
-      : server(portable, c, std::unique_ptr<memory_storage>(new memory_storage), o) {}
+      : basic_server(driven_by_asio(c.get_executor()), in_memory(), o, linked_) {}
   template <context Context, not_options Storage>
   server(portable_t, Context& c, Storage&& store, const options& o = {})
-      : basic_server(drive<detail::asio_driver<detail::strand>>(c.get_executor()),
-                     detail::erase_storage<Storage>(std::forward<Storage>(store)), o, linked_) {}
-  explicit server(own_thread_t, const options& o = {})
-      : server(own_thread, std::unique_ptr<memory_storage>(new memory_storage), o) {}
+      : basic_server(driven_by_asio(c.get_executor()), detail::erase_storage<Storage>(std::forward<Storage>(store)), o,
+                     linked_) {}
+  explicit server(own_thread_t, const options& o = {}) : basic_server(on_own_thread(), in_memory(), o, linked_) {}
   template <not_options Storage>
   server(own_thread_t, Storage&& store, const options& o = {})
-      : basic_server(drive<detail::own_thread_driver>(), detail::erase_storage<Storage>(std::forward<Storage>(store)),
-                     o, linked_) {}
+      : basic_server(on_own_thread(), detail::erase_storage<Storage>(std::forward<Storage>(store)), o, linked_) {}
 
   // A context or an executor of the Asio that is not in use.
   template <class Other, class... More>
@@ -528,3 +377,7 @@ class server : public basic_server {
 };
 
 }  // namespace hailwire::inline HAILWIRE_ASIO_NAMESPACE
+
+#ifndef HAILWIRE_SEPARATE_COMPILATION
+#include "hailwire/server.ipp"
+#endif

@@ -42,27 +42,13 @@ class channel_set {
   channel_set(std::vector<std::string> names) : rules_(new rules(std::move(names), {})) {}
   /// Called with a channel's name on the hub's executor, each time somebody asks.
   channel_set(std::function<bool(std::string_view)> predicate) : rules_(new rules({}, std::move(predicate))) {}
-  static channel_set all() {
-    static const channel_set everything({"*"});
-    return everything;
-  }
+  static channel_set all();
 
-  bool contains(std::string_view channel) const {
-    if (!rules_) return false;
-    for (const std::string& n : rules_->names) {
-      if (!n.empty() && n.back() == '*') {
-        if (channel.starts_with(std::string_view(n).substr(0, n.size() - 1))) return true;
-      } else if (n == channel) {
-        return true;
-      }
-    }
-    return rules_->predicate && rules_->predicate(channel);
-  }
+  bool contains(std::string_view channel) const;
 
  private:
   struct rules : detail::intrusive_count {
-    rules(std::vector<std::string> n, std::function<bool(std::string_view)> p)
-        : names(std::move(n)), predicate(std::move(p)) {}
+    rules(std::vector<std::string> n, std::function<bool(std::string_view)> p);
     std::vector<std::string> names;
     std::function<bool(std::string_view)> predicate;
   };
@@ -98,19 +84,7 @@ class shared_grant {
  public:
   /// None at all; nothing but `operator bool` may be asked of it.
   shared_grant() = default;
-  shared_grant(grant g) {
-    auto fresh = std::unique_ptr<content>(new (detail::with_tail::tail{g.user.size()}) content);
-    g.user.copy(content::behind(fresh.get()), g.user.size());
-    fresh->name_size = static_cast<std::uint32_t>(g.user.size());
-    fresh->follow = std::move(g.follow);
-    fresh->publish = std::move(g.publish);
-    fresh->expires = g.expires;
-    if (!g.key_scope.empty() || !g.info.empty() || !g.floors.empty()) {
-      fresh->more =
-          std::unique_ptr<const rare>(new rare{std::move(g.key_scope), std::move(g.info), std::move(g.floors)});
-    }
-    at_ = detail::intrusive_ptr<const content>(fresh.release());
-  }
+  shared_grant(grant g);
   explicit operator bool() const noexcept { return bool(at_); }
 
   std::string_view user() const noexcept { return {content::behind(&*at_), at_->name_size}; }
@@ -121,19 +95,11 @@ class shared_grant {
   }
   std::string_view info() const noexcept { return at_->more ? std::string_view(at_->more->info) : std::string_view(); }
   std::chrono::system_clock::time_point expires() const noexcept { return at_->expires; }
-  bool may_follow(std::string_view channel) const {
-    if (channel.starts_with('@')) return !user().empty() && channel.substr(1) == user();
-    return at_->follow.contains(channel);
-  }
+  bool may_follow(std::string_view channel) const;
   bool may_publish(std::string_view channel) const { return at_->publish.contains(channel); }
   /// The first offset of the channel that may be seen: one that an offset can be, whatever the grant says, because the
   /// place before it stands in cursors.
-  std::uint64_t floor_of(std::string_view channel) const noexcept {
-    if (at_->more)
-      for (const grant::floor& f : at_->more->floors)
-        if (f.channel == channel) return std::clamp<std::uint64_t>(f.offset, 1, max_offset);
-    return 1;
-  }
+  std::uint64_t floor_of(std::string_view channel) const noexcept;
 
  private:
   // What few grants have.
@@ -229,9 +195,7 @@ class session : protected detail::follower {
 
  protected:
   session() = default;
-  ~session() override {
-    while (follow_count()) drop_follow(follow_count() - 1);
-  }
+  HAILWIRE_INLINE ~session() override;
   /// Whether there is a session now.
   bool is_open() const noexcept { return open_; }
 
@@ -294,29 +258,13 @@ class session : protected detail::follower {
   };
 
   rare_state* find_rare() const noexcept { return extra_ ? extra_->rare.get() : nullptr; }
-  rare_state& ensure_rare() {
-    auto& rare = ensure_extra().rare;
-    if (!rare) rare = std::unique_ptr<rare_state>(new rare_state());
-    return *rare;
-  }
+  rare_state& ensure_rare();
   bool revoked(std::string_view channel) const noexcept {
     return find_rare() &&
            std::find(find_rare()->revoked.begin(), find_rare()->revoked.end(), channel) != find_rare()->revoked.end();
   }
-  extra_state& ensure_extra() {
-    if (!extra_) grow(0);
-    return *extra_;
-  }
-  void grow(std::size_t room) {
-    std::unique_ptr<extra_state> larger(new (extra_state::tail{room * sizeof(detail::further_subscription)})
-                                            extra_state);
-    if (extra_) {
-      larger->rare = std::move(extra_->rare);
-      larger->next_user = extra_->next_user;
-      for (auto& n = larger->further; n < extra_->further; ++n) extra_->at(n)->move_to(larger->at(n));
-    }
-    extra_ = std::move(larger);
-  }
+  extra_state& ensure_extra();
+  void grow(std::size_t room);
 
   // What it follows, in the order in which it was asked for. Of most sessions that is one channel, whose subscription
   // is a part of it.
@@ -325,19 +273,8 @@ class session : protected detail::follower {
     return first_ && i == 0 ? first_ : *extra_->at(i - bool(first_));
   }
   const detail::subscription& followed(std::size_t i) const noexcept { return const_cast<session*>(this)->followed(i); }
-  detail::subscription& add_follow(detail::encoded_channel& in, std::uint32_t serial, bool named) {
-    if (follow_count() == 0) return first_.enter(in, serial, named), first_;
-    const std::uint32_t n = ensure_extra().further;
-    if ((n & (n - 1)) == 0) grow(n ? 2 * n : 1);  // there is room up to each power of two
-    return *::new (static_cast<void*>(extra_->at(extra_->further++)))
-        detail::further_subscription(*this, in, serial, named);
-  }
-  void drop_follow(std::size_t i) noexcept {
-    if (first_ && i == 0) return first_.leave();
-    std::size_t at = i - bool(first_);
-    std::destroy_at(extra_->at(at));
-    for (--extra_->further; at < extra_->further; ++at) extra_->at(at + 1)->move_to(extra_->at(at));
-  }
+  detail::subscription& add_follow(detail::encoded_channel& in, std::uint32_t serial, bool named);
+  void drop_follow(std::size_t i) noexcept;
 
   // The client cannot be told what it follows from now on, so it has to come back.
   void cannot_tell();
@@ -350,3 +287,7 @@ class session : protected detail::follower {
 };
 
 }  // namespace hailwire
+
+#ifndef HAILWIRE_SEPARATE_COMPILATION
+#include "hailwire/session.ipp"
+#endif

@@ -13,9 +13,9 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import planted_faults  # noqa: E402
 
-FAN_OUT, CHANNEL_LOG, HUB, PERMISSIONS = "detail/hub/fan_out.hpp", "detail/hub/channel_log.hpp", "detail/hub/hub_impl.hpp", "detail/hub/expiry.hpp"
+FAN_OUT, CHANNEL_LOG, HUB, PERMISSIONS = "detail/hub/fan_out.hpp", "detail/hub/channel_log.hpp", "detail/hub/hub_impl.ipp", "detail/hub/expiry.ipp"
 SSE = "transport/sse.hpp"
-POLLS, STREAMS, CONNECTION = "detail/connection/polls.hpp", "detail/connection/streams.hpp", "detail/connection/connection.hpp"
+POLLS, STREAMS, CONNECTION = "detail/connection/polls.ipp", "detail/connection/streams.ipp", "detail/connection/connection.hpp"
 
 FAULTS = [
     ("skip one message", FAN_OUT,
@@ -47,8 +47,8 @@ FAULTS = [
     ("forget the rest of the half-sent frame", FAN_OUT,
      "      p.who->to().keep(*p.who, std::string_view(p.in->bytes).substr(p.done, rest));\n", ""),
     ("send the half-sent frame again", FAN_OUT,
-     "    join_behind(s, {&s, std::move(in), offset, static_cast<std::uint32_t>(done)});",
-     "    if (in && done) done = in->frame_begin(done - 1);\n    join_behind(s, {&s, std::move(in), offset, static_cast<std::uint32_t>(done)});"),
+     "  join_behind(s, {&s, std::move(in), offset, static_cast<std::uint32_t>(done)});",
+     "  if (in && done) done = in->frame_begin(done - 1);\n  join_behind(s, {&s, std::move(in), offset, static_cast<std::uint32_t>(done)});"),
     ("drop a tail chunk before its slow readers have had it", FAN_OUT,
      "      if (p.in == oldest) release(p);\n",
      "      if (p.in == oldest) release(p), p.offset = oldest->last();\n"),
@@ -64,8 +64,8 @@ FAULTS = [
     ("do not wake who read ahead of the flush", FAN_OUT,
      "    if (std::exchange(work_->ahead, false)) wake_behind();\n", ""),
     ("take a message of an epoch that is over", CHANNEL_LOG,
-     "      if (e.epoch == this->epoch()) {\n        apply(",
-     "      if (e.epoch != \"\") {\n        e.epoch = this->epoch();\n        apply("),
+     "    if (e.epoch == this->epoch()) {\n      apply(",
+     "    if (e.epoch != \"\") {\n      e.epoch = this->epoch();\n      apply("),
     ("forget the keys that the hub keeps", "detail/hub/idempotency_keys.hpp",
      "{ return k.name == name; });\n",
      "{ return k.name == name && k.at.offset % 3; });\n"),
@@ -97,15 +97,15 @@ FAULTS = [
     ("a cursor of another epoch goes on at the head", HUB,
      "        out.lost = {true, oldest};\n", "        out.lost = {true, oldest = head + 1};\n"),
     ("what another program wrote is not read", CHANNEL_LOG,
-     "    } else if (m.offset > head_ + 1) {\n", "    } else if (m.offset > head_ + 1'000'000) {\n"),
+     "  } else if (m.offset > head_ + 1) {\n", "  } else if (m.offset > head_ + 1'000'000) {\n"),
     ("the id of a batch names old places", STREAMS,
      "stream_->tag(b.tags, position_text(reached));",
      "stream_->tag(b.tags, position_text());"),
     ("a gap that was not told is passed by the id of open", STREAMS,
      "told_cursor(&*e));", "told_cursor());"),
     ("a block's id stands before its data", SSE,
-     "block.append(\"event: \").append(name).append(\"\\ndata: \").append(json);\n    if (!cursor.empty()) block.append(\"\\nid: \").append(cursor);\n",
-     "block.append(\"event: \").append(name);\n    if (!cursor.empty()) block.append(\"\\nid: \").append(cursor);\n    block.append(\"\\ndata: \").append(json);\n"),
+     "block.append(\"event: \").append(name).append(\"\\ndata: \").append(json);\n  if (!cursor.empty()) block.append(\"\\nid: \").append(cursor);\n",
+     "block.append(\"event: \").append(name);\n  if (!cursor.empty()) block.append(\"\\nid: \").append(cursor);\n  block.append(\"\\ndata: \").append(json);\n"),
     ("the last message of a batch keeps its end before its id", STREAMS,
      "b.add(&s, false, bytes.first(bytes.size() - b.replaced));", "b.add(&s, false, bytes);"),
 ]

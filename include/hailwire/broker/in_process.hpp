@@ -34,74 +34,22 @@ class in_process_broker {
   in_process_broker& operator=(const in_process_broker&) = delete;
 
   /// Names the hub from now on. Throws `std::length_error` when 64 are joined.
-  std::uint64_t attach(broker_receiver receiver) {
-    for (std::size_t i = 0; i < seats_.size(); ++i) {
-      std::lock_guard lock(seats_[i].mutex);
-      if (seats_[i].taken) continue;
-      seats_[i].taken = true;
-      seats_[i].receiver = std::move(receiver);
-      return i;
-    }
-    throw std::length_error("hailwire: an in_process_broker joins at most 64 hubs");
-  }
+  std::uint64_t attach(broker_receiver receiver);
   /// The hub hears nothing from then on, and its receiver is not running.
-  void detach(std::uint64_t hub) {
-    for (auto& s : shards_) {
-      std::lock_guard lock(s.mutex);
-      for (std::size_t i = 0; i < s.channels.buckets(); ++i) {
-        for (auto* n = s.channels.bucket(i); n;) {
-          auto& c = static_cast<followed&>(*std::exchange(n, n->next_in_bucket));
-          s.leave(c, hub);
-        }
-      }
-    }
-    std::lock_guard lock(seats_[hub].mutex);
-    seats_[hub].receiver = nullptr;
-    seats_[hub].taken = false;
-  }
+  void detach(std::uint64_t hub);
 
-  void subscribe(std::uint64_t hub, std::string_view channel) {
-    std::uint64_t hash = hash_of(channel);
-    shard& s = shard_of(hash);
-    std::lock_guard lock(s.mutex);
-    followed* c = s.find(channel, hash);
-    if (!c) {
-      c = new (detail::with_tail::tail{channel.size()}) followed(channel);
-      s.channels.insert(*c, hash);
-    }
-    c->hubs |= bit(hub);
-  }
-  void unsubscribe(std::uint64_t hub, std::string_view channel) {
-    std::uint64_t hash = hash_of(channel);
-    shard& s = shard_of(hash);
-    std::lock_guard lock(s.mutex);
-    if (followed* c = s.find(channel, hash)) s.leave(*c, hub);
-  }
+  void subscribe(std::uint64_t hub, std::string_view channel);
+  void unsubscribe(std::uint64_t hub, std::string_view channel);
 
   /// To every subscribed hub but `hub`.
-  void publish(std::uint64_t hub, std::string_view channel, std::string_view epoch, const message& m) {
-    std::uint64_t others = 0;
-    {
-      std::uint64_t hash = hash_of(channel);
-      shard& s = shard_of(hash);
-      std::lock_guard lock(s.mutex);
-      if (followed* c = s.find(channel, hash)) others = c->hubs & ~bit(hub);
-    }
-    for (; others; others &= others - 1) {
-      seat& to = seats_[static_cast<std::size_t>(std::countr_zero(others))];
-      std::lock_guard lock(to.mutex);  // a receiver leaves a letter: it is short, and does not come back here
-      if (to.receiver) to.receiver(channel, epoch, m);
-    }
-  }
+  void publish(std::uint64_t hub, std::string_view channel, std::string_view epoch, const message& m);
 
  private:
   static std::uint64_t bit(std::uint64_t hub) noexcept { return std::uint64_t{1} << hub; }
 
   // A channel that somebody follows; its name stands behind it.
   struct followed : detail::hash_node, detail::with_tail {
-    explicit followed(std::string_view channel) noexcept : name_size(static_cast<std::uint32_t>(channel.size())) {
-      channel.copy(behind(this), channel.size());
-    }
+    explicit followed(std::string_view channel) noexcept;
     std::string_view name() const noexcept { return {behind(this), name_size}; }
     std::uint32_t name_size;
     std::uint64_t hubs = 0;  // one bit each
@@ -111,11 +59,7 @@ class in_process_broker {
     followed* find(std::string_view channel, std::uint64_t hash) const noexcept {
       return channels.find(hash, [&](const followed& c) { return c.name() == channel; });
     }
-    void leave(followed& c, std::uint64_t hub) noexcept {
-      if ((c.hubs &= ~bit(hub)) != 0) return;
-      channels.remove(c);
-      delete &c;
-    }
+    void leave(followed& c, std::uint64_t hub) noexcept;
     std::mutex mutex;
     detail::intrusive_hash_table<followed> channels;  // owned
   };
@@ -136,3 +80,7 @@ class in_process_broker {
 static_assert(broker<in_process_broker>);
 
 }  // namespace hailwire
+
+#ifndef HAILWIRE_SEPARATE_COMPILATION
+#include "hailwire/broker/in_process.ipp"
+#endif

@@ -67,20 +67,11 @@ struct string_stops {
   }
 };
 
-inline bool hex4(const char* p, unsigned& out) noexcept {
-  out = 0;
-  for (int i = 0; i < 4; ++i) {
-    int digit = hex_digit(p[i]);
-    if (digit < 0) return false;
-    out = out << 4 | static_cast<unsigned>(digit);
-  }
-  return true;
-}
+bool hex4(const char* p, unsigned& out) noexcept;
 
 class scanner {
  public:
-  explicit scanner(std::string_view text, const limits& bounds = {}) noexcept
-      : begin_(text.data()), p_(begin_), end_(begin_ + text.size()), depth_limit_(std::min(bounds.depth, max_depth)) {}
+  explicit scanner(std::string_view text, const limits& bounds = {}) noexcept;
 
   /// Why the last call returned false.
   error why() const noexcept { return {what_, static_cast<std::size_t>(p_ - begin_)}; }
@@ -101,70 +92,11 @@ class scanner {
   bool name(std::string_view& out) noexcept { return moved(name_from(p_, out)); }
 
   /// A value with everything in it; the place is its first character.
-  bool any(value& out) noexcept {
-    const char* p = p_;
-    const std::size_t floor = depth_;
-    bool object = false;  // whether the innermost of what is open within the value is one
-    std::string_view ignored;
-    out.type = p == end_ ? kind::null : kind_of(*p);
-    for (;;) {
-      if (p == end_) return moved(refuse(p, "it ends where a value must stand"));
-      if (*p == '"') {
-        p = string_from(p);
-      } else if (*p == '{' || *p == '[') {
-        object = *p == '{';
-        if (depth_ == depth_limit_) return moved(refuse(p, too_deep));
-        open(object);
-        p = behind_space(p + 1);
-        if (p == end_ || *p != (object ? '}' : ']')) {
-          if (object && !(p = name_from(p, ignored))) return false;
-          continue;
-        }
-        object = close();
-        ++p;
-      } else {
-        p = scalar_from(p);
-      }
-      if (!p) return false;
-      // A value is complete: leave what ends here too, until a comma says that another follows.
-      for (;;) {
-        if (depth_ == floor) {
-          out.text = {p_, static_cast<std::size_t>(p - p_)};
-          return moved(p);
-        }
-        p = behind_space(p);
-        if (p != end_ && *p == ',') {
-          p = behind_space(p + 1);
-          if (object && !(p = name_from(p, ignored))) return false;
-          break;
-        }
-        if (p == end_ || *p != (object ? '}' : ']')) return moved(refuse(p, unclosed(object, p)));
-        object = close();
-        ++p;
-      }
-    }
-  }
+  bool any(value& out) noexcept;
 
   /// The same for a value that may nest too deep: then only its strings are checked and its brackets counted, and
   /// whoever reads its text refuses it.
-  bool any_depth(value& out) noexcept {
-    const char* from = p_;
-    const std::size_t floor = depth_;
-    if (any(out)) return true;
-    if (what_ != too_deep) return false;
-    what_ = nullptr, depth_ = floor, p_ = from;
-    for (std::size_t inside = 0; p_ != end_;) {
-      const char c = *p_;
-      if (c == '"') {
-        if (!string()) return false;
-        continue;
-      }
-      ++p_;
-      inside += c == '[' || c == '{';
-      if ((c == ']' || c == '}') && --inside == 0) return out.text = {from, static_cast<std::size_t>(p_ - from)}, true;
-    }
-    return fail("it ends inside an array");
-  }
+  bool any_depth(value& out) noexcept;
 
   /// One object or array, the outermost or one at whose first character the place is. `element` takes one member or
   /// element and says whether it could; the place is then its first character, afterwards the one behind it.
@@ -193,147 +125,33 @@ class scanner {
   const char* refuse(const char* p, const char* what) noexcept { return p_ = p, what_ = what, nullptr; }
   bool moved(const char* p) noexcept { return p && (p_ = p, true); }
 
-  void open(bool object) noexcept {
-    std::uint64_t bit = std::uint64_t{1} << depth_ % 64;
-    auto& word = objects_[depth_ / 64];
-    word = object ? word | bit : word & ~bit;
-    ++depth_;
-  }
+  void open(bool object) noexcept;
   /// Whether what is the innermost then is an object.
   bool close() noexcept { return --depth_ != 0 && (objects_[(depth_ - 1) / 64] >> (depth_ - 1) % 64 & 1); }
 
-  const char* behind_space(const char* p) const noexcept {
-    // Most places have none, and one comparison says so.
-    while (p != end_ && static_cast<unsigned char>(*p) <= ' ' && (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t'))
-      ++p;
-    return p;
-  }
+  const char* behind_space(const char* p) const noexcept;
 
   /// What is wrong where neither a comma nor the end of an object or array stands.
-  const char* unclosed(bool object, const char* p) const noexcept {
-    if (p == end_) return object ? "it ends inside an object" : "it ends inside an array";
-    return object ? "a comma or } must stand here" : "a comma or ] must stand here";
-  }
+  const char* unclosed(bool object, const char* p) const noexcept;
 
-  static kind kind_of(char c) noexcept {
-    switch (c) {
-      case '{':
-        return kind::object;
-      case '[':
-        return kind::array;
-      case '"':
-        return kind::string;
-      case 't':
-      case 'f':
-        return kind::boolean;
-      case 'n':
-        return kind::null;
-      default:
-        return kind::number;
-    }
-  }
+  static kind kind_of(char c) noexcept;
 
-  const char* string_from(const char* p) noexcept {
-    if (p == end_ || *p != '"') return refuse(p, p == end_ ? "it ends early" : "a string must stand here");
-    p = hailwire::detail::find_first(p + 1, end_, string_stops<true>());
-    return p != end_ && *p == '"' ? p + 1 : rest_of_string(p);
-  }
+  const char* string_from(const char* p) noexcept;
 
   /// A string from its first byte on that does not simply stand for itself. Out of line, so that what all others take
   /// needs few registers.
-  [[gnu::noinline]] const char* rest_of_string(const char* p) noexcept {
-    for (;; p = hailwire::detail::find_first(p, end_, string_stops<true>())) {
-      if (p == end_) return refuse(p, "it ends inside a string");
-      auto c = static_cast<unsigned char>(*p);
-      if (c == '"') return p + 1;
-      if (c < 0x20) return refuse(p, "a control character in a string is not escaped");
-      if (c == '\\') {
-        escape_ = p;
-        if (!(p = escape_from(p))) return p;
-        continue;
-      }
-      do {
-        std::size_t n = multibyte_size(p, end_);
-        if (n == 0) return refuse(p, "not UTF-8");
-        p += n;
-      } while (p != end_ && static_cast<unsigned char>(*p) > 0x7F);
-    }
-  }
+  [[gnu::noinline]] HAILWIRE_INLINE const char* rest_of_string(const char* p) noexcept;
 
-  const char* escape_from(const char* p) noexcept {
-    if (end_ - p < 2) return refuse(end_, "it ends inside a string");
-    unsigned unit;
-    switch (p[1]) {
-      case 'u':
-        if (end_ - p < 6 || !hex4(p + 2, unit)) return refuse(p, "\\u needs four hexadecimal digits");
-        return p + 6;
-      case '"':
-      case '\\':
-      case '/':
-      case 'b':
-      case 'f':
-      case 'n':
-      case 'r':
-      case 't':
-        return p + 2;
-      default:
-        return refuse(p, "no such escape");
-    }
-  }
+  const char* escape_from(const char* p) noexcept;
 
-  const char* name_from(const char* p, std::string_view& out) noexcept {
-    const char* from = p;
-    if (!(p = string_from(p))) return p;
-    out = {from + 1, static_cast<std::size_t>(p - from) - 2};
-    if (escape_ > from) names_escape_ = true;
-    p = behind_space(p);
-    if (p == end_ || *p != ':') return refuse(p, p == end_ ? "it ends early" : "a colon must stand here");
-    return behind_space(p + 1);
-  }
+  const char* name_from(const char* p, std::string_view& out) noexcept;
 
   /// A value that is neither a string nor an object or array. Precondition: `p` is not the end.
-  const char* scalar_from(const char* p) noexcept {
-    switch (*p) {
-      case 't':
-        return literal_from(p, "true");
-      case 'f':
-        return literal_from(p, "false");
-      case 'n':
-        return literal_from(p, "null");
-      default:
-        return number_from(p);
-    }
-  }
+  const char* scalar_from(const char* p) noexcept;
 
-  const char* literal_from(const char* p, std::string_view word) noexcept {
-    if (static_cast<std::size_t>(end_ - p) < word.size() || std::memcmp(p, word.data(), word.size()) != 0)
-      return refuse(p, "not a value");
-    return p + word.size();
-  }
+  const char* literal_from(const char* p, std::string_view word) noexcept;
 
-  const char* number_from(const char* p) noexcept {
-    auto digits = [&] {
-      const char* from = p;
-      while (p != end_ && *p >= '0' && *p <= '9') ++p;
-      return p != from;
-    };
-    if (*p == '-')
-      ++p;
-    else if (*p < '0' || *p > '9')
-      return refuse(p, "not a value");
-    // A zero stands alone: a digit behind it is found by whoever looks for a comma or an end (section 6).
-    if (p != end_ && *p == '0')
-      ++p;
-    else if (!digits())
-      return refuse(p, "a digit must stand here");
-    if (p != end_ && *p == '.' && (++p, !digits())) return refuse(p, "a digit must stand here");
-    if (p != end_ && (*p == 'e' || *p == 'E')) {
-      ++p;
-      if (p != end_ && (*p == '-' || *p == '+')) ++p;
-      if (!digits()) return refuse(p, "a digit must stand here");
-    }
-    return p;
-  }
+  const char* number_from(const char* p) noexcept;
 
   const char* begin_;
   const char* p_;
@@ -348,3 +166,7 @@ class scanner {
 }  // namespace detail
 
 }  // namespace hailwire::proto::json
+
+#ifndef HAILWIRE_SEPARATE_COMPILATION
+#include "hailwire/proto/json_scanner.ipp"
+#endif

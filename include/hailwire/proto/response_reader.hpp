@@ -27,39 +27,10 @@ class response_reader {
   response_reader(std::string_view method, std::uint64_t most) : method_(method), most_(most) {}
 
   /// Takes bytes from the front of `in`.
-  step read(std::span<char>& in) {
-    if (!has_head_) {
-      do {
-        const std::size_t before = text_.size();
-        text_.append(in.data(), in.size());
-        const auto p = parser_.parse(text_, head_);
-        if (p == progress::failed) return step::failed;
-        if (p == progress::need_more) {
-          in = in.last(0);
-          return step::need_more;
-        }
-        began_ = true;
-        in = in.subspan(parser_.size() - before);  // what was there before was not the whole of it
-        text_.resize(parser_.size());              // in place: `head_` looks into it
-        if (!head_.interim()) break;
-        text_.clear();
-        parser_.reset();
-      } while (true);
-      has_head_ = true;
-      reader_ = body_reader(head_, method_);
-      return step::head;
-    }
-    std::string_view rest(in.data(), in.size());
-    const auto p = reader_.read(rest, body, most_);
-    in = in.last(rest.size());
-    return p == progress::done ? step::done : p == progress::failed ? step::failed : step::need_more;
-  }
+  step read(std::span<char>& in);
 
   /// The connection has ended: `done` where that is the body's end, else `failed`.
-  step end() {
-    if (has_head_ && reader_.end() == progress::done) return step::done;
-    return step::failed;
-  }
+  step end();
 
   const response_head& head() const noexcept { return head_; }
   bool has_head() const noexcept { return has_head_; }
@@ -83,3 +54,7 @@ class response_reader {
 };
 
 }  // namespace hailwire::proto::http1
+
+#ifndef HAILWIRE_SEPARATE_COMPILATION
+#include "hailwire/proto/response_reader.ipp"
+#endif

@@ -59,40 +59,22 @@ class ws_client {
   };
 
   /// `offer` is null where no extension is wanted.
-  explicit ws_client(const ws_limits& limits, const ws_codec_offer* offer = nullptr)
-      : connection_(ws_role::client, limits), opening_(new opening()) {
-    opening_->offer = offer;
-  }
+  explicit ws_client(const ws_limits& limits, const ws_codec_offer* offer = nullptr);
 
   /// Appends the request. `nonce` is 16 random bytes; `subprotocols` is a list or empty; `headers` are whole lines. All
   /// must be fit for a request head already.
   void open(std::string& out, std::string_view target, std::string_view host, std::span<const unsigned char, 16> nonce,
-            std::string_view subprotocols = {}, std::string_view headers = {}) {
-    opening_->key = handshake_key(nonce);
-    opening_->subprotocols = subprotocols;
-    append_upgrade_request(out, target, host, opening_->key, subprotocols,
-                           opening_->offer ? opening_->offer->offer() : std::string(), headers);
-  }
+            std::string_view subprotocols = {}, std::string_view headers = {});
 
   /// Takes bytes from the front of `in` until one event is there or `in` is used up. Unmasked as they are, messages
   /// that lie whole in the input are handed out where they lie.
-  event next(std::span<char>& in) {
-    if (opening_) return handshake(in);
-    const auto e = connection_.next(in, codec_ ? codec_->inflater() : nullptr);
-    return {kind_of(e.what), e.data, e.code};
-  }
+  event next(std::span<char>& in);
 
   /// The connection has ended before the handshake was done: `refused` where its answer was one, else `none`.
-  event end() {
-    if (!opening_ || opening_->told) return {};
-    return opening_->reader.end() == http1::response_reader::step::done ? refused({}) : event{};
-  }
+  event end();
 
   /// Appends a message, compressed where that was agreed. Precondition: opened; text is UTF-8.
-  void append(std::string& out, ws_opcode what, std::string_view message, std::uint32_t mask) {
-    if (codec_ && !is_control(what)) return codec_->append(out, what, message, mask);
-    append_masked_frame(out, what, message, mask);
-  }
+  void append(std::string& out, ws_opcode what, std::string_view message, std::uint32_t mask);
   /// Appends a close frame. Precondition: opened; 1005, or `valid_close_code(code)`.
   void append_close(std::string& out, std::uint16_t code, std::string_view reason, std::uint32_t mask) {
     append_masked_frame(out, ws_opcode::close, close_payload(code, reason), mask);
@@ -116,55 +98,11 @@ class ws_client {
     bool answered = false;
   };
 
-  static event::type kind_of(ws_event::type t) noexcept {
-    using from = ws_event::type;
-    using to = event::type;
-    return t == from::none     ? to::none
-           : t == from::text   ? to::text
-           : t == from::binary ? to::binary
-           : t == from::ping   ? to::ping
-           : t == from::pong   ? to::pong
-           : t == from::close  ? to::close
-                               : to::failed;
-  }
+  static event::type kind_of(ws_event::type t) noexcept;
 
-  event refused(std::string_view why) {
-    opening_->told = true;
-    opening_->why = why;
-    return {event::type::refused, opening_->why, 0};
-  }
+  event refused(std::string_view why);
 
-  event handshake(std::span<char>& in) {
-    opening& o = *opening_;
-    if (o.answered) {  // the caller has seen the subprotocol
-      opening_.reset();
-      return next(in);
-    }
-    using step = http1::response_reader::step;
-    while (!o.told) {
-      const auto s = o.reader.read(in);
-      if (s == step::failed) return in = in.last(0), refused(o.reader.error().text());
-      if (s == step::need_more) return {};
-      if (o.reader.head().status != 101) {
-        if (s == step::done) return in = in.last(0), refused({});
-        continue;
-      }
-      auto answer = read_switching_protocols(o.reader.head(), o.key, o.subprotocols);
-      if (!answer) return in = in.last(0), refused(answer.error().text());
-      if (o.offer) {
-        auto codec = o.offer->accept(answer->extensions);
-        if (!codec) return in = in.last(0), refused(codec.error().text());
-        codec_ = std::move(*codec);
-      } else if (!answer->extensions.empty()) {
-        return in = in.last(0), refused("the server chose an extension that was not offered");
-      }
-      o.answered = true;
-      o.subprotocol = std::move(answer->subprotocol);
-      return {event::type::opened, o.subprotocol, 0};
-    }
-    in = in.last(0);
-    return {};
-  }
+  event handshake(std::span<char>& in);
 
   ws_connection connection_;
   std::unique_ptr<ws_codec> codec_;
@@ -172,3 +110,7 @@ class ws_client {
 };
 
 }  // namespace hailwire::proto
+
+#ifndef HAILWIRE_SEPARATE_COMPILATION
+#include "hailwire/proto/ws_client.ipp"
+#endif

@@ -35,16 +35,10 @@
 namespace hailwire {
 
 /// Unix time in milliseconds, as the system's clock has it.
-inline std::int64_t system_milliseconds() noexcept {
-  using namespace std::chrono;
-  return duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count();
-}
+std::int64_t system_milliseconds() noexcept;
 
 /// Milliseconds since some moment, by a clock that nobody sets.
-inline std::int64_t steady_milliseconds() noexcept {
-  using namespace std::chrono;
-  return duration_cast<milliseconds>(steady_clock::now().time_since_epoch()).count();
-}
+std::int64_t steady_milliseconds() noexcept;
 
 /// What a `memory_storage` keeps. The newest message of a channel is kept whatever its size; only `age` takes it away.
 struct memory_options {
@@ -72,9 +66,7 @@ class memory_storage {
   static constexpr bool keeps_keys = true;
   static constexpr bool thread_safe = true;
 
-  explicit memory_storage(const memory_options& options = {}) : options_(options), secret_(detail::random_bits()) {
-    options_.messages = std::clamp<std::size_t>(options_.messages, 1, UINT32_MAX / 2);
-  }
+  explicit memory_storage(const memory_options& options = {});
   memory_storage(const memory_storage&) = delete;
   memory_storage& operator=(const memory_storage&) = delete;
 
@@ -86,87 +78,10 @@ class memory_storage {
   };
   place place_of(std::string_view channel) const noexcept { return {hash_of(channel)}; }
   /// Asks for the memory that an append at that place will look at, step by step: `step` is 0, then 1.
-  void prefetch_entry(const place& at, int step) noexcept {
-    shard& s = shard_of(at.hash);
-    std::lock_guard lock(s.mutex);
-    if (step == 0) {
-      __builtin_prefetch(s.channels.bucket_address(at.hash.low));
-    } else if (const auto* node = s.channels.candidate(at.hash.low, false)) {
-      __builtin_prefetch(node);
-      __builtin_prefetch(reinterpret_cast<const char*>(node) + 64);
-    }
-  }
-  append_result append(const place& at, std::string_view channel, const draft& d) {
-    const bits128& hash = at.hash;
-    const std::int64_t now = d.key.empty() ? 0 : options_.steady();
-    shard& s = shard_of(hash);
-    std::lock_guard lock(s.mutex);
-    if (options_.age.count() > 0) sweep(s, options_.clock());
+  void prefetch_entry(const place& at, int step) noexcept;
+  append_result append(const place& at, std::string_view channel, const draft& d);
 
-    log* l = s.find(hash, channel);
-    if (l && l->capacity > 1)
-      __builtin_prefetch(l->ring + (l->size < l->capacity ? (l->first + l->size) % l->capacity : l->first), 1);
-    std::unique_ptr<kept_key> key;
-    if (!d.key.empty()) {
-      bits128 name = detail::keyed_hash(secret_).add(hash.low).add(hash.high).add(d.key).finish(),
-              print = detail::fingerprint(secret_, d.data);
-      forget_keys(s, now);
-      if (auto* known = s.keys.find(name.low, [&](const kept_key& k) { return k.name == name; })) {
-        if (known->print != print) return errc::conflict;
-        append_result first(position{detail::epoch_of(hash), known->offset});
-        first.duplicate = true;
-        return first;
-      }
-      if (l && l->keys >= options_.keys) return errc::overloaded;
-      key = std::unique_ptr<kept_key>(new kept_key());
-      key->name = name;
-      key->print = print;
-      key->at = now;
-    }
-    entry e(d);
-    if (!l) {
-      if (channels_.fetch_add(1, std::memory_order_relaxed) >= options_.channels) {
-        channels_.fetch_sub(1, std::memory_order_relaxed);
-        return errc::overloaded;
-      }
-      l = s.add(hash, channel);
-    }
-    l->make_room(options_.messages);  // the last step that can throw: key and message are kept together or not at all
-    l->push(std::move(e), options_.messages, options_.bytes);
-    if (key) {
-      key->offset = l->head;
-      key->of = l;
-      ++l->keys;
-      s.keep(std::move(key));
-    }
-    return position{detail::epoch_of(hash), l->head};  // an epoch takes no allocation, so nothing throws here
-  }
-
-  read_result read(std::string_view channel, std::uint64_t since, read_limit limit) {
-    const bits128 hash = hash_of(channel);
-    read_result r;
-    r.epoch = detail::epoch_of(hash);
-    shard& s = shard_of(hash);
-    std::lock_guard lock(s.mutex);
-    log* found = s.find(hash, channel);
-    if (!found) return r;
-    log& l = *found;
-    if (options_.age.count() > 0) l.drop_before(oldest_time(options_.clock()));
-    r.head = l.head;
-    r.oldest = l.oldest();
-    if (since >= l.head || l.size == 0) return r;
-
-    std::uint64_t offset = std::max(since + 1, r.oldest);
-    std::size_t count = std::min<std::uint64_t>(limit.messages, l.head - offset + 1);
-    std::size_t bytes = 0, fit = 0;
-    for (; fit < count; ++fit) {
-      bytes += l[offset + fit].data.bytes().size();
-      if (bytes > limit.bytes && fit > 0) break;
-    }
-    r.messages.reserve(fit);
-    for (std::size_t i = 0; i < fit; ++i) r.messages.push_back(l[offset + i].as_message(offset + i));
-    return r;
-  }
+  read_result read(std::string_view channel, std::uint64_t since, read_limit limit);
 
  private:
   using bits128 = detail::bits128;
@@ -176,36 +91,15 @@ class memory_storage {
     std::int64_t at = 0;
     std::unique_ptr<char[]> words;  // null where `from` and `type` are empty; else the size of `from`, of `type`, both
 
-    explicit entry(const draft& d) : data(d.data), at(d.at) {
-      std::uint32_t sizes[2] = {static_cast<std::uint32_t>(d.from.size()), static_cast<std::uint32_t>(d.type.size())};
-      if (sizes[0] == 0 && sizes[1] == 0) return;
-      words.reset(new char[sizeof sizes + sizes[0] + sizes[1]]);
-      std::memcpy(words.get(), sizes, sizeof sizes);
-      std::memcpy(words.get() + sizeof sizes, d.from.data(), sizes[0]);
-      std::memcpy(words.get() + sizeof sizes + sizes[0], d.type.data(), sizes[1]);
-    }
-    message as_message(std::uint64_t offset) const {
-      message m;
-      m.offset = offset;
-      m.at = at;
-      m.data = data;
-      if (words) {
-        std::uint32_t sizes[2];
-        std::memcpy(sizes, words.get(), sizeof sizes);
-        m.from.assign(words.get() + sizeof sizes, sizes[0]);
-        m.type.assign(words.get() + sizeof sizes + sizes[0], sizes[1]);
-      }
-      return m;
-    }
+    explicit entry(const draft& d);
+    message as_message(std::uint64_t offset) const;
   };
 
   struct keyed_node : detail::hash_node {
     std::uint32_t keys = 0;  // how many are kept; fills the room behind a node
   };
   struct log final : keyed_node, detail::with_tail {
-    explicit log(std::string_view channel) noexcept : name_size(static_cast<std::uint32_t>(channel.size())) {
-      channel.copy(behind(this), channel.size());
-    }
+    explicit log(std::string_view channel) noexcept;
     log(const log&) = delete;
     log& operator=(const log&) = delete;
     ~log() { clear(); }
@@ -222,64 +116,20 @@ class memory_storage {
 
     std::uint64_t oldest() const noexcept { return head - size + 1; }
     /// Precondition: `place < capacity`.
-    entry& slot(std::uint64_t place) noexcept {
-      if (capacity == 1) return only;
-      std::uint64_t at = first + place;
-      return ring[at < capacity ? at : at - capacity];
-    }
+    entry& slot(std::uint64_t place) noexcept;
     /// Precondition: `oldest() <= offset <= head`.
     entry& operator[](std::uint64_t offset) noexcept { return slot(offset - oldest()); }
 
     /// Afterwards `push` cannot fail.
-    void make_room(std::size_t most) {
-      if (size < capacity || size >= most) return;
-      resize(static_cast<std::uint32_t>(std::min<std::size_t>(most, std::size_t{capacity} * 2)));
-    }
-    void push(entry e, std::size_t most, std::size_t most_bytes) noexcept {
-      bytes += e.data.bytes().size();
-      while (size > 0 && (size >= most || bytes > most_bytes)) drop();
-      ::new (static_cast<void*>(&slot(size++))) entry(std::move(e));
-      ++head;
-    }
-    void drop() noexcept {
-      bytes -= slot(0).data.bytes().size();
-      slot(0).~entry();
-      first = (first + 1) % capacity;
-      --size;
-    }
-    void clear() noexcept {
-      while (size > 0) drop();
-      if (capacity > 1) ::operator delete(ring);
-      capacity = 1;
-      first = 0;
-    }
+    void make_room(std::size_t most);
+    void push(entry e, std::size_t most, std::size_t most_bytes) noexcept;
+    void drop() noexcept;
+    void clear() noexcept;
     /// A log is cut at one place. A message whose clock was ahead would keep all those behind it past their age: what
     /// came before one that is too old is too old itself, whatever it says. Looked for where the two oldest or the
     /// newest show that clocks differ.
-    void drop_before(std::int64_t time) {
-      while (size > 0 && slot(0).at < time) drop();
-      if (size > 1 && std::min(slot(1).at, slot(size - 1).at) < time) {
-        std::uint32_t young = 0;  // how many behind the last one that is too old
-        while (slot(size - 1 - young).at >= time) ++young;
-        while (size > young) drop();
-      }
-      if (size == 0) {
-        clear();
-      } else if (size < capacity / 4) {
-        resize(capacity / 2);
-      }
-    }
-    void resize(std::uint32_t room) {
-      auto* moved = static_cast<entry*>(::operator new(room * sizeof(entry)));
-      for (std::uint32_t i = 0; i < size; ++i) {
-        ::new (static_cast<void*>(moved + i)) entry(std::move(slot(i)));
-        slot(i).~entry();
-      }
-      if (capacity > 1) ::operator delete(ring);
-      ring = moved;
-      capacity = room;
-      first = 0;
-    }
+    void drop_before(std::int64_t time);
+    void resize(std::uint32_t room);
   };
 
   struct kept_key : detail::hash_node {
@@ -300,31 +150,13 @@ class memory_storage {
     kept_key *oldest_key = nullptr, *youngest_key = nullptr;
     std::size_t swept = 0;
 
-    ~shard() {
-      while (oldest_key) forget_oldest();
-      channels.delete_all();
-    }
+    ~shard();
     log* find(const bits128& hash, std::string_view channel) const noexcept {
       return channels.find(hash.low, [&](const log& l) { return proto::same_bytes(l.channel(), channel); });
     }
-    log* add(const bits128& hash, std::string_view channel) {
-      auto* l = new (detail::with_tail::tail{channel.size()}) log(channel);
-      channels.insert(*l, hash.low);
-      return l;
-    }
-    void keep(std::unique_ptr<kept_key> owned) noexcept {
-      kept_key* k = owned.release();
-      keys.insert(*k, k->name.low);
-      (youngest_key ? youngest_key->younger : oldest_key) = k;
-      youngest_key = k;
-    }
-    void forget_oldest() noexcept {
-      std::unique_ptr<kept_key> k(oldest_key);
-      oldest_key = k->younger;
-      if (!oldest_key) youngest_key = nullptr;
-      --k->of->keys;
-      keys.remove(*k);
-    }
+    log* add(const bits128& hash, std::string_view channel);
+    void keep(std::unique_ptr<kept_key> owned) noexcept;
+    void forget_oldest() noexcept;
   };
 
   bits128 hash_of(std::string_view channel) const noexcept { return detail::keyed_hash(secret_).add(channel).finish(); }
@@ -333,18 +165,11 @@ class memory_storage {
     return now - std::chrono::duration_cast<std::chrono::milliseconds>(options_.age).count();
   }
 
-  void forget_keys(shard& s, std::int64_t now) noexcept {
-    const auto lifetime = std::chrono::duration_cast<std::chrono::milliseconds>(options_.key_lifetime).count();
-    while (s.oldest_key && now - s.oldest_key->at > lifetime) s.forget_oldest();
-  }
+  void forget_keys(shard& s, std::int64_t now) noexcept;
 
   // Each append also looks at one bucket of its shard, so that what is too old is freed in channels that nobody
   // touches.
-  void sweep(shard& s, std::int64_t now) {
-    s.swept = (s.swept + 1) & (s.channels.buckets() - 1);
-    for (auto* n = s.channels.bucket(s.swept); n; n = n->next_in_bucket)
-      static_cast<log*>(n)->drop_before(oldest_time(now));
-  }
+  void sweep(shard& s, std::int64_t now);
 
   memory_options options_;
   bits128 secret_;
@@ -355,3 +180,7 @@ class memory_storage {
 static_assert(synchronous_storage<memory_storage>);
 
 }  // namespace hailwire
+
+#ifndef HAILWIRE_SEPARATE_COMPILATION
+#include "hailwire/storage/memory.ipp"
+#endif

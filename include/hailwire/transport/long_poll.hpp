@@ -16,19 +16,11 @@ struct long_poll {
   static constexpr bool answers_head = false;  // it waits; a short poll answers the same
 
   static bool claims(const live_request& a) { return a.param("wait") || proto::http1::prefer_wait(a.head); }
-  static result<poll> begin(const live_request& a) {
-    std::optional<std::uint64_t> seconds;
-    if (auto asked = a.param("wait")) {
-      seconds = proto::parse_decimal(*asked);
-      bool digits = !asked->empty() && asked->find_first_not_of("0123456789") == asked->npos;
-      if (!seconds && digits && asked->front() != '0') seconds = UINT64_MAX;  // more than fits is capped like what fits
-      if (!seconds) return {errc::bad_request, "wait is not a number of whole seconds"};
-    } else {
-      seconds = proto::http1::prefer_wait(a.head);
-    }
-    auto longest = static_cast<std::uint64_t>(std::max<std::int64_t>(a.settings.longest_wait.count(), 0));
-    return poll{static_cast<std::int64_t>(std::min(seconds.value_or(0), longest)) * 1000};
-  }
+  static result<poll> begin(const live_request& a);
 };
 
 }  // namespace hailwire::transport
+
+#ifndef HAILWIRE_SEPARATE_COMPILATION
+#include "hailwire/transport/long_poll.ipp"
+#endif

@@ -44,20 +44,9 @@ class ndjson_stream : public stream {
   const proto::encoding& messages() const noexcept override {
     return chunked_ ? ndjson_detail::lines<true> : ndjson_detail::lines<false>;
   }
-  bool notice(std::string& out, std::string_view, std::string_view json, std::string_view) override {
-    append(out, json);
-    return true;
-  }
+  HAILWIRE_INLINE bool notice(std::string& out, std::string_view, std::string_view json, std::string_view) override;
   void beat(std::string& out) override { append(out, "{\"ping\":{}}"); }
-  void end(std::string& out, std::uint16_t code, std::string_view) override {
-    // A server that is overloaded for a while says when to come back; any other end is just the stream's.
-    if (code == close_code(errc::overloaded)) {
-      std::string json;
-      proto::append_bye_object(json, errc::overloaded, 1);
-      append(out, json);
-    }
-    if (chunked_) out += proto::http1::last_chunk;
-  }
+  HAILWIRE_INLINE void end(std::string& out, std::uint16_t code, std::string_view) override;
 
  private:
   void append(std::string& out, std::string_view json) const {
@@ -73,18 +62,11 @@ struct ndjson {
   static constexpr std::string_view offer = "newline-delimited JSON (Accept: application/x-ndjson)";
 
   static bool claims(const live_request& a) { return proto::http1::accepts_literally(a.head, "application/x-ndjson"); }
-  static result<accepted> begin(const live_request& a) {
-    accepted b;
-    const bool chunked = a.head.minor >= 1;
-    b.live = stream_box::of<ndjson_stream>(chunked);
-    b.open = [chunked](std::string& out, std::string_view extra) {
-      std::string fields = "Cache-Control: no-store\r\nX-Accel-Buffering: no\r\n";
-      // Without chunks the end of the connection is the end of the body (RFC 9112, section 6.3, rule 8).
-      if (chunked) fields += "Transfer-Encoding: chunked\r\n";
-      proto::http1::append_response_head(out, 200, "application/x-ndjson", {}, false, 1, fields.append(extra));
-    };
-    return b;
-  }
+  static result<accepted> begin(const live_request& a);
 };
 
 }  // namespace hailwire::transport
+
+#ifndef HAILWIRE_SEPARATE_COMPILATION
+#include "hailwire/transport/ndjson.ipp"
+#endif

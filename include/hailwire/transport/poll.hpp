@@ -30,37 +30,14 @@ struct poll_answer {
 
 /// Frames `size` bytes of messages (without the first comma). `notices` are objects joined by commas. `extra` are
 /// header lines, each with its CRLF. Without a body (`head_only`, for HEAD) only the head is made.
-inline poll_answer make_poll_answer(std::size_t size, std::string_view notices, std::string_view cursor, bool more,
-                                    bool keep_alive, int minor, std::string_view extra, bool head_only) {
-  static constexpr std::string_view begin = "{\"messages\":[";
-  poll_answer a;
-  a.tail = "],\"notices\":[";
-  a.tail += notices;
-  a.tail += "],\"cursor\":\"";
-  a.tail += cursor;
-  a.tail += more ? "\",\"more\":true}" : "\"}";
-  std::string headers = "Cache-Control: no-store\r\nETag: \"";
-  headers += cursor;
-  headers += "\"\r\n";
-  headers += extra;
-  proto::http1::append_response_head(a.head, 200, "application/json", begin.size() + size + a.tail.size(), keep_alive,
-                                     minor, headers);
-  if (head_only) {
-    a.tail.clear();
-  } else {
-    a.head += begin;
-  }
-  return a;
-}
+poll_answer make_poll_answer(std::size_t size, std::string_view notices, std::string_view cursor, bool more,
+                             bool keep_alive, int minor, std::string_view extra, bool head_only);
 
 /// The answer when there is nothing to tell a client that already has this cursor (RFC 9110, section 15.4.5).
-inline std::string make_not_modified(std::string_view cursor, bool keep_alive, int minor, std::string_view extra) {
-  std::string out, headers = "Cache-Control: no-store\r\nETag: \"";
-  headers += cursor;
-  headers += "\"\r\n";
-  headers += extra;
-  proto::http1::append_response_head(out, 304, {}, {}, keep_alive, minor, headers);
-  return out;
-}
+std::string make_not_modified(std::string_view cursor, bool keep_alive, int minor, std::string_view extra);
 
 }  // namespace hailwire::transport
+
+#ifndef HAILWIRE_SEPARATE_COMPILATION
+#include "hailwire/transport/poll.ipp"
+#endif

@@ -26,14 +26,7 @@ namespace hailwire::transport {
 
 namespace sse_detail {
 
-inline void append_framed(std::string& out, bool chunked, std::string_view bytes) {
-  if (!chunked) {
-    out += bytes;
-    return;
-  }
-  proto::http1::append_chunk_head(out, bytes.size());
-  out.append(bytes).append("\r\n");
-}
+void append_framed(std::string& out, bool chunked, std::string_view bytes);
 
 /// One channel: each message carries its own cursor.
 template <bool chunked>
@@ -69,58 +62,23 @@ inline constexpr proto::encoding plain{"sse, several channels", true, append_pla
 /// `chunked`: it is framed as HTTP/1.1 does. `retry`: milliseconds that the client is to wait before it comes back.
 class sse_stream : public stream {
  public:
-  sse_stream(bool several, bool chunked, std::uint32_t retry) noexcept
-      : retry_(retry), several_(several), chunked_(chunked) {}
+  sse_stream(bool several, bool chunked, std::uint32_t retry) noexcept;
 
   std::string_view name() const noexcept override { return "sse"; }
-  const proto::encoding& messages() const noexcept override {
-    if (!several_) return chunked_ ? sse_detail::with_id<true> : sse_detail::with_id<false>;
-    return others();
-  }
+  HAILWIRE_INLINE const proto::encoding& messages() const noexcept override;
   const proto::encoding& others() const noexcept override {
     return chunked_ ? sse_detail::plain<true> : sse_detail::plain<false>;
   }
-  bool notice(std::string& out, std::string_view name, std::string_view json, std::string_view cursor) override {
-    std::string block;
-    if (name == "open") {
-      block += "retry: ";
-      proto::append_decimal(block, retry_);
-      block += '\n';
-    }
-    append_block(block, name, json, cursor);
-    sse_detail::append_framed(out, chunked_, block);
-    return true;
-  }
-  void beat(std::string& out) override {
-    std::string block = ": beat\n";
-    append_block(block, "ping", "{\"ping\":{}}", {});
-    sse_detail::append_framed(out, chunked_, block);
-  }
+  HAILWIRE_INLINE bool notice(std::string& out, std::string_view name, std::string_view json,
+                              std::string_view cursor) override;
+  HAILWIRE_INLINE void beat(std::string& out) override;
   bool gives_cursor() const noexcept override { return true; }
-  std::size_t tags() const noexcept override {
-    if (!several_) return 0;
-    return chunked_ ? sse_detail::blank_line<true>.size() : sse_detail::blank_line<false>.size();
-  }
-  void tag(std::string& out, std::string_view cursor) const override {
-    std::string line = "id: ";
-    sse_detail::append_framed(out, chunked_, line.append(cursor).append("\n\n"));
-  }
-  void end(std::string& out, std::uint16_t code, std::string_view) override {
-    // A server that is overloaded for a while says when to come back; any other end is just the stream's.
-    if (code == close_code(errc::overloaded)) {
-      std::string block;
-      proto::append_bye(block, errc::overloaded, 1);
-      sse_detail::append_framed(out, chunked_, block);
-    }
-    if (chunked_) out += proto::http1::last_chunk;
-  }
+  HAILWIRE_INLINE std::size_t tags() const noexcept override;
+  HAILWIRE_INLINE void tag(std::string& out, std::string_view cursor) const override;
+  HAILWIRE_INLINE void end(std::string& out, std::uint16_t code, std::string_view) override;
 
  private:
-  static void append_block(std::string& block, std::string_view name, std::string_view json, std::string_view cursor) {
-    block.append("event: ").append(name).append("\ndata: ").append(json);
-    if (!cursor.empty()) block.append("\nid: ").append(cursor);
-    block += "\n\n";
-  }
+  static void append_block(std::string& block, std::string_view name, std::string_view json, std::string_view cursor);
 
   std::uint32_t retry_;
   bool several_, chunked_;
@@ -133,26 +91,13 @@ struct sse {
   static constexpr std::string_view offer = "Server-Sent Events (Accept: text/event-stream)";
 
   static bool claims(const live_request& a) { return proto::http1::accepts_literally(a.head, "text/event-stream"); }
-  static result<accepted> begin(const live_request& a) {
-    accepted b;
-    const bool chunked = a.head.minor >= 1;
-    b.live = stream_box::of<sse_stream>(a.count("channel") > 1, chunked,
-                                        static_cast<std::uint32_t>(a.settings.retry.count()));
-    b.open = [chunked](std::string& out, std::string_view extra) {
-      std::string headers = "Cache-Control: no-store\r\nX-Accel-Buffering: no\r\n";
-      // Without chunks the end of the connection is the end of the body (RFC 9112, section 6.3, rule 8).
-      if (chunked) headers += "Transfer-Encoding: chunked\r\n";
-      headers += extra;
-      proto::http1::append_response_head(out, 200, "text/event-stream", {}, false, 1, headers);
-    };
-    return b;
-  }
+  static result<accepted> begin(const live_request& a);
   /// EventSource gives up for good on any status but 200, so what will pass is said as an event.
-  static spoken_refusal refuse(const failure& why) {
-    spoken_refusal out{"text/event-stream", "X-Accel-Buffering: no\r\n", {}};
-    proto::append_bye(out.body, why.code, why.retry_after);
-    return out;
-  }
+  static spoken_refusal refuse(const failure& why);
 };
 
 }  // namespace hailwire::transport
+
+#ifndef HAILWIRE_SEPARATE_COMPILATION
+#include "hailwire/transport/sse.ipp"
+#endif

@@ -35,16 +35,8 @@ struct live_request {
   const options& settings;
 
   /// The first value of a query parameter.
-  std::optional<std::string_view> param(std::string_view name) const noexcept {
-    for (const auto& [n, value] : query)
-      if (n == name) return value;
-    return {};
-  }
-  std::size_t count(std::string_view name) const noexcept {
-    std::size_t n = 0;
-    for (const auto& p : query) n += p.first == name;
-    return n;
-  }
+  std::optional<std::string_view> param(std::string_view name) const noexcept;
+  std::size_t count(std::string_view name) const noexcept;
 };
 
 /// What received bytes turned out to be.
@@ -84,10 +76,7 @@ class stream {
   /// Takes bytes from the front of `in`, in place, until there is something to act on. May append to `out` (a pong).
   /// Called again until `in` is empty or the stream ends, so a call must take something. As it is here: a client that
   /// has nothing to say after its request is not listened to.
-  virtual stream_event receive(std::span<char>& in, std::string& /*out*/) {
-    in = in.last(0);
-    return {};
-  }
+  HAILWIRE_INLINE virtual stream_event receive(std::span<char>& in, std::string& /*out*/);
   /// Appends a notice, `json` being `{"name":…}` on one line; false when this kind of client has none. `cursor` is the
   /// position after it, for those that `gives_cursor`; else, and where a notice changes no position, it is empty.
   virtual bool notice(std::string& out, std::string_view name, std::string_view json, std::string_view cursor) = 0;
@@ -138,26 +127,14 @@ class stream_box {
   }
   stream_box() noexcept = default;
   stream_box(stream_box&& other) noexcept { take(other); }
-  stream_box& operator=(stream_box&& other) noexcept {
-    if (this == &other) return *this;
-    reset();
-    take(other);
-    return *this;
-  }
+  stream_box& operator=(stream_box&& other) noexcept;
   ~stream_box() { reset(); }
 
   explicit operator bool() const noexcept { return is_inside() || outside(); }
   /// Precondition: there is one.
   stream& operator*() const noexcept { return is_inside() ? inside() : *outside(); }
   stream* operator->() const noexcept { return &**this; }
-  void reset() noexcept {
-    if (is_inside()) {
-      inside().~stream();
-    } else {
-      delete outside();
-    }
-    std::memset(space_, 0, sizeof space_);
-  }
+  void reset() noexcept;
 
  private:
   template <class Stream>
@@ -183,20 +160,9 @@ class stream_box {
     return *std::launder(reinterpret_cast<stream*>(const_cast<unsigned char*>(space_)));
   }
   stream* outside() const noexcept { return static_cast<stream*>(word(1)); }
-  void* word(std::size_t i) const noexcept {
-    void* value;
-    std::memcpy(&value, space_ + i * sizeof value, sizeof value);
-    return value;
-  }
+  void* word(std::size_t i) const noexcept;
   void keep(stream* s) noexcept { std::memcpy(space_ + sizeof s, &s, sizeof s); }
-  void take(stream_box& other) noexcept {
-    if (other.is_inside()) {
-      other.inside().move_to(space_);
-    } else {
-      keep(other.outside());
-    }
-    std::memset(other.space_, 0, sizeof other.space_);
-  }
+  void take(stream_box& other) noexcept;
 
   alignas(void*) unsigned char space_[room] = {};
 };
@@ -383,3 +349,7 @@ inline constexpr entry entry_of{
 };
 
 }  // namespace hailwire::transport
+
+#ifndef HAILWIRE_SEPARATE_COMPILATION
+#include "hailwire/transport/stream.ipp"
+#endif

@@ -36,8 +36,7 @@ class websocket_stream : public stream {
  public:
   enum class mode : std::uint8_t { object, raw, plain };
 
-  websocket_stream(mode m, std::size_t max_message) noexcept
-      : in_(proto::ws_role::server, {.message = max_message}), mode_(m), ended_(false) {}
+  websocket_stream(mode m, std::size_t max_message) noexcept;
 
   std::string_view name() const noexcept override { return "websocket"; }
   const proto::encoding& messages() const noexcept override {
@@ -45,10 +44,7 @@ class websocket_stream : public stream {
   }
 
   stream_event receive(std::span<char>& in, std::string& out) override { return read(in, out, nullptr); }
-  bool notice(std::string& out, std::string_view, std::string_view json, std::string_view) override {
-    if (mode_ == mode::object) append(out, proto::ws_opcode::text, json);
-    return mode_ == mode::object;
-  }
+  HAILWIRE_INLINE bool notice(std::string& out, std::string_view, std::string_view json, std::string_view) override;
   void reply(std::string& out, std::string_view json) override { append(out, proto::ws_opcode::text, json); }
   void message(std::string& out, std::string_view bytes, bool binary) override {
     append(out, binary ? proto::ws_opcode::binary : proto::ws_opcode::text, bytes);
@@ -56,13 +52,7 @@ class websocket_stream : public stream {
   void beat(std::string& out) override { proto::append_ping(out); }
   bool expects_life() const noexcept override { return true; }
   bool duplex() const noexcept override { return true; }
-  void end(std::string& out, std::uint16_t code, std::string_view reason) override {
-    if (ended_) return;
-    ended_ = true;
-    // A close without a code is answered in kind; codes that may not stand on the wire (1005, 1006) become 1000.
-    if (code == 1005) return proto::append_frame(out, proto::ws_opcode::close, {});
-    proto::append_close(out, proto::valid_close_code(code) ? code : std::uint16_t{1000}, reason);
-  }
+  HAILWIRE_INLINE void end(std::string& out, std::uint16_t code, std::string_view reason) override;
   bool awaits_end() const noexcept override { return !in_.ended(); }
   bool speaks() const noexcept override { return mode_ == mode::object; }
 
@@ -73,12 +63,7 @@ class websocket_stream : public stream {
   }
   bool objects() const noexcept { return mode_ == mode::object; }
   /// `receive`, with what inflates messages if that was agreed on.
-  stream_event read(std::span<char>& in, std::string& out, proto::ws_inflater* inflater) {
-    ping newest;
-    auto event = next(in, out, inflater, newest);
-    if (newest.asked) proto::append_pong(out, {newest.bytes, newest.size});
-    return event;
-  }
+  stream_event read(std::span<char>& in, std::string& out, proto::ws_inflater* inflater);
 
  private:
   struct ping {
@@ -90,38 +75,7 @@ class websocket_stream : public stream {
   /// the newest (RFC 6455, section 5.5.3), so that a flood of them is worth no more than 8 KiB of pongs.
   static constexpr int single_pongs = 64;
 
-  stream_event next(std::span<char>& in, std::string& out, proto::ws_inflater* inflater, ping& newest) {
-    using type = proto::ws_event::type;
-    for (int pings = 0;;) {
-      auto event = in_.next(in, inflater);
-      switch (event.what) {
-        case type::none:
-          return {};
-        case type::pong:
-          continue;
-        case type::ping:
-          if (ended_) continue;
-          if (pings++ < single_pongs) {
-            proto::append_pong(out, event.data);
-            continue;
-          }
-          newest.asked = true;
-          newest.size = event.data.copy(newest.bytes, sizeof newest.bytes);
-          continue;
-        case type::close:
-          return {stream_event::kind::closed, event.data, event.code};
-        case type::failed:
-          return {stream_event::kind::failed, event.data, event.code};
-        case type::text:
-          if (ended_) continue;  // RFC 6455, section 1.4: data after our close is not processed
-          return {mode_ == mode::object ? stream_event::kind::command : stream_event::kind::text, event.data, 0};
-        case type::binary:
-          if (ended_) continue;
-          if (mode_ == mode::object) return {stream_event::kind::failed, "commands are text frames", proto::ws_policy};
-          return {stream_event::kind::binary, event.data, 0};
-      }
-    }
-  }
+  stream_event next(std::span<char>& in, std::string& out, proto::ws_inflater* inflater, ping& newest);
 
   [[no_unique_address]] proto::ws_connection in_;  // what follows lies in its padding
   mode mode_ : 2;
@@ -203,3 +157,7 @@ struct websocket {
 };
 
 }  // namespace hailwire::transport
+
+#ifndef HAILWIRE_SEPARATE_COMPILATION
+#include "hailwire/transport/websocket.ipp"
+#endif

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // One answer of a poll: what is in it, how much of that, and when. What a poll's request may say is in
 // requests_test.cpp.
-#include "hailwire/detail/connection/polls.hpp"
+#include "hailwire/detail/connection/connection.hpp"
 
 #include <string>
 

@@ -12,3 +12,12 @@
 #if __cplusplus < 202002L
 #error "hailwire needs C++20: compile with -std=c++20 or newer"
 #endif
+
+// Definitions that are neither templates nor hot stand in a file `.ipp` beside their header. By default the header
+// includes that file, and nothing is to be built. With HAILWIRE_SEPARATE_COMPILATION, defined for all of a program, one
+// source file compiles them (`#include <hailwire/src.hpp>`), or CMake's target `hailwire::compiled` does.
+#if defined(HAILWIRE_SEPARATE_COMPILATION)
+#define HAILWIRE_INLINE
+#else
+#define HAILWIRE_INLINE inline
+#endif

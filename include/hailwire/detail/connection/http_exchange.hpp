@@ -108,18 +108,9 @@ class http_exchange : private request_state {
   bool answer_poll(bool at_end);
   bool answer_alike();
 
-  std::weak_ptr<connection*> here() {
-    if (!here_) here_ = std::make_shared<connection*>(on_);
-    return here_;
-  }
+  std::weak_ptr<connection*> here();
   /// Ready for the next request; false when more memory has gathered than is worth keeping.
-  bool renew() {
-    static_cast<request_state&>(*this) = request_state();
-    in_.clear(), head_.clear(), query_.clear(), channels_.clear(), from_.clear(), starts_.clear();
-    parser_.reset();
-    return in_.capacity() <= 2048 &&
-           std::max({query_.capacity(), channels_.capacity(), from_.capacity(), starts_.capacity()}) <= 16;
-  }
+  bool renew();
 
   connection* const on_;
   std::uint32_t serial_ = 0;  // of the request; answers to earlier ones are ignored
@@ -155,3 +146,7 @@ struct pending_io {
 };
 
 }  // namespace hailwire::detail
+
+#ifndef HAILWIRE_SEPARATE_COMPILATION
+#include "hailwire/detail/connection/http_exchange.ipp"
+#endif

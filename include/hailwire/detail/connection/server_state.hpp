@@ -117,17 +117,7 @@ class command_dispatcher {
 
 class server_state {
  public:
-  server_state(event_loop& l, std::unique_ptr<any_storage> store, const options& o, const linkage& linked)
-      : settings(o),
-        transports(linked.transports),
-        polls(linked.polls),
-        behind(o),
-        messages(l, std::move(store), settings) {
-    if (!settings.path.starts_with('/'))
-      throw std::invalid_argument("hailwire: options::path begins with a slash, as a request's path does: \"/" +
-                                  settings.path + "\", not \"" + settings.path + '"');
-    spares_.reserve(64);
-  }
+  server_state(event_loop& l, std::unique_ptr<any_storage> store, const options& o, const linkage& linked);
   server_state(const server_state&) = delete;
   server_state& operator=(const server_state&) = delete;
 
@@ -148,34 +138,16 @@ class server_state {
   /// All there are; the pointers are good until one of them is destroyed.
   vector<connection*> connections() const;
   /// Ends what is pending, at the storage and at the host.
-  void stop() {
-    replies_.rest();
-    messages.stop();
-  }
+  void stop();
   /// Ends all of them now, for the server's own end.
   void destroy_all();
-  void close(session& s) {
-    from_address.remove(s.key().slot);
-    messages.close(s);
-  }
+  void close(session& s);
 
   /// Connections that are busy in turns share some blocks of memory, so that a message costs no allocation.
-  std::unique_ptr<pending_io> take_spare() {
-    if (spares_.empty()) return std::unique_ptr<pending_io>(new pending_io(*this));
-    auto block = std::move(spares_.back());
-    spares_.pop_back();
-    return block;
-  }
-  void give_spare(std::unique_ptr<pending_io> block) noexcept {
-    if (spares_.size() == spares_.capacity()) return;
-    trim(*block);
-    spares_.push_back(std::move(block));
-  }
+  std::unique_ptr<pending_io> take_spare();
+  void give_spare(std::unique_ptr<pending_io> block) noexcept;
   /// Gives back memory that is more than worth keeping, of a block without own bytes.
-  void trim(pending_io& block) const noexcept {
-    if (block.out.capacity() > 4096) std::string().swap(block.out);
-    if (block.held.empty() && block.held.capacity() > 64) std::string().swap(block.held);
-  }
+  void trim(pending_io& block) const noexcept;
 
   const logger& log() const noexcept { return messages.log(); }
   /// Calls host code; false when it threw, and that is logged.
@@ -188,16 +160,7 @@ class server_state {
   [[gnu::cold]] void note(std::string_view event, const connection& c, const std::error_code& code,
                           std::string_view text = {}) const noexcept;
   /// A client is served as if it were nobody, because no hook says who it is; told once.
-  [[gnu::cold, gnu::noinline]] void no_authorizer() noexcept {
-    if (std::exchange(told_no_authorizer_, true)) return;
-    log()({log_level::warning,
-           "no_authorizer",
-           {},
-           {},
-           {},
-           {},
-           "no authorizer is set (server::authorize): everybody is anonymous and may follow and publish nothing"});
-  }
+  [[gnu::cold, gnu::noinline]] HAILWIRE_INLINE void no_authorizer() noexcept;
 
   /// Why a client may not; nothing when it may. What a grant allows may be a predicate, which is host code.
   template <class Allowed>
@@ -208,16 +171,7 @@ class server_state {
     return yes ? std::nullopt : std::optional(errc::forbidden);
   }
   /// Whether an authorizer's answer can be used; the log is told what is wrong with one that cannot.
-  bool sound(const shared_grant& g) const noexcept {
-    std::string_view wrong;
-    if (!g.user().empty() && !valid_user(g.user())) {
-      wrong = "the authorizer gave a name that is not a user's";
-    } else if (!g.info().empty() && proto::json::validate(g.info())) {
-      wrong = "the authorizer gave an info that is not JSON";
-    }
-    if (!wrong.empty()) log()({log_level::error, "bad_grant", {}, {}, {}, {}, wrong});
-    return wrong.empty();
-  }
+  bool sound(const shared_grant& g) const noexcept;
 
   /// For a hook that may answer later: it has `options::hook_time` for that.
   template <class Answer, class F>
@@ -226,27 +180,7 @@ class server_state {
   }
 
   /// The `Date` line of an answer (RFC 9110, section 6.6.1), made once a second.
-  std::string_view date() {
-    std::int64_t second = messages.loop().unix_time() / 1000;
-    if (second != date_second_) {
-      date_second_ = second;
-      auto t = static_cast<std::time_t>(second);
-      std::tm utc{};
-      gmtime_r(&t, &utc);
-      date_line_ = "Date: Sun, 00 Jan 0000 00:00:00 GMT\r\n";
-      auto put = [&](std::size_t at, int n) {
-        date_line_[at] = static_cast<char>('0' + n / 10);
-        date_line_[at + 1] = static_cast<char>('0' + n % 10);
-      };
-      date_line_.replace(6, 3, &"SunMonTueWedThuFriSat"[3 * utc.tm_wday], 3);
-      date_line_.replace(14, 3, &"JanFebMarAprMayJunJulAugSepOctNovDec"[3 * utc.tm_mon], 3);
-      const int year = 1900 + utc.tm_year;
-      const std::pair<std::size_t, int> places[] = {{11, utc.tm_mday}, {18, year / 100}, {20, year % 100},
-                                                    {23, utc.tm_hour}, {26, utc.tm_min}, {29, utc.tm_sec}};
-      for (auto [at, n] : places) put(at, n);
-    }
-    return date_line_;
-  }
+  std::string_view date();
 
  private:
   vector<std::unique_ptr<pending_io>> spares_;
@@ -268,30 +202,38 @@ class pending_slot {
   const pending_io* operator->() const noexcept { return at_; }
   bool any() const noexcept { return !at_->common; }
   /// To be written to.
-  pending_io& busy() {
-    if (!any()) at_ = server().take_spare().release();
-    return own();
-  }
+  pending_io& busy();
   /// Gives back what is not needed now.
-  void rest() noexcept {
-    if (!any() || !at_->out.empty()) return;
-    at_->none() ? server().give_spare(take()) : server().trim(own());
-  }
+  void rest() noexcept;
   /// Forgets all of it. To be called while the server_state is there.
-  void drop() noexcept {
-    if (any()) take();
-  }
+  void drop() noexcept;
 
  private:
   pending_io& own() noexcept { return const_cast<pending_io&>(*at_); }
-  std::unique_ptr<pending_io> take() noexcept {
-    pending_io& taken = own();
-    at_ = &server().nothing;
-    return std::unique_ptr<pending_io>(&taken);
-  }
+  std::unique_ptr<pending_io> take() noexcept;
   const pending_io* at_;
 };
 
+/// The linkage of a server with these transports, in the order in which they are asked.
+template <transport::transport_type... Transports>
+class link_of {
+  static constexpr const transport::entry* entries_[] = {&transport::entry_of<Transports>...};
+  static constexpr const poll_table* polls() noexcept {
+    if constexpr ((transport::polling<Transports> || ...))
+      return &http_exchange::polling;
+    else
+      return nullptr;
+  }
+
+ public:
+  static constexpr linkage value{entries_, polls()};
+};
+template <transport::transport_type... Transports>
+inline constexpr const linkage& linked = link_of<Transports...>::value;
+
 }  // namespace hailwire::detail
 
-#include "hailwire/detail/connection/commands.hpp"
+#ifndef HAILWIRE_SEPARATE_COMPILATION
+#include "hailwire/detail/connection/commands.ipp"
+#include "hailwire/detail/connection/server_state.ipp"
+#endif

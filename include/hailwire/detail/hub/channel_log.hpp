@@ -12,8 +12,7 @@ namespace hailwire::detail {
 /// A further encoding in which a channel is followed.
 class other_encoding final : public encoded_channel {
  public:
-  other_encoding(channel_log& log, std::unique_ptr<other_encoding> others) noexcept
-      : encoded_channel(false), of(&log), next(std::move(others)) {}
+  other_encoding(channel_log& log, std::unique_ptr<other_encoding> others) noexcept;
   channel_log* of;
   std::unique_ptr<other_encoding> next;
 };
@@ -26,11 +25,7 @@ struct log_node : hash_node {
 class channel_log final : public log_node, public with_tail, private encoded_channel {
  public:
   using encoded_channel::prefetch;
-  static std::unique_ptr<channel_log> make(log_source& source, std::string_view name) {
-    auto log = std::unique_ptr<channel_log>(new (tail{name.size()}) channel_log(source, name.size()));
-    name.copy(behind(log.get()), name.size());
-    return log;
-  }
+  static std::unique_ptr<channel_log> make(log_source& source, std::string_view name);
   channel_log(const channel_log&) = delete;
   channel_log& operator=(const channel_log&) = delete;
 
@@ -48,127 +43,31 @@ class channel_log final : public log_node, public with_tail, private encoded_cha
   }
   log_source& source() const noexcept { return *source_; }
 
-  encoded_channel& encoded_as(const proto::encoding& how) {
-    if (auto* there = find_encoded(&how)) return *there;
-    encoded_channel* at = this;
-    if (how_) {
-      auto& all = ensure_extra().others;
-      all = std::unique_ptr<other_encoding>(new other_encoding(*this, std::move(all)));
-      at = all.get();
-    }
-    at->how_ = &how;
-    return *at;
-  }
-  encoded_channel* find_encoded(const proto::encoding* how) noexcept {
-    for (encoded_channel* l = this; l; l = after(l))
-      if (l->how_ == how) return l;
-    return nullptr;
-  }
+  encoded_channel& encoded_as(const proto::encoding& how);
+  encoded_channel* find_encoded(const proto::encoding* how) noexcept;
   /// Drops encoded channels that nobody follows any more.
-  void sweep() noexcept {
-    if (extra_) {
-      for (auto* at = &extra_->others; *at;) {
-        if ((*at)->unused()) {
-          *at = std::exchange((*at)->next, nullptr);
-        } else {
-          at = &(*at)->next;
-        }
-      }
-      tidy();
-    }
-    if (!encoded_channel::unused()) return;
-    how_ = nullptr;
-    work_.reset();
-  }
+  void sweep() noexcept;
   void shrink() {
     each([](encoded_channel& l) { l.shrink(); });
   }
 
   /// The storage has told epoch and bounds, for the first time or (after `reopen`) again. `made_up`: it names no epoch,
   /// so this one is the hub's.
-  void opened(std::string_view epoch, std::uint64_t oldest, std::uint64_t head, bool made_up = false) {
-    if (epoch_size_ == 0 || (!made_up && nothing_named())) keep(epoch);
-    made_up_ = made_up;
-    if (epoch != this->epoch()) {
-      restart(epoch, oldest, head);
-    } else if (!open_ && head > head_) {
-      skip_to(head);
-    }
-    bool was_open = open_;
-    open_ = true;
-    failed_ = false;
-    if (was_open || !extra_) return;
-    // What came meanwhile and is of another epoch is of an older one, and void, or of one that began after the storage
-    // was asked: then it is asked once more.
-    auto held = std::exchange(extra_->held, {});
-    bool newer = false;
-    for (auto& e : held) {
-      if (e.epoch == this->epoch()) {
-        apply(e.epoch, e.content);
-      } else if (!std::exchange(e.checked, true)) {
-        newer = true;
-        ensure_extra().held.push_back(std::move(e));
-      }
-    }
-    if (newer) return reopen();
-    caught_up();
-  }
+  void opened(std::string_view epoch, std::uint64_t oldest, std::uint64_t head, bool made_up = false);
 
   /// The next message of the channel, from this hub or another one; encoded at once, sent at the end of the turn. One
   /// that is already here is dropped; when some are missing before it, they are read from the storage first; when its
   /// epoch is another, the storage is asked which one holds. True when so much waits for the end of the turn now that
   /// it should be flushed before; else the log may be gone.
-  bool apply(std::string_view epoch, const message& m) {
-    if (open_ && nothing_named() && !proto::same_bytes(epoch, this->epoch())) {
-      keep(epoch);
-      made_up_ = false;
-    }
-    if (!open_ || !proto::same_bytes(epoch, this->epoch())) {
-      // The last one is enough to tell which are missing.
-      auto& held = ensure_extra().held;
-      if (held.size() >= most_early) held.pop_back();
-      held.push_back({std::string(epoch), m, false});
-      if (open_ || failed_) reopen();  // else it is being asked
-    } else if (m.offset > head_ + 1) {
-      ensure_extra().wanted = std::max(ensure_extra().wanted, m.offset);
-      fill();
-    } else if (m.offset == head_ + 1) {
-      append(m);
-      return flush_early();
-    }
-    return false;
-  }
+  bool apply(std::string_view epoch, const message& m);
   /// The answer to `log_source::fill`, of this epoch.
-  void filled(const read_result& r) {
-    filling_ = false;
-    std::uint64_t before = head_;
-    if (r.oldest > head_ + 1) skip_to(r.oldest - 1);  // trimmed meanwhile: everybody finds out where they stand
-    for (const auto& m : r.messages) {
-      if (m.offset > head_ + 1) {  // the storage has a hole, and reading again would not fill it
-        source_->disorder(name(), head_, m.offset);
-        skip_to(m.offset - 1);
-      }
-      apply(epoch(), m);
-    }
-    // Without progress the next message tries again.
-    bool more = extra_ && head_ < extra_->wanted;
-    if (more && head_ > before) return fill();
-    if (!more && open_) caught_up();
-  }
+  void filled(const read_result& r);
   /// Reading failed, so nobody can be told what comes next. Who comes now has the storage asked where the channel
   /// stands, and so has the next message: what this log knows of it may be old.
-  void failed(std::error_code why) {
-    filling_ = open_ = false;
-    failed_ = true;
-    each([&](encoded_channel& l) { l.failed(why); });
-  }
+  void failed(std::error_code why);
 
   /// Whether so much waits for the end of the turn that the hub should not wait for it.
-  bool flush_early() const noexcept {
-    for (const encoded_channel* l = this; l; l = after(l))
-      if (l->built() >= early_flush) return true;
-    return false;
-  }
+  bool flush_early() const noexcept;
   void flush() {
     each([](encoded_channel& l) { l.flush(); });
   }
@@ -189,29 +88,15 @@ class channel_log final : public log_node, public with_tail, private encoded_cha
   };
 
   // The name is at most 255 bytes, the epoch at most 32.
-  channel_log(log_source& source, std::size_t name_size) noexcept
-      : encoded_channel(true), name_size_(static_cast<std::uint8_t>(name_size)), source_(&source) {}
+  channel_log(log_source& source, std::size_t name_size) noexcept;
 
-  extra& ensure_extra() {
-    if (!extra_) extra_ = std::unique_ptr<extra>(new extra());
-    return *extra_;
-  }
+  extra& ensure_extra();
   // Whether a storage that names its epoch with the first append has not named one: the epoch that followers were told
   // had no message, so the first that is named goes on from it and nobody has lost anything.
   bool nothing_named() const noexcept { return made_up_ && head_ == 0; }
-  void fill() {
-    if (filling_) return;
-    filling_ = true;
-    source_->fill(*this);
-  }
-  void caught_up() noexcept {
-    if (extra_ && !filling_) extra_->wanted = 0;
-    tidy();
-  }
-  void tidy() noexcept {
-    if (extra_ && extra_->held.empty() && extra_->wanted == 0 && !extra_->others && extra_->long_epoch.empty())
-      extra_.reset();
-  }
+  void fill();
+  void caught_up() noexcept;
+  void tidy() noexcept;
   encoded_channel* after(const encoded_channel* l) const noexcept {
     return l->first_ ? extra_ ? extra_->others.get() : nullptr : static_cast<const other_encoding*>(l)->next.get();
   }
@@ -220,51 +105,12 @@ class channel_log final : public log_node, public with_tail, private encoded_cha
     for (encoded_channel* l = this; l; l = after(l))
       if (l->how_) f(*l);
   }
-  void keep(std::string_view epoch) {
-    if (epoch.size() > sizeof epoch_) {
-      ensure_extra().long_epoch = epoch;
-    } else {
-      epoch.copy(epoch_, sizeof epoch_);
-      if (extra_) extra_->long_epoch.clear();
-    }
-    epoch_size_ = static_cast<std::uint8_t>(epoch.size());
-  }
+  void keep(std::string_view epoch);
   // Who has work keeps its own mark of what is flushed; of the others the head is the mark, so it changes in between.
-  void skip_to(std::uint64_t head) {
-    each([&](encoded_channel& l) { l.detach(head); });
-    head_ = head;
-    each([](encoded_channel& l) { l.wake_behind(); });
-  }
-  void append(const message& m) {
-    static thread_local std::string json;  // one scratch buffer a thread: its content never outlives this call
-    json.clear();
-    bool anybody = false;
-    try {
-      each([&](encoded_channel& l) {
-        if (l.how().wants_json && json.empty()) proto::append_message(json, name(), m);
-        l.append({name(), epoch(), m, json});
-        anybody = true;
-      });
-      if (anybody) source_->mark_dirty(*this);
-    } catch (...) {  // no memory: all are given it, or nobody is, and who follows reads it from the storage
-      each([&](encoded_channel& l) { l.take_back(m.offset); });
-      return skip_to(m.offset);
-    }
-    head_ = m.offset;
-    if (json.capacity() > spare_limit) std::string().swap(json);
-  }
-  void reopen() {
-    open_ = failed_ = false;
-    source_->reopen(*this);
-  }
-  void restart(std::string_view epoch, std::uint64_t oldest, std::uint64_t head) {
-    each([](encoded_channel& l) { l.flush(); });         // under the old epoch's name
-    each([](encoded_channel& l) { l.room_for_all(); });  // what comes now cannot stop half way
-    keep(epoch);
-    head_ = head;
-    if (extra_) extra_->wanted = 0;
-    each([&](encoded_channel& l) { l.restart(oldest - 1, head, {true, oldest}); });
-  }
+  void skip_to(std::uint64_t head);
+  void append(const message& m);
+  void reopen();
+  void restart(std::string_view epoch, std::uint64_t oldest, std::uint64_t head);
 
   // Laid out behind `encoded_channel::first_`, without a hole. Behind all of it stands the name.
  public:
@@ -281,112 +127,8 @@ class channel_log final : public log_node, public with_tail, private encoded_cha
 };
 static_assert(sizeof(void*) != 8 || sizeof(channel_log) == 80);
 
-inline channel_log& encoded_channel::log() const noexcept {
-  // Its own first encoded channel is a log, which is never const.
-  if (first_) return const_cast<channel_log&>(static_cast<const channel_log&>(*this));
-  return *static_cast<const other_encoding*>(this)->of;
-}
-
-inline std::uint64_t encoded_channel::flushed() const noexcept { return work_ ? work_->flushed : log().head(); }
-
-inline void encoded_channel::begin_work() {
-  work_ = log().source().spares.take();
-  work_->flushed = log().head();
-}
-
-inline void encoded_channel::end_work() noexcept { log().source().spares.give(std::move(work_)); }
-
-// Of its own, so that a flush, which never comes here, is short.
-[[gnu::noinline]] inline bool encoded_channel::read_on(subscription& s) {
-  std::uint64_t before = at(s).offset;
-  s.loading_ = true;
-  for (load& same : work_->loads) {
-    if (same.since != before) continue;
-    same.waiting.push_back(&s);
-    return false;
-  }
-  work_->loads.push_back({before, {&s}});
-  work_->resolving = &s;
-  log().source().load(log(), *this, before);
-  work_->resolving = nullptr;
-  return s.loading_ || at(s).in || at(s).offset != before;  // else it failed at once; asking again is for another wake
-}
-
-inline std::span<const char> encoded_channel::pending(subscription& s) {
-  while (s.started_) {
-    if (s.live_) return in_flight();
-    place& p = at(s);
-    if (p.in) {
-      if (p.done < p.in->bytes.size()) return std::span<const char>(p.in->bytes).subspan(p.done);
-      p.let_go(p.offset);
-    }
-    if (s.loading_) break;
-    if (p.offset == work_->flushed) {
-      live_.reserve_one();
-      leave(s);
-      join_live(s);
-      continue;
-    }
-    if (p.offset > work_->flushed) {
-      work_->ahead = true;
-      break;
-    }
-    if (auto c = find(p.offset + 1)) {
-      p.done = static_cast<std::uint32_t>(c->begin_after(p.offset));
-      p.in = std::move(c);
-      continue;
-    }
-    if (!read_on(s)) break;
-  }
-  return {};
-}
-
-inline std::shared_ptr<const chunk> encoded_channel::encode(const std::vector<message>& messages) {
-  auto c = std::make_shared<chunk>();
-  std::string json;
-  for (const auto& m : messages) {
-    json.clear();
-    if (how_->wants_json) proto::append_message(json, log().name(), m);
-    how_->append(c->bytes, {log().name(), log().epoch(), m, json});
-    c->marks.push_back({m.offset, static_cast<std::uint32_t>(c->bytes.size())});
-  }
-  work_->recent[work_->next_recent++ % work_->recent.size()] = c;
-  return c;
-}
-
-inline void encoded_channel::loaded(std::uint64_t since, const read_result& r) {
-  if (!work_) return;
-  auto found = std::find_if(work_->loads.begin(), work_->loads.end(), [&](const load& l) { return l.since == since; });
-  if (found == work_->loads.end()) return;
-  auto waiting = std::move(found->waiting);
-  work_->loads.erase(found);
-  for (subscription* s : waiting) s->loading_ = false;
-
-  if (r.error) {
-    for (subscription* s : waiting) unreadable(*s, r.error);
-    return rest();
-  }
-  std::shared_ptr<const chunk> c;
-  std::uint64_t next = r.messages.empty() ? std::max(r.oldest, work_->flushed + 1) : r.messages.front().offset;
-  try {
-    if (!r.messages.empty()) c = encode(r.messages);
-  } catch (const std::bad_alloc&) {
-    for (subscription* s : waiting) unreadable(*s, make_error_code(errc::internal));
-    return rest();
-  }
-  for (subscription* s : waiting) {
-    if (next > since + 1) {
-      at(*s).offset = next - 1;
-      lost(*s, {false, next});
-    }
-    at(*s).in = c;
-    at(*s).done = 0;
-  }
-  // The one whose pull started this read goes on by itself.
-  subscription* goes_on = work_->resolving;
-  for (subscription* s : waiting)
-    if (s != goes_on) wake(*s);
-  rest();
-}
-
 }  // namespace hailwire::detail
+
+#ifndef HAILWIRE_SEPARATE_COMPILATION
+#include "hailwire/detail/hub/channel_log.ipp"
+#endif

@@ -14,9 +14,7 @@ namespace hailwire::detail {
 
 /// Asks for the first cache lines of an object that will be used soon. Where thousands are served in turns, each has
 /// left the processor's caches since its last turn, and waiting for it takes longer than the work.
-inline void fetch(const void* object, int lines = 4) noexcept {
-  for (int i = 0; i < lines; ++i) __builtin_prefetch(static_cast<const char*>(object) + 64 * i);
-}
+void fetch(const void* object, int lines = 4) noexcept;
 
 /// A run of consecutive messages in one encoding.
 struct chunk {
@@ -28,30 +26,17 @@ struct chunk {
   vector<mark> marks;
 
   /// It is used soon.
-  void prefetch() const noexcept {
-    fetch(bytes.data(), 3);
-    fetch(marks.data(), 1);
-  }
+  void prefetch() const noexcept;
   std::uint64_t first() const noexcept { return marks.front().offset; }
   std::uint64_t last() const noexcept { return marks.back().offset; }
   /// Where the frame that starts at or contains byte `at` ends. Precondition: `at` < size.
   std::size_t frame_end(std::size_t at) const noexcept { return containing(at)->end; }
   /// Where the frame that contains byte `at` begins.
-  std::size_t frame_begin(std::size_t at) const noexcept {
-    auto m = containing(at);
-    return m == marks.begin() ? 0 : std::prev(m)->end;
-  }
+  std::size_t frame_begin(std::size_t at) const noexcept;
   /// The offset of the last message that is complete in the first `n` bytes; `none` if there is none.
-  std::uint64_t offset_at(std::size_t n, std::uint64_t none) const noexcept {
-    auto m = containing(n);
-    return m == marks.begin() ? none : std::prev(m)->offset;
-  }
+  std::uint64_t offset_at(std::size_t n, std::uint64_t none) const noexcept;
   /// Where the first message after `offset` begins; size when there is none.
-  std::size_t begin_after(std::uint64_t offset) const noexcept {
-    auto m = std::upper_bound(marks.begin(), marks.end(), offset,
-                              [](std::uint64_t v, const mark& k) { return v < k.offset; });
-    return m == marks.begin() ? 0 : std::prev(m)->end;
-  }
+  std::size_t begin_after(std::uint64_t offset) const noexcept;
   bool holds(std::uint64_t offset) const noexcept { return !marks.empty() && first() <= offset && offset <= last(); }
 
  private:
@@ -138,3 +123,7 @@ class pointer_list {
 };
 
 }  // namespace hailwire::detail
+
+#ifndef HAILWIRE_SEPARATE_COMPILATION
+#include "hailwire/detail/hub/chunk.ipp"
+#endif

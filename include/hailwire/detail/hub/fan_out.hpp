@@ -137,39 +137,16 @@ struct encoded_channel_work {
   bool built() const noexcept { return building && !building->bytes.empty(); }
   bool idle() const noexcept { return behind.empty() && loads.empty() && !flushing && !built(); }
   /// Makes idle work new again, but for the memory of `building`. Most has had no more than that.
-  void renew() noexcept {
-    tail_begin = tail_bytes = 0;
-    resolving = nullptr;
-    ahead = false;
-    if (tail.capacity()) tail = vector<std::shared_ptr<const chunk>>();
-    if (behind.capacity()) behind = vector<place>();
-    if (loads.capacity()) loads = vector<load>();
-    if (std::exchange(next_recent, 0)) recent = {};
-  }
+  void renew() noexcept;
 };
 
 /// Work that encoded channels have finished with, and its memory, for those that begin next.
 class spare_work {
  public:
-  std::unique_ptr<encoded_channel_work> take() {
-    if (!size_) return std::unique_ptr<encoded_channel_work>(new encoded_channel_work());
-    // The next ones, each step by step: what leads to a line has been asked for one call before.
-    if (size_ > 3) fetch(spares_[size_ - 4].get(), 1);
-    if (size_ > 2) fetch(spares_[size_ - 3]->building.get(), 1);
-    if (size_ > 1 && spares_[size_ - 2]->building) spares_[size_ - 2]->building->prefetch();
-    return std::move(spares_[--size_]);
-  }
+  std::unique_ptr<encoded_channel_work> take();
   /// Precondition: it is idle.
-  void give(std::unique_ptr<encoded_channel_work> work) noexcept {
-    if (size_ == spares_.size()) return;
-    if (size_ >= most_spares / 4 && work->building && work->building->bytes.capacity() > small_spare)
-      work->building.reset();
-    work->renew();
-    spares_[size_++] = std::move(work);
-  }
-  void clear() noexcept {
-    while (size_) spares_[--size_].reset();
-  }
+  void give(std::unique_ptr<encoded_channel_work> work) noexcept;
+  void clear() noexcept;
   std::size_t size() const noexcept { return size_; }
 
  private:
@@ -205,15 +182,10 @@ class subscription {
   subscription() = default;
   subscription(const subscription&) = delete;
   subscription& operator=(const subscription&) = delete;
-  ~subscription() {
-    if (encoded_) leave();
-  }
+  ~subscription();
   /// Two notes of its session's: `serial`, under `serials`, tells it from an earlier one to the same channel; `named`
   /// is a channel that the client's URL names, which has an element in its cursor.
-  void enter(encoded_channel& in, std::uint32_t serial, bool named) noexcept {
-    encoded_ = &in, serial_ = serial & (serials - 1), named_ = named;
-    live_ = loading_ = started_ = false;
-  }
+  void enter(encoded_channel& in, std::uint32_t serial, bool named) noexcept;
   void leave() noexcept;
 
   /// Whether there is a channel.
@@ -272,11 +244,7 @@ class follower : public subscriber, protected own_subscription {
 /// One that lies elsewhere.
 class further_subscription : public subscription {
  public:
-  further_subscription(subscriber& to, encoded_channel& in, std::uint32_t serial = 0, bool named = true) noexcept
-      : to_(&to) {
-    own_ = false;
-    enter(in, serial, named);
-  }
+  further_subscription(subscriber& to, encoded_channel& in, std::uint32_t serial = 0, bool named = true) noexcept;
   /// Makes it anew in the raw memory at `to`, in its encoded channel's place of this one, and ends this one.
   void move_to(void* to) noexcept;
 
@@ -284,12 +252,6 @@ class further_subscription : public subscription {
   friend class subscription;
   subscriber* to_;
 };
-
-inline subscriber& subscription::to() const noexcept {
-  auto* self = const_cast<subscription*>(this);
-  if (own_) return static_cast<follower&>(*reinterpret_cast<own_subscription*>(self));
-  return *static_cast<further_subscription*>(self)->to_;
-}
 
 class encoded_channel {
  public:
@@ -307,48 +269,18 @@ class encoded_channel {
   /// Has room for one more, in sync or behind: then `add` cannot fail.
   void reserve_one(bool live) { live ? live_.reserve_one() : room_behind(); }
   /// Adds one that begins at `offset`: in sync, if that is where those are who are in sync.
-  void add(subscription& s, std::uint64_t offset) {
-    s.started_ = true;
-    if (offset == flushed()) return join_live(s);
-    join_behind(s, {&s, nullptr, offset, 0});
-  }
+  void add(subscription& s, std::uint64_t offset);
 
   /// Adds a message to this turn's chunk.
-  void append(const proto::envelope& e) {
-    auto& c = busy().building;
-    if (!c) c = std::make_shared<chunk>();
-    const std::size_t before = c->bytes.size();
-    try {
-      how_->append(c->bytes, e);
-      c->marks.push_back({e.content.offset, static_cast<std::uint32_t>(c->bytes.size())});
-    } catch (...) {
-      c->bytes.resize(before);  // a frame is there whole or not at all
-      throw;
-    }
-  }
+  void append(const proto::envelope& e);
   /// Takes a message of this turn's chunk back, if it is there and the last.
-  void take_back(std::uint64_t offset) noexcept {
-    if (!built() || work_->building->last() != offset) return;
-    auto& c = *work_->building;
-    c.marks.pop_back();
-    c.bytes.resize(c.marks.empty() ? 0 : c.marks.back().end);
-  }
+  void take_back(std::uint64_t offset) noexcept;
   std::size_t built() const noexcept { return work_ && work_->building ? work_->building->bytes.size() : 0; }
   /// Up to where everything has been handed out.
   std::uint64_t flushed() const noexcept;
 
   /// Its turn to be flushed comes in so many steps, from 3 to 1: each asks for what the step before has led to.
-  void prefetch(int steps) noexcept {
-    if (steps == 3) {
-      if (work_) fetch(work_.get(), 2);
-      if (!live_.empty()) fetch(live_[0], 1);
-    } else if (steps == 2) {
-      if (work_) fetch(work_->building.get(), 1);
-      if (!live_.empty()) fetch(&live_[0]->to());
-    } else if (work_ && work_->building) {
-      work_->building->prefetch();
-    }
-  }
+  void prefetch(int steps) noexcept;
   /// What is being flushed: all that one who is in sync has to pull.
   std::span<const char> in_flight() const noexcept {
     return work_ && work_->flushing ? std::span<const char>(work_->flushing->bytes) : std::span<const char>();
@@ -359,13 +291,7 @@ class encoded_channel {
   void shrink() { live_.shrink(); }
 
   /// Gives a subscriber that is about to begin the messages that were read to find out where it stands.
-  void prime(subscription& s, const std::vector<message>& messages) {
-    std::uint64_t next = at(s).offset + 1;
-    if (messages.empty() || messages.front().offset != next || find(next)) return;
-    auto c = encode(messages);
-    at(s).in = std::move(c);
-    at(s).done = 0;
-  }
+  void prime(subscription& s, const std::vector<message>& messages);
   /// The answer to `log_source::load`. A result that nobody waits for is dropped.
   void loaded(std::uint64_t since, const read_result& r);
 
@@ -373,15 +299,8 @@ class encoded_channel {
   void restart(std::uint64_t offset, std::uint64_t head, const gap& g);
   /// Everybody is behind from now on, and `head` will be the newest message: what lies between is read from the
   /// storage, by whoever is woken once it is.
-  void detach(std::uint64_t head) {
-    flush();
-    while (!live_.empty()) fall_behind(*live_.back(), nullptr, 0);
-    if (work_) work_->flushed = head;
-  }
-  void failed(std::error_code why) {
-    for (std::size_t i = 0; i < live_.size(); ++i) unreadable(*live_[i], why);
-    for (std::size_t i = 0; i < behind_count(); ++i) unreadable(*work_->behind[i].who, why);
-  }
+  void detach(std::uint64_t head);
+  void failed(std::error_code why);
 
  protected:
   // In use as soon as it has an encoding. `first`: it is part of its log, and no `other_encoding`.
@@ -395,126 +314,37 @@ class encoded_channel {
   using place = encoded_channel_work::place;
   using load = encoded_channel_work::load;
 
-  encoded_channel_work& busy() {
-    if (!work_) begin_work();
-    return *work_;
-  }
+  encoded_channel_work& busy();
   void begin_work();
-  void rest() noexcept {
-    if (work_ && work_->idle()) end_work();
-  }
+  void rest() noexcept;
   void end_work() noexcept;
   // Precondition: it is behind. Good until somebody falls behind or catches up.
   place& at(const subscription& s) const noexcept { return work_->behind[s.index_]; }
 
-  void moved(const subscription& from, subscription& to) noexcept {
-    if (to.live_) live_.set(to.index_, &to);
-    if (!work_) return;
-    if (!to.live_) work_->behind[to.index_].who = &to;
-    for (load& l : work_->loads)
-      std::replace(l.waiting.begin(), l.waiting.end(), const_cast<subscription*>(&from), &to);
-    if (work_->resolving == &from) work_->resolving = &to;
-  }
+  void moved(const subscription& from, subscription& to) noexcept;
   // What is told to one of many: for want of memory it goes on without that one.
-  static void wake(subscription& s) noexcept {
-    try {
-      s.to().wake(nullptr);
-    } catch (...) {
-      s.to().broken();
-    }
-  }
-  static void lost(subscription& s, const gap& g) noexcept {
-    try {
-      s.to().lost(s, g);
-    } catch (...) {
-      s.to().broken();
-    }
-  }
-  static void unreadable(subscription& s, std::error_code why) noexcept {
-    try {
-      s.to().unreadable(s, why);
-    } catch (...) {
-      s.to().broken();
-    }
-  }
+  static void wake(subscription& s) noexcept;
+  static void lost(subscription& s, const gap& g) noexcept;
+  static void unreadable(subscription& s, std::error_code why) noexcept;
 
   // Joining changes nothing when it throws.
-  void join_live(subscription& s) {
-    live_.push_back(&s);
-    s.live_ = true;
-    s.index_ = live_.size() - 1;
-  }
-  void join_behind(subscription& s, place p) {
-    auto& list = busy().behind;
-    list.push_back(std::move(p));
-    s.live_ = false;
-    s.index_ = static_cast<std::uint32_t>(list.size() - 1);
-  }
-  void room_for_all() {
-    if (!live_.empty()) busy().behind.reserve(behind_count() + live_.size());
-  }
-  void room_behind() {
-    auto& list = busy().behind;
-    if (list.size() == list.capacity()) list.reserve(std::max<std::size_t>(1, 2 * list.size()));
-  }
-  void leave(subscription& s) noexcept {
-    if (s.live_) {
-      subscription* last = live_.back();
-      last->index_ = s.index_;
-      live_.set(s.index_, last);
-      return live_.pop_back();
-    }
-    auto& list = work_->behind;
-    if (s.index_ + 1 != list.size()) {
-      list[s.index_] = std::move(list.back());
-      list[s.index_].who->index_ = s.index_;
-    }
-    list.pop_back();
-    rest();
-  }
-  void fall_behind(subscription& s, std::shared_ptr<const chunk> in, std::size_t done) {
-    room_behind();
-    leave(s);
-    std::uint64_t offset = in ? in->offset_at(done, flushed()) : flushed();
-    join_behind(s, {&s, std::move(in), offset, static_cast<std::uint32_t>(done)});
-  }
+  void join_live(subscription& s);
+  void join_behind(subscription& s, place p);
+  void room_for_all();
+  void room_behind();
+  void leave(subscription& s) noexcept;
+  void fall_behind(subscription& s, std::shared_ptr<const chunk> in, std::size_t done);
   /// Lets go of the chunk that it is in; the rest of a frame half sent is copied out.
-  void release(place& p) noexcept {
-    if (!p.in) return;
-    std::uint64_t pulled = p.offset;
-    if (std::size_t rest = p.half_sent()) {
-      pulled = p.in->offset_at(p.done + rest, pulled);
-      try {
-        p.who->to().keep(*p.who, std::string_view(p.in->bytes).substr(p.done, rest));
-      } catch (...) {
-        p.who->to().broken();
-      }
-    }
-    p.let_go(pulled);
-  }
+  void release(place& p) noexcept;
   void trim() noexcept;
   void keep_in_tail(std::shared_ptr<const chunk> c) noexcept;
-  void wake_behind() {
-    // A woken one may catch up and leave the list, another then stands in its place.
-    for (std::size_t i = 0; i < behind_count();) {
-      subscription* s = work_->behind[i].who;
-      wake(*s);
-      if (i < behind_count() && work_->behind[i].who == s) ++i;
-    }
-  }
+  void wake_behind();
 
   std::span<const char> pending(subscription& s);
   /// Has the storage read on for one who is behind. False when it has to wait.
   bool read_on(subscription& s);
   std::shared_ptr<const chunk> encode(const std::vector<message>& messages);
-  std::shared_ptr<const chunk> find(std::uint64_t offset) const noexcept {
-    auto begin = work_->tail.begin() + static_cast<std::ptrdiff_t>(work_->tail_begin);
-    auto in_tail = std::partition_point(begin, work_->tail.end(), [&](const auto& c) { return c->last() < offset; });
-    if (in_tail != work_->tail.end() && (*in_tail)->holds(offset)) return *in_tail;
-    for (const auto& weak : work_->recent)
-      if (auto c = weak.lock(); c && c->holds(offset)) return c;
-    return nullptr;
-  }
+  std::shared_ptr<const chunk> find(std::uint64_t offset) const noexcept;
 
   const proto::encoding* how_ = nullptr;
   pointer_list<subscription> live_;
@@ -522,144 +352,10 @@ class encoded_channel {
   bool first_;  // the last member: those of the log go on right behind it
 };
 
-inline bool subscription::due() const noexcept { return live_ && encoded_->built() > 0; }
-
-inline void encoded_channel::flush() {
-  if (!built()) return;
-  auto& flushing = work_->flushing;
-  flushing = std::exchange(work_->building, nullptr);
-  for (std::size_t i = 0; i < live_.size();) {
-    subscription* s = nullptr;
-    try {  // around all of them: entered once, it costs nothing
-      while (i < live_.size()) {
-        s = live_[i];
-        s->to().wake(s);
-        if (s->live_ && s->index_ == i) ++i;  // else it fell behind, and another one has taken its place
-      }
-    } catch (...) {  // the others are not concerned
-      s->to().broken();
-      if (s->live_ && s->index_ == i) ++i;
-    }
-  }
-  work_->flushed = flushing->last();
-  if (!work_->behind.empty()) {
-    keep_in_tail(std::move(flushing));
-    if (std::exchange(work_->ahead, false)) wake_behind();
-    return rest();
-  }
-  if (!work_->tail.empty()) {
-    work_->tail.clear();
-    work_->tail_begin = work_->tail_bytes = 0;
-  }
-  // Nobody else holds it: its memory serves another turn.
-  if (flushing.use_count() == 1 && flushing->bytes.capacity() <= spare_limit) {
-    flushing->bytes.clear();
-    flushing->marks.clear();
-    work_->building = std::move(flushing);
-  }
-  flushing.reset();
-  rest();
-}
-
-inline void encoded_channel::restart(std::uint64_t offset, std::uint64_t head, const gap& g) {
-  flush();
-  while (!live_.empty()) fall_behind(*live_.back(), nullptr, 0);
-  if (!work_) return;
-  work_->flushed = head;
-  work_->tail.clear();
-  work_->tail_begin = work_->tail_bytes = 0;
-  work_->recent = {};
-  for (std::size_t i = 0; i < work_->behind.size(); ++i) {
-    subscription& s = *work_->behind[i].who;
-    if (!s.started_) continue;
-    release(work_->behind[i]);
-    at(s).offset = std::max(offset, s.to().floor(s) - 1);
-    s.loading_ = false;
-    lost(s, {g.epoch_changed, at(s).offset + 1});
-  }
-  work_->loads.clear();
-  wake_behind();
-}
-
-// Without memory for it the chunk is not kept: whoever is behind reads the storage.
-inline void encoded_channel::keep_in_tail(std::shared_ptr<const chunk> c) noexcept {
-  std::size_t bytes = c->bytes.size();
-  try {
-    work_->tail.push_back(std::move(c));
-    work_->tail_bytes += bytes;
-    trim();
-  } catch (const std::bad_alloc&) {
-  }
-}
-
-inline void encoded_channel::trim() noexcept {
-  auto& tail = work_->tail;
-  auto& begin = work_->tail_begin;
-  while (work_->tail_bytes > tail_limit && tail.size() - begin > 1) {
-    auto oldest = std::move(tail[begin++]);
-    work_->tail_bytes -= oldest->bytes.size();
-    for (place& p : work_->behind)
-      if (p.in == oldest) release(p);
-  }
-  if (begin > tail.size() / 2)
-    tail.erase(tail.begin(), tail.begin() + static_cast<std::ptrdiff_t>(std::exchange(begin, 0)));
-}
-
-inline void further_subscription::move_to(void* to) noexcept {
-  auto* there = ::new (to) further_subscription(*to_, *encoded_, serial_, named_);
-  there->index_ = index_;
-  there->live_ = live_;
-  there->loading_ = loading_;
-  there->started_ = started_;
-  encoded_->moved(*this, *there);
-  to_->moved(*this, *there);
-  // Its destructor would take what is the other one's now.
-}
-
-inline void subscription::leave() noexcept {
-  if (auto* w = encoded_->work_.get()) {
-    for (auto& l : w->loads) l.waiting.remove(this);
-    if (w->resolving == this) w->resolving = nullptr;
-    if (!live_) encoded_->release(encoded_->at(*this));
-  }
-  std::exchange(encoded_, nullptr)->leave(*this);
-}
-
-inline void subscription::begin(std::uint64_t offset) noexcept {
-  encoded_->at(*this).offset = offset;
-  started_ = true;
-}
-
-inline std::uint64_t subscription::offset() const noexcept {
-  return live_ ? encoded_->flushed() : encoded_->at(*this).offset;
-}
-
-inline std::size_t subscription::half_sent() const noexcept { return live_ ? 0 : encoded_->at(*this).half_sent(); }
-
-inline std::uint64_t subscription::offset_when_whole() const noexcept {
-  std::size_t rest = half_sent();
-  if (!rest) return offset();
-  const auto& p = encoded_->at(*this);
-  return p.in->offset_at(p.done + rest, p.offset);
-}
-
-inline std::shared_ptr<const chunk> subscription::holding() const noexcept {
-  if (!live_) return encoded_->at(*this).in;
-  return encoded_->work_ ? encoded_->work_->flushing : nullptr;
-}
-
-inline std::span<const char> subscription::pending() { return encoded_->pending(*this); }
-
-inline void subscription::advance(std::size_t n) {
-  if (live_) {
-    if (n < encoded_->work_->flushing->bytes.size()) encoded_->fall_behind(*this, encoded_->work_->flushing, n);
-    return;
-  }
-  auto& p = encoded_->at(*this);
-  p.done += static_cast<std::uint32_t>(n);
-  p.offset = p.in->offset_at(p.done, p.offset);
-}
-
 }  // namespace hailwire::detail
 
 #include "hailwire/detail/hub/channel_log.hpp"
+
+#ifndef HAILWIRE_SEPARATE_COMPILATION
+#include "hailwire/detail/hub/fan_out.ipp"
+#endif

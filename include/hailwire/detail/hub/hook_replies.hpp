@@ -23,9 +23,7 @@ namespace hailwire::detail {
 class hook_replies final : timer {
  public:
   explicit hook_replies(hub& h) noexcept : hub_(&h) {}
-  ~hook_replies() override {
-    while (oldest_) unlink(*oldest_);
-  }
+  HAILWIRE_INLINE ~hook_replies() override;
 
   /// A reply for a hook, of which `hook` is the name, a literal. `f` is called at most once, on the hub's loop: with
   /// what the host answers, with `internal` when it drops the reply, or with `timeout`. Once the hub has stopped,
@@ -45,10 +43,7 @@ class hook_replies final : timer {
   }
   /// Nobody is told `timeout` any more, because the server stops and has told everybody something else: so it does not
   /// keep the loop waiting.
-  void rest() noexcept {
-    resting_ = true;
-    hub_->wheel().disarm(*this);
-  }
+  void rest() noexcept;
   std::size_t size() const noexcept { return size_; }
 
  private:
@@ -75,28 +70,9 @@ class hook_replies final : timer {
     auto kept = unlink(one);
     one.f(std::move(a));
   }
-  void link(std::shared_ptr<asked> one) noexcept {
-    one->older = youngest_;
-    (youngest_ ? youngest_->younger : oldest_) = one.get();
-    youngest_ = one.get();
-    ++size_;
-    one->self = std::move(one);
-  }
-  std::shared_ptr<asked> unlink(asked& one) noexcept {
-    (one.older ? one.older->younger : oldest_) = one.younger;
-    (one.younger ? one.younger->older : youngest_) = one.older;
-    if (--size_ == 0) hub_->wheel().disarm(*this);
-    return std::exchange(one.self, nullptr);
-  }
-  void expire(std::int64_t now) override {
-    while (oldest_ && oldest_->due <= now) {
-      auto late = unlink(*oldest_);
-      hub_->log()(late_, now, {log_level::warning, "hook_late", {}, {}, {}, errc::timeout},
-                  std::string(late->hook) + " has not answered within options::hook_time");
-      hub_->log().guarded("a handler", [&] { late->time_out(); });
-    }
-    if (oldest_ && !resting_) hub_->arm(*this, oldest_->due);
-  }
+  void link(std::shared_ptr<asked> one) noexcept;
+  std::shared_ptr<asked> unlink(asked& one) noexcept;
+  HAILWIRE_INLINE void expire(std::int64_t now) override;
 
   hub* hub_;
   asked *oldest_ = nullptr, *youngest_ = nullptr;
@@ -106,3 +82,7 @@ class hook_replies final : timer {
 };
 
 }  // namespace hailwire::detail
+
+#ifndef HAILWIRE_SEPARATE_COMPILATION
+#include "hailwire/detail/hub/hook_replies.ipp"
+#endif

@@ -32,15 +32,10 @@ class mailbox : public std::enable_shared_from_this<mailbox> {
   // Letters, the oldest first; owned.
   class letters {
    public:
-    explicit letters(letter* newest) noexcept {
-      while (newest) first_ = std::exchange(newest, std::exchange(newest->next, first_));
-    }
+    explicit letters(letter* newest) noexcept;
     letters(const letters&) = delete;
     letters& operator=(const letters&) = delete;
-    ~letters() {
-      while (next()) {
-      }
-    }
+    ~letters();
     std::unique_ptr<letter> next() noexcept {
       return std::unique_ptr<letter>(first_ ? std::exchange(first_, first_->next) : nullptr);
     }
@@ -52,76 +47,29 @@ class mailbox : public std::enable_shared_from_this<mailbox> {
  public:
   /// What letters throw is logged by `log`, until `close`; the loop is used until `retire`.
   mailbox(event_loop& l, const logger& log) noexcept : loop_(&l), log_(&log) {}
-  ~mailbox() {
-    if (!closed()) letters(newest_.load());
-  }
+  ~mailbox();
   mailbox(const mailbox&) = delete;
   mailbox& operator=(const mailbox&) = delete;
 
   /// Runs `f` on the loop; or, when the mailbox is closed first, `abort`. False, and neither, when it is closed. Throws
   /// `std::bad_alloc`, and neither will run then. Where there is no memory to tell the loop, the next letter does, or
   /// the hub's next turn.
-  bool put(move_only_function<void()> f, move_only_function<void()> abort) {
-    auto mine = std::unique_ptr<letter>(new letter{std::move(f), std::move(abort), nullptr});
-    letter* below = newest_.load();
-    do {
-      if (below == &end_) return false;
-      mine->next = below;
-    } while (!newest_.compare_exchange_weak(below, mine.get()));
-    mine.release();                                      // the hub's: it may have been read by now
-    if (below && !untold_.exchange(false)) return true;  // whoever put the first has told the loop
-    std::lock_guard lock(mutex_);
-    if (closed()) return true;
-    try {
-      loop_->post([self = shared_from_this()] { self->read(); });
-    } catch (...) {
-      untold_ = true;
-    }
-    return true;
-  }
+  bool put(move_only_function<void()> f, move_only_function<void()> abort);
   /// Aborts what is in it, and takes nothing more.
-  void close() {
-    letter* newest;
-    {
-      std::lock_guard lock(mutex_);
-      newest = newest_.exchange(&end_);
-    }
-    letters unread(newest == &end_ ? nullptr : newest);
-    while (auto l = unread.next()) l->abort();
-  }
+  void close();
   bool closed() const noexcept { return newest_.load() == &end_; }
   /// The loop is gone from now on. After `close`.
-  void retire() noexcept {
-    std::lock_guard lock(mutex_);
-    loop_ = nullptr;
-  }
+  void retire() noexcept;
   /// Whether the caller is on the loop.
-  bool here() const noexcept {
-    std::lock_guard lock(mutex_);
-    return loop_ && loop_->here();
-  }
+  bool here() const noexcept;
 
   /// Reads what the loop could not be told of. On the loop.
-  void read_untold() {
-    if (untold_.load(std::memory_order_relaxed) && untold_.exchange(false)) read();
-  }
+  void read_untold();
 
   hub* owner = nullptr;  ///< null once it is gone
 
  private:
-  void read() {
-    letter* newest = newest_.load();
-    while (newest != &end_ && !newest_.compare_exchange_weak(newest, nullptr)) {
-    }
-    letters unread(newest == &end_ ? nullptr : newest);
-    while (auto l = unread.next()) {
-      if (closed()) {
-        l->abort();
-      } else {
-        log_->guarded("a handler", [&] { l->run(); });  // the others are not lost with it
-      }
-    }
-  }
+  void read();
 
   mutable std::mutex mutex_;  // held while the loop is used
   event_loop* loop_;
@@ -133,3 +81,7 @@ class mailbox : public std::enable_shared_from_this<mailbox> {
 
 }  // namespace detail
 }  // namespace hailwire
+
+#ifndef HAILWIRE_SEPARATE_COMPILATION
+#include "hailwire/detail/hub/mailbox.ipp"
+#endif

@@ -41,9 +41,7 @@ class pending_operations {
     explicit room(pending_operations& in) noexcept : of_(&in), fits_(in.count_.fetch_add(1) < in.most_) {}
     room(const room&) = delete;
     room& operator=(const room&) = delete;
-    ~room() {
-      if (of_) of_->remove();
-    }
+    ~room();
     explicit operator bool() const noexcept { return fits_; }
     void keep() noexcept { of_ = nullptr; }
 
@@ -54,25 +52,9 @@ class pending_operations {
 
   /// Makes room for `enroll`, which does not throw then. Throws `std::bad_alloc`.
   void reserve() { all_.reserve(all_.size() + 1); }
-  void enroll(intrusive_ptr<operation> op) {
-    all_.push_back(std::move(op));
-    all_.back()->index_ = all_.size() - 1;
-  }
-  void dismiss(operation& op) noexcept {
-    if (!op.enrolled()) return;
-    auto self = std::move(all_[op.index_]);
-    if (op.index_ + 1 != all_.size()) {
-      all_[op.index_] = std::move(all_.back());
-      all_[op.index_]->index_ = op.index_;
-    }
-    all_.pop_back();
-    op.index_ = SIZE_MAX;
-  }
-  void abort_all() {
-    auto all = std::exchange(all_, {});
-    for (auto& op : all) op->index_ = SIZE_MAX;
-    for (auto& op : all) op->abort();
-  }
+  void enroll(intrusive_ptr<operation> op);
+  void dismiss(operation& op) noexcept;
+  void abort_all();
 
  private:
   const std::size_t most_;
@@ -81,3 +63,7 @@ class pending_operations {
 };
 
 }  // namespace hailwire::detail
+
+#ifndef HAILWIRE_SEPARATE_COMPILATION
+#include "hailwire/detail/hub/pending_operations.ipp"
+#endif

@@ -21,9 +21,7 @@ class permission_expiry {
 
   /// From now on the session is told before its permission ends, and is ended with it. Throws `std::bad_alloc`.
   void watch(session& s);
-  void forget(session_key k) noexcept {
-    if (entry* e = find(k)) entries_.remove(*e), delete e;
-  }
+  void forget(session_key k) noexcept;
   std::size_t size() const noexcept { return entries_.size(); }
 
  private:
@@ -44,3 +42,7 @@ class permission_expiry {
 };
 
 }  // namespace hailwire::detail
+
+#ifndef HAILWIRE_SEPARATE_COMPILATION
+#include "hailwire/detail/hub/permission_expiry.ipp"
+#endif

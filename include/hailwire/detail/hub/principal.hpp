@@ -18,25 +18,14 @@ class principal {
 
   principal() = default;
   /// `address`: whose it is when the grant names nobody; empty: nobody's.
-  explicit principal(const shared_grant& g, std::string_view address = {}) noexcept
-      : kind_(!g.user().empty()        ? kind::user
-              : !g.key_scope().empty() ? kind::scope
-              : !address.empty()       ? kind::address
-                                       : kind::nobody),
-        name_(kind_ == kind::user    ? g.user()
-              : kind_ == kind::scope ? g.key_scope()
-                                     : address) {}
+  explicit principal(const shared_grant& g, std::string_view address = {}) noexcept;
 
   /// Whether it is anybody.
   explicit operator bool() const noexcept { return kind_ != kind::nobody; }
   kind what() const noexcept { return kind_; }
   std::string_view name() const noexcept { return name_; }
   /// A name that no principal of another kind has; empty for nobody. Idempotency keys are stored under it.
-  std::string text() const {
-    std::string out;
-    if (*this) out.append(1, static_cast<char>(kind_)).append(name_);
-    return out;
-  }
+  std::string text() const;
 
  private:
   kind kind_ = kind::nobody;
@@ -44,3 +33,7 @@ class principal {
 };
 
 }  // namespace hailwire::detail
+
+#ifndef HAILWIRE_SEPARATE_COMPILATION
+#include "hailwire/detail/hub/principal.ipp"
+#endif

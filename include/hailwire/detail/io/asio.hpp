@@ -243,3 +243,7 @@ class asio_driver final : public asio_loop<Strand> {
 };
 
 }  // namespace hailwire::detail::inline HAILWIRE_ASIO_NAMESPACE
+
+#ifndef HAILWIRE_SEPARATE_COMPILATION
+#include "hailwire/detail/io/asio.ipp"
+#endif

@@ -73,70 +73,17 @@ class stream_layer {
   virtual std::string_view source() const noexcept { return {}; }
 };
 
-inline io_result read_descriptor(int descriptor, std::span<char> into) {
-  ssize_t n = ::recv(descriptor, into.data(), into.size(), 0);
-  if (n > 0)
-    return {io_result::status::done, static_cast<std::size_t>(n), {}, static_cast<std::size_t>(n) < into.size()};
-  if (n == 0) return {io_result::status::end, 0, {}};
-  if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) return {io_result::status::again, 0, {}};
-  return {io_result::status::failed, 0, {errno, std::system_category()}};
-}
+io_result read_descriptor(int descriptor, std::span<char> into);
 
-inline io_result write_descriptor(int descriptor, std::span<const std::span<const char>> pieces) {
-  constexpr std::size_t most = 64;  // any number of pieces works; more than these are a second call
-  iovec list[most];
-  std::size_t n = 0, total = 0;
-  for (auto& p : pieces) {
-    if (p.empty() || n == most) continue;
-    list[n++] = {const_cast<char*>(p.data()), p.size()};
-    total += p.size();
-  }
-  if (n == 0) return {};
-  ssize_t taken;
-  if (n == 1) {
-    taken = ::send(descriptor, list[0].iov_base, list[0].iov_len, MSG_NOSIGNAL);
-  } else {
-    msghdr message{};
-    message.msg_iov = list;
-    message.msg_iovlen = n;
-    taken = ::sendmsg(descriptor, &message, MSG_NOSIGNAL);
-  }
-  if (taken >= 0)
-    return {static_cast<std::size_t>(taken) < total ? io_result::status::again : io_result::status::done,
-            static_cast<std::size_t>(taken),
-            {}};
-  if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR || errno == ENOBUFS)
-    return {io_result::status::again, 0, {}};
-  return {io_result::status::failed, 0, {errno, std::system_category()}};
-}
+io_result write_descriptor(int descriptor, std::span<const std::span<const char>> pieces);
 
 /// How many bytes of what was written to a socket the peer's kernel has not acknowledged (of a Unix socket: the peer
 /// has not read, by what they take); 0 where nobody knows.
-inline std::uint64_t unacknowledged_by_peer([[maybe_unused]] int descriptor) noexcept {
-#ifdef SIOCOUTQ
-  int waiting = 0;
-  if (::ioctl(descriptor, SIOCOUTQ, &waiting) == 0 && waiting > 0) return static_cast<std::uint64_t>(waiting);
-#endif
-  return 0;
-}
+std::uint64_t unacknowledged_by_peer([[maybe_unused]] int descriptor) noexcept;
 
 /// How many it has acknowledged since the connection began: only differences count. Rises while nothing is written, and
 /// for TCP always.
-inline std::uint64_t acknowledged_by_peer(int descriptor) noexcept {
-#if defined(__linux__) && defined(TCP_INFO)
-  // RFC 4898, tcpEStatsAppHCThruOctetsAcked: `tcpi_bytes_acked` since Linux 4.1, which the C library's structure of
-  // this name does not have; and the kernel's own header cannot be included beside that.
-  constexpr std::size_t at = 120;
-  unsigned char info[at + sizeof(std::uint64_t)];
-  socklen_t size = sizeof info;
-  if (::getsockopt(descriptor, IPPROTO_TCP, TCP_INFO, info, &size) == 0 && size == sizeof info) {
-    std::uint64_t bytes;
-    std::memcpy(&bytes, info + at, sizeof bytes);
-    return bytes;
-  }
-#endif
-  return (std::uint64_t{1} << 62) - unacknowledged_by_peer(descriptor);
-}
+std::uint64_t acknowledged_by_peer(int descriptor) noexcept;
 
 /// What the kernel keeps before it has sent it: enough to fill the wire until the next turn, and no more, because what
 /// stays in the log serves all (precedent: 16–128 KiB in servers that set it).
@@ -144,43 +91,15 @@ inline constexpr int unsent_in_kernel = 64 * 1024;
 
 /// Bounds what the kernel holds for one connection; for those of a listening descriptor, which inherit it. Where there
 /// is no such option, as for a Unix socket, nothing happens.
-inline void bound_sending(int descriptor, std::size_t send_buffer) noexcept {
-  if (send_buffer == 0) return;
-  int most = static_cast<int>(std::min<std::size_t>(send_buffer, INT_MAX));
-  ::setsockopt(descriptor, SOL_SOCKET, SO_SNDBUF, &most, sizeof most);
-#ifdef TCP_NOTSENT_LOWAT
-  int unsent = std::min(most, unsent_in_kernel);
-  ::setsockopt(descriptor, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof unsent);
-#endif
-}
+void bound_sending(int descriptor, std::size_t send_buffer) noexcept;
 
 /// What every connection's socket is told. Batching is ours, so the kernel waits for nothing; on a Unix socket there is
 /// no such thing.
-inline void tune(int descriptor, std::size_t send_buffer) noexcept {
-  int on = 1;
-  ::setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-  bound_sending(descriptor, send_buffer);
-}
+void tune(int descriptor, std::size_t send_buffer) noexcept;
 
 /// Who is connected: `address:port`, `[address]:port`, `unix`; or `unknown`, when the connection has broken already.
 /// That is not the same: who comes by a Unix socket may be trusted.
-inline std::string peer_of(int descriptor) {
-  sockaddr_storage at{};
-  socklen_t size = sizeof at;
-  char text[INET6_ADDRSTRLEN] = "";
-  if (::getpeername(descriptor, reinterpret_cast<sockaddr*>(&at), &size) != 0) return "unknown";
-  if (at.ss_family == AF_INET) {
-    auto& v4 = reinterpret_cast<sockaddr_in&>(at);
-    ::inet_ntop(AF_INET, &v4.sin_addr, text, sizeof text);
-    return std::string(text) + ':' + std::to_string(ntohs(v4.sin_port));
-  }
-  if (at.ss_family == AF_INET6) {
-    auto& v6 = reinterpret_cast<sockaddr_in6&>(at);
-    ::inet_ntop(AF_INET6, &v6.sin6_addr, text, sizeof text);
-    return '[' + std::string(text) + "]:" + std::to_string(ntohs(v6.sin6_port));
-  }
-  return at.ss_family == AF_UNIX ? "unix" : "unknown";
-}
+std::string peer_of(int descriptor);
 
 /// A descriptor that is closed unless somebody else takes it.
 class owned_descriptor {
@@ -188,9 +107,7 @@ class owned_descriptor {
   explicit owned_descriptor(int descriptor) noexcept : descriptor_(descriptor) {}
   owned_descriptor(const owned_descriptor&) = delete;
   owned_descriptor& operator=(const owned_descriptor&) = delete;
-  ~owned_descriptor() {
-    if (descriptor_ >= 0) ::close(descriptor_);
-  }
+  ~owned_descriptor();
   owned_descriptor(owned_descriptor&& other) noexcept : descriptor_(other.release()) {}
   int get() const noexcept { return descriptor_; }
   int release() noexcept { return std::exchange(descriptor_, -1); }
@@ -236,48 +153,14 @@ class driver : public event_loop {
 class descriptor_connection : public connection {
  public:
   /// `layered`: there is a `layer`.
-  descriptor_connection(server_state& g, owned_descriptor& d, bool layered) : connection(g), descriptor_(d.release()) {
-    note(layered_note, layered);
-  }
-  ~descriptor_connection() override {
-    if (descriptor_ >= 0) ::close(descriptor_);
-  }
+  descriptor_connection(server_state& g, owned_descriptor& d, bool layered);
+  HAILWIRE_INLINE ~descriptor_connection() override;
 
   /// Reads what is there, but not so much that one busy peer keeps the others waiting. True when it is known that there
   /// is no more. With `to_end` a short read is not taken for that: the peer's end may follow it without another notice.
-  bool read_some(bool to_end = false) {
-    for (int round = 0; round < 2; ++round) {
-      if (closed()) return true;
-      if (!wants_read()) return false;
-      auto buffer = by().buffer();
-      io_result r = layered() ? layer()->read(descriptor_, buffer) : read_descriptor(descriptor_, buffer);
-      switch (r.what) {
-        case io_result::status::again:
-          return layer_wants(), true;
-        case io_result::status::later:
-          return false;
-        case io_result::status::end:
-          return ended(), true;
-        case io_result::status::failed:
-          return failed(r.error), true;
-        case io_result::status::done:
-          receive(buffer.first(r.bytes));
-      }
-      if (!to_end && r.emptied) return true;
-    }
-    return false;
-  }
+  bool read_some(bool to_end = false);
   /// True when reading had to wait for this, so that it is tried again.
-  bool write_ready() {
-    if (closed()) return false;
-    const bool again = noted(layer_waits_note);
-    note(layer_waits_note, false);
-    if (waits_to_write()) {
-      if (again) write({});  // what the layer has taken goes before anything else
-      writable(noted(layer_waits_note));
-    }
-    return again && !noted(layer_waits_note) && !closed();
-  }
+  bool write_ready();
 
  protected:
   // What a driver notes about a connection, in the bits that are left over there.
@@ -303,52 +186,20 @@ class descriptor_connection : public connection {
   /// What stands before the descriptor; asked only where there is something.
   virtual stream_layer* layer() const noexcept { return nullptr; }
 
-  std::size_t write(std::span<const std::span<const char>> pieces) final {
-    if (closed()) return 0;
-    io_result r = layered() ? layer()->write(descriptor_, pieces) : write_descriptor(descriptor_, pieces);
-    if (layered()) {
-      const bool waits = layer()->wants_write();
-      note(layer_waits_note, waits);
-      if (waits) hold_back();
-    }
-    if (r.what == io_result::status::failed) failed(r.error);
-    return r.bytes;
-  }
-  void watch(bool, bool) final {
-    if (!closed()) arm();
-  }
-  void shut_write() final {
-    if (!layered()) return static_cast<void>(::shutdown(descriptor_, SHUT_WR));
-    layer()->shut_write(descriptor_);
-    layer_wants();
-  }
-  void shut() final {
-    if (closed()) return;
-    if (layered()) layer()->shut_write(descriptor_);  // however it ends, its peer is told so if the socket takes it
-    closing();
-    ::close(std::exchange(descriptor_, -1));
-  }
+  HAILWIRE_INLINE std::size_t write(std::span<const std::span<const char>> pieces) final;
+  HAILWIRE_INLINE void watch(bool, bool) final;
+  HAILWIRE_INLINE void shut_write() final;
+  HAILWIRE_INLINE void shut() final;
   std::shared_ptr<const tls_peer> tls() const final { return layered() ? layer()->peer() : nullptr; }
-  bool input_waits() const noexcept final {
-    int waiting = 0;
-    return !closed() && ::ioctl(descriptor_, FIONREAD, &waiting) == 0 && waiting > 0;
-  }
+  HAILWIRE_INLINE bool input_waits() const noexcept final;
   // Under a layer these are its bytes, of which there are more: what has been acknowledged compares all the same.
   std::uint64_t acknowledged() const noexcept final { return closed() ? 0 : acknowledged_by_peer(descriptor_); }
   std::uint64_t unacknowledged() const noexcept final { return closed() ? 0 : unacknowledged_by_peer(descriptor_); }
-  std::string peer() const final {
-    if (layered())
-      if (auto known = layer()->source(); !known.empty()) return std::string(known);
-    return closed() ? "unknown" : peer_of(descriptor_);
-  }
+  HAILWIRE_INLINE std::string peer() const final;
 
  private:
   static constexpr std::uint8_t all_notes = (1 << driver_note_bits) - 1;
-  void layer_wants() {
-    if (!layered() || !layer()->wants_write()) return;
-    note(layer_waits_note, true);
-    arm();
-  }
+  void layer_wants();
 
   int descriptor_;
 };
@@ -357,49 +208,13 @@ class descriptor_connection : public connection {
 /// `paused`.
 class listener : public timer {
  public:
-  listener(server_state& g, int descriptor, move_only_function<void(int)> accepted)
-      : gate_(&g), descriptor_(descriptor), accepted_(std::move(accepted)) {
-    ::fcntl(descriptor_, F_SETFL, ::fcntl(descriptor_, F_GETFL) | O_NONBLOCK);
-    bound_sending(descriptor_, g.settings.send_buffer);
-  }
-  ~listener() override {
-    if (descriptor_ >= 0) ::close(descriptor_);
-  }
+  listener(server_state& g, int descriptor, move_only_function<void(int)> accepted);
+  HAILWIRE_INLINE ~listener() override;
 
-  void accept() {
-    // A burst of connections does not keep the others waiting.
-    for (int n = 0; n < 64 && !gate_->stopping; ++n) {
-      int s = ::accept4(descriptor_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
-      if (s < 0) {
-        int why = errno;
-        if (why == EAGAIN || why == EWOULDBLOCK) return;
-        if (why == EMFILE || why == ENFILE || why == ENOBUFS || why == ENOMEM) {
-          // The waiting connection keeps the socket readable, so waiting for readability would spin.
-          const std::error_code none(why, std::system_category());
-          gate_->log()({log_level::warning, "accept_paused", {}, {}, {}, none}, "accepting paused: " + none.message());
-          paused_ = true;
-          gate_->messages.arm(*this, gate_->now() + 200);
-          return;
-        }
-        continue;  // the peer was gone before it was accepted
-      }
-      int on = 1;
-      ::setsockopt(s, IPPROTO_TCP, TCP_NODELAY, &on,
-                   sizeof on);  // batching is ours; on a Unix socket there is no such thing
-      try {
-        accepted_(s);
-      } catch (...) {  // no memory for one more
-        gate_->log().thrown("accepting");
-      }
-    }
-  }
+  void accept();
   bool paused() const noexcept { return paused_; }
   int descriptor() const noexcept { return descriptor_; }
-  void expire(std::int64_t) override {
-    paused_ = false;
-    accept();
-    if (!paused_) resume();
-  }
+  HAILWIRE_INLINE void expire(std::int64_t) override;
 
  protected:
   virtual void resume() = 0;
@@ -412,3 +227,7 @@ class listener : public timer {
 };
 
 }  // namespace hailwire::detail
+
+#ifndef HAILWIRE_SEPARATE_COMPILATION
+#include "hailwire/detail/io/driver.ipp"
+#endif

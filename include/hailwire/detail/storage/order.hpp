@@ -21,26 +21,14 @@ namespace hailwire::detail {
 struct storage_job {
   enum class kind : std::uint8_t { append, read };
 
-  storage_job(std::string_view c, draft&& d, append_handler&& h)
-      : what(kind::append), channel(c), message(std::move(d)), appended(std::move(h)) {
-    size = sizeof *this + c.size() + message.data.bytes().size() + message.key.size() + message.from.size() +
-           message.type.size();
-  }
-  storage_job(std::string_view c, std::uint64_t after, read_limit most, read_handler&& h)
-      : what(kind::read), channel(c), since(after), limit(most), done(std::move(h)) {
-    size = sizeof *this + c.size();
-  }
+  storage_job(std::string_view c, draft&& d, append_handler&& h);
+  storage_job(std::string_view c, std::uint64_t after, read_limit most, read_handler&& h);
 
   /// Calls the handler, and ends it and what it holds. What it throws is the handler's own affair, and dropped: the
   /// next in line must still be called.
   void answer(append_result r) noexcept { call(appended, std::move(r)); }
   void answer(read_result r) noexcept { call(done, std::move(r)); }
-  void refuse(std::error_code why) noexcept {
-    if (what == kind::append)
-      answer(append_result(why));
-    else
-      answer(read_result(why));
-  }
+  void refuse(std::error_code why) noexcept;
 
   kind what;
   std::string channel;
@@ -138,3 +126,7 @@ class storage_order {
 };
 
 }  // namespace hailwire::detail
+
+#ifndef HAILWIRE_SEPARATE_COMPILATION
+#include "hailwire/detail/storage/order.ipp"
+#endif

@@ -14,7 +14,7 @@ namespace hailwire {
 
 // ---- turns
 
-inline void hub::stop() {
+HAILWIRE_INLINE void hub::stop() {
   if (stopped_) return;
   stopped_ = true;
   mailbox_->close();
@@ -26,7 +26,7 @@ inline void hub::stop() {
 
 namespace detail {
 
-inline void loop_turn::schedule() {
+HAILWIRE_INLINE void loop_turn::schedule() {
   if (scheduled_) return;
   hub_->loop().post([box = hub_->post_box()] {
     if (box->owner) box->owner->turn_.run();
@@ -34,14 +34,14 @@ inline void loop_turn::schedule() {
   scheduled_ = true;
 }
 
-inline void loop_turn::mark_dirty(channel_log& log) {
+HAILWIRE_INLINE void loop_turn::mark_dirty(channel_log& log) {
   if (log.dirty) return;
   schedule();
   dirty_.push_back(&log);
   log.dirty = true;
 }
 
-inline void loop_turn::ask(vector<session*>& list, session& s) noexcept {
+HAILWIRE_INLINE void loop_turn::ask(vector<session*>& list, session& s) noexcept {
   try {
     list.push_back(&s);
     schedule();
@@ -51,22 +51,22 @@ inline void loop_turn::ask(vector<session*>& list, session& s) noexcept {
   }
 }
 
-inline void loop_turn::try_again() noexcept {
+HAILWIRE_INLINE void loop_turn::try_again() noexcept {
   hub_->guarded([this] { hub_->arm(retry_, hub_->loop().now()); });
 }
 
-inline void loop_turn::forget(session& s) noexcept {
+HAILWIRE_INLINE void loop_turn::forget(session& s) noexcept {
   for (auto* list : {&wakes_, &settles_, &waking_, &settling_})
     std::replace(list->begin(), list->end(), &s, static_cast<session*>(nullptr));
 }
 
-inline void loop_turn::stop() noexcept {
+HAILWIRE_INLINE void loop_turn::stop() noexcept {
   stopped_ = true;
   hub_->wheel().disarm(cooling_);
   hub_->wheel().disarm(retry_);
 }
 
-inline void loop_turn::run() {
+HAILWIRE_INLINE void loop_turn::run() {
   scheduled_ = false;
   hub_->post_box()->read_untold();
   auto logs = std::exchange(dirty_, {});
@@ -97,7 +97,7 @@ inline void loop_turn::run() {
 }
 
 // A channel for which there is no room among the warm ones is looked at again when something goes through it.
-inline void loop_turn::keep_warm(vector<channel_log*>& logs) {
+HAILWIRE_INLINE void loop_turn::keep_warm(vector<channel_log*>& logs) {
   if (!cooling_.armed() && !stopped_) hub_->arm(cooling_, hub_->loop().now() + 1000);
   for (auto* log : logs) {
     if (log->warm) continue;
@@ -106,7 +106,7 @@ inline void loop_turn::keep_warm(vector<channel_log*>& logs) {
   }
 }
 
-inline void loop_turn::cool() {
+HAILWIRE_INLINE void loop_turn::cool() {
   for (auto* log : std::exchange(warm_, {})) {
     log->warm = false;
     log->shrink();
@@ -115,7 +115,7 @@ inline void loop_turn::cool() {
   hub_->spares.clear();
 }
 
-inline void loop_turn::wake(session& s) noexcept {
+HAILWIRE_INLINE void loop_turn::wake(session& s) noexcept {
   try {
     s.wake(nullptr);
   } catch (...) {
@@ -123,7 +123,7 @@ inline void loop_turn::wake(session& s) noexcept {
   }
 }
 
-inline void loop_turn::settle(session& s) noexcept {
+HAILWIRE_INLINE void loop_turn::settle(session& s) noexcept {
   try {
     s.settle();
   } catch (...) {
@@ -133,7 +133,7 @@ inline void loop_turn::settle(session& s) noexcept {
 
 }  // namespace detail
 
-inline void hub::join(std::unique_ptr<detail::any_broker> b) {
+HAILWIRE_INLINE void hub::join(std::unique_ptr<detail::any_broker> b) {
   broker_ = std::move(b);
   broker_id_ = broker_->attach([box = mailbox_](std::string_view channel, std::string_view epoch, const message& m) {
     box->put(
@@ -149,9 +149,9 @@ inline void hub::join(std::unique_ptr<detail::any_broker> b) {
 
 // ---- what goes wrong
 
-[[gnu::cold]] inline void hub::storage_failed(std::string_view what, detail::log_rate& rate, std::string_view channel,
-                                              const std::error_code& ec,
-                                              const std::exception_ptr& cause) const noexcept {
+[[gnu::cold]] HAILWIRE_INLINE void hub::storage_failed(std::string_view what, detail::log_rate& rate,
+                                                       std::string_view channel, const std::error_code& ec,
+                                                       const std::exception_ptr& cause) const noexcept {
   if (stopped_ || ec == errc::conflict || ec == errc::too_large || !log_.hears(log_level::error)) return;
   try {
     std::string text(what);
@@ -161,7 +161,8 @@ inline void hub::join(std::unique_ptr<detail::any_broker> b) {
   }
 }
 
-[[gnu::cold]] inline void hub::disorder(std::string_view channel, std::uint64_t head, std::uint64_t next) noexcept {
+[[gnu::cold]] HAILWIRE_INLINE void hub::disorder(std::string_view channel, std::uint64_t head,
+                                                 std::uint64_t next) noexcept {
   if (!log_.hears(log_level::error)) return;
   try {
     std::string text("the storage counts \"");
@@ -172,7 +173,7 @@ inline void hub::join(std::unique_ptr<detail::any_broker> b) {
   }
 }
 
-[[gnu::cold]] inline void hub::publish_failed(std::string_view channel, const std::error_code& ec) noexcept {
+[[gnu::cold]] HAILWIRE_INLINE void hub::publish_failed(std::string_view channel, const std::error_code& ec) noexcept {
   if (ec == operation_aborted() || !log_.hears(log_level::warning)) return;
   try {
     std::string text("a publish to \"");
@@ -184,13 +185,13 @@ inline void hub::join(std::unique_ptr<detail::any_broker> b) {
 
 // ---- sessions
 
-inline bool hub::open(session& s, shared_grant g, std::string device, bool listed) {
+HAILWIRE_INLINE bool hub::open(session& s, shared_grant g, std::string device, bool listed) {
   if (stopped_ || (listed && registry_.listed() >= options_.max_sessions)) return false;
   registry_.open(s, std::move(g), std::move(device), listed);
   return true;
 }
 
-inline void hub::close(session& s) {
+HAILWIRE_INLINE void hub::close(session& s) {
   while (s.follow_count()) {
     auto& log = s.followed(s.follow_count() - 1).in().log();
     s.drop_follow(s.follow_count() - 1);
@@ -200,13 +201,13 @@ inline void hub::close(session& s) {
   registry_.close(s);
 }
 
-inline detail::subscription* hub::find(session& s, std::string_view channel) const noexcept {
+HAILWIRE_INLINE detail::subscription* hub::find(session& s, std::string_view channel) const noexcept {
   for (std::size_t i = 0; i < s.follow_count(); ++i)
     if (s.followed(i).in().log().name() == channel) return &s.followed(i);
   return nullptr;
 }
 
-inline detail::channel_log& hub::obtain_log(std::string_view channel) {
+HAILWIRE_INLINE detail::channel_log& hub::obtain_log(std::string_view channel) {
   std::uint64_t hash = hash_of(channel);
   if (auto* there = find_log(channel, hash)) return *there;
   auto log = detail::channel_log::make(*this, channel);
@@ -215,7 +216,7 @@ inline detail::channel_log& hub::obtain_log(std::string_view channel) {
   return *log.release();
 }
 
-inline void hub::release_log(detail::channel_log& log) noexcept {
+HAILWIRE_INLINE void hub::release_log(detail::channel_log& log) noexcept {
   log.sweep();
   if (!log.unused()) return;  // one that was busy a moment ago stays until it has cooled
   if (broker_)
@@ -224,13 +225,13 @@ inline void hub::release_log(detail::channel_log& log) noexcept {
   delete &log;
 }
 
-inline void hub::open_log(detail::channel_log& log, read_result& r) {
+HAILWIRE_INLINE void hub::open_log(detail::channel_log& log, read_result& r) {
   const bool made_up = r.epoch.empty();
   if (made_up) r.epoch = own_epoch(log.name());
   log.opened(r.epoch, r.oldest, r.head, made_up);
 }
 
-inline void hub::reopen(detail::channel_log& log) {
+HAILWIRE_INLINE void hub::reopen(detail::channel_log& log) {
   ask_for(log, max_offset, {0, 0}, [](hub& h, detail::channel_log& again, read_result r) {
     if (r.error) {
       again.failed(r.error);
@@ -267,8 +268,8 @@ void hub::ask_for(detail::channel_log& log, std::uint64_t since, read_limit limi
   }
 }
 
-inline void hub::follow(session& s, std::string_view channel, const hailwire::start& from, bool named,
-                        follow_handler done) {
+HAILWIRE_INLINE void hub::follow(session& s, std::string_view channel, const hailwire::start& from, bool named,
+                                 follow_handler done) {
   if (!valid_channel(channel)) return done(detail::not_a_channel());
   if (find(s, channel)) return done({errc::bad_request, "the channel is followed already"});
   if (!detail::may_follow_count(s.follow_count() + 1, options_)) return done(detail::too_many_channels(options_));
@@ -337,8 +338,8 @@ inline void hub::follow(session& s, std::string_view channel, const hailwire::st
   }
 }
 
-inline void hub::began(session& s, detail::subscription& sub, const hailwire::start& from, std::uint64_t floor,
-                       read_result r, follow_handler& done) {
+HAILWIRE_INLINE void hub::began(session& s, detail::subscription& sub, const hailwire::start& from, std::uint64_t floor,
+                                read_result r, follow_handler& done) {
   auto& log = sub.in().log();
   floor = std::max(floor, s.permissions().floor_of(log.name()));  // it may have risen while the storage was asked
   if (r.error) {
@@ -379,7 +380,7 @@ inline void hub::began(session& s, detail::subscription& sub, const hailwire::st
   done(std::move(out));
 }
 
-inline bool hub::unfollow(session& s, std::string_view channel) {
+HAILWIRE_INLINE bool hub::unfollow(session& s, std::string_view channel) {
   for (std::size_t i = 0; i < s.follow_count(); ++i) {
     auto& log = s.followed(i).in().log();
     if (log.name() != channel) continue;
@@ -390,7 +391,7 @@ inline bool hub::unfollow(session& s, std::string_view channel) {
   return false;
 }
 
-inline void hub::load(detail::channel_log& log, detail::encoded_channel& l, std::uint64_t since) {
+HAILWIRE_INLINE void hub::load(detail::channel_log& log, detail::encoded_channel& l, std::uint64_t since) {
   ask_for(log, since, {}, [how = &l.how(), since](hub& h, detail::channel_log& read, read_result r) {
     if (!r.error && r.epoch.empty()) r.epoch = h.own_epoch(read.name());
     if (!r.error && r.epoch != read.epoch()) {
@@ -412,7 +413,7 @@ inline void hub::load(detail::channel_log& log, detail::encoded_channel& l, std:
 
 // Behind the turn that hands out what was read last: however large the hole is and whoever answers at once, one read is
 // in memory at a time, and none is within another one.
-inline void hub::fill(detail::channel_log& log) {
+HAILWIRE_INLINE void hub::fill(detail::channel_log& log) {
   try {
     loop_->post([box = mailbox_, &log] {
       if (!box->owner || box->closed()) return;
@@ -435,8 +436,8 @@ inline void hub::fill(detail::channel_log& log) {
 
 // ---- publishing
 
-inline std::error_code hub::check(const std::string& channel, payload& p, const publish_options& o,
-                                  bool checked) const {
+HAILWIRE_INLINE std::error_code hub::check(const std::string& channel, payload& p, const publish_options& o,
+                                           bool checked) const {
   if (!valid_channel(channel)) return errc::bad_request;
   if (o.type.size() > 64 || !proto::printable_utf8(o.type)) return errc::bad_request;
   if (o.key.size() > 64 || std::any_of(o.key.begin(), o.key.end(), [](char c) { return c < 0x21 || c > 0x7E; }))
@@ -455,8 +456,8 @@ inline std::error_code hub::check(const std::string& channel, payload& p, const 
   return {};
 }
 
-inline void hub::publish_for(session& s, std::string&& channel, const prefetch_hint& at, payload&& p,
-                             publish_options&& o, bool checked, client_publish_handler&& done) {
+HAILWIRE_INLINE void hub::publish_for(session& s, std::string&& channel, const prefetch_hint& at, payload&& p,
+                                      publish_options&& o, bool checked, client_publish_handler&& done) {
   if (pending_.full()) return done(storage_failure(errc::overloaded));
   const shared_grant& g = s.permissions();
   std::string scope;
@@ -468,8 +469,8 @@ inline void hub::publish_for(session& s, std::string&& channel, const prefetch_h
   start(std::move(what), std::move(p), std::move(o), std::string(g.user()), std::move(scope), checked);
 }
 
-inline void hub::start(publishing&& what, payload&& p, publish_options&& o, std::string&& from, std::string&& scope,
-                       bool checked) {
+HAILWIRE_INLINE void hub::start(publishing&& what, payload&& p, publish_options&& o, std::string&& from,
+                                std::string&& scope, bool checked) {
   if (stopped_) return finish(what, operation_aborted(), {});
   const bool hears = what.done || what.told;
   try {
@@ -484,8 +485,8 @@ inline void hub::start(publishing&& what, payload&& p, publish_options&& o, std:
   }
 }
 
-inline void hub::begin(publishing& what, payload&& p, publish_options&& o, std::string&& from, std::string&& scope,
-                       bool checked) {
+HAILWIRE_INLINE void hub::begin(publishing& what, payload&& p, publish_options&& o, std::string&& from,
+                                std::string&& scope, bool checked) {
   if (auto ec = check(what.channel, p, o, checked)) return finish(what, ec, {});
 
   draft d{loop_->unix_time(), std::move(from), std::move(o.type), std::move(p), {}};
@@ -545,7 +546,7 @@ inline void hub::begin(publishing& what, payload&& p, publish_options&& o, std::
   }
 }
 
-inline void hub::stored_later(publish_op& op, append_result&& r) {
+HAILWIRE_INLINE void hub::stored_later(publish_op& op, append_result&& r) {
   if (op.over) return;  // aborted by stop()
   pending_.dismiss(op);
   op.over = true;
@@ -553,7 +554,7 @@ inline void hub::stored_later(publish_op& op, append_result&& r) {
   stored(op.what, std::move(r));
 }
 
-inline detail::intrusive_ptr<hub::publish_op> hub::wait(publishing&& what) {
+HAILWIRE_INLINE detail::intrusive_ptr<hub::publish_op> hub::wait(publishing&& what) {
   pending_.reserve();
   auto op = detail::intrusive_ptr<publish_op>(new publish_op(*this, std::move(what)));  // from here on nothing throws
   if (!what.counted) pending_.add();
@@ -562,7 +563,7 @@ inline detail::intrusive_ptr<hub::publish_op> hub::wait(publishing&& what) {
   return op;
 }
 
-inline void hub::stored(publishing& what, append_result&& r) {
+HAILWIRE_INLINE void hub::stored(publishing& what, append_result&& r) {
   auto* log = find_log(what.channel, what.at.hash);
   bool much = false;
   position p;
@@ -593,7 +594,7 @@ inline void hub::stored(publishing& what, append_result&& r) {
   if (log = find_log(what.channel, what.at.hash); log && log->flush_early()) log->flush();
 }
 
-inline void hub::settle_key(kept_keys::key& k, std::error_code ec, const position& p) {
+HAILWIRE_INLINE void hub::settle_key(kept_keys::key& k, std::error_code ec, const position& p) {
   auto waiting = keys_.settle(k, ec, p, loop_->now());
   if (!ec) set_alarm();
   for (auto& same : waiting) {

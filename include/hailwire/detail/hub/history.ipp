@@ -12,7 +12,8 @@ namespace hailwire {
 /// How many bytes of messages one history answer holds, as a poll answer does.
 inline constexpr std::size_t max_history_bytes = 1 << 20;
 
-inline void hub::history(std::string_view channel, history_query q, std::uint64_t floor, history_handler done) {
+HAILWIRE_INLINE void hub::history(std::string_view channel, history_query q, std::uint64_t floor,
+                                  history_handler done) {
   auto refuse = [&](std::error_code ec) {
     history_result r;
     r.error = ec;
@@ -41,7 +42,7 @@ inline void hub::history(std::string_view channel, history_query q, std::uint64_
   if (here) read_history(std::move(op));
 }
 
-inline void hub::read_history(detail::intrusive_ptr<history_op> op) {
+HAILWIRE_INLINE void hub::read_history(detail::intrusive_ptr<history_op> op) {
   const nested level(nesting_);
   const history_query& q = op->query;
   bool forward = q.after || q.from_start;
@@ -62,7 +63,7 @@ inline void hub::read_history(detail::intrusive_ptr<history_op> op) {
   }
 }
 
-inline void hub::history_read(const detail::intrusive_ptr<history_op>& op, read_result r) {
+HAILWIRE_INLINE void hub::history_read(const detail::intrusive_ptr<history_op>& op, read_result r) {
   if (!op->enrolled()) return;  // aborted by stop()
   history_query& q = op->query;
   read_failed(op->channel, r);

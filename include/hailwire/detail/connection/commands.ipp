@@ -25,8 +25,9 @@ inline void tell(command_dispatcher::command_done& done, F make) {
 /// Ends a session because of a hook's exception.
 inline void hook_failed(session& s) { s.close(1011, hook_failed_text); }
 
-inline void command_dispatcher::publish(session& s, std::string&& channel, const hub::prefetch_hint& at, payload&& p,
-                                        publish_options&& o, bool checked, client_publish_handler&& done) {
+HAILWIRE_INLINE void command_dispatcher::publish(session& s, std::string&& channel, const hub::prefetch_hint& at,
+                                                 payload&& p, publish_options&& o, bool checked,
+                                                 client_publish_handler&& done) {
   if (server_.messages.ended(s.permissions())) return done(permission_ended());
   if (auto why = server_.refusal(s, &session::may_publish, channel)) {
     done(*why);
@@ -47,13 +48,13 @@ inline void command_dispatcher::publish(session& s, std::string&& channel, const
   server_.messages.publish_for(s, std::move(channel), at, std::move(p), std::move(o), checked, std::move(done));
 }
 
-inline void command_dispatcher::publish(session& s, std::string&& channel, payload&& p, publish_options&& o,
-                                        bool checked, client_publish_handler&& done) {
+HAILWIRE_INLINE void command_dispatcher::publish(session& s, std::string&& channel, payload&& p, publish_options&& o,
+                                                 bool checked, client_publish_handler&& done) {
   hub::prefetch_hint at = server_.messages.prefetch(channel);
   publish(s, std::move(channel), at, std::move(p), std::move(o), checked, std::move(done));
 }
 
-inline void command_dispatcher::publish(session& s, proto::command&& c, client_publish_handler&& done) {
+HAILWIRE_INLINE void command_dispatcher::publish(session& s, proto::command&& c, client_publish_handler&& done) {
   hub::prefetch_hint at = server_.messages.prefetch(c.channel);
   // Who may not is told that first, by the other one.
   if (c.ephemeral && !server_.messages.ended(s.permissions()))
@@ -63,14 +64,14 @@ inline void command_dispatcher::publish(session& s, proto::command&& c, client_p
 }
 
 // True when it has answered that the session may not follow the channel.
-inline bool command_dispatcher::forbidden(session& s, std::string_view channel, command_done& done) {
+HAILWIRE_INLINE bool command_dispatcher::forbidden(session& s, std::string_view channel, command_done& done) {
   auto why = server_.refusal(s, &session::may_follow, channel);
   if (why) done(*why);
   if (why == errc::internal) hook_failed(s);
   return why.has_value();
 }
 
-inline void command_dispatcher::run(session& s, proto::command&& c, command_done done) {
+HAILWIRE_INLINE void command_dispatcher::run(session& s, proto::command&& c, command_done done) {
   using verb = proto::command::verb;
   if (c.what != verb::ping && c.what != verb::publish && server_.messages.ended(s.permissions()))
     return done(permission_ended());
@@ -106,7 +107,7 @@ inline void command_dispatcher::run(session& s, proto::command&& c, command_done
   }
 }
 
-inline void command_dispatcher::subscribe(session& s, proto::command&& c, command_done done) {
+HAILWIRE_INLINE void command_dispatcher::subscribe(session& s, proto::command&& c, command_done done) {
   if (!s.duplex())
     return done({errc::bad_request, "subscribe needs a WebSocket; elsewhere reconnect with another URL"});
   auto from = parse_cursor(c.since && !c.since->empty() ? *c.since : "latest", 1);
@@ -124,7 +125,7 @@ inline void command_dispatcher::subscribe(session& s, proto::command&& c, comman
                           });
 }
 
-inline void command_dispatcher::history(session& s, proto::command&& c, command_done done) {
+HAILWIRE_INLINE void command_dispatcher::history(session& s, proto::command&& c, command_done done) {
   if (forbidden(s, c.channel, done)) return;
   history_query q;
   q.after = c.after.value_or(0);
@@ -155,7 +156,7 @@ inline void command_dispatcher::history(session& s, proto::command&& c, command_
 }
 
 // A command that is not the protocol's is the host's.
-inline void command_dispatcher::ask_host(session& s, const proto::command& c, command_done done) {
+HAILWIRE_INLINE void command_dispatcher::ask_host(session& s, const proto::command& c, command_done done) {
   if (!server_.host.on_command) return done({errc::bad_request, "unknown command " + std::string(c.name)});
   const bool fine = server_.guarded("on_command", [&] {
     server_.host.on_command(
@@ -171,7 +172,7 @@ inline void command_dispatcher::ask_host(session& s, const proto::command& c, co
   if (!fine) hook_failed(s);
 }
 
-inline void command_dispatcher::renew(session& s, std::string_view token, command_done done) {
+HAILWIRE_INLINE void command_dispatcher::renew(session& s, std::string_view token, command_done done) {
   if (!server_.host.on_renew) return done({errc::not_implemented, "renew is not offered by this server"});
   if (!s.duplex())
     return done(

@@ -17,14 +17,14 @@ namespace hailwire {
 /// How long a timer may trust that both clocks go on alike.
 inline constexpr std::int64_t clocks_agree_ms = 5 * 60 * 1000;
 
-inline std::int64_t hub::left(const shared_grant& g) const noexcept {
+HAILWIRE_INLINE std::int64_t hub::left(const shared_grant& g) const noexcept {
   if (g.expires() == std::chrono::system_clock::time_point::max()) return INT64_MAX;
   return std::chrono::floor<std::chrono::milliseconds>(g.expires().time_since_epoch()).count() - loop_->unix_time();
 }
 
 namespace detail {
 
-inline void permission_expiry::watch(session& s) {
+HAILWIRE_INLINE void permission_expiry::watch(session& s) {
   if (hub_->left(s.grant_) == INT64_MAX) return forget(s.key());
   entry* e = find(s.key());
   if (!e) entries_.insert(*(e = new entry(*this, s.key())), s.slot_);
@@ -33,7 +33,7 @@ inline void permission_expiry::watch(session& s) {
   hub_->arm(*e, hub_->loop().now());
 }
 
-inline void permission_expiry::look_at(entry& e) {
+HAILWIRE_INLINE void permission_expiry::look_at(entry& e) {
   session* s = hub_->find(e.of);
   if (!s) return;
   const std::int64_t rest = hub_->left(s->grant_);
@@ -48,7 +48,7 @@ inline void permission_expiry::look_at(entry& e) {
   hub_->arm(e, hub_->loop().now() + std::min(e.told ? rest : rest - notice, clocks_agree_ms));
 }
 
-inline void subscription::raise(std::uint64_t next) {
+HAILWIRE_INLINE void subscription::raise(std::uint64_t next) {
   if (!started_ || offset_when_whole() + 1 >= next) return;
   if (live_) encoded_->fall_behind(*this, nullptr, 0);  // it waits there for what it may see
   for (auto& l : encoded_->work_->loads) l.waiting.remove(this);
@@ -61,12 +61,12 @@ inline void subscription::raise(std::uint64_t next) {
 
 }  // namespace detail
 
-inline void session::revoke(std::string_view channel) {
+HAILWIRE_INLINE void session::revoke(std::string_view channel) {
   if (!revoked(channel)) ensure_rare().revoked.emplace_back(channel);
   unfollow(channel);
 }
 
-inline std::error_code session::permit(shared_grant g) {
+HAILWIRE_INLINE std::error_code session::permit(shared_grant g) {
   if (ending()) return operation_aborted();
   const bool stream = duplex() || adjustable();
   if (!g || g.user() != user() || !stream) return errc::bad_request;

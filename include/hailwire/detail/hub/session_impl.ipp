@@ -10,24 +10,15 @@
 
 namespace hailwire {
 
-inline std::string session::id() const { return at().printed(key()); }
+HAILWIRE_INLINE std::string session::id() const { return at().printed(key()); }
 
-inline std::vector<std::string> session::channels() const {
+HAILWIRE_INLINE std::vector<std::string> session::channels() const {
   std::vector<std::string> out;
   for (std::size_t i = 0; i < follow_count(); ++i) out.emplace_back(followed(i).in().log().name());
   return out;
 }
 
-/// Appends a channel's entry as `open`, `followed` and the answer to `subscribe` carry it.
-inline void append_entry(std::string& out, const follow_start& f) {
-  out += "{\"epoch\":\"";
-  out += f.at.epoch;
-  out += "\",\"offset\":";
-  proto::append_decimal(out, f.at.offset);
-  out += f.recovered ? ",\"recovered\":true}" : ",\"recovered\":false}";
-}
-
-inline std::error_code session::follow(std::string_view channel, start from) {
+HAILWIRE_INLINE std::error_code session::follow(std::string_view channel, start from) {
   hub& h = at();
   if (ending()) return operation_aborted();
   if (!adjustable() || !valid_channel(channel) || h.find(*this, channel)) return errc::bad_request;
@@ -55,7 +46,7 @@ inline std::error_code session::follow(std::string_view channel, start from) {
   return {};
 }
 
-inline std::error_code session::unfollow(std::string_view channel) {
+HAILWIRE_INLINE std::error_code session::unfollow(std::string_view channel) {
   std::string json = "{\"channel\":";
   proto::json::append_quoted(json, channel);
   json += ",\"code\":\"forbidden\"}";
@@ -80,12 +71,12 @@ inline std::error_code session::unfollow(std::string_view channel) {
   return {};
 }
 
-inline void session::cannot_tell() {
+HAILWIRE_INLINE void session::cannot_tell() {
   if (adjustable()) return end(errc::overloaded, close_code(errc::overloaded), "too much is unsent");
   end(errc::forbidden, close_code(errc::forbidden), "the channel may not be followed any more");
 }
 
-inline std::error_code session::send(std::string_view name, std::string_view json) {
+HAILWIRE_INLINE std::error_code session::send(std::string_view name, std::string_view json) {
   static constexpr std::string_view reserved[] = {
       "open", "gap",   "missed",  "join",  "leave",   "receipt",  "followed", "closed", "expiring", "bye",
       "ping", "reply", "message", "error", "channel", "messages", "notices",  "cursor", "more"};
@@ -99,6 +90,6 @@ inline std::error_code session::send(std::string_view name, std::string_view jso
   return notice(name, json);
 }
 
-inline void session::close(std::uint16_t code, std::string_view reason) { end(errc::forbidden, code, reason); }
+HAILWIRE_INLINE void session::close(std::uint16_t code, std::string_view reason) { end(errc::forbidden, code, reason); }
 
 }  // namespace hailwire

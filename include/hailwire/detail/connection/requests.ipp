@@ -12,11 +12,11 @@
 
 namespace hailwire::detail {}  // namespace hailwire::detail
 
-inline const std::string& hailwire::request::peer() const {
+HAILWIRE_INLINE const std::string& hailwire::request::peer() const {
   if (peer_.empty()) peer_ = on_->peer();
   return peer_;
 }
-inline std::string_view hailwire::request::address() const {
+HAILWIRE_INLINE std::string_view hailwire::request::address() const {
   std::string_view p = peer();
   return p.starts_with('[') ? p.substr(1, p.find(']') - 1) : p.substr(0, p.find(':'));
 }
@@ -25,10 +25,10 @@ namespace hailwire::detail {
 
 // ---- from bytes to a request
 
-inline http_exchange::http_exchange(connection& on) : on_(&on), parser_(on.server().settings.head) {}
-inline server_state& http_exchange::server() const noexcept { return on_->server(); }
+HAILWIRE_INLINE http_exchange::http_exchange(connection& on) : on_(&on), parser_(on.server().settings.head) {}
+HAILWIRE_INLINE server_state& http_exchange::server() const noexcept { return on_->server(); }
 
-inline void connection::process() {
+HAILWIRE_INLINE void connection::process() {
   if (processing_) return;
   processing_ = true;
   for (bool going = true; going;) {
@@ -49,7 +49,7 @@ inline void connection::process() {
 }
 
 // Reads on in the head that is coming, and serves the request once it is there. Whether there is more to do now.
-inline bool http_exchange::read_head() {
+HAILWIRE_INLINE bool http_exchange::read_head() {
   switch (parser_.parse(in_, head_)) {
     case proto::http1::progress::need_more:
       if (!on_->peer_ended_) return false;
@@ -73,7 +73,7 @@ inline bool http_exchange::read_head() {
 
 // What was read of a head that is refused before its end looks into a buffer that may have moved. It says no more, but
 // for HEAD, whose answer has no content whatever becomes of the request (RFC 9110, section 9.3.2).
-inline void http_exchange::drop_head() {
+HAILWIRE_INLINE void http_exchange::drop_head() {
   std::string_view line = in_;
   while (line.starts_with("\r\n")) line.remove_prefix(2);
   head_.clear();
@@ -86,7 +86,7 @@ inline std::size_t body_limit(const options& o, std::string_view path) noexcept 
   return path == o.path ? o.max_payload / 3 * 4 + 64 * 1024 : o.max_payload;
 }
 
-inline void http_exchange::begin_request() {
+HAILWIRE_INLINE void http_exchange::begin_request() {
   const options& o = server().settings;
   on_->keep_ = head_.keep_alive;
   on_->served_ = true;
@@ -118,7 +118,7 @@ inline void http_exchange::begin_request() {
   read_body();
 }
 
-inline void http_exchange::read_body() {
+HAILWIRE_INLINE void http_exchange::read_body() {
   if (head_.chunked) {
     std::string_view in = rest_;
     auto progress = chunks_.decode(in, body_, body_limit(server().settings, shown_.path_));
@@ -138,7 +138,7 @@ inline void http_exchange::read_body() {
   dispatch();
 }
 
-inline void http_exchange::dispatch() {
+HAILWIRE_INLINE void http_exchange::dispatch() {
   // Of the server as a whole (RFC 9110, section 9.3.7): the host's to answer, where it answers requests.
   if (head_.path == "*" && !server().host.on_http) return respond(204, {}, {}, "Allow: " + methods());
   if (shown_.path_ == server().settings.path) return serve_live();
@@ -147,7 +147,7 @@ inline void http_exchange::dispatch() {
 
 // ---- what no transport claims
 
-inline void http_exchange::serve_elsewhere() {
+HAILWIRE_INLINE void http_exchange::serve_elsewhere() {
   // Other protocols, and any in HTTP/1.0, may be ignored (RFC 9110, section 7.8).
   if (head_.minor >= 1 && head_.has_token("Upgrade", "websocket")) {
     for (auto& route : server().frame_routes)
@@ -166,7 +166,7 @@ inline void http_exchange::serve_elsewhere() {
   server().guarded("on_http", [&] { server().host.on_http(shown_, std::move(reply)); });
 }
 
-inline void http_exchange::respond_with(const result<response>& r) {
+HAILWIRE_INLINE void http_exchange::respond_with(const result<response>& r) {
   if (!r) return refuse(r.error());
   if (r->status < 200 || r->status > 599) return refuse(errc::internal);
   std::string extra;
@@ -182,7 +182,7 @@ inline void http_exchange::respond_with(const result<response>& r) {
 // ---- the live resource
 
 // Whose page is it that asks? One of a listed origin is told so in every answer (Fetch standard, CORS protocol).
-inline void http_exchange::look_at_origin() {
+HAILWIRE_INLINE void http_exchange::look_at_origin() {
   const auto& listed = server().settings.allowed_origins;
   auto origin = head_.find("Origin");
   own_page_ = !origin.data() || proto::http1::same_origin(origin, shown_.host());
@@ -201,13 +201,13 @@ inline void http_exchange::look_at_origin() {
 }
 
 // The methods of the live resource, as a header line ends with them.
-inline std::string http_exchange::methods() const {
+HAILWIRE_INLINE std::string http_exchange::methods() const {
   const auto& all = server().transports;
   const bool heads = std::any_of(all.begin(), all.end(), [](const transport::entry* t) { return t->answers_head; });
   return heads ? "GET, HEAD, POST, OPTIONS\r\n" : "GET, POST, OPTIONS\r\n";
 }
 
-inline void http_exchange::serve_live() {
+HAILWIRE_INLINE void http_exchange::serve_live() {
   // Of the host's own paths the query is the host's to read, escapes and all.
   if (!query_readable_) return refuse({errc::bad_request, "the query has a bad escape or is not UTF-8"});
   if (head_.method == "GET" || head_.method == "HEAD") return serve_follow();
@@ -230,7 +230,7 @@ inline void http_exchange::serve_live() {
 }
 
 // Reads the channels and the device that the query names; false when it has refused them.
-inline bool http_exchange::read_channels() {
+HAILWIRE_INLINE bool http_exchange::read_channels() {
   auto no = [&](std::string why) { return refuse({errc::bad_request, std::move(why)}), false; };
   for (const auto& [name, value] : query_) {
     if (name == "channel") {
@@ -247,7 +247,7 @@ inline bool http_exchange::read_channels() {
   return true;
 }
 
-inline void http_exchange::serve_follow() {
+HAILWIRE_INLINE void http_exchange::serve_follow() {
   const options& o = server().settings;
   transport::live_request a{head_, query_, o};
 
@@ -291,7 +291,7 @@ inline void http_exchange::serve_follow() {
 // Where to start; false when it has refused what cannot be read. Of `If-None-Match` a tag that resembles a cursor is
 // one: the first that is readable decides, and where none is, what is wrong with the first is told. Other tags are
 // other servers', and passed over.
-inline bool http_exchange::read_cursor() {
+HAILWIRE_INLINE bool http_exchange::read_cursor() {
   const std::size_t longest = server().settings.head.line;
   std::optional<failure> wrong;
   auto take = [&](std::string_view text) {
@@ -325,7 +325,7 @@ inline bool http_exchange::read_cursor() {
   return true;
 }
 
-inline void http_exchange::authorize() {
+HAILWIRE_INLINE void http_exchange::authorize() {
   if (!server().host.authorize) {
     server().no_authorizer();
     static const shared_grant nothing{grant()};
@@ -358,7 +358,7 @@ inline void http_exchange::authorize() {
   if (!kept) keeper_ = nullptr;
 }
 
-inline void http_exchange::begin_following(shared_grant g) {
+HAILWIRE_INLINE void http_exchange::begin_following(shared_grant g) {
   for (const std::string& c : channels_)
     if (auto why = server().refusal(g, &shared_grant::may_follow, c)) return refuse(*why);
   if (on_->stream_ && head_.method == "HEAD") {
@@ -384,7 +384,7 @@ inline void http_exchange::begin_following(shared_grant g) {
   }
 }
 
-inline void http_exchange::follow_next(std::size_t i) {
+HAILWIRE_INLINE void http_exchange::follow_next(std::size_t i) {
   server().messages.follow(*on_, channels_[i], from_[i], true, [on = on_, i](result<follow_start> r) {
     if (!on->owes()) return;  // another channel, or the host, has settled it
     http_exchange& e = *on->asked();
@@ -396,7 +396,7 @@ inline void http_exchange::follow_next(std::size_t i) {
 
 // Of channels that the host took away meanwhile nothing is told any more, so what was lost of one stays ahead of the
 // client's cursor.
-inline void http_exchange::tell_losses() {
+HAILWIRE_INLINE void http_exchange::tell_losses() {
   for (std::size_t i = 0; i < starts_.size() && on_->phase_ != connection::phase::closing; ++i) {
     if (starts_[i].recovered) continue;
     if (auto* s = server().messages.find(*on_, channels_[i])) {
@@ -411,7 +411,7 @@ inline void http_exchange::tell_losses() {
   }
 }
 
-inline void http_exchange::began() {
+HAILWIRE_INLINE void http_exchange::began() {
   if (server().messages.ended(on_->permissions())) return refuse(permission_ended());  // while the storage was asked
   if (!cursor_returns())
     return refuse(
@@ -423,7 +423,7 @@ inline void http_exchange::began() {
 // Whether the client can come back with the longest cursor that it may ever have, later epochs counted: in a header
 // line of its own, in place of the one that this request has brought, beside everything else that it has said. Who
 // follows by commands needs none.
-inline bool http_exchange::cursor_returns() const {
+HAILWIRE_INLINE bool http_exchange::cursor_returns() const {
   if (starts_.empty() || (on_->stream_ && on_->stream_->duplex())) return true;
   const std::size_t line = std::string_view("If-None-Match: W/\"\"").size() + starts_.size() * max_cursor_element - 1;
   std::size_t others = in_.size(), fields = head_.headers.size();
@@ -438,7 +438,7 @@ inline bool http_exchange::cursor_returns() const {
 
 // ---- POST
 
-inline void http_exchange::post() {
+HAILWIRE_INLINE void http_exchange::post() {
   shown_.transport_ = "post";
   // What followers would get is not what its type says (RFC 9110, sections 8.4 and 15.5.16).
   if (head_.any_element("Content-Encoding",
@@ -466,7 +466,7 @@ inline void http_exchange::post() {
   authorize();
 }
 
-inline void http_exchange::begin_post(shared_grant g) {
+HAILWIRE_INLINE void http_exchange::begin_post(shared_grant g) {
   if (!server().messages.open(*on_, std::move(g), device_, false)) return refuse({errc::overloaded, {}, 5});
   if (channels_.empty()) return next_command();
   // Before a look at what it says.
@@ -510,7 +510,7 @@ inline void http_exchange::begin_post(shared_grant g) {
 inline constexpr std::size_t replies_per_array = 8;
 
 // Carries out the commands one after the other; a loop where they are done at once, so that no body can nest calls.
-inline void http_exchange::next_command() {
+HAILWIRE_INLINE void http_exchange::next_command() {
   connection& on = *on_;
   if (on.command_under_way_) return;
   on.command_under_way_ = true;
@@ -576,7 +576,7 @@ inline void http_exchange::next_command() {
 
 // The server stops, or the host ends the session, in the middle of an array: what was done has been, what is with the
 // host may be, and the rest will not.
-inline void http_exchange::leave_commands(const failure& others) {
+HAILWIRE_INLINE void http_exchange::leave_commands(const failure& others) {
   bool begun = on_->command_under_way_;
   for (; done_ < commands_.size(); ++done_) {
     if (!replies_.empty()) replies_ += ',';
@@ -587,7 +587,7 @@ inline void http_exchange::leave_commands(const failure& others) {
 }
 
 // What a server that stops does with a connection that is no stream.
-inline void connection::leave() {
+HAILWIRE_INLINE void connection::leave() {
   switch (phase_) {
     case phase::head:
       enter(phase::closing);
@@ -613,7 +613,8 @@ inline void connection::leave() {
 
 // ---- answers
 
-inline void http_exchange::respond(int status, std::string_view type, std::string_view body, std::string_view extra) {
+HAILWIRE_INLINE void http_exchange::respond(int status, std::string_view type, std::string_view body,
+                                            std::string_view extra) {
   bool keep = on_->keeps();
   std::string headers(server().date());
   headers.append(extra_).append(extra);
@@ -623,7 +624,7 @@ inline void http_exchange::respond(int status, std::string_view type, std::strin
   on_->answered(keep);
 }
 
-inline void http_exchange::refuse(const failure& why) {
+HAILWIRE_INLINE void http_exchange::refuse(const failure& why) {
   server().note("refused", *on_, why.code, why.text());
   std::string extra = "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n", body;
   switch (why.code) {
@@ -654,7 +655,7 @@ inline void http_exchange::refuse(const failure& why) {
 }
 
 // What will pass is said in the transport's own way, where it has one.
-inline void http_exchange::refuse_stream(const failure& why) {
+HAILWIRE_INLINE void http_exchange::refuse_stream(const failure& why) {
   bool passing = why.code == errc::draining || why.code == errc::overloaded || why.code == errc::rate_limited;
   if (!passing || !serving_ || !serving_->refuse) return refuse(why);
   server().note("refused", *on_, why.code, why.text());
@@ -663,14 +664,14 @@ inline void http_exchange::refuse_stream(const failure& why) {
   respond(200, said.content_type, said.body, "Cache-Control: no-store\r\n" + std::string(said.fields));
 }
 
-inline void connection::answered(bool keep) {
+HAILWIRE_INLINE void connection::answered(bool keep) {
   keep_ = keep;
   answered_ = true;
   phase_ = phase::asked;
   if (!processing_) ask_settle();
 }
 
-inline void connection::finish_exchange() {
+HAILWIRE_INLINE void connection::finish_exchange() {
   end_session();  // answered until then: what its hook does to the session cannot answer once more
   answered_ = false;
   std::string rest = asked() ? std::move(asked()->rest_) : std::string();

@@ -24,7 +24,7 @@ namespace hailwire::detail {
 
 // ---- opening --------------------------------------------------------------------------------------------------------
 
-inline void stream_exchange::open() {
+HAILWIRE_INLINE void stream_exchange::open() {
   std::unique_ptr<http_exchange> mine, request = std::move(on_.busy().request);
   std::unique_ptr<http_exchange>& e = request->keeper_ ? *request->keeper_ : mine;
   e = std::move(request);
@@ -59,7 +59,7 @@ inline void stream_exchange::open() {
   take_rest(std::move(e->rest_));
 }
 
-inline void stream_exchange::open_frames(frame_route& route) {
+HAILWIRE_INLINE void stream_exchange::open_frames(frame_route& route) {
   http_exchange& e = *on_.asked();
   if (!e.own_page_ && !e.listed_page_) return e.refuse({errc::forbidden, "this origin is not listed"});
   if (on_.peer_ended_) return e.refuse({errc::bad_request, "the client ended before its stream began"});
@@ -94,7 +94,7 @@ inline void stream_exchange::open_frames(frame_route& route) {
 }
 
 // What came behind the request is the stream's.
-inline void stream_exchange::take_rest(std::string input) {
+HAILWIRE_INLINE void stream_exchange::take_rest(std::string input) {
   on_.ask_wake();
   if (input.empty()) return;
   on_.busy().held = std::move(input);
@@ -103,7 +103,7 @@ inline void stream_exchange::take_rest(std::string input) {
 
 // ---- reading --------------------------------------------------------------------------------------------------------
 
-inline void stream_exchange::feed(std::span<char> in) {
+HAILWIRE_INLINE void stream_exchange::feed(std::span<char> in) {
   if (on_.holds_input()) {
     on_.busy().held.append(in.data(), in.size());
     return;
@@ -155,7 +155,7 @@ inline void stream_exchange::feed(std::span<char> in) {
 }
 
 // A raw client's frame, for the one channel that it follows.
-inline void stream_exchange::publish_raw(std::string_view bytes, bool binary) {
+HAILWIRE_INLINE void stream_exchange::publish_raw(std::string_view bytes, bool binary) {
   if (on_.follow_count() == 0) return on_.end(errc::forbidden, 4403, "the channel is not followed any more");
   payload p = binary ? payload::binary(bytes) : payload::text(bytes);
   on_.command_under_way_ = true;
@@ -174,7 +174,7 @@ inline void stream_exchange::publish_raw(std::string_view bytes, bool binary) {
       });
 }
 
-inline void stream_exchange::command(std::string_view text) {
+HAILWIRE_INLINE void stream_exchange::command(std::string_view text) {
   auto c = proto::read_command(text);
   if (!c) return answer_command(proto::command_id(text), c.error());
   on_.command_under_way_ = true;
@@ -200,7 +200,7 @@ inline void stream_exchange::command(std::string_view text) {
       });
 }
 
-inline void stream_exchange::answer_command(std::string_view id, const result<std::string>& r) {
+HAILWIRE_INLINE void stream_exchange::answer_command(std::string_view id, const result<std::string>& r) {
   if (on_.phase_ != connection::phase::stream || (r && id.empty())) return;
   if (!r) on_.server().note("refused", on_, r.error().code, r.error().text());
   std::string json;
@@ -241,7 +241,7 @@ struct connection::batch {
   }
 };
 
-inline void connection::gather(batch& b, subscription* live) {
+HAILWIRE_INLINE void connection::gather(batch& b, subscription* live) {
   const bool tags = phase_ == phase::stream && tags_;
   if (tags) b.replaced = stream_->tags();
   if (subscription* s = half()) {
@@ -307,7 +307,7 @@ inline void connection::gather(batch& b, subscription* live) {
 }
 
 // `left` bytes of the batch have gone out. The channel behind the last that was sent has the next turn.
-inline void connection::taken(const batch& b, std::size_t left) {
+HAILWIRE_INLINE void connection::taken(const batch& b, std::size_t left) {
   std::string rest;  // of a cursor that was cut: it goes out before anything else
   for (std::size_t i = 0; i < b.n;) {
     subscription* owner = b.what[i].owner;
@@ -343,7 +343,7 @@ inline void connection::taken(const batch& b, std::size_t left) {
 }
 
 // Own bytes are out; `next` are those that follow.
-inline void connection::own_bytes_gone(std::string next) {
+HAILWIRE_INLINE void connection::own_bytes_gone(std::string next) {
   pending_io& work = busy();
   work.sent = 0;
   if (next.empty()) {
@@ -355,7 +355,7 @@ inline void connection::own_bytes_gone(std::string next) {
 }
 
 // A write was short, or a layer has not sent all that it took: the rest waits until the socket takes more.
-inline void connection::block() {
+HAILWIRE_INLINE void connection::block() {
   if (phase_ == phase::dead) return;
   blocked_ = true;
   schedule();
@@ -382,7 +382,7 @@ inline void connection::block() {
   return true;
 }
 
-inline void connection::pump(subscription* live) {
+HAILWIRE_INLINE void connection::pump(subscription* live) {
   if (phase_ == phase::dead || phase_ == phase::lingering) return;
   if (blocked_) return live ? live->advance(0) : void();  // it falls behind
   if (pump_one(live)) return;
@@ -406,7 +406,7 @@ inline void connection::pump(subscription* live) {
   ask_wake();
 }
 
-inline void connection::writable(bool held) {
+HAILWIRE_INLINE void connection::writable(bool held) {
   if (phase_ == phase::dead) return;
   last_write_ = moment(server().now());
   if (phase_ == phase::stream) last_read_ = last_write_;  // to take bytes is a sign of life
@@ -418,7 +418,7 @@ inline void connection::writable(bool held) {
   update_watch();
 }
 
-inline void connection::flushed() {
+HAILWIRE_INLINE void connection::flushed() {
   if (phase_ == phase::closing || holds_input() || (phase_ == phase::head && asked() && !asked()->in_.empty()))
     ask_settle();
   if (phase_ == phase::head) {
@@ -429,13 +429,13 @@ inline void connection::flushed() {
 }
 
 // Whether a ping has been sent and nothing was heard since.
-inline bool stream_exchange::asked_for_life() const noexcept {
+HAILWIRE_INLINE bool stream_exchange::asked_for_life() const noexcept {
   return on_.stream_->expects_life() && on_.since_.after(on_.last_read_);
 }
 
 // When a stream is next looked at: to show life where nothing was written for a heartbeat, and, where the peer owes a
 // sign of life, to ask for one after a heartbeat without, and to end where there was no answer.
-inline std::int64_t stream_exchange::next_beat(std::int64_t now) const noexcept {
+HAILWIRE_INLINE std::int64_t stream_exchange::next_beat(std::int64_t now) const noexcept {
   const std::int64_t beat = milliseconds_of(on_.server().settings.heartbeat);
   std::int64_t due = on_.last_write_.at(now) + beat;
   if (!on_.stream_->expects_life()) return due;
@@ -445,12 +445,12 @@ inline std::int64_t stream_exchange::next_beat(std::int64_t now) const noexcept 
 }
 
 // Two heartbeats behind the last sign of life; but whoever was asked late has one from then on.
-inline std::int64_t stream_exchange::life_due(std::int64_t now) const noexcept {
+HAILWIRE_INLINE std::int64_t stream_exchange::life_due(std::int64_t now) const noexcept {
   const std::int64_t beat = milliseconds_of(on_.server().settings.heartbeat);
   return std::max(on_.since_.at(now) + beat, on_.last_read_.at(now) + 2 * beat);
 }
 
-inline void stream_exchange::beat(std::int64_t now) {
+HAILWIRE_INLINE void stream_exchange::beat(std::int64_t now) {
   const std::int64_t beat = milliseconds_of(on_.server().settings.heartbeat);
   const bool owed = on_.stream_->expects_life();
   bool asks = owed && !asked_for_life() && now >= on_.last_read_.at(now) + beat;
@@ -490,7 +490,7 @@ inline void stream_exchange::beat(std::int64_t now) {
 
 // ---- telling --------------------------------------------------------------------------------------------------------
 
-inline std::error_code stream_exchange::send_frame(std::string_view bytes, bool binary) {
+HAILWIRE_INLINE std::error_code stream_exchange::send_frame(std::string_view bytes, bool binary) {
   if (on_.phase_ != connection::phase::stream) return operation_aborted();
   if (on_.unsent() >= on_.server().settings.max_unsent) return errc::overloaded;
   on_.stream_->message(on_.out(), bytes, binary);
@@ -498,7 +498,7 @@ inline std::error_code stream_exchange::send_frame(std::string_view bytes, bool 
   return {};
 }
 
-inline std::error_code connection::notice(std::string_view name, std::string_view json) {
+HAILWIRE_INLINE std::error_code connection::notice(std::string_view name, std::string_view json) {
   if (ending()) return operation_aborted();
   std::string object = "{\"";
   object.append(name).append("\":").append(json).append("}");
@@ -519,7 +519,7 @@ inline std::error_code connection::notice(std::string_view name, std::string_vie
   return {};
 }
 
-inline void connection::lost(subscription& s, const gap& g) {
+HAILWIRE_INLINE void connection::lost(subscription& s, const gap& g) {
   const channel_log& log = s.in().log();
   if (phase_ == phase::asked && asked() && asked()->following_) {
     // While other starts are being read, this one begins anew; who named no position has lost nothing.
@@ -534,7 +534,7 @@ inline void connection::lost(subscription& s, const gap& g) {
 }
 
 // `cursor`: the client's place behind this gap.
-inline void connection::tell_gap(const channel_log& log, const gap& g, std::string_view cursor) {
+HAILWIRE_INLINE void connection::tell_gap(const channel_log& log, const gap& g, std::string_view cursor) {
   std::string json = "{\"gap\":{\"channel\":";
   proto::json::append_quoted(json, log.name());
   json.append(",\"reason\":\"")
@@ -559,8 +559,8 @@ inline void connection::tell_gap(const channel_log& log, const gap& g, std::stri
 // The cursor of the named channels. `reached`: for each followed channel how far a batch has taken it, 0 where not at
 // all. `unheard`: the request whose losses, from its channel `untold` on, the client has not been told of; there the
 // cursor is still the one that it came with.
-inline std::string connection::position_text(std::span<const std::uint64_t> reached, const http_exchange* unheard,
-                                             std::size_t untold) const {
+HAILWIRE_INLINE std::string connection::position_text(std::span<const std::uint64_t> reached,
+                                                      const http_exchange* unheard, std::size_t untold) const {
   std::string out;
   if (!is_open()) return out;
   std::size_t place = 0;

@@ -12,9 +12,9 @@
 
 namespace hailwire::detail {
 
-inline bool connection::answer_held(bool at_end) { return server().polls->answer(*asked(), at_end); }
+HAILWIRE_INLINE bool connection::answer_held(bool at_end) { return server().polls->answer(*asked(), at_end); }
 
-inline void http_exchange::begin_poll() {
+HAILWIRE_INLINE void http_exchange::begin_poll() {
   on_->opened_ = true;
   tell_losses();
   if (server().host.on_open && !server().guarded("on_open", [&] { server().host.on_open(*on_); }))
@@ -27,7 +27,7 @@ inline void http_exchange::begin_poll() {
 
 // The answer of a poll that follows one channel and is told one flush's messages: made for the first that waits, the
 // others send the same bytes. False when it is another case.
-inline bool http_exchange::answer_alike() {
+HAILWIRE_INLINE bool http_exchange::answer_alike() {
   if (on_->follow_count() != 1 || on_->find_rare() || !notices_.empty() || !extra_.empty() || head_.method != "GET")
     return false;
   subscription& s = on_->followed(0);
@@ -60,7 +60,7 @@ inline bool http_exchange::answer_alike() {
 }
 
 // Writes an answer; what is not taken becomes own bytes.
-inline void connection::write_answer(std::span<const std::span<const char>> pieces) {
+HAILWIRE_INLINE void connection::write_answer(std::span<const std::span<const char>> pieces) {
   last_write_ = moment(server().now());
   constexpr std::size_t most = 64;  // pieces that a write takes
   std::size_t taken = blocked_ ? 0 : write(pieces.first(std::min(pieces.size(), most)));
@@ -83,7 +83,7 @@ inline void connection::write_answer(std::span<const std::span<const char>> piec
 }
 
 // May run inside a flush.
-inline bool http_exchange::answer_poll(bool at_end) {
+HAILWIRE_INLINE bool http_exchange::answer_poll(bool at_end) {
   // What was still being read when the permission ended is not told any more: the next request brings another one, or
   // is refused.
   const bool over = server().messages.ended(on_->permissions());
@@ -171,24 +171,8 @@ inline bool http_exchange::answer_poll(bool at_end) {
   return true;
 }
 
-inline const poll_table http_exchange::polling{&transport::poll_element, [](http_exchange& e) { e.begin_poll(); },
-                                               [](http_exchange& e, bool at_end) { return e.answer_poll(at_end); }};
-
-/// The linkage of a server with these transports, in the order in which they are asked.
-template <transport::transport_type... Transports>
-class link_of {
-  static constexpr const transport::entry* entries_[] = {&transport::entry_of<Transports>...};
-  static constexpr const poll_table* polls() noexcept {
-    if constexpr ((transport::polling<Transports> || ...))
-      return &http_exchange::polling;
-    else
-      return nullptr;
-  }
-
- public:
-  static constexpr linkage value{entries_, polls()};
-};
-template <transport::transport_type... Transports>
-inline constexpr const linkage& linked = link_of<Transports...>::value;
+HAILWIRE_INLINE const poll_table http_exchange::polling{
+    &transport::poll_element, [](http_exchange& e) { e.begin_poll(); },
+    [](http_exchange& e, bool at_end) { return e.answer_poll(at_end); }};
 
 }  // namespace hailwire::detail

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include "hailwire/hub.hpp"
+
+namespace hailwire {
+
+HAILWIRE_INLINE void append_entry(std::string& out, const follow_start& f) {
+  out += "{\"epoch\":\"";
+  out += f.at.epoch;
+  out += "\",\"offset\":";
+  proto::append_decimal(out, f.at.offset);
+  out += f.recovered ? ",\"recovered\":true}" : ",\"recovered\":false}";
+}
+
+HAILWIRE_INLINE hub::hub(detail::event_loop& l, std::unique_ptr<detail::any_storage> store, const options& o)
+    : options_(o),
+      loop_(&l),
+      storage_(std::move(store)),
+      wheel_(l.now()),
+      mailbox_(std::make_shared<detail::mailbox>(l, log_)),
+      pending_(o.max_pending) {
+  mailbox_->owner = this;
+  loop_->on_alarm([this] { tick(); });
+}
+
+HAILWIRE_INLINE hub::~hub() {
+  stop();
+  if (broker_) broker_->detach(broker_id_);
+  mailbox_->owner = nullptr;
+  mailbox_->retire();
+  registry_.each([this](session& s) {
+    if (s.open_) close(s);  // they point into logs
+  });
+  logs_.delete_all();
+}
+
+HAILWIRE_INLINE std::error_code hub::publish(std::string channel, payload p, publish_options o, publish_handler done) {
+  if (mailbox_->closed()) return operation_aborted();
+  publishing what{std::move(channel), std::move(done), {}, {}};
+  const bool here = loop_->here();
+  if (here && !nests_too_deep()) {
+    if (pending_.full()) return errc::overloaded;
+    const nested level(nesting_);
+    what.at = prefetch(what.channel);
+    start(std::move(what), std::move(p), std::move(o), {}, {}, false);
+    return {};
+  }
+  detail::pending_operations::room room(pending_);
+  if (!room) return errc::overloaded;
+  auto op = detail::intrusive_ptr<publish_op>(new publish_op(*this, std::move(what)));
+  bool taken = mailbox_->put(
+      [this, here, op, p = std::move(p), o = std::move(o)]() mutable {
+        if (here) --put_off_;
+        const nested level(nesting_);
+        op->over = op->what.counted = true;
+        op->what.at = prefetch(op->what.channel);
+        start(std::move(op->what), std::move(p), std::move(o), {}, {}, false);
+      },
+      [op] { op->abort(); });
+  if (taken) room.keep();
+  if (taken && here) ++put_off_;  // other threads do not touch it
+  return taken ? std::error_code() : operation_aborted();
+}
+
+HAILWIRE_INLINE void hub::arm(detail::timer& t, std::int64_t due) {
+  wheel_.arm(t, due);
+  if (alarm_ < 0 || due < alarm_) set_alarm();
+}
+
+HAILWIRE_INLINE hub::prefetch_hint hub::prefetch(std::string_view channel) const noexcept {
+  prefetch_hint at{hash_of(channel), storage_->prefetch(channel)};
+  __builtin_prefetch(logs_.bucket_address(at.hash));
+  return at;
+}
+
+HAILWIRE_INLINE void hub::prefetch_entry(const prefetch_hint& at) const noexcept {
+  storage_->prefetch_entry(at.stored);
+  if (auto* near = logs_.candidate(at.hash, false)) detail::fetch(near, 2);
+}
+
+HAILWIRE_INLINE void hub::forget(session& o) noexcept {
+  turn_.forget(o);
+  rest();
+}
+
+HAILWIRE_INLINE void hub::publish_op::finish(std::error_code ec, position p) {
+  if (std::exchange(over, true)) return;
+  owner->pending_.remove();
+  owner->finish(what, ec, std::move(p));
+}
+
+HAILWIRE_INLINE void hub::history_op::finish(history_result r) {
+  owner->pending_.remove();
+  owner->guarded([&] { done(std::move(r)); });
+}
+
+HAILWIRE_INLINE void hub::history_op::abort() {
+  history_result r;
+  r.error = operation_aborted();
+  finish(std::move(r));
+}
+
+HAILWIRE_INLINE void hub::read_failed(std::string_view channel, const read_result& r) noexcept {
+  if (r.error) storage_failed("a read of", read_failures_, channel, r.error, r.cause);
+}
+
+HAILWIRE_INLINE void hub::uncharge(publishing& what) noexcept {
+  if (what.charge.at >= 0) budget_.give_back(std::exchange(what.charge, {}));
+}
+
+HAILWIRE_INLINE void hub::uncount(publishing& what) noexcept {
+  if (std::exchange(what.counted, false)) pending_.remove();
+}
+
+HAILWIRE_INLINE void hub::finish(publishing& what, std::error_code ec, position&& p) {
+  uncount(what);
+  if (ec && !what.done && !what.told) publish_failed(what.channel, ec);
+  if (auto f = std::exchange(what.done, nullptr)) guarded([&] { f(ec, std::move(p)); });
+  if (auto f = std::exchange(what.told, nullptr)) ec ? f(storage_failure(ec)) : f(std::move(p));
+}
+
+HAILWIRE_INLINE void hub::tick() {
+  alarm_ = -1;
+  mailbox_->read_untold();
+  wheel_.advance(loop_->now());
+  budget_.sweep(loop_->now());
+  keys_.expire(loop_->now());
+  set_alarm();
+}
+
+HAILWIRE_INLINE void hub::set_alarm() {
+  auto next = wheel_.next();
+  if (auto end = keys_.next()) next = std::min(next.value_or(INT64_MAX), *end);
+  if (!next || (alarm_ >= 0 && alarm_ <= *next)) return;
+  loop_->alarm(*next);
+  alarm_ = *next;
+}
+
+HAILWIRE_INLINE void hub::rest() noexcept {
+  if (!stopped_ || alarm_ < 0 || wheel_.next()) return;
+  alarm_ = -1;
+  loop_->alarm(detail::event_loop::no_alarm);
+}
+
+}  // namespace hailwire
