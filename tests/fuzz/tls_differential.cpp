@@ -404,7 +404,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         break;
       case 4:
         r.type = 22;
-        r.content = take(n % 8);
+        if (what >> 3 < 20) {
+          r.content = take(n % 8);
+        } else {  // a part of a KeyUpdate
+          r.content = std::string{24, 0, 0, 1, static_cast<char>(what >> 3 & 1)}.substr(n % 5, 1 + n / 5 % 5);
+          r.new_key = n % 5 + r.content.size() == 5;
+        }
         break;
       case 5:
         r.type = 21;
