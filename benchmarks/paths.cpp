@@ -288,6 +288,7 @@ path fan_out_tls(std::size_t window) {
   auto a = std::make_shared<all>();
   hw::tls_options o;
   o.certificates = {self_signed()};
+  o.records = hw::tls_records::own;
   std::string what;
   if (hw::detail::make_tls_contexts(o, a->contexts, what)) std::abort();
   hw::detail::ssl_ctx_pointer context(::SSL_CTX_new(::TLS_client_method()));
@@ -317,7 +318,7 @@ path fan_out_tls(std::size_t window) {
   }
   return {[a, window] {
             for (std::size_t i = 0; i < window; ++i)
-              a->h.gate.messages.publish("c", hw::payload::text(std::string(128, 'x')));
+              if (a->h.gate.messages.publish("c", hw::payload::text(std::string(128, 'x')))) std::abort();
             a->h.loop.run();
           },
           window * subscribers};

@@ -23,6 +23,8 @@
 #include <tuple>
 
 #include "catch.hpp"
+#include "hailwire/detail/io/asio.hpp"
+#include "hailwire/detail/io/epoll.hpp"
 #include "hailwire/proto/ws_connection.hpp"
 #include "hailwire/storage/blocking.hpp"
 #include "socket_client.hpp"

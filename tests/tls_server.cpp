@@ -64,7 +64,7 @@ int main(int argc, char** argv) {
   try {
     hailwire::tls_options tls;
     tls.certificates = {hailwire::tls_certificate::from_files(given["--cert"], given["--key"])};
-    if (given["--records"] == "openssl") tls.records = hailwire::tls_records::openssl;
+    tls.records = given["--records"] == "own" ? hailwire::tls_records::own : hailwire::tls_records::openssl;
     bound = hailwire::listen_tls(server, hailwire::tls_context(tls), "127.0.0.1", static_cast<std::uint16_t>(*port));
   } catch (const std::system_error& e) {
     return fail(e.what());

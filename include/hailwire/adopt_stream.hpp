@@ -26,6 +26,8 @@
 #include <system_error>
 #include <utility>
 
+#include "hailwire/detail/connection/connection.hpp"
+#include "hailwire/detail/io/driver.hpp"
 #include "hailwire/detail/io/net.hpp"
 #include "hailwire/server.hpp"
 

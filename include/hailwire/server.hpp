@@ -21,6 +21,7 @@
 #include "hailwire/detail/connection/server_state.hpp"
 #include "hailwire/detail/io/net.hpp"
 #include "hailwire/fwd.hpp"
+#include "hailwire/storage/memory.hpp"
 
 namespace hailwire::detail {
 class driver;

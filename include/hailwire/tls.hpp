@@ -10,12 +10,11 @@
 // data. ALPN: a client that names protocols must name `http/1.1` among them. Which certificate a client gets is decided
 // by the name it asks for (SNI). Resumption is by session tickets, so nothing is kept for clients that are gone.
 //
-// The handshake is OpenSSL's. The records of TLS 1.3 behind it are our own, with OpenSSL's ciphers, unless
-// `tls_options::records` says otherwise; detail/tls/README.md says what that rests on and how it was tested. Then a
-// connection costs a few hundred bytes more than a plain one while nothing is on its way; one of TLS 1.2, or whose
-// records OpenSSL keeps, keeps OpenSSL's own object, about 14 KB. A client that is slow to read costs at most one
-// record (16 KiB) besides. The time that handshakes take in one turn of the loop is bounded, so a burst of them delays
-// newcomers, not those who are connected.
+// Handshake and records are OpenSSL's, about 14 KB for a connection. `tls_options::records` can have those of TLS 1.3
+// kept by our own code, with OpenSSL's ciphers: then a connection costs a few hundred bytes more than a plain one while
+// nothing is on its way. detail/tls/README.md says what that rests on and how it was tested. A client that is slow to
+// read costs at most one record (16 KiB) besides. The time that handshakes take in one turn of the loop is bounded, so
+// a burst of them delays newcomers, not those who are connected.
 //
 // Files are read when you say so, never later: call `reload` when certificates were renewed.
 
@@ -108,7 +107,7 @@ struct tls_options {
   std::chrono::seconds ticket_key_time = std::chrono::hours(12);
   /// When the check of OpenSSL that `own` begins with fails, OpenSSL keeps the records, and a server that listens says
   /// so in its log.
-  tls_records records = tls_records::own;
+  tls_records records = tls_records::openssl;
 };
 
 namespace detail {

@@ -6,6 +6,7 @@
 using namespace tls_wire;
 
 TEST_CASE("this OpenSSL does what the records rest on; nothing is looked at when OpenSSL keeps them") {
+  CHECK(tls_options{}.records == hailwire::tls_records::openssl);  // who wants our own says so
   auto c = made(with());
   CHECK(c->own_records);
   CHECK(c->fallen_back.empty());
