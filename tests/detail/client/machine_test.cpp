@@ -565,3 +565,24 @@ TEST_CASE("host commands are never repeated") {
     CHECK(c.take_ends() == lines{"launch the connection ended before the answer"});
   }
 }
+
+TEST_CASE("a client that follows and leaves without an answer keeps no row of commands") {
+  house h;
+  memory_client c(&h, {&detail::client_websocket}, {.max_pending = 3});
+  c.follow("a");
+  c.start();
+  c.run();
+  c.blocked = true;
+  for (int i = 0; i < 20; ++i) {
+    c.follow("b", start::earliest());
+    CHECK(c.pending() <= 3);
+    c.unfollow("b");
+    CHECK(c.pending() <= 3);
+  }
+  c.follow("b", start::earliest());
+  c.blocked = false;
+  c.pass(2000);
+  h.publish("b", "1");
+  c.pass(100);
+  CHECK(c.take() == lines{"b 1 1"});
+}
