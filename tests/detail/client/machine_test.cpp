@@ -586,3 +586,22 @@ TEST_CASE("a client that follows and leaves without an answer keeps no row of co
   c.pass(100);
   CHECK(c.take() == lines{"b 1 1"});
 }
+
+TEST_CASE("what comes twice, or from before, is dropped") {
+  house h;
+  memory_client c(&h, {&detail::client_sse});
+  c.follow("a");
+  auto message = [](int offset) {
+    return "data: {\"channel\":\"a\",\"offset\":" + std::to_string(offset) +
+           ",\"at\":1,\"data\":" + std::to_string(offset) + "}\n\n";
+  };
+  c.fake = [&](std::string_view) {
+    return "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nevent: open\ndata: "
+           "{\"open\":{\"session\":\"s\",\"channels\":"
+           "{\"a\":{\"epoch\":\"e\",\"offset\":4}}}}\n\n" +
+           message(4) + message(5) + message(5) + message(3) + message(6);
+  };
+  c.start();
+  c.run();
+  CHECK(c.take() == lines{"a 5 5", "a 6 6"});
+}
