@@ -732,5 +732,24 @@ class Hello(Case):
         self.assertEqual(hello.publish("/live?channel=news&user=ada", "fake")[0], 403)
 
 
+class Follow(Case):
+    def test_is_a_program_of_twelve_lines_that_comes_back_by_itself(self):
+        chat = self.start("chat", "--port", "0")
+        url = f"http://127.0.0.1:{chat.port}/live?user=bob"
+        follow = subprocess.Popen([binaries / "follow", url], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        self.addCleanup(follow.stdout.close)
+        self.addCleanup(follow.wait, PATIENCE)
+        self.addCleanup(follow.kill)
+        self.assertEqual(chat.publish("/live?channel=lobby&user=ada", {"text": "hello"})[0], 201)
+        self.assertEqual(follow.stdout.readline(), 'ada: {"text": "hello"}\n')
+        again = ["--port", str(chat.port)]
+        chat.process.kill()
+        chat.process.wait()
+        chat.process.stdout.close()
+        chat.process = Program("chat", *again).process
+        self.assertEqual(chat.publish("/live?channel=lobby&user=ada", "again")[0], 201)
+        self.assertEqual(follow.stdout.readline(), 'ada: "again"\n')
+
+
 if __name__ == "__main__":
     unittest.main(argv=[sys.argv[0], *sys.argv[2:]])

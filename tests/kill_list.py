@@ -17,9 +17,26 @@ import planted_faults
 
 MEMORY, CONNECTION, STREAMS = "storage/memory.hpp", "detail/connection/connection.hpp", "detail/connection/streams.ipp"
 FILE, LOG, LOCK, START_TEST = "detail/storage/sqlite_file.hpp", "detail/storage/sqlite_log.hpp", "detail/storage/sqlite_lock.hpp", "storage/sqlite_start_test.cpp"
+COMMANDS, MACHINE = "detail/client/commands.hpp", "detail/client/machine.hpp"
+COMMANDS_TEST, MACHINE_TEST = "detail/client/commands_test.cpp", "detail/client/machine_test.cpp"
 MEMORY_TEST, KEYS_TEST, LIMITS_TEST = "storage/memory_model_test.cpp", "storage/memory_test.cpp", "detail/connection/limits_test.cpp"
 
 FAULTS = [
+    ("a publish is repeated at the end of its key's life", COMMANDS, COMMANDS_TEST, "now - c.first >= life_", "now - c.first > life_"),
+    ("a key's life has nothing left for the way", COMMANDS, COMMANDS_TEST,
+     "life_ = all - std::min<std::int64_t>(10'000, all / 10);", "life_ = all;"),
+    ("a publish overtakes its predecessor", COMMANDS, COMMANDS_TEST, "unanswered(it->channel) >= window_", "unanswered(it->channel) > window_"),
+    ("what is suspect goes with others", COMMANDS, COMMANDS_TEST, "if (careful && !sent_.empty()) return nullptr;", "(void)careful;"),
+    ("a command is given up at its first misfortune", COMMANDS, COMMANDS_TEST,
+     "if (!blamed.empty() && lost.size() == 1 && lost[0].suspect) {", "if (!blamed.empty() && lost.size() == 1) {"),
+    ("one command more than may wait", COMMANDS, COMMANDS_TEST, "size() >= max_count_ ||", "size() > max_count_ ||"),
+    ("the cursor moves before the application has the message", MACHINE, MACHINE_TEST,
+     "    if (on.message) on.message(m);\n", "    if (m.offset) at->offset = m.offset;\n    if (on.message) on.message(m);\n"),
+    ("a message that comes twice is delivered twice", MACHINE, MACHINE_TEST,
+     "m.offset <= at->offset) return;", "m.offset + 1 <= at->offset) return;"),
+    ("a least time has no randomness on top", MACHINE, MACHINE_TEST, "std::max(least, retry_) + jitter", "std::max({least, retry_, jitter})"),
+    ("a dead server is waited for", MACHINE, MACHINE_TEST, "if (at - heard_ >= 2 * beat_) return lose(\"silent\");", "if (at - heard_ >= 200 * beat_) return lose(\"silent\");"),
+    ("nobody climbs back", MACHINE, MACHINE_TEST, "    level_ = 0;\n    renew_link();\n", "    renew_link();\n"),
     ("the ring is resized as if it began at place 0", MEMORY, MEMORY_TEST,
      "    ::new (static_cast<void*>(moved + i)) entry(std::move(slot(i)));\n",
      "    ::new (static_cast<void*>(moved + i)) entry(std::move(capacity == 1 ? only : ring[i]));\n"),

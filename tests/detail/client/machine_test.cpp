@@ -565,3 +565,43 @@ TEST_CASE("host commands are never repeated") {
     CHECK(c.take_ends() == lines{"launch the connection ended before the answer"});
   }
 }
+
+TEST_CASE("a client that follows and leaves without an answer keeps no row of commands") {
+  house h;
+  memory_client c(&h, {&detail::client_websocket}, {.max_pending = 3});
+  c.follow("a");
+  c.start();
+  c.run();
+  c.blocked = true;
+  for (int i = 0; i < 20; ++i) {
+    c.follow("b", start::earliest());
+    CHECK(c.pending() <= 3);
+    c.unfollow("b");
+    CHECK(c.pending() <= 3);
+  }
+  c.follow("b", start::earliest());
+  c.blocked = false;
+  c.pass(2000);
+  h.publish("b", "1");
+  c.pass(100);
+  CHECK(c.take() == lines{"b 1 1"});
+}
+
+TEST_CASE("what comes twice, or from before, is dropped") {
+  house h;
+  memory_client c(&h, {&detail::client_sse});
+  c.follow("a");
+  auto message = [](int offset) {
+    return "data: {\"channel\":\"a\",\"offset\":" + std::to_string(offset) +
+           ",\"at\":1,\"data\":" + std::to_string(offset) + "}\n\n";
+  };
+  c.fake = [&](std::string_view) {
+    return "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nevent: open\ndata: "
+           "{\"open\":{\"session\":\"s\",\"channels\":"
+           "{\"a\":{\"epoch\":\"e\",\"offset\":4}}}}\n\n" +
+           message(4) + message(5) + message(5) + message(3) + message(6);
+  };
+  c.start();
+  c.run();
+  CHECK(c.take() == lines{"a 5 5", "a 6 6"});
+}

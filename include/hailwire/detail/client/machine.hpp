@@ -220,7 +220,7 @@ class client_machine {
     if (!started_ || state_ != state::following) return true;
     turn(
         [&] {
-          if (!link_ || !link_->carries_commands()) return renew_link();
+          if (!subscribes()) return renew_link();
           std::string body = "\"subscribe\":{\"channel\":";
           proto::json::append_quoted(body, channel);
           body += ",\"since\":\"" + element(channels_.back()) + "\"}}";
@@ -247,7 +247,7 @@ class client_machine {
     if (!started_ || state_ != state::following) return;
     turn(
         [&] {
-          if (!link_ || !link_->carries_commands()) return renew_link();
+          if (!subscribes()) return renew_link();
           std::string body = "\"unsubscribe\":{\"channel\":";
           proto::json::append_quoted(body, name);
           link_command(body + "}}", nullptr);
@@ -1006,6 +1006,10 @@ class client_machine {
   }
   void refuse(client_command& c, client_error why) {
     if (c.end) commands_.ended().push_back({std::move(c.end), std::move(why), {}});
+  }
+  /// Whether following more or less is a command; else, and where too many are unanswered already, it is another URL.
+  bool subscribes() const noexcept {
+    return link_ && link_->carries_commands() && commands_.size() < options_->max_pending;
   }
   void link_command(std::string body, command_end end) {
     client_command c;
