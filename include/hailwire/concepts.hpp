@@ -110,6 +110,9 @@ concept appended = std::convertible_to<R, append_result> &&
 /// Obligations:
 /// - `append` gives each channel the offsets 1, 2, 3, … without holes and has the message readable when it returns. It
 ///   keeps all of the draft but its key, byte for byte.
+/// - A JSON text lies in the log without line breaks (the hub puts spaces in their place, RFC 8259 section 2): it is
+///   handed on as it stands, and in an event stream a line is what a line break ends. Who writes to the log by other
+///   ways keeps to that.
 /// - `read` returns the messages with offset > `since`, within `limit`, and always `oldest` and `head`. A channel that
 /// was
 ///   never published to is empty: `oldest` 1, `head` 0; reading it leaves no trace.

@@ -294,21 +294,21 @@ HAILWIRE_INLINE void http_exchange::serve_follow() {
 HAILWIRE_INLINE bool http_exchange::read_cursor() {
   const std::size_t longest = server().settings.head.line;
   std::optional<failure> wrong;
-  auto take = [&](std::string_view text) {
-    auto from = parse_cursor(text, channels_.size(), longest);
-    if (from) {
-      from_ = std::move(*from);
-    } else if (!wrong) {
-      wrong = from.error();
-    }
-    return static_cast<bool>(from);
-  };
   std::string_view text = head_.find("Last-Event-ID");
   if (text.empty()) text = shown_.param("since");
   if (!text.empty()) {
-    take(text);
+    auto from = parse_cursor(text, channels_.size(), longest);
+    if (!from) return refuse(from.error()), false;
+    from_ = std::move(*from);
   } else if (!channels_.empty()) {
-    if (proto::http1::any_entity_tag(head_, [&](std::string_view tag) { return resembles_cursor(tag) && take(tag); })) {
+    // Read first: nearly every tag is a cursor, and what is none is looked at by its letters only then.
+    auto take_tag = [&](std::string_view tag) {
+      auto from = parse_cursor(tag, channels_.size(), longest);
+      if (from) return from_ = std::move(*from), true;
+      if (!wrong && resembles_cursor(tag)) wrong = from.error();
+      return false;
+    };
+    if (proto::http1::any_entity_tag(head_, take_tag)) {
       wrong.reset();
     } else if (!wrong) {  // a cursor that is no tag, without its quotes or with one of them
       for (const auto& h : head_.headers) {
