@@ -34,7 +34,7 @@ int main(int argc, char** argv) {
 
   asio::io_context io(1);
   hailwire::options o;
-  o.path.clear();  // nothing is live here: every path is the echo's
+  o.path = "/-";  // nothing is live here: every other path is the echo's
   o.max_payload = largest;
   hailwire::server<hailwire::websocket_deflate> server(io, o);
 

@@ -44,7 +44,7 @@ int main(int argc, char** argv) {
 
   asio::io_context io(1);
   hailwire::options o;
-  o.path.clear();  // nothing is live here
+  o.path = "/-";  // nothing is live here
   hailwire::server<hailwire::websocket> server(io, o);
   server.on_log([](const hailwire::log_record& r) {
     std::fprintf(stderr, "%.*s\n", static_cast<int>(r.text.size()), r.text.data());

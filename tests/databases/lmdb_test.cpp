@@ -19,7 +19,8 @@ namespace {
 
 class lmdb_storage {
  public:
-  static constexpr bool thread_safe = true;  // LMDB's writers take turns, and its readers wait for nobody
+  [[maybe_unused]] static constexpr bool thread_safe =
+      true;  // LMDB's writers take turns, and its readers wait for nobody
 
   explicit lmdb_storage(const std::string& folder) {
     check(::mdb_env_create(&env_));
@@ -107,7 +108,7 @@ class lmdb_storage {
   }
   static std::uint64_t number(std::string_view s) {
     std::uint64_t n = 0;
-    for (unsigned char c : s.substr(0, 8)) n = n << 8 | c;
+    for (char c : s.substr(0, 8)) n = n << 8 | static_cast<unsigned char>(c);
     return n;
   }
   static std::string key_of(std::string_view channel) { return 'c' + std::string(channel); }

@@ -375,7 +375,7 @@ TEMPLATE_TEST_CASE(
   };
   test::wire follower(port);
   follower.send(event_stream("?channel=chat")).until("\n\n\r\n");
-  for (std::size_t n = 1, hits = 1; hits; ++n) {
+  for (std::size_t n = 1, hits = 1; hits > 0; ++n) {
     INFO("allocation " << n << " fails");
     on([&] { failed = false, fails_in = n; });
     auto began = std::chrono::steady_clock::now();
@@ -383,7 +383,9 @@ TEMPLATE_TEST_CASE(
     one.send(upgrade("?channel=chat&channel=news") + frame(R"({"id":1,"publish":{"channel":"chat","data":1}})"));
     if (test::contains(one.until("\r\n\r\n"), " 101 ")) one.until("\"reply\":1");  // else it was refused, or is closed
     REQUIRE(std::chrono::steady_clock::now() - began < test::limit);               // but nobody is left waiting
-    on([&] { hits = failed, fails_in = 0; });
+    std::size_t seen = 0;
+    on([&] { seen = failed, fails_in = 0; });
+    hits = seen;
     // Who was there before is, and so is a newcomer.
     auto last = std::to_string(1000 + n);
     REQUIRE_FALSE(s.publish("chat", payload::json(last)));

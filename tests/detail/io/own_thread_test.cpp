@@ -65,7 +65,8 @@ TEST_CASE("the descriptor is readable while there is something to do, and only t
     };
     d.post(again);
     int turns = 0;
-    for (; ran < 100; ++turns) {
+    while (ran < 100) {
+      ++turns;
       REQUIRE(readable(d.native_handle()));
       d.poll();
     }
