@@ -81,7 +81,7 @@ class sqlite_writer {
     reload();
   }
 
-  /// What follows happens now: `unix` is what messages age by, `used` for how long the file has been in use, which keys
+  /// What follows happens now: `unix_ms` is what messages age by, `used` for how long the file has been in use, which keys
   /// age by; both in milliseconds. The time of use goes on where the newest key has it from, so that a clock that is
   /// set ends no key, and the time between two uses none either.
   void at(std::int64_t unix_ms, std::int64_t used) noexcept {
