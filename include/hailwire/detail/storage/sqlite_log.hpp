@@ -81,9 +81,9 @@ class sqlite_writer {
     reload();
   }
 
-  /// What follows happens now: `unix_ms` is what messages age by, `used` for how long the file has been in use, which keys
-  /// age by; both in milliseconds. The time of use goes on where the newest key has it from, so that a clock that is
-  /// set ends no key, and the time between two uses none either.
+  /// What follows happens now: `unix_ms` is what messages age by, `used` for how long the file has been in use, which
+  /// keys age by; both in milliseconds. The time of use goes on where the newest key has it from, so that a clock that
+  /// is set ends no key, and the time between two uses none either.
   void at(std::int64_t unix_ms, std::int64_t used) noexcept {
     now_ = unix_ms;
     used_ = used_before_ + used;
