@@ -260,7 +260,11 @@ class basic_server {
     std::shared_ptr<detail::own_thread_driver> own = {};
   };
   static driving embedded(const net::any_io_executor& ex);
-  static driving driven_by_asio(const net::any_io_executor& ex);
+  // Here, so that only who calls it links that driver.
+  static driving driven_by_asio(const net::any_io_executor& ex) {
+    auto [driver, on] = detail::make_asio_driver(ex);
+    return {std::move(driver), std::move(on)};
+  }
   static driving on_own_thread();
   static std::unique_ptr<detail::any_storage> in_memory();
 

@@ -119,11 +119,6 @@ HAILWIRE_INLINE basic_server::driving basic_server::embedded(const net::any_io_e
   return {d, d->executor()};
 }
 
-HAILWIRE_INLINE basic_server::driving basic_server::driven_by_asio(const net::any_io_executor& ex) {
-  auto [driver, on] = detail::make_asio_driver(ex);
-  return {std::move(driver), std::move(on)};
-}
-
 HAILWIRE_INLINE basic_server::driving basic_server::on_own_thread() {
   auto d = std::make_shared<detail::own_thread_driver>();
   return {d, {}, d};

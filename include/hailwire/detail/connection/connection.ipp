@@ -425,4 +425,7 @@ HAILWIRE_INLINE void server_state::destroy_all() {
     for (connection* c : all) c->destroy();
 }
 
+// Reached through the linkage, so that a server without polls does without theirs.
+HAILWIRE_INLINE bool connection::answer_held(bool at_end) { return server().polls->answer(*asked(), at_end); }
+
 }  // namespace hailwire::detail

@@ -12,8 +12,6 @@
 
 namespace hailwire::detail {
 
-HAILWIRE_INLINE bool connection::answer_held(bool at_end) { return server().polls->answer(*asked(), at_end); }
-
 HAILWIRE_INLINE void http_exchange::begin_poll() {
   on_->opened_ = true;
   tell_losses();
