@@ -112,6 +112,7 @@ class Relay {
   cuts = 0;
   exceptions = [];  // the data of the events that were cut in that one byte
   #pairs = new Set();
+  #alive = new Set();  // what cuts each connection that lives
 
   static async open(chat, { allowed, old = false }) {
     const relay = new Relay();
@@ -125,9 +126,20 @@ class Relay {
     const n = this.raw.push(Buffer.alloc(0)) - 1;
     let told = 0;
     this.#pairs.add(near).add(far);
+    const cut = (rest) => {
+      if (!this.#alive.delete(cut)) return;
+      this.raw[n] = this.raw[n].subarray(0, told);
+      this.cuts++;
+      const data = untold(this.raw[n]);
+      if (data) this.exceptions.push(data);
+      near.end(rest);
+      far.destroy();
+      this.when_cut?.();
+    };
+    this.#alive.add(cut);
     for (const [one, other] of [[near, far], [far, near]]) {
       one.on('error', () => {});
-      one.on('close', () => { other.destroy(); this.#pairs.delete(one); });
+      one.on('close', () => { other.destroy(); this.#pairs.delete(one); this.#alive.delete(cut); });
     }
     near.on('data', (bytes) => far.write(old ? bytes.toString('latin1').replace(' HTTP/1.1\r\n', ' HTTP/1.0\r\n') : bytes, 'latin1'));
     far.on('data', (bytes) => {
@@ -140,14 +152,13 @@ class Relay {
       const rest = raw.subarray(told, Math.min(most, raw.length));
       told += rest.length;
       if (raw.length < most) return near.write(rest);
-      this.raw[n] = raw.subarray(0, told);
-      this.cuts++;
-      const data = untold(this.raw[n]);
-      if (data) this.exceptions.push(data);
-      near.end(rest);
-      far.destroy();
-      this.when_cut?.();
+      cut(rest);
     });
+  }
+
+  /** Cuts what lives where it stands: an idle connection hears nothing before the next heartbeat. */
+  cut() {
+    for (const cut of [...this.#alive]) cut();
   }
 
   close() {
@@ -304,7 +315,10 @@ async function follow_through_cuts(context, { client, chat, count, old }) {
   while (said < MESSAGES) {
     shut = chat === chats.forgets && (said === 0 || roll(4) === 0);
     const before = relay.cuts;
-    if (shut) await listener.until(() => relay.cuts > before, 'a cut');
+    if (shut) {
+      relay.cut();
+      await listener.until(() => relay.cuts > before, 'a cut');
+    }
     for (let i = shut ? 2 * count : 1; i > 0; i--) await say(batch(shut ? HISTORY : 1 + roll(12)));
     shut = false;
     await listener.until(() => listener.reached() >= said - 12, 'the next ones');  // it reads what is kept, and what is new
