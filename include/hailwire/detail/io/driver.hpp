@@ -4,9 +4,9 @@
 // Drivers: the only code that does input and output. What they share is here: a connection over a descriptor, and the
 // accepting of connections. Two files implement them, for the same state machine:
 //
-//   asio_driver.hpp   waits for each socket with Asio: everywhere
-//   epoll_driver.hpp  one epoll descriptor for all connections, which either Asio waits on (embedded in the host's
-//                     context) or a thread of the host's blocks in (`server::run`): Linux, less memory, fewer calls
+//   asio.hpp   waits for each socket with Asio: everywhere
+//   epoll.hpp  one epoll descriptor for all connections, which either Asio waits on (embedded in the host's
+//              context) or a thread of the host's blocks in (`server::run`): Linux, less memory, fewer calls
 //
 // All of them wait for readability without a buffer, read into one buffer that all connections share, write without
 // waiting, and keep one timer, for the hub's wheel.
@@ -36,6 +36,7 @@
 #include <utility>
 #include <vector>
 
+#include "hailwire/detail/base/descriptor.hpp"
 #include "hailwire/detail/base/event_loop.hpp"
 #include "hailwire/detail/base/pointers.hpp"
 #include "hailwire/detail/connection/connection.hpp"
@@ -100,21 +101,6 @@ void tune(int descriptor, std::size_t send_buffer) noexcept;
 /// Who is connected: `address:port`, `[address]:port`, `unix`; or `unknown`, when the connection has broken already.
 /// That is not the same: who comes by a Unix socket may be trusted.
 std::string peer_of(int descriptor);
-
-/// A descriptor that is closed unless somebody else takes it.
-class owned_descriptor {
- public:
-  explicit owned_descriptor(int descriptor) noexcept : descriptor_(descriptor) {}
-  owned_descriptor(const owned_descriptor&) = delete;
-  owned_descriptor& operator=(const owned_descriptor&) = delete;
-  ~owned_descriptor();
-  owned_descriptor(owned_descriptor&& other) noexcept : descriptor_(other.release()) {}
-  int get() const noexcept { return descriptor_; }
-  int release() noexcept { return std::exchange(descriptor_, -1); }
-
- private:
-  int descriptor_;
-};
 
 class driver : public event_loop {
  public:

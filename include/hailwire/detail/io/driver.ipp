@@ -100,10 +100,6 @@ HAILWIRE_INLINE std::string peer_of(int descriptor) {
   return at.ss_family == AF_UNIX ? "unix" : "unknown";
 }
 
-HAILWIRE_INLINE owned_descriptor::~owned_descriptor() {
-  if (descriptor_ >= 0) ::close(descriptor_);
-}
-
 HAILWIRE_INLINE descriptor_connection::descriptor_connection(server_state& g, owned_descriptor& d, bool layered)
     : connection(g), descriptor_(d.release()) {
   note(layered_note, layered);

@@ -21,28 +21,9 @@
 #include <string>
 #include <utility>
 
+#include "hailwire/detail/base/descriptor.hpp"
+
 namespace hailwire::detail {
-
-/// A descriptor that is closed with its owner.
-class closing_descriptor {
- public:
-  closing_descriptor() = default;
-  explicit closing_descriptor(int fd) noexcept : fd_(fd) {}
-  closing_descriptor(closing_descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  closing_descriptor& operator=(closing_descriptor&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  ~closing_descriptor() { close(); }
-  void close() noexcept {
-    if (fd_ >= 0) ::close(std::exchange(fd_, -1));
-  }
-  int get() const noexcept { return fd_; }
-  explicit operator bool() const noexcept { return fd_ >= 0; }
-
- private:
-  int fd_ = -1;
-};
 
 /// Names one file for as long as it is there, also when it is moved within its file system: its inode and, where the
 /// file system keeps it, the time of its birth, since inodes are used again. A copy has another. Empty: there is none.
@@ -81,9 +62,9 @@ class sqlite_lock {
   /// 0, or the system's error; EWOULDBLOCK: someone else holds it.
   int take(std::string path) {
     for (;;) {
-      closing_descriptor fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+      owned_descriptor fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
       // One that another user's process left when it was killed can be locked without being written.
-      if (!fd && errno == EACCES) fd = closing_descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+      if (!fd && errno == EACCES) fd = owned_descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
       if (!fd) return errno;
       if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) return errno;
       struct stat mine, there;
@@ -98,7 +79,7 @@ class sqlite_lock {
 
  private:
   std::string path_;
-  closing_descriptor file_;
+  owned_descriptor file_;
 };
 
 /// Held on the inode of the SQLite file itself, which a symbolic link, a hard link, a bind mount and a removed lock
@@ -132,7 +113,7 @@ class sqlite_inode_lock {
     std::lock_guard lock(held().mutex);
     struct stat there;
     if (::stat(path.c_str(), &there) == 0 && held().ids.count({there.st_dev, there.st_ino})) return EWOULDBLOCK;
-    closing_descriptor fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+    owned_descriptor fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
     if (!fd) return errno;
     if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0 || ::fstat(fd.get(), &there) != 0) return errno;
     id_ = {there.st_dev, there.st_ino};
@@ -149,7 +130,7 @@ class sqlite_inode_lock {
   void guard(const std::string& path) noexcept {
     if (!file_) return;
     lock_range(file_.get(), F_RDLCK, shared_first, shared_size);
-    shared_memory_ = closing_descriptor(::open((path + "-shm").c_str(), O_RDWR | O_CLOEXEC));
+    shared_memory_ = owned_descriptor(::open((path + "-shm").c_str(), O_RDWR | O_CLOEXEC));
     if (shared_memory_) lock_range(shared_memory_.get(), F_RDLCK, dead_man_switch, 1);
   }
   /// This process may now be the last one itself.
@@ -189,13 +170,13 @@ class sqlite_inode_lock {
   }
 
   id id_{};
-  closing_descriptor file_, shared_memory_;
+  owned_descriptor file_, shared_memory_;
 };
 
 /// Names the time since the machine started; empty where the system does not say, which never equals another.
 inline std::string boot_id() {
   char text[64];
-  closing_descriptor fd(::open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC));
+  owned_descriptor fd(::open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC));
   if (!fd) return {};
   auto size = ::read(fd.get(), text, sizeof text);
   std::string id(text, size > 0 ? static_cast<std::size_t>(size) : 0);
