@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "hailwire/proto/http1.hpp"
+#include "splits.hpp"
 
 using namespace hailwire::proto;
 
@@ -59,17 +60,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     require(text.size() >= 5 && text.substr(text.size() - 4) == "\r\n\r\n");
     require(decode(text, max_body, ends{text.size()}) == whole);
   }
-  auto agree = [&](const ends& e) { require(decode(bytes, max_body, e) == whole); };
-  if (bytes.size() <= 64) {
-    ends each;
-    for (std::size_t i = 0; i < bytes.size(); ++i) each.push_back(i), agree({i, bytes.size()});
-    each.push_back(bytes.size());
-    agree(each);
-  } else {
-    std::size_t at = 0;
-    for (auto byte : bytes) at = at * 31 + static_cast<unsigned char>(byte);
-    agree({at % bytes.size(), bytes.size()});
-    agree({at % bytes.size() / 2, at % bytes.size(), bytes.size()});
-  }
+  cut_everywhere(bytes, [&](const ends& e) { require(decode(bytes, max_body, e) == whole); });
   return 0;
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "hailwire/proto/http1.hpp"
+#include "splits.hpp"
 
 using namespace hailwire::proto;
 
@@ -88,21 +89,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   check_promises(bytes);
   using ends = std::vector<std::size_t>;
   auto whole = parse(bytes, ends{size});
-  auto agree = [&](const ends& e) {
+  cut_everywhere(bytes, [&](const ends& e) {
     auto split = parse(bytes, e);
     require(split.verdict == whole.verdict && split.said == whole.said);
-  };
-  if (size <= 64) {
-    ends each;
-    for (std::size_t i = 0; i < size; ++i) each.push_back(i), agree({i, size});
-    each.push_back(size);
-    agree(each);
-  } else {
-    // Random, and the same again for the same input.
-    std::size_t at = 0;
-    for (auto byte : bytes) at = at * 31 + static_cast<unsigned char>(byte);
-    agree({at % size, size});
-    agree({at % size / 2, at % size, size});
-  }
+  });
   return 0;
 }

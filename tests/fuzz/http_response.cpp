@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "hailwire/proto/http1_response.hpp"
+#include "splits.hpp"
 
 using namespace hailwire;
 using namespace hailwire::proto;
@@ -87,17 +88,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::string_view method = data[0] & 0x80 ? "HEAD" : "GET";
   const std::string_view bytes(reinterpret_cast<const char*>(data) + 1, size - 1);
   const auto whole = read(bytes, most, method, {bytes.size()});
-  auto agree = [&](const std::vector<std::size_t>& ends) { require(read(bytes, most, method, ends) == whole); };
-  if (bytes.size() <= 64) {
-    std::vector<std::size_t> each;
-    for (std::size_t i = 1; i < bytes.size(); ++i) each.push_back(i), agree({i, bytes.size()});
-    each.push_back(bytes.size());
-    agree(each);
-  } else {
-    std::size_t at = 0;
-    for (auto byte : bytes) at = at * 31 + static_cast<unsigned char>(byte);
-    agree({at % bytes.size(), bytes.size()});
-    agree({at % bytes.size() / 2, at % bytes.size(), bytes.size()});
-  }
+  cut_everywhere(bytes,
+                 [&](const std::vector<std::size_t>& ends) { require(read(bytes, most, method, ends) == whole); });
   return 0;
 }
