@@ -10,20 +10,11 @@
 #include "hailwire/server.hpp"
 #include "hailwire/transport/websocket.hpp"
 #include "hailwire/websocket_client.hpp"
+#include "run_until.hpp"
 
 using namespace hailwire;
 
 namespace {
-
-constexpr auto limit = std::chrono::seconds(20);  // only a failure reaches it
-
-template <class F>
-bool until(asio::io_context& io, F done) {
-  io.restart();
-  const auto end = std::chrono::steady_clock::now() + limit;
-  while (!done() && std::chrono::steady_clock::now() < end) io.run_one_for(std::chrono::milliseconds(20));
-  return done();
-}
 
 constexpr deflate_options contexts{.per_connection = true, .client_no_context_takeover = false, .threshold = 0};
 constexpr deflate_options small_window{.client_max_window_bits = 9, .threshold = 0};
@@ -47,7 +38,7 @@ TEST_CASE("a client of channels and its server agree on compression, or do witho
       if (s.now == client_status::state::following)
         for (int i = 0; i < 3; ++i) c.publish("lobby", payload::json(large));
     });
-    CHECK(until(io, [&] { return heard == 3; }));
+    CHECK(run_until(io, [&] { return heard == 3; }));
   };
   using plain = server<websocket>;
   using deflated = server<websocket_deflate>;
@@ -76,7 +67,7 @@ TEST_CASE("a WebSocket to somebody else's server is compressed as it was agreed"
       CHECK(m == sent);
       if (--left) c.send_text(sent);
     });
-    CHECK(until(io, [&] { return left == 0; }));
+    CHECK(run_until(io, [&] { return left == 0; }));
     CHECK(c.compressed());
   }
 }

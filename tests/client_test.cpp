@@ -18,6 +18,7 @@
 #include "catch.hpp"
 #include "hailwire/hailwire.hpp"
 #include "hailwire/storage/memory.hpp"
+#include "run_until.hpp"
 
 using namespace hailwire;
 
@@ -25,7 +26,6 @@ namespace {
 
 using four = client<websocket, sse, long_poll, short_poll>;
 using lines = std::vector<std::string>;
-constexpr auto limit = std::chrono::seconds(20);  // only a failure reaches it
 
 struct site {
   explicit site(const options& o = {}) : storage(std::make_unique<memory_storage>()), live(io, *storage, o) {
@@ -40,10 +40,8 @@ struct site {
   /// Runs until `done` is true.
   template <class F>
   void until(F done) {
-    io.restart();
-    const auto end = std::chrono::steady_clock::now() + limit;
-    while (!done() && std::chrono::steady_clock::now() < end) io.run_one_for(std::chrono::milliseconds(20));
-    REQUIRE(done());
+    const bool is = run_until(io, std::move(done));  // what a handler throws leaves it here
+    REQUIRE(is);
   }
 
   asio::io_context io;

@@ -14,13 +14,13 @@
 
 #include "hailwire/client.hpp"
 #include "hailwire/hailwire.hpp"
+#include "run_until.hpp"
 #include "tls_wire.hpp"
 
 using namespace hailwire;
 
 namespace {
 
-constexpr auto limit = std::chrono::seconds(20);  // only a failure reaches it
 using one = client<websocket>;
 
 struct site {
@@ -35,10 +35,7 @@ struct site {
   }
   template <class F>
   bool until(F done) {
-    io.restart();
-    const auto end = std::chrono::steady_clock::now() + limit;
-    while (!done() && std::chrono::steady_clock::now() < end) io.run_one_for(std::chrono::milliseconds(20));
-    return done();
+    return run_until(io, std::move(done));
   }
   /// What becomes of a client: `following`, or why not.
   template <class Client = one>

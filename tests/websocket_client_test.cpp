@@ -12,13 +12,13 @@
 
 #include "catch.hpp"
 #include "hailwire/hailwire.hpp"
+#include "run_until.hpp"
 
 using namespace hailwire;
 
 namespace {
 
 using lines = std::vector<std::string>;
-constexpr auto limit = std::chrono::seconds(20);  // only a failure reaches it
 
 /// A server that echoes, and what it saw of how its connections closed.
 struct echo {
@@ -38,10 +38,8 @@ struct echo {
   std::string url(const std::string& path = "/echo") const { return "ws://127.0.0.1:" + std::to_string(port) + path; }
   template <class F>
   void until(F done) {
-    io.restart();
-    const auto end = std::chrono::steady_clock::now() + limit;
-    while (!done() && std::chrono::steady_clock::now() < end) io.run_one_for(std::chrono::milliseconds(20));
-    REQUIRE(done());
+    const bool is = run_until(io, std::move(done));  // what a handler throws leaves it here
+    REQUIRE(is);
   }
   asio::io_context io;
   server<websocket> live;

@@ -80,6 +80,26 @@ class Chat:
         return f"{scheme}{SECURE}://{self.host}/live?" + urllib.parse.urlencode(query, doseq=True, safe=",.")
 
 
+class Mortal(Chat):
+    """A chat that is killed, or told to end, and comes back at the same port."""
+
+    async def __aenter__(self):
+        await super().__aenter__()
+        self.arguments = (*self.arguments, "--port", str(self.port))
+        return self
+
+    async def kill(self):
+        self.process.kill()
+        assert await soon(self.process.wait()) == -signal.SIGKILL
+
+    async def drain(self):
+        self.process.send_signal(signal.SIGTERM)
+        assert await soon(self.process.wait()) == 0
+
+    async def restart(self):
+        await super().__aenter__()
+
+
 # ---- curl --------------------------------------------------------------------------------------------------------------
 
 

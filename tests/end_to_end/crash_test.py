@@ -23,7 +23,7 @@ import unittest
 
 import websockets
 
-from chat_clients import CHAT, FOLLOWERS, OPTIONS, TRANSPORTS, Bare, Chat, Late, end, quote, request, soon
+from chat_clients import CHAT, FOLLOWERS, OPTIONS, TRANSPORTS, Bare, Chat, Late, Mortal, end, quote, request, soon
 
 KILLS = int(os.environ.get("HAILWIRE_CRASHES", 15))
 SEED = int(os.environ.get("HAILWIRE_CRASH_SEED", 1))
@@ -31,26 +31,14 @@ LOST = (OSError, EOFError, websockets.WebSocketException)  # what a connection e
 ROOM = "the room"
 
 
-class Mortal(Chat):
-    """A chat that is killed and comes back at the same port."""
-
-    async def __aenter__(self):
-        await super().__aenter__()
-        self.arguments = (*self.arguments, "--port", str(self.port))
-        return self
-
-    async def kill(self):
-        self.process.kill()
-        assert await soon(self.process.wait()) == -signal.SIGKILL
+class Crashing(Mortal):
+    """A chat that may be killed before it listens."""
 
     async def kill_while_it_starts(self, random):
         process = await asyncio.create_subprocess_exec(CHAT, *OPTIONS, *self.arguments, stdout=asyncio.subprocess.DEVNULL)
         await asyncio.sleep(random.uniform(0, 0.03))
         process.kill()
         assert await soon(process.wait()) == -signal.SIGKILL
-
-    async def restart(self):
-        await super().__aenter__()
 
 
 class Publisher:
@@ -302,7 +290,7 @@ class Ends(unittest.IsolatedAsyncioTestCase):
 
 class Crash(unittest.IsolatedAsyncioTestCase):
     async def crash(self, storage, kills):
-        async with Mortal("--history", "1000000", "--storage", storage) as chat:
+        async with Crashing("--history", "1000000", "--storage", storage) as chat:
             run = Run(chat, SEED)
             faults, log = await run.go(kills)
             acknowledged = sum(len(p.acknowledged) for p in run.publishers)

@@ -19,7 +19,7 @@ import subprocess
 import tempfile
 import unittest
 
-from chat_clients import CHAT, OPTIONS, ROOT, Chat, end, soon
+from chat_clients import CHAT, OPTIONS, ROOT, Chat, Mortal, end, soon
 
 HW = os.environ.get("HAILWIRE_HW", str(ROOT / "build/release/examples/hw"))
 LINES = int(os.environ.get("HAILWIRE_HW_LINES", 20_000))
@@ -29,26 +29,6 @@ PATIENCE = 120  # seconds for what waits for a disk that others use too
 ROOM = "the room"
 NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
 CLEAN = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy") and name != "NO_COLOR"}
-
-
-class Mortal(Chat):
-    """A chat with a file, which comes back at the same port."""
-
-    async def __aenter__(self):
-        await super().__aenter__()
-        self.arguments = (*self.arguments, "--port", str(self.port))
-        return self
-
-    async def kill(self):
-        self.process.kill()
-        assert await soon(self.process.wait()) == -signal.SIGKILL
-
-    async def drain(self):
-        self.process.send_signal(signal.SIGTERM)
-        assert await soon(self.process.wait()) == 0
-
-    async def restart(self):
-        await super().__aenter__()
 
 
 class Wire:

@@ -7,6 +7,8 @@
 #include <utility>
 
 #include "catch.hpp"
+#include "hailwire/message.hpp"
+#include "hailwire/proto/envelope.hpp"
 #include "hailwire/proto/http1.hpp"
 #include "hailwire/transport/stream.hpp"
 
@@ -45,5 +47,14 @@ struct begun {
   }
   hailwire::transport::accepted all;
 };
+
+/// The seventh message of a channel `chat`, as a transport's encoding writes it.
+inline std::string encode(const hailwire::proto::encoding& how, const hailwire::payload& p) {
+  hailwire::message m{7, 1000, {}, {}, p};
+  std::string json, out;
+  hailwire::proto::append_message(json, "chat", m);
+  how.append(out, {"chat", "epoch", m, json});
+  return out;
+}
 
 }  // namespace arriving

@@ -6,6 +6,7 @@
 
 using namespace hailwire;
 using namespace hailwire::transport;
+using arriving::encode;
 using arriving::request;
 
 namespace {
@@ -14,13 +15,6 @@ arriving::begun begin(const std::string& version = "1.1") {
   auto b = ndjson::begin(*request("?channel=a&channel=b", {}, version));
   REQUIRE(b);
   return arriving::begun(std::move(*b));
-}
-std::string encode(const proto::encoding& how, const payload& p) {
-  message m{7, 1000, {}, {}, p};
-  std::string json, out;
-  proto::append_message(json, "chat", m);
-  how.append(out, {"chat", "epoch", m, json});
-  return out;
 }
 
 }  // namespace
