@@ -7,8 +7,8 @@
 //     hailwire::client<hailwire::websocket> live(io, "https://example.org/live", o);
 //
 // The server has to prove the URL's host by a certificate that leads to an authority that is trusted: one of the
-// system's, or of those that are named here. TLS 1.2 or 1.3; ALPN offers `http/1.1`. There is no way to leave the check
-// out: who runs a server of his own names its authority.
+// system's, or one of the authorities named here. TLS 1.2 or 1.3; ALPN offers `http/1.1`. There is no way to leave the
+// check out: who runs a server of his own names its authority.
 
 #include <openssl/pem.h>
 #include <openssl/ssl.h>

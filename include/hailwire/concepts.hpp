@@ -153,6 +153,7 @@ concept asynchronous_storage = requires(S& s, std::string_view channel, draft d,
   s.async_read(channel, since, limit, std::move(done));
 };
 
+/// What a server takes as its storage: one of the two kinds above, whose obligations are the same.
 template <class S>
 concept storage = synchronous_storage<S> || asynchronous_storage<S>;
 

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-// Over 500 lines because each hook and each way in is documented where it is declared.
-
 #include <concepts>
 #include <cstdint>
 #include <functional>

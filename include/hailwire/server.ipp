@@ -126,7 +126,6 @@ HAILWIRE_INLINE basic_server::driving basic_server::on_own_thread() {
 
 HAILWIRE_INLINE std::unique_ptr<detail::any_storage> basic_server::in_memory() {
   return detail::erase_storage<std::unique_ptr<memory_storage>>(std::unique_ptr<memory_storage>(new memory_storage));
-  // one statement more keeps this out of the header
 }
 
 HAILWIRE_INLINE basic_server::basic_server(driving d, std::unique_ptr<detail::any_storage> store, const options& o,

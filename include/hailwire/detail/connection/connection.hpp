@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-// Over 500 lines because the phases, the time limits and the ends of a connection hang on each other and are read
-// together.
-//
 // One connection, from its first byte to its last, without a socket: bytes and time come in through `receive`,
 // `writable`, `ended` and `expire`; output and read and write interest go out through a few virtual functions that a
 // driver (or a test) implements.
@@ -24,8 +21,8 @@
 // `wake` and `pump` only write. Whatever may run host code or change what is followed (the next request, the end of a
 // session) happens in `receive`, `expire`, handlers, or `settle`, never inside a flush.
 //
-// This file has the class, its phases, its time limits and its ends. How requests are served is in requests.hpp; polls
-// in polls.hpp; what is read and written on a stream in streams.hpp.
+// This file has the class, its phases, its time limits and its ends. How requests are served is in requests.ipp; polls
+// in polls.ipp; what is read and written on a stream in streams.ipp.
 
 #include <algorithm>
 #include <array>
@@ -139,7 +136,7 @@ class connection : public session {
   /// Closes for good. Nothing more is called on it but `peer`.
   virtual void shut() = 0;
   virtual std::string peer() const = 0;
-  /// Who asks, as the request that is being served knows it; else who is connected.
+  /// The client's address as the request being served has it, which proxies may have told; else the peer's.
   std::string known_peer() const { return asked() && asked()->shown_ ? asked()->shown_.peer() : peer(); }
   friend class hailwire::request;
   friend class server_state;
@@ -274,13 +271,6 @@ class connection : public session {
   moment since_;  // when the phase began, or its first byte came; on a stream when life was asked for
 };
 
-// ---- reading
-
-/// What may wait behind a request that is being served, before reading pauses: a pipelined request or two.
-inline constexpr std::size_t pipelined_limit = 16 * 1024;
-
-// ---- time
-
 inline std::int64_t milliseconds_of(std::chrono::milliseconds d) noexcept { return d.count(); }
 
 /// A loop whose timers run so late was held up: a debugger, a virtual machine that stood still, a hook that took long.
@@ -290,8 +280,6 @@ inline constexpr std::int64_t standstill = 1000;
 
 // How often a queue of bytes is looked at, of the time within which something must leave it.
 inline constexpr std::int64_t looks = 4;
-
-// ---- ends
 
 }  // namespace hailwire::detail
 

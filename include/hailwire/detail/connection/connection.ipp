@@ -5,6 +5,9 @@
 
 namespace hailwire::detail {
 
+/// What may wait behind a request that is being served, before reading pauses: a pipelined request or two.
+inline constexpr std::size_t pipelined_limit = 16 * 1024;
+
 HAILWIRE_INLINE void connection::start() {
   last_read_ = last_write_ = since_ = moment(server().now());
   schedule();

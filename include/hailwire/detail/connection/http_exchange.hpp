@@ -2,7 +2,7 @@
 #pragma once
 
 // What a connection has only while something is unfinished on it: `pending_io`, and in it, while it serves HTTP
-// requests, an `http_exchange`, whose functions are in requests.hpp and polls.hpp. A stream on which nobody says
+// requests, an `http_exchange`, whose functions are in requests.ipp and polls.ipp. A stream on which nobody says
 // anything has none of this.
 
 #include <algorithm>
@@ -73,7 +73,7 @@ class http_exchange : private request_state {
   void refuse_stream(const failure& why);
   void leave_commands(const failure& others);
 
-  // ---- polls; in polls.hpp, and reached through a server's `linkage` alone
+  // ---- polls; in polls.ipp, and reached through a server's `linkage` alone
   static const poll_table polling;
 
  private:

@@ -2,7 +2,7 @@
 #pragma once
 
 // What all connections of a server share: its options, its hub, the transports it links, the host's hooks. How a
-// command is carried out, which is the same on every transport, is in commands.hpp.
+// command is carried out, which is the same on every transport, is in commands.ipp.
 
 #include <algorithm>
 #include <ctime>

@@ -28,9 +28,6 @@
 //
 // Nothing here runs host code, so a flush cannot be re-entered; what a subscriber wants to do beyond writing waits for
 // `subscriber::settle`, after the flush. Everything belongs to the hub's thread.
-//
-// Over 500 lines because what becomes of the others when memory runs out for one in the middle has to be read beside
-// the flush.
 
 #include <algorithm>
 #include <array>

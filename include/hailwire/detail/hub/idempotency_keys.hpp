@@ -56,7 +56,8 @@ class idempotency_keys {
     keys_.insert(*k, name.low);  // does not throw
     return *k;
   }
-  /// The first publish has been stored, or has failed: then the key is forgotten. Returns those that waited for it.
+  /// The first publish has been stored, or has failed: then the key is forgotten. Returns the repeats that
+  /// waited for its outcome.
   vector<Waiting> settle(key& k, std::error_code ec, const position& p, std::int64_t now) {
     auto waiting = std::move(k.waiting);
     if (ec) {

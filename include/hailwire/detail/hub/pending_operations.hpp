@@ -15,7 +15,7 @@ namespace hailwire::detail {
 struct operation : intrusive_count {
   virtual ~operation() = default;
   virtual void abort() = 0;
-  /// Whether it is among those that `pending_operations::abort_all` would abort.
+  /// Whether `pending_operations::abort_all` would abort this operation.
   bool enrolled() const noexcept { return index_ != SIZE_MAX; }
 
  private:

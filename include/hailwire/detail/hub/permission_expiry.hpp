@@ -10,7 +10,7 @@
 
 namespace hailwire::detail {
 
-/// The streams whose permission ends, each with a timer; expiry.hpp says how it is told of and ended. A stream whose
+/// The streams whose permission ends, each with a timer; expiry.ipp says how it is told of and ended. A stream whose
 /// permission does not end, and a poll, have no entry.
 class permission_expiry {
  public:

@@ -2,7 +2,7 @@
 #pragma once
 
 // What a host does with a session; session.hpp says what that is for. What concerns its permissions is in
-// permissions.hpp.
+// expiry.ipp.
 
 #include <algorithm>
 

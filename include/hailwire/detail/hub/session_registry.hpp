@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-// Who is connected to a hub: connections by slot, their sessions by key, listed sessions by user.
+// The sessions of a hub: connections by slot, their sessions by key, listed sessions by user.
 //
 // A slot is 8 bytes, and the sessions of a user are chained through the sessions themselves, so that a connection costs
 // 8 bytes here and a user's session 4 more. A key names a slot and how many sessions that slot has had: it means one

@@ -15,9 +15,9 @@
 
 namespace hailwire::detail::inline HAILWIRE_ASIO_NAMESPACE {
 
-/// Looks up names for all connections of a context. Those that ask for one name while it is being looked up share the
-/// answer, so a thousand clients that lost one server ask once. Nothing is kept beyond that: the system knows how long
-/// an answer holds. Safe from any thread.
+/// Looks up names for all connections of a context. Connections that ask for one name while it is being looked up share
+/// the answer, so a thousand clients that lost one server ask once. Nothing is kept beyond that: the system knows how
+/// long an answer holds. Safe from any thread.
 class name_resolver : public net::execution_context::service {
  public:
   using endpoints = std::vector<net::ip::tcp::endpoint>;
