@@ -140,8 +140,8 @@ TEST_CASE("publishes and questions as completion tokens") {
 
 TEST_CASE("several hundred clients share a context") {
   site s;
+  std::size_t heard = 0, open = 0;  // before the clients, whose end is told too
   std::vector<std::unique_ptr<client<websocket>>> all;
-  std::size_t heard = 0, open = 0;
   for (int i = 0; i < 300; ++i) {
     all.push_back(std::make_unique<client<websocket>>(s.io, s.url("u" + std::to_string(i))));
     all.back()->on_message([&](const client_message&) { ++heard; });

@@ -42,8 +42,8 @@ struct echo {
     REQUIRE(is);
   }
   asio::io_context io;
+  lines closes;  // before the server, whose end is told too
   server<websocket> live;
-  lines closes;
   std::uint16_t port = 0;
 };
 
