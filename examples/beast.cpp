@@ -85,13 +85,13 @@ int main(int count, char** words) {
 
   tcp::acceptor acceptor(asio::make_strand(io),
                          {asio::ip::address_v4::loopback(), static_cast<std::uint16_t>(std::stoi(words[1]))});
-  std::cout << "listening on https://127.0.0.1:" << acceptor.local_endpoint().port() << "/" << std::endl;
   asio::co_spawn(acceptor.get_executor(), accept(acceptor, tls, live), asio::detached);
   asio::signal_set signals(acceptor.get_executor(), SIGINT, SIGTERM);
   signals.async_wait([&](boost::system::error_code, int) {
     acceptor.close();
     live.post([&] { live.stop(); });
   });
+  std::cout << "listening on https://127.0.0.1:" << acceptor.local_endpoint().port() << "/" << std::endl;
   std::vector<std::thread> threads;
   for (int i = 1; i < 4; ++i) threads.emplace_back([&] { io.run(); });
   io.run();

@@ -58,8 +58,8 @@ int main(int count, char** words) {
     return hailwire::grant{.follow = hailwire::channel_set::all(), .publish = hailwire::channel_set::all()};
   });
   auto port = live.listen("127.0.0.1", count > 1 ? static_cast<std::uint16_t>(std::stoi(words[1])) : 8080);
-  std::cout << "listening on http://127.0.0.1:" << port << "/" << std::endl;
   asio::signal_set signals(io, SIGINT, SIGTERM);
   signals.async_wait([&](std::error_code, int) { live.stop(); });
+  std::cout << "listening on http://127.0.0.1:" << port << "/" << std::endl;
   io.run();
 }

@@ -81,7 +81,6 @@ int main(int count, char** words) {
 
   auto port = count > 1 ? static_cast<std::uint16_t>(std::stoi(words[1])) : std::uint16_t{8080};
   tcp::acceptor acceptor(io, {asio::ip::address_v4::loopback(), port});
-  std::cout << "listening on http://127.0.0.1:" << acceptor.local_endpoint().port() << "/" << std::endl;
   asio::co_spawn(io, accept(acceptor, live), asio::detached);
 
   asio::signal_set signals(io, SIGINT, SIGTERM);
@@ -89,5 +88,6 @@ int main(int count, char** words) {
     acceptor.close();
     live.stop();
   });
+  std::cout << "listening on http://127.0.0.1:" << acceptor.local_endpoint().port() << "/" << std::endl;
   io.run();
 }

@@ -31,9 +31,9 @@ int main(int count, char** words) {
   hailwire::server<hailwire::sse> live(io);
   live.authorize([](const hailwire::request&) { return hailwire::grant{.follow = {"prices"}}; });
   auto port = live.listen("127.0.0.1", count > 1 ? static_cast<std::uint16_t>(std::stoi(words[1])) : 8080);
-  std::cout << "listening on http://127.0.0.1:" << port << "/" << std::endl;
   asio::co_spawn(io, tick(live), asio::detached);
   asio::signal_set signals(io, SIGINT, SIGTERM);
   signals.async_wait([&](std::error_code, int) { live.stop(); });
+  std::cout << "listening on http://127.0.0.1:" << port << "/" << std::endl;
   io.run();
 }

@@ -13,9 +13,9 @@ int main(int count, char** words) {
     return hailwire::grant{.user = user, .follow = {"news", "chat-*"}, .publish = {"chat-*"}};
   });
   auto port = live.listen("127.0.0.1", count > 1 ? std::uint16_t(std::stoi(words[1])) : 8080);
-  std::cout << "listening on http://127.0.0.1:" << port << "/" << std::endl;
   if (live.publish("news", hailwire::payload::json(R"({"text":"the server is up"})"))) return 1;  // never, so early
   asio::signal_set signals(io, SIGINT, SIGTERM);
   signals.async_wait([&](std::error_code, int) { live.stop(); });  // says goodbye; then the context runs out of work
+  std::cout << "listening on http://127.0.0.1:" << port << "/" << std::endl;
   io.run();
 }

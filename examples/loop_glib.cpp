@@ -25,7 +25,6 @@ int main(int count, char** words) {
   h.live.authorize(
       [](const hailwire::request&) { return hailwire::grant{.follow = {"clock", "chat-*"}, .publish = {"chat-*"}}; });
   auto port = h.live.listen("127.0.0.1", count > 1 ? static_cast<std::uint16_t>(std::stoi(words[1])) : 8080);
-  std::cout << "listening on http://127.0.0.1:" << port << "/" << std::endl;
 
   auto ready = [](int, GIOCondition, void* of) -> gboolean {
     auto& here = *static_cast<host*>(of);
@@ -47,6 +46,7 @@ int main(int count, char** words) {
     return G_SOURCE_CONTINUE;
   };
   for (int signal : {SIGINT, SIGTERM}) g_unix_signal_add(signal, stop, &h);
+  std::cout << "listening on http://127.0.0.1:" << port << "/" << std::endl;
   g_main_loop_run(h.loop);
   g_main_loop_unref(h.loop);
 }

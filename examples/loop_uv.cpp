@@ -20,7 +20,6 @@ int main(int count, char** words) {
   live.authorize(
       [](const hailwire::request&) { return hailwire::grant{.follow = {"clock", "chat-*"}, .publish = {"chat-*"}}; });
   auto port = live.listen("127.0.0.1", count > 1 ? static_cast<std::uint16_t>(std::stoi(words[1])) : 8080);
-  std::cout << "listening on http://127.0.0.1:" << port << "/" << std::endl;
 
   uv_loop_t* loop = uv_default_loop();
   uv_poll_t input;
@@ -45,5 +44,6 @@ int main(int count, char** words) {
     auto stop = [](uv_signal_t* s, int) { static_cast<live_server*>(s->data)->stop(); };
     uv_signal_start(&signals[i], stop, i ? SIGTERM : SIGINT);
   }
+  std::cout << "listening on http://127.0.0.1:" << port << "/" << std::endl;
   uv_run(loop, UV_RUN_DEFAULT);
 }

@@ -54,10 +54,10 @@ int main(int argc, char** argv) {
   std::error_code ec;
   auto bound = server.listen("127.0.0.1", static_cast<std::uint16_t>(*port), ec);
   if (ec) return fail("port " + std::string(argv[2]) + ": " + ec.message());
-  std::printf("listening on http://127.0.0.1:%u/\n", static_cast<unsigned>(bound));
-  std::fflush(stdout);
 
   asio::signal_set signals(io, SIGINT, SIGTERM);
   signals.async_wait([&](std::error_code, int) { io.stop(); });
+  std::printf("listening on http://127.0.0.1:%u/\n", static_cast<unsigned>(bound));
+  std::fflush(stdout);
   io.run();
 }

@@ -69,10 +69,10 @@ int main(int argc, char** argv) {
   } catch (const std::system_error& e) {
     return fail(e.what());
   }
-  std::printf("listening on https://127.0.0.1:%u/\n", static_cast<unsigned>(bound));
-  std::fflush(stdout);
 
   asio::signal_set signals(io, SIGINT, SIGTERM);
   signals.async_wait([&](std::error_code, int) { io.stop(); });
+  std::printf("listening on https://127.0.0.1:%u/\n", static_cast<unsigned>(bound));
+  std::fflush(stdout);
   io.run();
 }

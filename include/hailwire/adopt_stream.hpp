@@ -62,7 +62,9 @@ void drop_time_limits(Stream& s) {
 
 /// A connection over such a stream; it owns itself until it is closed.
 template <class Stream>
-class adopted_connection final : public connection, public std::enable_shared_from_this<adopted_connection<Stream>> {
+class adopted_connection final : public connection,
+                                 public self_owned,
+                                 public std::enable_shared_from_this<adopted_connection<Stream>> {
  public:
   adopted_connection(server_state& g, const strand& on, Stream s, std::optional<tls_peer> t)
       : connection(g), strand_(on), stream_(std::move(s)) {
@@ -79,7 +81,7 @@ class adopted_connection final : public connection, public std::enable_shared_fr
   }
 
   void begin(std::string_view already_read) {
-    self_ = this->shared_from_this();  // it owns itself until it is closed
+    self = this->shared_from_this();
     by().beside(+1);
     this->contained([&] { adopt(already_read); });
   }
@@ -242,8 +244,7 @@ class adopted_connection final : public connection, public std::enable_shared_fr
     net_error_code ignored;
     below().close(ignored);
     by().beside(-1);
-    net::post(strand_, [dying = self_] {});  // who closes it may be one of its own functions
-    self_.reset();
+    by().closed(*this);
   }
 
   // ---- what the connection asks ----------------------------------------------------------------------------------
@@ -278,7 +279,6 @@ class adopted_connection final : public connection, public std::enable_shared_fr
 
   strand strand_;
   Stream stream_;
-  std::shared_ptr<adopted_connection> self_;
   std::shared_ptr<const tls_peer> tls_;
   std::string peer_ = "unknown";
   std::string now_, next_;              // being written; gathered meanwhile

@@ -60,7 +60,7 @@ class Chat:
     """A chat that runs, `under` a command that ends by becoming it. Ends, with exit code 0 on SIGTERM, when the `async with` does."""
 
     def __init__(self, *arguments, under=()):
-        self.arguments, self.under = arguments, under
+        self.arguments, self.under, self.told = arguments, under, False
 
     async def __aenter__(self):
         self.process = await asyncio.create_subprocess_exec(*self.under, CHAT, "--port", "0", *OPTIONS, *self.arguments, stdout=asyncio.subprocess.PIPE)
@@ -70,9 +70,14 @@ class Chat:
         self.host = f"127.0.0.1:{self.port}"
         return self
 
-    async def __aexit__(self, kind, value, trace):
-        if self.process.returncode is None:
+    def tell_to_end(self):
+        """Once: to signal a process that has ended would take its exit code from whoever waits for it."""
+        if self.process.returncode is None and not self.told:
+            self.told = True
             self.process.send_signal(signal.SIGTERM)
+
+    async def __aexit__(self, kind, value, trace):
+        self.tell_to_end()
         code = await soon(self.process.wait())
         assert code == 0 or value, f"SIGTERM ended the chat with {code}"
 
@@ -93,10 +98,11 @@ class Mortal(Chat):
         assert await soon(self.process.wait()) == -signal.SIGKILL
 
     async def drain(self):
-        self.process.send_signal(signal.SIGTERM)
+        self.tell_to_end()
         assert await soon(self.process.wait()) == 0
 
     async def restart(self):
+        self.told = False
         await super().__aenter__()
 
 

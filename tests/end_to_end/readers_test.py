@@ -12,7 +12,6 @@ import asyncio
 import http.client
 import json
 import os
-import signal
 import statistics
 import threading
 import time
@@ -127,7 +126,7 @@ class Ends(WithChat):
                 if version == "1.1":
                     got.append((await listening.next())[1])
             bare.close()
-            chat.process.send_signal(signal.SIGTERM)
+            chat.tell_to_end()
             while (it := await soon(listening.items.get())) is not None:
                 got.append(it[1])
             return response.headers, got

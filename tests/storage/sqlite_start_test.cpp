@@ -426,11 +426,11 @@ TEST_CASE("a file of each version is opened, with all that is in it, and is of t
 
 TEST_CASE("a clock that is set ends no key in a file, nor does the time between two uses") {
   temporary dir;
-  static std::int64_t unix_now, used;
+  static std::atomic<std::int64_t> unix_now, used;  // read by the writer too, after it has answered
   unix_now = 1'764'000'000'000, used = 5'000;
   sqlite_options options;
-  options.clock = [] { return unix_now; };
-  options.steady = [] { return used; };
+  options.clock = [] { return unix_now.load(); };
+  options.steady = [] { return used.load(); };
   {
     auto s = open(dir.file(), options);
     append(*s, "c", "x", "1");
@@ -455,10 +455,10 @@ TEST_CASE("a clock that is set ends no key in a file, nor does the time between 
 
 TEST_CASE("a key that has lived its time takes nobody's room, however few transactions there are to forget it in") {
   temporary dir;
-  static std::int64_t used;
+  static std::atomic<std::int64_t> used;
   used = 0;
   sqlite_options options;
-  options.steady = [] { return used; };
+  options.steady = [] { return used.load(); };
   options.keys = 1000;
   auto s = open(dir.file(), options);
   // All of them in one transaction, as on a disk that is slow: the writer is held in a handler until they are there.

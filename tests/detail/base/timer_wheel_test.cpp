@@ -191,3 +191,27 @@ TEST_CASE("whatever is armed, moved and disarmed, each timer expires at its last
     }
   }
 }
+
+TEST_CASE("ended timers stand in order until they are taken, and one that is destroyed leaves") {
+  noting a, b, after;
+  {
+    ended_timers ended;
+    CHECK(ended.take() == nullptr);
+    timer_wheel w(0);
+    w.arm(a, 500);
+    ended.add(a);
+    CHECK_FALSE(w.next());  // it has left its wheel
+    {
+      noting gone;
+      ended.add(gone);
+    }
+    ended.add(b);
+    CHECK(ended.take() == &a);
+    ended.add(after);
+    CHECK(ended.take() == &b);
+    CHECK(ended.take() == &after);
+    CHECK(ended.take() == nullptr);
+    ended.add(a);
+  }
+  CHECK_FALSE(a.armed());
+}

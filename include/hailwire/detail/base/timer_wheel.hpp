@@ -29,6 +29,7 @@ class timer {
 
  private:
   friend class timer_wheel;
+  friend class ended_timers;
   void unlink() noexcept {
     if (!next_) return;
     prev_->next_ = next_;
@@ -133,6 +134,40 @@ class timer_wheel {
 
   std::int64_t tick_;
   std::array<head, slots> slots_;
+};
+
+/// Timers that are on no wheel any more and wait to be deleted. They stand here by the links that a wheel would use, so
+/// that no allocation can fail while something ends. Owns none of them; one that is destroyed leaves it.
+class ended_timers {
+ public:
+  ended_timers() noexcept { first_.prev_ = first_.next_ = &first_; }
+  ended_timers(const ended_timers&) = delete;
+  ended_timers& operator=(const ended_timers&) = delete;
+  ~ended_timers() {
+    while (take()) {
+    }
+    first_.prev_ = first_.next_ = nullptr;
+  }
+
+  void add(timer& t) noexcept {
+    t.unlink();
+    t.prev_ = first_.prev_;
+    t.next_ = &first_;
+    t.prev_->next_ = first_.prev_ = &t;
+  }
+  /// The one that stands here longest, or null.
+  timer* take() noexcept {
+    if (first_.next_ == &first_) return nullptr;
+    timer* t = first_.next_;
+    t->unlink();
+    return t;
+  }
+
+ private:
+  struct head final : timer {
+    void expire(std::int64_t) override {}
+  };
+  head first_;
 };
 
 }  // namespace hailwire::detail

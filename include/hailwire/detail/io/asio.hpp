@@ -100,11 +100,16 @@ class asio_loop : public driver, public std::enable_shared_from_this<asio_loop<S
   }
   void on_alarm(move_only_function<void()> f) override { rung_ = std::move(f); }
   void retire() override {
+    driver::retire();
     rung_ = nullptr;
     timer_.cancel();
   }
 
  protected:
+  void release_soon() noexcept override {
+    try_again(strand_, [self = this->shared_from_this()] { self->release_closed(); });
+  }
+
   // While something is served here.
   struct serving {
     explicit serving(asio_loop& l) noexcept : of(l.serving_) { of.store(true, std::memory_order_relaxed); }
@@ -142,7 +147,9 @@ class asio_driver final : public asio_loop<Strand> {
   }
 
  private:
-  class asio_connection final : public descriptor_connection, public std::enable_shared_from_this<asio_connection> {
+  class asio_connection final : public descriptor_connection,
+                                public self_owned,
+                                public std::enable_shared_from_this<asio_connection> {
    public:
     asio_connection(asio_driver& d, server_state& g, owned_descriptor& own, std::unique_ptr<stream_layer> layer)
         : descriptor_connection(g, own, layer != nullptr),
@@ -153,7 +160,7 @@ class asio_driver final : public asio_loop<Strand> {
     ~asio_connection() override { release(); }
 
     void begin(std::string_view already_read) {
-      self_ = this->shared_from_this();  // it may wait for neither reading nor writing, only for a storage or a hook
+      self = this->shared_from_this();  // it may wait for neither reading nor writing, only for a storage or a hook
       this->contained([&] { adopt(already_read); });
     }
 
@@ -164,8 +171,7 @@ class asio_driver final : public asio_loop<Strand> {
     }
     void closing() override {
       release();
-      loop_->post([dying = self_] {});  // who closes it may be one of its own functions
-      self_.reset();
+      loop_->closed(*this);
     }
     void release() {
       net_error_code ignored;
@@ -200,7 +206,6 @@ class asio_driver final : public asio_loop<Strand> {
     std::unique_ptr<stream_layer> layer_;
     std::shared_ptr<asio_driver> loop_;  // holds the buffer that reads go to
     waiting_descriptor wait_;
-    std::shared_ptr<asio_connection> self_;
     bool reading_ = false, writing_ = false;
   };
 

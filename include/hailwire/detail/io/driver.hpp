@@ -102,6 +102,12 @@ void tune(int descriptor, std::size_t send_buffer) noexcept;
 /// That is not the same: who comes by a Unix socket may be trusted.
 std::string peer_of(int descriptor);
 
+/// A connection that owns itself until it is closed, because handlers share it.
+struct self_owned {
+  virtual ~self_owned() = default;
+  std::shared_ptr<self_owned> self;  ///< once it is closed: the one of its driver that was closed before
+};
+
 class driver : public event_loop {
  public:
   /// Accepts connections on a listening descriptor, which it owns from now on; each is given to `accepted`.
@@ -116,7 +122,14 @@ class driver : public event_loop {
   /// Whether it can be seen to run on another thread than the caller's: for assertions.
   virtual bool elsewhere() const noexcept { return false; }
   /// Nothing runs from now on. After all connections are gone.
-  virtual void retire() = 0;
+  virtual void retire() { release_closed(); }
+  /// `c` has been closed: it is released once no function of its own can be running. Allocates nothing that must
+  /// succeed, since what closes it may be want of memory.
+  void closed(self_owned& c) noexcept {
+    auto me = std::move(c.self);
+    c.self = std::exchange(closed_, std::move(me));
+    release_soon();
+  }
 
   /// What all connections read into, one after the other. A read of this size empties what a socket usually holds;
   /// larger ones gained nothing in measurements.
@@ -132,7 +145,16 @@ class driver : public event_loop {
   }
 
  protected:
+  /// Has `release_closed` called soon, outside any connection's functions; or, without memory for that, with the next.
+  virtual void release_soon() noexcept = 0;
+  void release_closed() noexcept {
+    while (auto c = std::move(closed_)) closed_ = std::move(c->self);
+  }
+
   std::vector<char> buffer_ = std::vector<char>(64 * 1024);
+
+ private:
+  std::shared_ptr<self_owned> closed_;  // the last that was closed
 };
 
 /// A connection over a descriptor. A driver tells it of readiness and arms what it wants.

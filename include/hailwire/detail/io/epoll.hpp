@@ -41,7 +41,10 @@ class epoll_driver : public driver {
                              std::string_view already_read) override;
   HAILWIRE_INLINE void stop_listening() override;
   HAILWIRE_INLINE void beside(int more) override;
-  void retire() override { rung_ = nullptr; }
+  void retire() override {
+    driver::retire();
+    rung_ = nullptr;
+  }
   /// Read once for all that a wait brings: a turn writes to thousands.
   std::int64_t now() const noexcept override { return now_ ? now_ : driver::now(); }
   HAILWIRE_INLINE std::int64_t unix_time() const noexcept override;
@@ -136,6 +139,9 @@ class epoll_driver : public driver {
   void add(int descriptor, std::uint32_t events, std::uintptr_t named);
   void run_posted();
   void bury() noexcept;
+  void release_soon() noexcept override {
+    if (!in_turn_) wake();  // each turn ends with it
+  }
   bool have_posted();
 
   int epoll_, event_, timer_;
@@ -147,7 +153,7 @@ class epoll_driver : public driver {
   std::mutex mutex_;
   vector<move_only_function<void()>> posted_;
   vector<epoll_connection*> again_;
-  vector<epoll_connection*> graveyard_;  // owned
+  ended_timers graveyard_;  // connections, owned
   std::size_t connections_ = 0;
   vector<std::unique_ptr<epoll_listener>> listeners_, stopped_listeners_;
   std::atomic<bool> in_turn_ = false;

@@ -174,10 +174,7 @@ HAILWIRE_INLINE void epoll_driver::epoll_connection::closing() {
   ::epoll_ctl(set().epoll_, EPOLL_CTL_DEL, descriptor(), nullptr);
   if (noted(queued_note))
     std::replace(set().again_.begin(), set().again_.end(), this, static_cast<epoll_connection*>(nullptr));
-  try {
-    set().graveyard_.push_back(this);  // events of this turn may still name it
-  } catch (const std::bad_alloc&) {    // nobody names it any more: without memory to note it, its own stays taken
-  }
+  set().graveyard_.add(*this);  // events of this turn may still name it
   --set().connections_;
   if (!set().in_turn_) set().wake();
 }
@@ -239,8 +236,8 @@ HAILWIRE_INLINE void epoll_driver::run_posted() {
 }
 
 HAILWIRE_INLINE void epoll_driver::bury() noexcept {
-  for (auto* c : graveyard_) delete c;
-  graveyard_.clear();
+  while (timer* c = graveyard_.take()) delete c;
+  release_closed();
 }
 
 HAILWIRE_INLINE bool epoll_driver::have_posted() {
