@@ -42,9 +42,7 @@ TEST_CASE("a record of the log says what is known, and nothing else") {
   CHECK(fmt::format("{}", r) == "info x code=" + operation_aborted().message());
 }
 
-TEST_CASE("a session's key is its slot and its life there") {
-  CHECK(fmt::format("{}", detail::session_key{3, 9}) == "3:9");
-}
+TEST_CASE("a session's key is its slot and its life there") { CHECK(fmt::format("{}", session_key{3, 9}) == "3:9"); }
 
 TEST_CASE("whatever a client has sent stays one line") {
   CHECK(fmt::format("{}", close_reason{errc::internal, 1000, "a\r\nerror storage_failed\x7f é", true}) ==

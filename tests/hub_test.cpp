@@ -125,7 +125,7 @@ struct client final : session {
   hub* there;
   std::string_view how;
   session* mine = nullptr;  // null while it has none
-  detail::session_key key;
+  session_key key;
   std::map<std::string, std::string> began;
   std::string got;
   lines notices, ended;

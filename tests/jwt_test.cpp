@@ -273,6 +273,19 @@ TEST_CASE("a token for another audience, or of another issuer, is another's") {
   CHECK(who(o, hs(claims())) == refused);
 }
 
+TEST_CASE("any audience, or none, is taken by who says so, and nothing else of the token is let off") {
+  auto o = options_for(jwt_algorithm::hs256);
+  o.audience.clear();
+  o.any_audience = true;
+  for (std::string aud : {"", R"(,"aud":"shop")", R"(,"aud":["a","b"])", R"(,"aud":"")"})
+    CHECK(who(o, hs(R"({"exp":1800000060,"sub":"ada")" + aud + '}')) == "ada");
+  CHECK(who(o, hs(R"({"sub":"ada"})")) == refused);
+  o.issuer = "us";
+  CHECK(who(o, hs(claims())) == refused);
+  o.audience = "chat";
+  CHECK(complaint(o) == "an audience and any_audience exclude each other");
+}
+
 TEST_CASE("users with odd names are those users, or nobody") {
   auto sub = [](const std::string& json) { return who(hs(claims("\"sub\":" + json))); };
   for (std::string name :

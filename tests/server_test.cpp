@@ -650,6 +650,64 @@ TEMPLATE_TEST_CASE("many threads publish into a context that several threads run
   CHECK(done.value() == publishers * each);
 }
 
+TEST_CASE("one payload goes to several channels, and of each is told what became of it") {
+  asio::io_context io;
+  hailwire::options o;
+  o.max_pending = 2;
+  everything live(io, o);
+  std::vector<std::pair<std::string, std::string>> told;
+  auto note = [&](std::string_view channel, std::error_code ec, const position& at) {
+    told.emplace_back(channel, ec ? std::string(ec.message()) : std::to_string(at.offset));
+  };
+  live.publish_all({"a", "a", "b"}, payload::json("1"), {}, note);  // before the context runs each one waits
+  REQUIRE(told.size() == 1);
+  CHECK(told[0].first == "b");
+  CHECK(told[0].second == make_error_code(errc::overloaded).message());
+  while (told.size() < 3 && io.run_one_for(limit)) {
+  }
+  told.clear();
+  live.post([&] { live.publish_all({"a", "b", "", "c"}, payload::json("2"), {.key = "k"}, note); });
+  live.publish_all({}, payload::json("3"), {}, note);
+  while (told.size() < 4 && io.run_one_for(limit)) {
+  }
+  CHECK(told == std::vector<std::pair<std::string, std::string>>{
+                    {"a", "3"}, {"b", "1"}, {"", make_error_code(errc::bad_request).message()}, {"c", "1"}});
+}
+
+TEST_CASE("a session is found again by its key while it lives, with what the authorizer attached") {
+  asio::io_context io;
+  everything live(io);
+  struct account {
+    int balance = 7;
+  };
+  auto known = std::make_shared<account>();
+  live.authorize([&](const request&) { return grant{.follow = channel_set::all(), .attached = known}; });
+  std::optional<session_key> key;
+  bool closed = false, found = false;
+  live.on_open([&](session& s) {
+    key = s.key();
+    found = live.find(*key) == &s;
+    auto mine = std::static_pointer_cast<account>(s.permissions().attached());
+    CHECK(mine == known);
+  });
+  live.on_close([&](session&, const close_reason&) { closed = true; });
+  auto port = live.listen("127.0.0.1", 0);
+  {
+    wire c(port);
+    c.send(event_stream("?channel=chat"));
+    while (!key && io.run_one_for(limit)) {
+    }
+    CHECK(found);
+    CHECK(known.use_count() == 2);  // the grant has one
+  }
+  while (!closed && io.run_one_for(limit)) {
+  }
+  REQUIRE(closed);
+  io.poll();
+  REQUIRE(key);
+  CHECK(live.find(*key) == nullptr);
+}
+
 TEMPLATE_TEST_CASE("past max_pending a publish is overloaded, and its handler is never called", "", embedded,
                    portable_asio, own) {
   options o;

@@ -167,6 +167,33 @@ TEST_CASE("connections are dealt to all threads, and hooks run on them") {
   for (auto& [id, times] : seen) CHECK(times == 2);
 }
 
+TEST_CASE("a call for each thread runs on it, with its server, and several channels are published to at once") {
+  running r(3);
+  std::vector<wire> clients;
+  for (int i = 0; i < 6; ++i) following(clients.emplace_back(r.port), "?channel=chat&channel=news");
+  std::atomic<int> told = 0;
+  r.s.publish_all({"chat", "news"}, payload::json("7"), {}, [&](std::string_view, std::error_code ec, position at) {
+    if (!ec && at.offset == 1) ++told;
+  });
+  for (auto& c : clients) {
+    auto both = c.until("\n\n") + c.until("\n\n");
+    CHECK(contains(both, "\"chat\""));
+    CHECK(contains(both, "\"news\""));
+  }
+  while (told < 2) std::this_thread::yield();
+  std::atomic<int> calls = 0, sessions = 0;
+  r.s.post_each([&](auto& part) {
+    for (session* s : part.sessions()) {
+      ++sessions;
+      s->close();
+    }
+    ++calls;
+  });
+  for (auto& c : clients) c.until("\r\n0\r\n\r\n");
+  while (calls < 3) std::this_thread::yield();
+  CHECK(sessions == 6);
+}
+
 TEST_CASE("the sessions of an address are counted over all threads, while they come and go on all of them") {
   options o;
   o.max_sessions_per_address = 5;

@@ -107,5 +107,4 @@ struct fmt::formatter<hailwire::log_level> : hailwire::detail::line_formatter<ha
 template <>
 struct fmt::formatter<hailwire::log_record> : hailwire::detail::line_formatter<hailwire::log_record> {};
 template <>
-struct fmt::formatter<hailwire::detail::session_key> : hailwire::detail::line_formatter<hailwire::detail::session_key> {
-};
+struct fmt::formatter<hailwire::session_key> : hailwire::detail::line_formatter<hailwire::session_key> {};

@@ -159,7 +159,7 @@ class hub final : public detail::log_source {
   bool open(session& s, shared_grant g, std::string device, bool listed);
   void close(session& s);
   /// The session of that key, while it lives.
-  session* find(detail::session_key k) const noexcept { return registry_.find(k); }
+  session* find(session_key k) const noexcept { return registry_.find(k); }
 
   /// Has the session follow a channel. The handler may be called before this returns, with `forbidden` when the
   /// channel was unfollowed first, and is never called once the session is closed. After it, `subscription::pending`
@@ -211,7 +211,7 @@ class hub final : public detail::log_source {
   detail::logger& log() noexcept { return log_; }
   const detail::logger& log() const noexcept { return log_; }
 
-  std::string printed(detail::session_key k) const { return registry_.id_of(k); }
+  std::string printed(session_key k) const { return registry_.id_of(k); }
 
  private:
   friend class detail::loop_turn;

@@ -58,6 +58,9 @@ struct jwt_options {
   /// Must be the token's `aud`, or in it when that is a list: a token that was made for another service is good there
   /// alone.
   std::string audience;
+  /// Takes tokens whoever they were made for, also those without `aud`: for an issuer whose tokens have none. With it
+  /// `audience` stays empty.
+  bool any_audience = false;
   /// Must be the token's `iss`; empty: not looked at.
   std::string issuer = {};
   /// How much the clocks of those who make tokens may differ from this one.
@@ -81,7 +84,8 @@ class jwt_authorizer {
   explicit jwt_authorizer(jwt_options o) : o_(std::make_shared<const jwt_options>(std::move(o))) {
     auto wrong = [](const char* why) { throw std::invalid_argument(std::string("hailwire: jwt_options: ") + why); };
     if (o_->keys.empty() || o_->keys.size() > 8) wrong("one to eight keys are needed");
-    if (o_->audience.empty()) wrong("the audience is missing");
+    if (o_->audience.empty() == !o_->any_audience)
+      wrong(o_->any_audience ? "an audience and any_audience exclude each other" : "the audience is missing");
     if (o_->leeway < std::chrono::seconds(0) || o_->leeway > std::chrono::hours(1))
       wrong("leeway is 0 to 3600 seconds");
     for (const std::string& key : o_->keys)
@@ -263,6 +267,7 @@ class jwt_authorizer {
   }
 
   bool audience_fits(const members& all) const {
+    if (o_->any_audience) return true;
     auto* v = find(all, "aud");
     if (!v) return false;
     if (v->type == proto::json::kind::string) return proto::json::unescape(v->text) == o_->audience;

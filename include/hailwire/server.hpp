@@ -128,6 +128,12 @@ class basic_server {
   std::vector<session*> sessions() const;
   /// The sessions of one user.
   std::vector<session*> find(std::string_view user) const;
+  /// The session of that key while it lives; null when it has ended.
+  session* find(session_key k) const;
+  /// `publish` to several channels, each a publish of its own in the order given; the payload is kept once. `done` is
+  /// called once for each channel, also for one that is refused at once. Safe from any thread.
+  void publish_all(const std::vector<std::string>& channels, const payload& p, const publish_options& o,
+                   std::function<void(std::string_view channel, std::error_code, position)> done);
   hailwire::hub& hub() noexcept { return gate_.messages; }
   /// Joins the server to others that share its storage; see the `broker` concept. Before anything is followed. The
   /// broker must outlive the server.
@@ -242,6 +248,18 @@ class basic_server {
   }
 
  protected:
+  // `publish_all` by way of `publish`, which is asked for each channel.
+  template <class Publish>
+  static void publish_to_each(const std::vector<std::string>& channels, const payload& p, const publish_options& o,
+                              std::function<void(std::string_view, std::error_code, position)> done, Publish publish) {
+    auto told = std::make_shared<decltype(done)>(std::move(done));
+    for (const std::string& channel : channels) {
+      auto ec = publish(channel, p, o, publish_handler([told, channel](std::error_code e, position at) {
+                          (*told)(channel, e, std::move(at));
+                        }));
+      if (ec) (*told)(channel, ec, {});
+    }
+  }
   friend std::uint16_t listen_tls(basic_server&, const tls_context&, const std::string&, std::uint16_t,
                                   std::error_code&);
   friend void adopt_tls(basic_server&, const tls_context&, int);

@@ -75,6 +75,19 @@ HAILWIRE_INLINE std::vector<session*> basic_server::find(std::string_view user) 
   return gate_.messages.find(user);
 }
 
+HAILWIRE_INLINE session* basic_server::find(session_key k) const {
+  assert(!driver_->elsewhere());
+  return gate_.messages.find(k);
+}
+
+HAILWIRE_INLINE void basic_server::publish_all(
+    const std::vector<std::string>& channels, const payload& p, const publish_options& o,
+    std::function<void(std::string_view channel, std::error_code, position)> done) {
+  publish_to_each(channels, p, o, std::move(done), [this](auto&&... publish_this) {
+    return publish(std::forward<decltype(publish_this)>(publish_this)...);
+  });
+}
+
 HAILWIRE_INLINE void basic_server::post(detail::move_only_function<void()> f) {
   driver_->post([self = self_, f = std::move(f)]() mutable {
     if (basic_server* s = *self) s->gate_.log().guarded("a posted function", [&] { f(); });

@@ -74,12 +74,14 @@ struct grant {
   std::chrono::system_clock::time_point expires = std::chrono::system_clock::time_point::max();
   /// What may be told of the user to others, a JSON text; empty: nothing.
   std::string info = {};
+  /// The host's own, which it finds again by `session::permissions().attached()`: what it looked up to decide, say.
+  std::shared_ptr<void> attached = {};
 };
 
 /// A grant as it is kept for those who have it: made of a `grant`, never changed, and one for as many clients as the
-/// host likes. A copy costs a pointer; the thing itself, beside the user's name, 40 bytes, and 100 more where it has an
-/// `info`, a `key_scope` or floors. Copies may be used by different threads; what they say is valid while one of them
-/// lives.
+/// host likes. A copy costs a pointer; the thing itself, beside the user's name, 40 bytes, and 120 more where it has an
+/// `info`, a `key_scope`, floors or something attached. Copies may be used by different threads; what they say is valid
+/// while one of them lives.
 class shared_grant {
  public:
   /// None at all; nothing but `operator bool` may be asked of it.
@@ -94,6 +96,8 @@ class shared_grant {
     return at_->more ? std::string_view(at_->more->key_scope) : std::string_view();
   }
   std::string_view info() const noexcept { return at_->more ? std::string_view(at_->more->info) : std::string_view(); }
+  /// What the authorizer attached; null when it did not.
+  std::shared_ptr<void> attached() const noexcept { return at_->more ? at_->more->attached : nullptr; }
   std::chrono::system_clock::time_point expires() const noexcept { return at_->expires; }
   bool may_follow(std::string_view channel) const;
   bool may_publish(std::string_view channel) const { return at_->publish.contains(channel); }
@@ -106,6 +110,7 @@ class shared_grant {
   struct rare {
     std::string key_scope, info;
     std::vector<grant::floor> floors;
+    std::shared_ptr<void> attached;
   };
   struct content : detail::intrusive_count, detail::with_tail {
     std::uint32_t name_size = 0;
@@ -116,15 +121,12 @@ class shared_grant {
   detail::intrusive_ptr<const content> at_;
 };
 
-namespace detail {
-
 /// Names a session while it lives and never again: a slot of the hub's table and how many sessions that slot has had.
+/// A host keeps it in place of a reference, and asks `server::find` for the session. Copies are for any thread.
 struct session_key {
   std::uint32_t slot = 0, generation = 0;
   friend bool operator==(const session_key&, const session_key&) = default;
 };
-
-}  // namespace detail
 
 /// One client's live subscription, whatever the transport: who it is, what it follows, and from where. On a poll it
 /// lasts for one request, on a stream for one connection.
@@ -138,8 +140,8 @@ class session : protected detail::follower {
   session(const session&) = delete;
   session& operator=(const session&) = delete;
 
-  /// Finds this session again, or finds it gone, with `hub::find`.
-  detail::session_key key() const noexcept { return {slot_, generation_}; }
+  /// Finds this session again, or finds it gone, with `server::find`.
+  session_key key() const noexcept { return {slot_, generation_}; }
   /// 11 letters, unique while the server runs, not guessable.
   std::string id() const;
   /// Empty when anonymous. The view is valid until the session ends or has other permissions (`permit`, a renewal); a

@@ -32,8 +32,9 @@ HAILWIRE_INLINE shared_grant::shared_grant(grant g) {
   fresh->follow = std::move(g.follow);
   fresh->publish = std::move(g.publish);
   fresh->expires = g.expires;
-  if (!g.key_scope.empty() || !g.info.empty() || !g.floors.empty()) {
-    fresh->more = std::unique_ptr<const rare>(new rare{std::move(g.key_scope), std::move(g.info), std::move(g.floors)});
+  if (!g.key_scope.empty() || !g.info.empty() || !g.floors.empty() || g.attached) {
+    fresh->more = std::unique_ptr<const rare>(
+        new rare{std::move(g.key_scope), std::move(g.info), std::move(g.floors), std::move(g.attached)});
   }
   at_ = detail::intrusive_ptr<const content>(fresh.release());
 }

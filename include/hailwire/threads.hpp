@@ -119,7 +119,8 @@ namespace hailwire::inline HAILWIRE_ASIO_NAMESPACE {
 /// Limits of `options` hold for each thread, but `max_sessions`, which is divided among them, and
 /// `max_sessions_per_address`, which counts over all of them.
 ///
-/// Threads: `publish`, `quit` and `stop` are safe from any; the rest is for one thread, before `run`.
+/// Threads: `publish`, `publish_all`, `post_each`, `quit` and `stop` are safe from any; the rest is for one thread,
+/// before `run`.
 template <class... Transports>
 class threaded_server {
  public:
@@ -176,6 +177,21 @@ class threaded_server {
                                         publish_handler done = {}) {
     auto& by = *parts_[std::hash<std::string_view>()(channel) % parts_.size()];
     return by.publish(std::move(channel), std::move(p), std::move(o), std::move(done));
+  }
+
+  /// As `server::publish_all`; `done` may be called on several threads at a time.
+  void publish_all(const std::vector<std::string>& channels, const payload& p, const publish_options& o,
+                   std::function<void(std::string_view channel, std::error_code, position)> done) {
+    part::publish_to_each(channels, p, o, std::move(done), [this](auto&&... publish_this) {
+      return publish(std::forward<decltype(publish_this)>(publish_this)...);
+    });
+  }
+  /// Runs `f(server<Transports...>&)` once on the thread of each, with its server: to find sessions, close them or send
+  /// to them. The calls run at the same time. Safe from any thread; what `f` throws is logged.
+  template <class F>
+  void post_each(F f) {
+    auto shared = std::make_shared<F>(std::move(f));
+    for (auto& p : parts_) p->post([p = p.get(), shared] { (*shared)(*p); });
   }
 
   /// Serves, on this thread and on others that it starts, until `quit`.

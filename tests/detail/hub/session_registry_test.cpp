@@ -21,7 +21,7 @@ struct guest final : session {
     in->close(*this);
     in->leave(*this);
   }
-  detail::session_key open(std::string user, bool listed = true) {
+  session_key open(std::string user, bool listed = true) {
     in->open(*this, grant{.user = std::move(user)}, "phone", listed);
     return key();
   }
@@ -46,7 +46,7 @@ struct guest final : session {
 TEST_CASE("a key means one session for ever, on whatever slot") {
   detail::session_registry all;
   std::set<std::string> ids;
-  std::vector<detail::session_key> dead;
+  std::vector<session_key> dead;
   for (int round = 0; round < 3; ++round) {
     guest g(all);
     for (int n = 0; n < 3; ++n) {
@@ -60,7 +60,7 @@ TEST_CASE("a key means one session for ever, on whatever slot") {
       dead.push_back(key);
     }
   }
-  CHECK_FALSE(all.find(detail::session_key{99, 1}));
+  CHECK_FALSE(all.find(session_key{99, 1}));
 }
 
 TEST_CASE("listed sessions are counted and found by user; one that only brings commands is neither") {
