@@ -199,6 +199,31 @@ TEST_CASE("what cannot be published is refused by its own word, and nothing is s
   CHECK(refused("a", payload::text("1234567890")) == "a-1.1");
 }
 
+TEST_CASE("a channel's own largest payload holds for the host too, its publishes a second for clients alone") {
+  options o;
+  o.max_payload = 10;
+  o.channels = {{.pattern = "small-*", .max_payload = 3, .publishes_per_second = 2},
+                {.pattern = "large", .max_payload = 11}};
+  rig r(o);
+  for (auto& [channel, most] : {std::pair("small-a", 3), std::pair("large", 11), std::pair("other", 10)}) {
+    for (int size : {most - 1, most, most + 1})
+      CHECK_FALSE(r.publish(channel, payload::binary(std::string(static_cast<std::size_t>(size), 'x'))));
+    CHECK(r.take() == lines{channel + std::string("-1.1"), channel + std::string("-1.2"), "too_large"});
+  }
+  for (int i = 0; i < 10; ++i) CHECK_FALSE(r.publish("small-a"));
+  CHECK(r.take().back() == "small-a-1.12");
+}
+
+TEST_CASE("a rule about what is kept is refused where the storage cannot do so, and a rule without sense is") {
+  options o;
+  o.channels = {{.pattern = "a", .keep = {.messages = 1}}};
+  CHECK_THROWS_AS(rig(o), std::invalid_argument);
+  o.channels = {{.pattern = ""}};
+  CHECK_THROWS_AS(rig(o), std::invalid_argument);
+  o.channels = {{.pattern = "a"}};
+  CHECK_NOTHROW(rig(o));
+}
+
 TEST_CASE("line breaks between a JSON payload's tokens become spaces, all else travels as it came") {
   rig r;
   client c(r.h);

@@ -29,6 +29,7 @@
 #include "hailwire/detail/base/siphash.hpp"
 #include "hailwire/detail/base/timer_wheel.hpp"
 #include "hailwire/detail/base/vector.hpp"
+#include "hailwire/detail/hub/channel_rules.hpp"
 #include "hailwire/detail/hub/fan_out.hpp"
 #include "hailwire/detail/hub/idempotency_keys.hpp"
 #include "hailwire/detail/hub/key_budget.hpp"
@@ -186,6 +187,11 @@ class hub final : public detail::log_source {
   prefetch_hint prefetch(std::string_view channel) const noexcept;
   void prefetch_entry(const prefetch_hint& at) const noexcept;
 
+  /// What holds for a channel. Valid as long as the hub.
+  const detail::channel_settings& settings_of(std::string_view channel, const prefetch_hint& at) {
+    return rules_.of(channel, at.hash, loop_->now());
+  }
+
   /// A client's publish: authorized and offered to hooks by the caller. `checked`: the payload is known to be what it
   /// says.
   void publish_for(session& s, std::string&& channel, const prefetch_hint& at, payload&& p, publish_options&& o,
@@ -302,7 +308,7 @@ class hub final : public detail::log_source {
   void settle_key(kept_keys::key& k, std::error_code ec, const position& p);
   void read_history(detail::intrusive_ptr<history_op> op);
   void history_read(const detail::intrusive_ptr<history_op>& op, read_result r);
-  std::error_code check(const std::string& channel, payload& p, const publish_options& o, bool checked) const;
+  std::error_code check(const publishing& what, payload& p, const publish_options& o, bool checked);
 
   detail::channel_log* find_log(std::string_view channel) const noexcept { return find_log(channel, hash_of(channel)); }
   detail::channel_log* find_log(std::string_view channel, std::uint64_t hash) const noexcept {
@@ -333,6 +339,7 @@ class hub final : public detail::log_source {
   }
 
   options options_;
+  detail::channel_rules rules_{options_};
   detail::event_loop* loop_;
   std::unique_ptr<detail::any_storage> storage_;
   std::unique_ptr<detail::any_broker> broker_;

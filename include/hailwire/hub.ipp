@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <stdexcept>
+
 #include "hailwire/hub.hpp"
 
 namespace hailwire {
@@ -20,6 +22,9 @@ HAILWIRE_INLINE hub::hub(detail::event_loop& l, std::unique_ptr<detail::any_stor
       wheel_(l.now()),
       mailbox_(std::make_shared<detail::mailbox>(l, log_)),
       pending_(o.max_pending) {
+  if (rules_.any_keep())
+    throw std::invalid_argument(
+        "hailwire: options::channels says how much is kept of some channels, which this storage cannot");
   mailbox_->owner = this;
   loop_->on_alarm([this] { tick(); });
 }

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <string>
 #include <vector>
 
+#include "hailwire/channel_rule.hpp"
 #include "hailwire/proto/http1.hpp"
 
 namespace hailwire {
@@ -45,9 +47,12 @@ struct options {
   /// How long a hook that may answer later has for its answer; then the client is told `timeout`, and the log. In time
   /// for a slow database, and before clients and proxies give up (30–60 s).
   std::chrono::seconds hook_time{20};
-  /// The largest payload of a publish, in bytes; also bounds a WebSocket message (plus the command around it) and a
-  /// request body. One message must fit into memory several times over.
+  /// The largest payload of a publish, in bytes; also bounds, with the largest of `channels`, a WebSocket message (plus
+  /// the command around it) and a request body. One message must fit into memory several times over.
   std::size_t max_payload = 1 << 20;
+  /// What holds for some channels instead of the options here: of the rules whose pattern fits a channel the first. A
+  /// rule that makes no sense throws `std::invalid_argument` when the server is made.
+  std::vector<channel_rule> channels = {};
   /// The most channels that one session follows.
   std::size_t max_channels = 32;
   /// The most sessions at a time; more are answered `overloaded`. Below the descriptors that a process may open, the
@@ -98,5 +103,12 @@ struct options {
   /// limit, for whole offices share an address.
   std::size_t max_sessions_per_address = 0;
 };
+
+/// The largest payload that any channel takes: what bounds bytes before it is known which channel they are for.
+inline std::size_t largest_payload(const options& o) noexcept {
+  std::size_t most = o.max_payload;
+  for (const channel_rule& r : o.channels) most = std::max(most, r.max_payload.value_or(0));
+  return most;
+}
 
 }  // namespace hailwire

@@ -119,7 +119,7 @@ struct websocket {
     }
     bool raw = chosen == "hailwire.v1.raw";
     if (raw && a.count("channel") != 1) return {errc::bad_request, "hailwire.v1.raw needs exactly one channel"};
-    std::size_t most = a.settings.max_payload;
+    std::size_t most = largest_payload(a.settings);
     if (!raw) most = most / 3 * 4 + 4 + command_room;  // base64 (RFC 4648) takes four letters for three bytes
     return begun(*asked, chosen, raw ? websocket_stream::mode::raw : websocket_stream::mode::object, most, make_stream);
   }

@@ -256,4 +256,72 @@ TEST_CASE("replies up to max_unsent are gathered before commands wait") {
   }
 }
 
+// ---- channels with rules of their own
+
+TEST_CASE(
+    "the largest payload of a channel's rule holds on every way to publish, also where it is over the general one") {
+  options o;
+  o.max_payload = 50;
+  o.channels = {{.pattern = "small", .max_payload = 10}, {.pattern = "large", .max_payload = 4000}};
+  house h(o);
+  const std::string channel = GENERATE("small", "other", "large");
+  const std::size_t most = channel == "small" ? 10u : channel == "other" ? 50u : 4000u;
+  for (int shift : {-1, 0, 1}) {
+    INFO(channel << ' ' << shift);
+    const std::size_t size = most + static_cast<std::size_t>(shift);
+    const std::string json = '"' + std::string(size - 2, 'x') + '"';
+    client plain(h), command(h), socket(h), raw(h);
+    CHECK(plain.ask(post("?channel=" + channel, json)).status == (shift > 0 ? 413 : 201));
+    CHECK(command.ask(post("", R"({"publish":{"channel":")" + channel + R"(","data":)" + json + "}}")).status ==
+          (shift > 0 ? 413 : 200));
+    socket.join("");
+    socket.say(R"({"id":1,"publish":{"channel":")" + channel + R"(","data":)" + json + "}}");
+    auto told = socket.hear();
+    REQUIRE(told.size() == 1);
+    CHECK(contains(told[0], shift > 0 ? "too_large" : "offset"));
+    raw.join("?channel=" + channel, "Sec-WebSocket-Protocol: hailwire.v1.raw\r\n");
+    raw.send(frame(std::string(size, 'x')));
+    told = raw.hear();
+    REQUIRE(told.size() == 1);
+    CHECK((shift > 0 ? told[0].starts_with("close 1009") : told[0].starts_with("text x")));
+  }
+}
+
+TEST_CASE(
+    "more publishes a second than a channel's rule allows are refused by all transports, and each says until when") {
+  options o;
+  o.channels = {{.pattern = "slow/*", .publishes_per_second = 2}};
+  house h(o);
+  client plain(h), socket(h), raw(h);
+  socket.join("");
+  raw.join("?channel=slow/a", "Sec-WebSocket-Protocol: hailwire.v1.raw\r\n");
+  CHECK(plain.ask(post("?channel=slow/a", "1")).status == 201);
+  socket.say(R"({"id":1,"publish":{"channel":"slow/a","data":1}})");
+  CHECK(contains(socket.hear().at(0), "offset"));
+  raw.take();
+  SECTION("over it") {
+    auto a = plain.ask(post("?channel=slow/a", "1"));
+    CHECK(a.status == 429);
+    CHECK(a["retry-after"] == "1");
+    CHECK(a.has("rate_limited"));
+    socket.say(R"({"id":2,"publish":{"channel":"slow/a","data":1}})");
+    CHECK(contains(socket.hear().at(0), R"("code":"rate_limited")"));
+    socket.say(R"({"id":3,"publish":{"channel":"slow/a","data":1}})");
+    CHECK(contains(socket.hear().at(0), R"("retry_after":1)"));
+    raw.send(frame("1"));
+    CHECK(raw.hear().at(0).starts_with("close 4429"));
+    h.publish("slow/a", "1");  // the host's
+    CHECK(plain.ask(post("?channel=slow/b", "1")).status == 201);
+    CHECK(plain.ask(post("?channel=other", "1")).status == 201);
+  }
+  SECTION("within it") {
+    h.advance(500);
+    raw.send(frame("1"));
+    CHECK(raw.hear().at(0) == "text 1");
+    CHECK(plain.ask(post("?channel=slow/a", "1")).status == 429);
+    h.advance(500);
+    CHECK(plain.ask(post("?channel=slow/a", "1")).status == 201);
+  }
+}
+
 }  // namespace

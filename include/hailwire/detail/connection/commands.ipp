@@ -33,7 +33,7 @@ HAILWIRE_INLINE void command_dispatcher::publish(session& s, std::string&& chann
     done(*why);
     return *why == errc::internal ? hook_failed(s) : void();
   }
-  if (!payload_fits(p, server_.settings)) return done(payload_too_large());
+  if (!payload_fits(p, server_.messages.settings_of(channel, at))) return done(payload_too_large());
   server_.messages.prefetch_entry(at);
   if (server_.host.on_publish) {
     verdict v = verdict::accept();

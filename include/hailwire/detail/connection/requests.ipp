@@ -83,7 +83,7 @@ HAILWIRE_INLINE void http_exchange::drop_head() {
 /// The largest request body: of the live resource an array of commands around a payload in base64 (RFC 4648), which
 /// takes four letters for three bytes; elsewhere what the host has said.
 inline std::size_t body_limit(const options& o, std::string_view path) noexcept {
-  return path == o.path ? o.max_payload / 3 * 4 + 64 * 1024 : o.max_payload;
+  return path == o.path ? largest_payload(o) / 3 * 4 + 64 * 1024 : o.max_payload;
 }
 
 HAILWIRE_INLINE void http_exchange::begin_request() {

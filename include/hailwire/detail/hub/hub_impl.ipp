@@ -436,13 +436,12 @@ HAILWIRE_INLINE void hub::fill(detail::channel_log& log) {
 
 // ---- publishing
 
-HAILWIRE_INLINE std::error_code hub::check(const std::string& channel, payload& p, const publish_options& o,
-                                           bool checked) const {
-  if (!valid_channel(channel)) return errc::bad_request;
+HAILWIRE_INLINE std::error_code hub::check(const publishing& what, payload& p, const publish_options& o, bool checked) {
+  if (!valid_channel(what.channel)) return errc::bad_request;
   if (o.type.size() > 64 || !proto::printable_utf8(o.type)) return errc::bad_request;
   if (o.key.size() > 64 || std::any_of(o.key.begin(), o.key.end(), [](char c) { return c < 0x21 || c > 0x7E; }))
     return errc::bad_request;
-  if (!detail::payload_fits(p, options_)) return errc::too_large;
+  if (!detail::payload_fits(p, settings_of(what.channel, what.at))) return errc::too_large;
   if (p.type() == payload::kind::json) {
     if (!checked && proto::json::validate(p.bytes())) return errc::bad_request;
     if (p.bytes().find('\n') != std::string_view::npos || p.bytes().find('\r') != std::string_view::npos) {
@@ -459,6 +458,8 @@ HAILWIRE_INLINE std::error_code hub::check(const std::string& channel, payload& 
 HAILWIRE_INLINE void hub::publish_for(session& s, std::string&& channel, const prefetch_hint& at, payload&& p,
                                       publish_options&& o, bool checked, client_publish_handler&& done) {
   if (pending_.full()) return done(storage_failure(errc::overloaded));
+  if (const std::int64_t wait_ms = rules_.count_publish(channel, at.hash, loop_->now()))
+    return done(detail::too_often("too many publishes to this channel", wait_ms));
   const shared_grant& g = s.permissions();
   std::string scope;
   if (!o.key.empty()) {
@@ -487,7 +488,7 @@ HAILWIRE_INLINE void hub::start(publishing&& what, payload&& p, publish_options&
 
 HAILWIRE_INLINE void hub::begin(publishing& what, payload&& p, publish_options&& o, std::string&& from,
                                 std::string&& scope, bool checked) {
-  if (auto ec = check(what.channel, p, o, checked)) return finish(what, ec, {});
+  if (auto ec = check(what, p, o, checked)) return finish(what, ec, {});
 
   draft d{loop_->unix_time(), std::move(from), std::move(o.type), std::move(p), {}};
   if (!o.key.empty()) {
@@ -502,7 +503,7 @@ HAILWIRE_INLINE void hub::begin(publishing& what, payload&& p, publish_options&&
       if (!wait_ms) return false;
       uncount(what);
       if (auto f = std::exchange(what.told, nullptr)) {
-        f(failure(errc::rate_limited, "too many publishes with a key", static_cast<int>((wait_ms + 999) / 1000)));
+        f(detail::too_often("too many publishes with a key", wait_ms));
       }
       return true;
     };

@@ -4,10 +4,15 @@
 // Questions that several parts of a server ask, each answered once: whether something is allowed, and what a client is
 // told when it is not.
 
+#include <algorithm>
+#include <climits>
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 
+#include "hailwire/detail/hub/channel_rules.hpp"
 #include "hailwire/error.hpp"
 #include "hailwire/message.hpp"
 #include "hailwire/options.hpp"
@@ -29,8 +34,16 @@ inline failure not_a_channel() {
   return {errc::bad_request, "a channel's name is 1 to 255 bytes of UTF-8 without control characters"};
 }
 
-inline bool payload_fits(const payload& p, const options& o) noexcept { return p.bytes().size() <= o.max_payload; }
+inline bool payload_fits(const payload& p, const channel_settings& s) noexcept {
+  return p.bytes().size() <= s.max_payload;
+}
 inline failure payload_too_large() { return {errc::too_large, "the payload is over the limit"}; }
+
+/// What a client is told that did something too often, where there is room again after so many milliseconds.
+inline failure too_often(std::string what, std::int64_t wait_ms) {
+  return {errc::rate_limited, std::move(what),
+          static_cast<int>(std::min<std::int64_t>((wait_ms + 999) / 1000, INT_MAX))};
+}
 
 /// Of a grant whose time is over, in an answer and as the reason of a close.
 inline constexpr std::string_view permission_ended_text = "the permission has expired";

@@ -16,6 +16,7 @@
 #include "hailwire/detail/connection/streams.ipp"
 #include "hailwire/detail/connection/trusted_proxies.ipp"
 #include "hailwire/detail/hub/channel_log.ipp"
+#include "hailwire/detail/hub/channel_rules.ipp"
 #include "hailwire/detail/hub/chunk.ipp"
 #include "hailwire/detail/hub/expiry.ipp"
 #include "hailwire/detail/hub/fan_out.ipp"
