@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -83,6 +84,15 @@ class payload {
   detail::intrusive_ptr<const content> data_;
 };
 
+/// A payload that lies beside the log: a message names it, and it is fetched on its own.
+struct content_reference {
+  std::string id;          ///< 1–64 of `A–Z a–z 0–9 _ -`
+  std::uint64_t size = 0;  ///< in bytes
+  std::string type;        ///< its media type
+
+  friend bool operator==(const content_reference&, const content_reference&) = default;
+};
+
 /// One entry of a channel's log.
 struct message {
   std::uint64_t offset = 0;  ///< its place in the channel, from 1; 0 until a storage has given it one
@@ -90,6 +100,10 @@ struct message {
   std::string from;          ///< the user who published it; empty for the host and for anonymous users
   std::string type;          ///< the publisher's own word, 0–64 bytes of UTF-8
   payload data;
+  /// The offset of the message that this one takes back; 0: none. One that does has neither type, payload nor content.
+  std::uint64_t erases = 0;
+  bool erased = false;  ///< it was taken back: `type`, `data` and `content` are as in a new message
+  std::shared_ptr<const content_reference> content = {};  ///< what it names beside its payload; null: none
 };
 
 /// Where one channel is to be followed from: a position, or one of the protocol's words.

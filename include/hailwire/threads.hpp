@@ -38,16 +38,9 @@ class common_storage {
 
   common_storage(std::unique_ptr<any_storage> s, guard g) : storage_(std::move(s)), guard_(g) {}
 
-  void append(std::string_view channel, draft d, append_handler done) {
-    ask<append_result>(channel, std::move(done),
-                       [&](append_handler h) { storage_->append(channel, std::move(d), std::move(h)); });
-  }
-  void read(std::string_view channel, std::uint64_t since, read_limit limit, read_handler done) {
-    ask<read_result>(channel, std::move(done),
-                     [&](read_handler h) { storage_->read(channel, since, limit, std::move(h)); });
-  }
+  any_storage& storage() noexcept { return *storage_; }
 
- private:
+  /// Calls `start(handler)`, which asks the storage something about `channel`, alone with it where that must be.
   template <class Result, class Start>
   void ask(std::string_view channel, move_only_function<void(Result)> done, Start start) {
     if (guard_ == guard::later) return start(std::move(done));
@@ -62,22 +55,57 @@ class common_storage {
     }
     done(std::move(*answer));
   }
+
+ private:
   std::unique_ptr<any_storage> storage_;
   guard guard_;
   std::array<std::mutex, 64> guards_;
 };
 
-/// What each hub takes for its storage.
-struct common_storage_share {
-  static constexpr bool keeps_keys = true;
-  std::shared_ptr<common_storage> of;
+/// What each hub takes for its storage. It answers later, as far as the hub knows: another hub may be in front.
+class common_storage_share final : public any_storage {
+ public:
+  explicit common_storage_share(std::shared_ptr<common_storage> s) noexcept : of_(std::move(s)) {}
 
-  void async_append(std::string_view channel, draft d, append_handler done) {
-    of->append(channel, std::move(d), std::move(done));
+  void append(std::string_view channel, draft&& d, append_handler done) override {
+    of_->ask<append_result>(channel, std::move(done),
+                            [&](append_handler h) { all().append(channel, std::move(d), std::move(h)); });
   }
-  void async_read(std::string_view channel, std::uint64_t since, read_limit limit, read_handler done) {
-    of->read(channel, since, limit, std::move(done));
+  void read(std::string_view channel, std::uint64_t since, read_limit limit, read_handler done) override {
+    of_->ask<read_result>(channel, std::move(done),
+                          [&](read_handler h) { all().read(channel, since, limit, std::move(h)); });
   }
+  bool keeps_keys() const noexcept override { return true; }
+  bool offers(storage_member part) const noexcept override { return all().offers(part); }
+  void erase(std::string_view channel, std::uint64_t offset, draft&& d, append_handler done) override {
+    of_->ask<append_result>(channel, std::move(done),
+                            [&](append_handler h) { all().erase(channel, offset, std::move(d), std::move(h)); });
+  }
+  void mark(std::string_view channel, watermark&& m, mark_handler done) override {
+    of_->ask<mark_result>(channel, std::move(done),
+                          [&](mark_handler h) { all().mark(channel, std::move(m), std::move(h)); });
+  }
+  void watermarks(std::string_view channel, watermark_query&& q, watermarks_handler done) override {
+    of_->ask<watermarks_result>(channel, std::move(done),
+                                [&](watermarks_handler h) { all().watermarks(channel, std::move(q), std::move(h)); });
+  }
+  // A token may pass from one user to another, so all of them count as one channel.
+  void keep_token(device_token&& t, tokens_handler done) override {
+    of_->ask<tokens_result>({}, std::move(done),
+                            [&](tokens_handler h) { all().keep_token(std::move(t), std::move(h)); });
+  }
+  void tokens(std::string_view user, tokens_handler done) override {
+    of_->ask<tokens_result>({}, std::move(done), [&](tokens_handler h) { all().tokens(user, std::move(h)); });
+  }
+  void forget_token(std::string_view user, std::string_view device, std::string_view token,
+                    tokens_handler done) override {
+    of_->ask<tokens_result>({}, std::move(done),
+                            [&](tokens_handler h) { all().forget_token(user, device, token, std::move(h)); });
+  }
+
+ private:
+  any_storage& all() const noexcept { return of_->storage(); }
+  std::shared_ptr<common_storage> of_;
 };
 
 template <class Storage>
@@ -144,7 +172,8 @@ class threaded_server {
                                                            detail::guard_for<type>());
     o.max_sessions = (o.max_sessions + threads - 1) / threads;
     for (unsigned i = 0; i < threads; ++i) {
-      parts_.push_back(std::make_unique<part>(own_thread, detail::common_storage_share{common}, o));
+      parts_.push_back(std::make_unique<part>(
+          own_thread, std::unique_ptr<detail::any_storage>(new detail::common_storage_share(common)), o));
       parts_.back()->join(broker_);
       parts_.back()->hub().share_epochs(parts_.front()->hub());
     }

@@ -25,14 +25,16 @@ bool has(const std::string& text, const char* part) { return text.find(part) != 
 
 std::atomic<std::int64_t> memory_now;
 struct memory_fixture {
-  std::unique_ptr<memory_storage> open(testing::retention keep = {0, 0, std::chrono::seconds(0)}) {
+  std::shared_ptr<memory_storage> last;
+  std::shared_ptr<memory_storage> open(testing::retention keep = {0, 0, std::chrono::seconds(0)}) {
     memory_options options;
     if (keep.messages) options.messages = keep.messages;
     if (keep.bytes) options.bytes = keep.bytes;
     options.age = keep.age;
     options.clock = options.steady = [] { return memory_now.load(); };
-    return std::make_unique<memory_storage>(options);
+    return last = std::make_shared<memory_storage>(options);
   }
+  std::shared_ptr<memory_storage> share() { return last; }
   std::int64_t now() const { return memory_now; }
   void advance(std::chrono::milliseconds time) { memory_now += time.count(); }
 };
@@ -68,7 +70,11 @@ TEST_CASE("memory keeps the storage contract, all but restarts and later answers
         "operations on one channel complete in the order in which they were started\n"
         "every handler is called exactly once, also when the storage is destroyed\n"
         "after a restart everything acknowledged is there, or the epoch is another\n"
-        "after a restart keys are still known\n");
+        "after a restart keys are still known\n"
+        "an erasure keeps its channel's order\n"
+        "after a restart what was erased still is\n"
+        "after a restart watermarks are where they were\n"
+        "after a restart device tokens are still there\n");
 }
 
 TEST_CASE("a host's storage of two functions keeps the contract, and what is optional is reported as not offered") {
@@ -147,15 +153,47 @@ TEST_CASE("the contract catches a storage that breaks a single promise") {
       {fault::loses_the_tail, "everything acknowledged is there"},
       {fault::starts_again_at_one, "everything acknowledged is there"},
       {fault::loses_keys, "keys are still known"},
+      {fault::keeps_what_was_erased, "an erased message keeps its place"},
+      {fault::erases_without_a_word, "an erased message keeps its place"},
+      {fault::erases_the_sender, "an erased message keeps its place"},
+      {fault::erases_the_next_one, "an erased message keeps its place"},
+      {fault::erases_what_is_not_there, "erasing what is not there"},
+      {fault::erases_erasures, "erasing what is not there"},
+      {fault::erases_twice, "erasing once more"},
+      {fault::erased_key_is_new, "the key of an erased message"},
+      {fault::loses_erasures, "what was erased still is"},
+      {fault::ignores_own_retention, "a retention of its own"},
+      {fault::one_retention_for_all, "a retention of its own"},
+      {fault::keeps_to_old_retention, "a retention of its own"},
+      {fault::ignores_own_age, "an age of its own"},
+      {fault::marks_fall, "watermarks only rise"},
+      {fault::marks_read_alone, "what was read has been received"},
+      {fault::marks_without_devices, "a user's devices have watermarks of their own"},
+      {fault::marks_any_epoch, "of another epoch or above the head"},
+      {fault::marks_above_the_head, "of another epoch or above the head"},
+      {fault::marks_seventeen_devices, "of a 17th device"},
+      {fault::marks_drop_the_newest, "of a 17th device"},
+      {fault::marks_in_one_page, "page by page"},
+      {fault::marks_go_with_messages, "watermarks outlive their messages"},
+      {fault::loses_marks, "watermarks are where they were"},
+      {fault::token_loses_its_extra, "comes back as it was named"},
+      {fault::token_of_two, "belongs to who named it last"},
+      {fault::token_forgotten_by_any_name, "forgotten one by one"},
+      {fault::tokens_of_seventeen, "of a 17th token"},
+      {fault::loses_tokens, "device tokens are still there"},
+      {fault::handle_lags, "none shows a lower head"},
   };
   check_kills<faulty::storage>(list);
 }
 
 TEST_CASE("the contract catches a storage whose later answers break a promise") {
   constexpr kill list[] = {
-      {fault::key_after_message, "in one step"},          {fault::completes_out_of_order, "complete in the order"},
-      {fault::reads_overtake, "complete in the order"},   {fault::calls_twice, "called exactly once"},
+      {fault::key_after_message, "in one step"},
+      {fault::completes_out_of_order, "complete in the order"},
+      {fault::reads_overtake, "complete in the order"},
+      {fault::calls_twice, "called exactly once"},
       {fault::forgets_at_the_end, "called exactly once"},
+      {fault::erasures_overtake, "an erasure keeps its channel's order"},
   };
   check_kills<faulty::later_storage>(list);
 }

@@ -3,6 +3,7 @@
 
 // A storage that keeps every obligation, and one that breaks a single one of them: the kill list of the contract suite.
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <deque>
@@ -85,6 +86,41 @@ enum class fault {
   loses_the_tail,
   starts_again_at_one,
   loses_keys,
+  // taking back
+  keeps_what_was_erased,
+  erases_without_a_word,
+  erases_the_sender,
+  erases_the_next_one,
+  erases_what_is_not_there,
+  erases_erasures,
+  erases_twice,
+  erased_key_is_new,
+  erasures_overtake,
+  loses_erasures,
+  // retention by channel
+  ignores_own_retention,
+  one_retention_for_all,
+  keeps_to_old_retention,
+  ignores_own_age,
+  // watermarks
+  marks_fall,
+  marks_read_alone,
+  marks_without_devices,
+  marks_any_epoch,
+  marks_above_the_head,
+  marks_seventeen_devices,
+  marks_drop_the_newest,
+  marks_in_one_page,
+  marks_go_with_messages,
+  loses_marks,
+  // device tokens
+  token_of_two,
+  token_loses_its_extra,
+  token_forgotten_by_any_name,
+  tokens_of_seventeen,
+  loses_tokens,
+  // handles
+  handle_lags,
 };
 
 struct kept_key {
@@ -95,27 +131,35 @@ struct kept_key {
 struct log {
   std::string epoch;
   std::uint64_t head = 0;
+  retention keep = {};
+  std::map<std::uint64_t, std::uint64_t> erased;  // by whom
+  std::map<std::pair<std::string, std::string>, watermark> marks;
   std::deque<message> messages;
   std::map<std::string, kept_key> keys;
 };
 /// What outlives the storage.
 struct world {
+  std::mutex mutex;
   std::map<std::string, log> logs;
+  std::map<std::pair<std::string, std::string>, device_token> tokens;
   testing::retention keep;
+  retention named;
   std::int64_t now = 1'764'000'000'000;
 };
 
 class storage {
  public:
-  static constexpr bool keeps_keys = true;
+  static constexpr bool keeps_keys = true, keeps_retention = true;
 
-  storage(std::shared_ptr<world> w, fault f) : world_(std::move(w)), fault_(f), owner_(std::this_thread::get_id()) {}
+  storage(std::shared_ptr<world> w, fault f, bool second = false)
+      : world_(std::move(w)), fault_(f), owner_(std::this_thread::get_id()), second_(second) {}
 
   append_result append(std::string_view channel, const draft& d) {
     std::string name = named(channel);
     if (fault_ == fault::mixes_up_threads && std::this_thread::get_id() != owner_) meet(name);
-    std::lock_guard lock(mutex_);
+    std::lock_guard lock(world_->mutex);
     log& l = at(name);
+    take_retention(l, d.keep);
     auto& keys = is(fault::keys_for_all_channels) ? world_->logs[""].keys : l.keys;
     std::string key = is(fault::compares_half_the_key) ? d.key.substr(0, d.key.size() / 2 + 1) : d.key;
     if (is(fault::key_dies_young)) std::erase_if(keys, [&](auto& k) { return world_->now - k.second.at > 240'000; });
@@ -140,7 +184,7 @@ class storage {
   }
 
   read_result read(std::string_view channel, std::uint64_t since, read_limit limit) {
-    std::lock_guard lock(mutex_);
+    std::lock_guard lock(world_->mutex);
     std::string name = named(channel);
     read_result r;
     if (is(fault::reads_make_channels)) at(name).head += at(name).head == 0;
@@ -152,6 +196,7 @@ class storage {
     r.oldest = is(fault::hides_what_it_dropped) ? 1 : oldest(l);
     if (is(fault::hides_the_head) && since >= l.head) r.head = 0, r.oldest = 1;
     if (is(fault::throws_on_empty_reads) && since > l.head) throw 42;
+    if (is(fault::handle_lags) && second_ && l.head > 3) r.head = l.head - 1;
     if (is(fault::nothing_from_below) && since + 1 < oldest(l)) return r;
     std::size_t bytes = 0;
     for (const message& m : l.messages) {
@@ -168,8 +213,138 @@ class storage {
     return r;
   }
 
+  append_result erase(std::string_view channel, std::uint64_t offset, const draft& d) {
+    std::lock_guard lock(world_->mutex);
+    log& l = at(std::string(channel));
+    if (is(fault::erases_the_next_one) && offset == 3) ++offset;
+    auto place = std::find_if(l.messages.begin(), l.messages.end(), [&](auto& m) { return m.offset == offset; });
+    const bool there = place != l.messages.end() && (!place->erases || is(fault::erases_erasures));
+    if (!there && !is(fault::erases_what_is_not_there)) return errc::not_found;
+    if (auto known = l.erased.find(offset); known != l.erased.end() && !is(fault::erases_twice)) {
+      append_result r = position{l.epoch, known->second};
+      r.duplicate = true;
+      return r;
+    }
+    if (there && !is(fault::keeps_what_was_erased)) {
+      place->data = payload();
+      place->type.clear();
+      place->content = nullptr;
+      place->erased = true;
+      if (is(fault::erases_the_sender)) place->from.clear();
+    }
+    if (is(fault::erased_key_is_new)) std::erase_if(l.keys, [&](auto& k) { return k.second.first.offset == offset; });
+    draft plain;
+    plain.at = d.at;
+    plain.from = d.from;
+    append_result r = store(l, plain);
+    l.messages.back().erases = is(fault::erases_without_a_word) ? 0 : offset;
+    l.erased[offset] = r.offset;
+    take_retention(l, d.keep);
+    trim(l);
+    return r;
+  }
+
+  mark_result mark(std::string_view channel, const watermark& m) {
+    std::lock_guard lock(world_->mutex);
+    log& l = at(std::string(channel));
+    if (m.epoch != l.epoch && !is(fault::marks_any_epoch)) return errc::not_found;
+    watermark_levels levels;
+    is(fault::marks_read_alone) ? void(levels = m.levels) : hailwire::detail::raise(levels, m.levels);
+    if (std::max(levels.received, levels.read) > l.head && !is(fault::marks_above_the_head)) return errc::bad_request;
+    mark_result r;
+    std::vector<std::int64_t> seen;
+    std::vector<std::string> devices;
+    for (auto& [name, kept] : l.marks) {
+      if (name.first != m.user) continue;
+      hailwire::detail::raise(r.before, kept.levels);
+      seen.push_back(is(fault::marks_drop_the_newest) ? -kept.at : kept.at);
+      devices.push_back(name.second);
+    }
+    const std::string device = is(fault::marks_without_devices) ? "" : m.device;
+    auto own = l.marks.find({m.user, device});
+    if (own == l.marks.end()) {
+      auto place = hailwire::detail::gives_way(seen, is(fault::marks_drop_the_newest) ? m.at + 2 * m.at : m.at);
+      if (place == hailwire::detail::none_gives_way && !is(fault::marks_seventeen_devices)) return errc::conflict;
+      if (place < devices.size()) l.marks.erase({m.user, devices[place]});
+      own = l.marks.try_emplace({m.user, device}, watermark{m.user, device, l.epoch, {}, 0}).first;
+    }
+    if (is(fault::marks_fall) || is(fault::marks_read_alone)) {
+      own->second.levels = levels;
+    } else {
+      hailwire::detail::raise(own->second.levels, levels);
+    }
+    own->second.at = m.at;
+    r.after = r.before;
+    hailwire::detail::raise(r.after, own->second.levels);
+    if (is(fault::marks_read_alone)) r.after = own->second.levels;
+    return r;
+  }
+
+  watermarks_result watermarks(std::string_view channel, const watermark_query& q) {
+    std::lock_guard lock(world_->mutex);
+    watermarks_result r;
+    std::size_t users = 0;
+    for (auto& [name, m] : at(std::string(channel)).marks) {
+      if (!q.user.empty() ? name.first != q.user : name.first <= q.after && !q.after.empty()) continue;
+      if (r.marks.empty() || r.marks.back().user != name.first) {
+        if (q.user.empty() && ++users > q.users) {
+          r.more = !is(fault::marks_in_one_page);
+          break;
+        }
+      }
+      r.marks.push_back(m);
+    }
+    return r;
+  }
+
+  tokens_result keep_token(const device_token& t) {
+    std::lock_guard lock(world_->mutex);
+    auto& all = world_->tokens;
+    const std::pair who(t.user, t.device);
+    std::vector<std::int64_t> seen;
+    std::vector<std::string> devices;
+    for (auto& [name, kept] : all) {
+      if (name.first != t.user) continue;
+      seen.push_back(kept.at);
+      devices.push_back(name.second);
+    }
+    if (!all.contains(who)) {
+      auto place = hailwire::detail::gives_way(seen, t.at);
+      if (place == hailwire::detail::none_gives_way && !is(fault::tokens_of_seventeen)) return errc::conflict;
+      if (place < devices.size()) all.erase({t.user, devices[place]});
+    }
+    if (!is(fault::token_of_two)) {
+      std::erase_if(all, [&](auto& k) { return k.second.service == t.service && k.second.token == t.token; });
+    }
+    all[who] = t;
+    if (is(fault::token_loses_its_extra)) all[who].extra.clear();
+    return {};
+  }
+  tokens_result tokens(std::string_view user) {
+    std::lock_guard lock(world_->mutex);
+    tokens_result r;
+    for (auto& [name, t] : world_->tokens)
+      if (name.first == user) r.tokens.push_back(t);
+    return r;
+  }
+  tokens_result forget_token(std::string_view user, std::string_view device, std::string_view token) {
+    std::lock_guard lock(world_->mutex);
+    auto own = world_->tokens.find({std::string(user), std::string(device)});
+    bool meant = own != world_->tokens.end() &&
+                 (token.empty() || own->second.token == token || is(fault::token_forgotten_by_any_name));
+    if (meant) world_->tokens.erase(own);
+    return {};
+  }
+
  private:
   bool is(fault f) const { return fault_ == f; }
+  void take_retention(log& l, const retention& keep) {
+    if (is(fault::ignores_own_retention)) return;
+    if (is(fault::keeps_to_old_retention) && keep == retention()) return;
+    l.keep = keep;
+    if (is(fault::one_retention_for_all) && keep != retention()) world_->named = keep;
+    if (is(fault::one_retention_for_all)) l.keep = world_->named;
+  }
   std::string named(std::string_view channel) const {
     std::string name(channel);
     if (is(fault::folds_case))
@@ -195,6 +370,7 @@ class storage {
     if (is(fault::repeats_an_offset) && offset == 17) --offset;
     if (is(fault::renews_the_epoch) && offset == 17) l.epoch = "again" + std::to_string(++lives_);
     message m{offset, d.at, d.from, d.type, d.data};
+    m.content = d.content;
     std::string bytes(d.data.bytes()), media(d.data.content_type());
     if (is(fault::forgets_the_kind)) m.data = payload::binary(bytes, media);
     if (is(fault::forgets_the_media_type) && m.data.type() == payload::kind::binary) m.data = payload::binary(bytes);
@@ -209,8 +385,11 @@ class storage {
   }
 
   void trim(log& l) {
-    const auto& keep = world_->keep;
+    auto keep = world_->keep;
     if (is(fault::drops_nothing)) return;
+    if (l.keep.messages) keep.messages = l.keep.messages;
+    if (l.keep.bytes) keep.bytes = l.keep.bytes;
+    if (l.keep.age.count() && !is(fault::ignores_own_age)) keep.age = l.keep.age;
     auto bytes = [&] {
       std::size_t n = 0;
       for (auto& m : l.messages) n += m.data.bytes().size();
@@ -231,6 +410,7 @@ class storage {
       } else {
         l.messages.pop_front();
       }
+      if (is(fault::marks_go_with_messages)) l.marks.clear();
       if (is(fault::head_goes_back)) {
         std::uint64_t offset = 0;
         for (auto& m : l.messages) m.offset = ++offset;
@@ -256,7 +436,8 @@ class storage {
   std::shared_ptr<world> world_;
   fault fault_;
   std::thread::id owner_;
-  std::mutex mutex_, meeting_;
+  bool second_;
+  std::mutex meeting_;
   std::condition_variable arrived_;
   std::vector<std::string> met_;
   static inline std::atomic<std::uint64_t> lives_ = 0;
@@ -265,9 +446,10 @@ class storage {
 /// The same, answering from a thread of its own.
 class later_storage {
  public:
-  static constexpr bool keeps_keys = true;
+  static constexpr bool keeps_keys = true, keeps_retention = true;
 
-  later_storage(std::shared_ptr<world> w, fault f) : inner_(w, f), fault_(f), thread_([this] { run(); }) {}
+  later_storage(std::shared_ptr<world> w, fault f, bool second = false)
+      : inner_(w, f, second), fault_(f), thread_([this] { run(); }) {}
   ~later_storage() {
     {
       std::lock_guard lock(mutex_);
@@ -306,6 +488,32 @@ class later_storage {
       }
       done(std::move(r));
     });
+  }
+  void async_erase(std::string_view channel, std::uint64_t offset, draft d, append_handler done) {
+    if (fault_ == fault::erasures_overtake) return done(inner_.erase(channel, offset, d));
+    post([this, c = std::string(channel), offset, d = std::move(d), done = std::move(done)]() mutable {
+      done(inner_.erase(c, offset, d));
+    });
+  }
+  void async_mark(std::string_view channel, watermark m, mark_handler done) {
+    post([this, c = std::string(channel), m = std::move(m), done = std::move(done)]() mutable {
+      done(inner_.mark(c, m));
+    });
+  }
+  void async_watermarks(std::string_view channel, watermark_query q, watermarks_handler done) {
+    post([this, c = std::string(channel), q = std::move(q), done = std::move(done)]() mutable {
+      done(inner_.watermarks(c, q));
+    });
+  }
+  void async_keep_token(device_token t, tokens_handler done) {
+    post([this, t = std::move(t), done = std::move(done)]() mutable { done(inner_.keep_token(t)); });
+  }
+  void async_tokens(std::string_view user, tokens_handler done) {
+    post([this, u = std::string(user), done = std::move(done)]() mutable { done(inner_.tokens(u)); });
+  }
+  void async_forget_token(std::string_view user, std::string_view device, std::string_view token, tokens_handler done) {
+    post([this, u = std::string(user), d = std::string(device), t = std::string(token),
+          done = std::move(done)]() mutable { done(inner_.forget_token(u, d, t)); });
   }
 
  private:
@@ -361,10 +569,14 @@ struct fixture {
       if (broken == fault::loses_the_tail && !l.messages.empty()) l.messages.pop_back(), --l.head;
       if (broken == fault::starts_again_at_one) l.messages.clear(), l.head = 0;
       if (broken == fault::loses_keys) l.keys.clear();
+      if (broken == fault::loses_erasures) l.erased.clear();
+      if (broken == fault::loses_marks) l.marks.clear();
       if (broken == fault::forgets_empty_channels && l.head == 0) l.epoch.clear();
     }
+    if (broken == fault::loses_tokens) last->tokens.clear();
     return std::make_unique<Storage>(last, broken);
   }
+  std::unique_ptr<Storage> share() { return std::make_unique<Storage>(last, broken, true); }
   std::int64_t now() const { return last->now; }
   void advance(std::chrono::milliseconds time) { last->now += time.count(); }
 };

@@ -247,3 +247,61 @@ TEST_CASE("a memory storage may be shared: threads append to and read one anothe
 }
 
 }  // namespace
+
+TEST_CASE("memory that was taken back is not counted, and is not held") {
+  memory_options o;
+  o.bytes = 1000;
+  memory_storage s(o);
+  const payload big = payload::text(std::string(600, 'x'));
+  draft d = text("", 1);
+  d.data = big;
+  d.from = "ada";
+  s.append("c", d);
+  CHECK(s.erase("c", 1, text("", 2)).offset == 2);
+  d.data = payload::text(std::string(900, 'y'));
+  s.append("c", d);  // 600 more would not fit
+  CHECK(s.read("c", 0, {}).oldest == 1);
+  CHECK(s.read("c", 0, {}).messages[0].from == "ada");
+}
+
+TEST_CASE("memory refuses one more retention, watermark or token than it has room for") {
+  memory_options o;
+  o.watermarks = 2;
+  o.tokens = 2;
+  memory_storage s(o);
+  const std::string epoch = s.append("c", text("x", 1)).epoch;
+  for (const char* user : {"a", "b"}) {
+    CHECK_FALSE(s.mark("c", {user, "", epoch, {1, 0, 0}, 0}).error);
+    CHECK_FALSE(s.keep_token({user, "d", "web", user, "", 0}).error);
+  }
+  CHECK(s.mark("c", {"c", "", epoch, {1, 0, 0}, 0}).error == errc::overloaded);
+  CHECK_FALSE(s.mark("c", {"a", "", epoch, {1, 1, 0}, 0}).error);
+  CHECK(s.keep_token({"c", "d", "web", "c", "", 0}).error == errc::overloaded);
+  CHECK_FALSE(s.keep_token({"a", "d", "web", "z", "", 0}).error);
+  draft d = text("x", 1);
+  for (std::uint64_t i = 1; i <= 1000; ++i) {
+    d.keep.bytes = i + 100;
+    REQUIRE_FALSE(s.append("c", d).error);
+  }
+  d.keep.bytes = 1;
+  CHECK(s.append("c", d).error == errc::overloaded);
+  d.keep.bytes = 101;
+  CHECK_FALSE(s.append("c", d).error);
+}
+
+TEST_CASE("a message keeps the content that it names, and loses it when it is taken back") {
+  memory_storage s;
+  draft d = text("caption", 1);
+  d.type = "picture";
+  d.content = std::make_shared<const content_reference>(content_reference{"id", 1 << 20, "image/png"});
+  s.append("c", d);
+  auto m = s.read("c", 0, {}).messages.at(0);
+  REQUIRE(m.content);
+  CHECK(*m.content == *d.content);
+  CHECK(m.type == "picture");
+  CHECK(m.data.bytes() == "caption");
+  s.erase("c", 1, text("", 2));
+  m = s.read("c", 0, {}).messages.at(0);
+  CHECK(m.erased);
+  CHECK_FALSE(m.content);
+}

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <mutex>
 #include <span>
+#include <string>
 #include <string_view>
 #include <thread>
 #include <utility>
@@ -31,7 +32,7 @@ struct blocking_options {
 /// `Storage` is a reference (the host owns it and lets it live longer) or a value (made here, of the arguments). It is
 /// never called for one channel twice at once. What it throws becomes `errc::internal`. One that has `append_all` is
 /// given whatever appends wait by then, in one call, `most_at_once` at most; one such call runs at a time, beside
-/// reads, so while a commit takes its time the next one fills.
+/// reads, so while a commit takes its time the next one fills. What other optional members it has, this has too.
 ///
 /// Operations on one channel are answered in the order in which they were started, except `errc::overloaded` for want
 /// of room, which is answered at once, from within the call.
@@ -63,6 +64,7 @@ class blocking_storage {
   }();
 
  public:
+  static constexpr bool keeps_retention = retaining_storage<type>;
   static constexpr bool keeps_keys = [] {
     if constexpr (requires {
                     { type::keeps_keys } -> std::convertible_to<bool>;
@@ -99,7 +101,61 @@ class blocking_storage {
     start(one);
   }
 
+  // The optional members that `Storage` has.
+  void async_erase(std::string_view channel, std::uint64_t offset, draft d, append_handler done)
+    requires erasing_storage<type>
+  {
+    const std::size_t held = d.from.size();
+    start<append_result>(
+        channel, job::kind::write, held, std::move(done),
+        [c = std::string(channel), offset, d = std::move(d)](type& s) { return s.erase(c, offset, d); });
+  }
+  void async_mark(std::string_view channel, watermark m, mark_handler done)
+    requires watermark_storage<type>
+  {
+    const std::size_t held = m.user.size() + m.device.size() + m.epoch.size();
+    start<mark_result>(channel, job::kind::write, held, std::move(done),
+                       [c = std::string(channel), m = std::move(m)](type& s) { return s.mark(c, m); });
+  }
+  void async_watermarks(std::string_view channel, watermark_query q, watermarks_handler done)
+    requires watermark_storage<type>
+  {
+    const std::size_t held = q.user.size() + q.after.size();
+    start<watermarks_result>(channel, job::kind::read, held, std::move(done),
+                             [c = std::string(channel), q = std::move(q)](type& s) { return s.watermarks(c, q); });
+  }
+  void async_keep_token(device_token t, tokens_handler done)
+    requires token_storage<type>
+  {
+    const std::size_t held = t.user.size() + t.device.size() + t.token.size() + t.extra.size();
+    start<tokens_result>({}, job::kind::write, held, std::move(done),
+                         [t = std::move(t)](type& s) { return s.keep_token(t); });
+  }
+  void async_tokens(std::string_view user, tokens_handler done)
+    requires token_storage<type>
+  {
+    start<tokens_result>({}, job::kind::read, user.size(), std::move(done),
+                         [u = std::string(user)](type& s) { return s.tokens(u); });
+  }
+  void async_forget_token(std::string_view user, std::string_view device, std::string_view token, tokens_handler done)
+    requires token_storage<type>
+  {
+    start<tokens_result>({}, job::kind::write, user.size() + device.size() + token.size(), std::move(done),
+                         [u = std::string(user), d = std::string(device), t = std::string(token)](type& s) {
+                           return s.forget_token(u, d, t);
+                         });
+  }
+
  private:
+  using job = detail::storage_job;
+
+  template <class Result, class Work>
+  void start(std::string_view channel, job::kind what, std::size_t held,
+             detail::move_only_function<void(Result)>&& done, Work work) {
+    detail::storage_jobs one;
+    one.push_back(job::of<type, Result>(channel, what, held, std::move(done), std::move(work)));
+    start(one);
+  }
   void start(detail::storage_jobs& one) {
     std::error_code refused;
     {
@@ -132,7 +188,15 @@ class blocking_storage {
       one.splice(one.end(), ready_, ready_.begin());
       lock.unlock();
       detail::storage_job& j = one.front();
-      if (j.what == detail::storage_job::kind::append) {
+      if (j.other) {
+        try {
+          j.other->run(&storage_);
+        } catch (...) {
+          j.other->fail();
+        }
+        release(lock, j);
+        j.other->answer();
+      } else if (j.what == job::kind::append) {
         j.result =
             attempt<append_result>([&] { return append_result(storage_.append(j.channel, std::as_const(j.message))); });
         release(lock, j);

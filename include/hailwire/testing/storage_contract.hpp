@@ -3,7 +3,8 @@
 
 // Over 500 lines because each obligation of a storage is a claim in one list.
 //
-// The obligations of a storage, each as a test with a name that says what is owed. For the tests of whoever wrote one;
+// The obligations of a storage, each as a test with a name that says what is owed; those of its optional members are in
+// storage_members_contract.hpp. For the tests of whoever wrote one;
 // needs no test framework:
 //
 //   auto outcomes = hailwire::testing::storage_contract([] { return std::make_unique<my_storage>(); });
@@ -25,6 +26,7 @@
 
 #include "hailwire/concepts.hpp"
 #include "hailwire/testing/contract.hpp"
+#include "hailwire/testing/storage_members_contract.hpp"
 #include "hailwire/testing/storage_trial.hpp"
 
 namespace hailwire::testing {
@@ -562,11 +564,6 @@ inline void restart_keeps_keys(subject& s) {
   expect(t.try_append("c", t.make("y", "key")).error == errc::conflict, "a key forgot its payload over a restart");
 }
 
-struct obligation {
-  const char* name;
-  void (*test)(subject&);
-};
-
 inline constexpr obligation obligations[] = {
     {"the messages of a channel have the offsets 1, 2, 3, … without a hole", &offsets_rise},
     {"a message can be read as soon as its append is answered", &readable_at_once},
@@ -611,12 +608,13 @@ inline constexpr obligation obligations[] = {
 /// `std::unique_ptr`), and it is destroyed before the next is opened. What else the fixture may have, each on its own:
 /// - `open(hailwire::testing::retention)`: as `open()`, keeping about this much;
 /// - `reopen()`: the storage that was opened last, destroyed since, as after a restart;
+/// - `share()`: another handle on the log of the storage that was opened last and is still open, as on another node;
 /// - `now()` in Unix milliseconds and `advance(std::chrono::milliseconds)`: the clock that the storage goes by.
 template <class Fixture>
 std::vector<outcome> storage_contract(Fixture&& fixture) {
   detail::subject_of<std::remove_reference_t<Fixture>> subject(fixture);
   std::vector<outcome> out;
-  for (const auto& o : detail::obligations) {
+  auto hold_to = [&](const detail::obligation& o) {
     outcome result{o.name, verdict::passed, ""};
     try {
       o.test(subject);
@@ -628,7 +626,9 @@ std::vector<outcome> storage_contract(Fixture&& fixture) {
       result = {o.name, verdict::failed, std::string("an exception: ") + e.what()};
     }
     out.push_back(std::move(result));
-  }
+  };
+  for (const auto& o : detail::obligations) hold_to(o);
+  for (const auto& o : detail::member_obligations) hold_to(o);
   return out;
 }
 

@@ -56,13 +56,17 @@ struct opened {
 /// What the tests know of a fixture and its storage.
 struct subject {
   bool asynchronous = false, single_threaded = false, keeps_keys = false;
-  bool reopens = false, retains = false, has_clock = false;
+  bool reopens = false, retains = false, has_clock = false, shares = false;
   virtual ~subject() = default;
   virtual opened open() = 0;
   virtual opened open(retention) = 0;
   virtual opened reopen() = 0;
+  virtual opened share() = 0;
   virtual std::int64_t now() = 0;
   virtual void advance(std::chrono::milliseconds) = 0;
+  void advance_if_possible() {
+    if (has_clock) advance(std::chrono::milliseconds(1));
+  }
 };
 
 template <class Fixture>
@@ -77,10 +81,12 @@ class subject_of final : public subject {
   using pointer = decltype(open_in(std::declval<Fixture&>()));
   using storage_type = std::remove_cvref_t<decltype(*std::declval<pointer&>())>;
 
-  static opened wrap(pointer p) {
-    auto owner = std::make_shared<pointer>(std::move(p));
-    storage_type& s = **owner;
-    return {std::move(owner), hailwire::detail::erase_storage<storage_type&>(s)};
+  // Another handle may be owned by a pointer of another kind.
+  template <class Pointer>
+  static opened wrap(Pointer p) {
+    auto owner = std::make_shared<Pointer>(std::move(p));
+    auto& s = **owner;
+    return {std::move(owner), hailwire::detail::erase_storage<decltype(s)>(s)};
   }
 
  public:
@@ -91,6 +97,7 @@ class subject_of final : public subject {
     if constexpr (requires { storage_type::keeps_keys; }) keeps_keys = storage_type::keeps_keys;
     reopens = requires { f.reopen(); };
     retains = requires { f.open(retention()); };
+    shares = requires { f.share(); };
     has_clock = requires { f.now(), f.advance(std::chrono::milliseconds()); };
   }
   opened open() override { return wrap(open_in(fixture_)); }
@@ -101,6 +108,10 @@ class subject_of final : public subject {
   opened reopen() override {
     if constexpr (requires(Fixture& f) { f.reopen(); }) return wrap(fixture_.reopen());
     throw absent{"the fixture has no reopen()"};
+  }
+  opened share() override {
+    if constexpr (requires(Fixture& f) { f.share(); }) return wrap(fixture_.share());
+    throw absent{"the fixture has no share()"};
   }
   std::int64_t now() override {
     if constexpr (requires(Fixture& f) { f.now(); }) return fixture_.now();

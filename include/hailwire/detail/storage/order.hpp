@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <list>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -17,12 +18,52 @@
 
 namespace hailwire::detail {
 
-/// An append or a read on its way. A list node, so that it changes hands without being moved.
+/// What an optional member asks of a storage: carried out with whatever carries it out, and answered afterwards.
+struct storage_work {
+  virtual ~storage_work() = default;
+  virtual void run(void* with) = 0;
+  virtual void fail(std::error_code why) noexcept = 0;  ///< in place of what it came to
+  virtual void fail() noexcept = 0;                     ///< the same, for the exception that is being caught
+  virtual void answer() noexcept = 0;                   ///< once; what the handler throws is dropped
+};
+
+/// `work(with)` returns what `done` is given.
+template <class With, class Result, class Work>
+class storage_work_of final : public storage_work {
+ public:
+  storage_work_of(move_only_function<void(Result)>&& done, Work&& work)
+      : done_(std::move(done)), work_(std::move(work)) {}
+  void run(void* with) override { result_ = Result(work_(*static_cast<With*>(with))); }
+  void fail(std::error_code why) noexcept override { result_ = Result(why); }
+  void fail() noexcept override { result_ = failed<Result>(); }
+  void answer() noexcept override {
+    try {
+      std::exchange(done_, nullptr)(std::move(result_));
+    } catch (...) {
+    }
+  }
+
+ private:
+  move_only_function<void(Result)> done_;
+  Work work_;
+  Result result_;
+};
+
+/// An operation on its way. A list node, so that it changes hands without being moved.
 struct storage_job {
-  enum class kind : std::uint8_t { append, read };
+  enum class kind : std::uint8_t { append, read, write };
 
   storage_job(std::string_view c, draft&& d, append_handler&& h);
   storage_job(std::string_view c, std::uint64_t after, read_limit most, read_handler&& h);
+  /// One of an optional member's, a read or a write, which holds `held` bytes.
+  storage_job(std::string_view c, kind k, std::size_t held, std::unique_ptr<storage_work> w);
+  template <class With, class Result, class Work>
+  static storage_job of(std::string_view c, kind k, std::size_t held, move_only_function<void(Result)>&& done,
+                        Work&& work) {
+    return {c, k, held,
+            std::unique_ptr<storage_work>(
+                new storage_work_of<With, Result, Work>(std::move(done), std::forward<Work>(work)))};
+  }
 
   /// Calls the handler, and ends it and what it holds. What it throws is the handler's own affair, and dropped: the
   /// next in line must still be called.
@@ -39,6 +80,7 @@ struct storage_job {
   std::uint64_t since = 0;
   read_limit limit;
   read_handler done;
+  std::unique_ptr<storage_work> other;  ///< set: an optional member's
 
  private:
   template <class Handler, class Result>
@@ -55,9 +97,9 @@ using storage_jobs = std::list<storage_job>;
 /// Decides which operations may run now, so that those on one channel complete in the order in which they were started
 /// while those on different channels do not wait for one another; and bounds how many there are.
 ///
-/// `together`: the appends of a channel run together, and so do its reads, provided that whoever runs them finishes
-/// them in order; an append waits for the reads before it and a read for the appends. `appends`: the same, but for the
-/// reads, which run one at a time. `none`: a channel runs one operation at a time. Not thread-safe.
+/// `all`: the appends and other writes of a channel run together, and so do its reads, provided that whoever runs them
+/// finishes them in order; a write waits for the reads before it and a read for the writes. `appends`: its appends run
+/// together, everything else one at a time. `none`: a channel runs one operation at a time. Not thread-safe.
 enum class run_together : std::uint8_t { none, appends, all };
 template <run_together together>
 class storage_order {
@@ -76,7 +118,7 @@ class storage_order {
     channel_queue& l = queues_[job.channel];
     ++pending_;
     bytes_ += job.size;
-    bool may_run = l.running == 0 || (many(job.what) && l.what == job.what && l.waiting.empty());
+    bool may_run = l.running == 0 || (many(job.what) && alike(l.what, job.what) && l.waiting.empty());
     if (may_run) {
       l.what = job.what;
       ++l.running;
@@ -105,7 +147,7 @@ class storage_order {
     do {
       ++l.running;
       ready.splice(ready.end(), l.waiting, l.waiting.begin());
-    } while (many(l.what) && !l.waiting.empty() && l.waiting.front().what == l.what);
+    } while (many(l.what) && !l.waiting.empty() && alike(l.waiting.front().what, l.what));
   }
 
   /// Whether everything was answered.
@@ -114,6 +156,10 @@ class storage_order {
  private:
   static constexpr bool many(storage_job::kind what) noexcept {
     return together == run_together::all || (together == run_together::appends && what == storage_job::kind::append);
+  }
+  static constexpr bool alike(storage_job::kind a, storage_job::kind b) noexcept {
+    if (together != run_together::all) return a == b;
+    return (a == storage_job::kind::read) == (b == storage_job::kind::read);
   }
   struct channel_queue {
     std::size_t running = 0;

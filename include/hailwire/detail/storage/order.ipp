@@ -16,8 +16,16 @@ HAILWIRE_INLINE storage_job::storage_job(std::string_view c, std::uint64_t after
   size = sizeof *this + c.size();
 }
 
+HAILWIRE_INLINE storage_job::storage_job(std::string_view c, kind k, std::size_t held, std::unique_ptr<storage_work> w)
+    : what(k), channel(c), other(std::move(w)) {
+  size = sizeof *this + c.size() + held;
+}
+
 HAILWIRE_INLINE void storage_job::refuse(std::error_code why) noexcept {
-  if (what == kind::append)
+  if (other) {
+    other->fail(why);
+    other->answer();
+  } else if (what == kind::append)
     answer(append_result(why));
   else
     answer(read_result(why));
