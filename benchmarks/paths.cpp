@@ -15,13 +15,14 @@
 #include <string_view>
 #include <vector>
 
+#include "hailwire/detail/base/posted_functions.hpp"
+#include "hailwire/detail/connection/connection.hpp"
 #include "hailwire/proto/command.hpp"
 #include "hailwire/proto/http1.hpp"
 #include "hailwire/proto/json.hpp"
 #include "hailwire/proto/ws_connection.hpp"
 #include "hailwire/proto/ws_frame.hpp"
 #include "hailwire/storage/memory.hpp"
-#include "hailwire/testing/memory_connection.hpp"
 #include "hailwire/transport/long_poll.hpp"
 #include "hailwire/transport/short_poll.hpp"
 #include "hailwire/transport/sse.hpp"
@@ -58,18 +59,21 @@ std::string masked(std::string_view payload) {
   return out;
 }
 
+/// Input is unmasked where it lies, so each turn takes one of its own. They are made beforehand: a copy would be
+/// counted with the turn.
+auto inputs(std::string_view bytes, std::size_t turns = 6000) {
+  auto all = std::make_shared<std::vector<std::string>>(turns, std::string(bytes));
+  return [all, next = std::size_t{0}]() mutable -> std::string& { return (*all)[next++]; };
+}
+
 path ws_receive(std::size_t size) {
   std::string frames;
   for (int i = 0; i < 100; ++i) frames += masked(std::string(size, 'x'));
   auto limits = std::make_shared<hw::proto::ws_limits>();
   auto in = std::make_shared<hw::proto::ws_connection>(hw::proto::ws_role::server, *limits);
-  // Input is unmasked where it lies, so each turn takes one of its own, made beforehand: a copy would be counted with
-  // it.
-  auto turns = std::make_shared<std::vector<std::string>>(64, frames);
-  return {[=, limits = limits] {
-            std::span<char> rest(turns->back());
+  return {[=, limits = limits, next = inputs(frames, 64)]() mutable {
+            std::span<char> rest(next());
             while (!rest.empty()) outcome += in->next(rest).data.size();
-            turns->pop_back();
           },
           100};
 }
@@ -136,12 +140,30 @@ path storage_append() {
   return {[=] { outcome += store->append("chat", *d).offset; }};
 }
 
+/// A loop of fixed time. It posts and runs as the epoll driver does, so that what is counted of a loop is what a
+/// server's own costs, without system calls.
+class turn_loop final : public hw::detail::event_loop {
+ public:
+  void post(hw::detail::move_only_function<void()> f) override { posted_.add(std::move(f), true); }
+  bool here() const noexcept override { return true; }
+  std::int64_t now() const noexcept override { return 1000; }
+  std::int64_t unix_time() const noexcept override { return 1'767'225'600'000; }
+  void alarm(std::int64_t) override {}
+  void on_alarm(hw::detail::move_only_function<void()>) override {}
+  void run() {
+    while (posted_.any()) posted_.run();
+  }
+
+ private:
+  hw::detail::posted_functions posted_;
+};
+
 /// A client's end that takes everything and keeps nothing, unless it is told to look or to stand still.
 class sink final : public hw::detail::connection {
  public:
   using connection::connection;
   using connection::receive;
-  void say(std::string bytes) { receive(bytes); }
+  void say(std::string& bytes) { receive(bytes); }
   bool keeps = false, stands_still = false;
   std::string kept;
 #ifdef HAILWIRE_PATHS_TLS
@@ -206,7 +228,8 @@ struct house {
     return *clients.back();
   }
   void ask(sink& c, const std::string& target, const std::string& more = {}) {
-    c.say("GET " + target + " HTTP/1.1\r\nHost: h\r\n" + more + "\r\n");
+    std::string request = "GET " + target + " HTTP/1.1\r\nHost: h\r\n" + more + "\r\n";
+    c.say(request);
     loop.run();
   }
   sink& open_websocket(const std::string& target, const std::string& subprotocol = {}) {
@@ -216,7 +239,7 @@ struct house {
                     (subprotocol.empty() ? std::string() : "Sec-WebSocket-Protocol: " + subprotocol + "\r\n"));
   }
 
-  hw::testing::manual_loop loop;
+  turn_loop loop;
   hw::detail::server_state gate;
   std::vector<std::shared_ptr<sink>> clients;
 };
@@ -225,8 +248,8 @@ struct house {
 path echo() {
   auto h = std::make_shared<house>();
   sink& c = h->open_websocket("/echo");
-  return {[h, &c, frame = masked(std::string(20, 'x'))] {
-    c.say(frame);
+  return {[h, &c, next = inputs(masked(std::string(20, 'x')))]() mutable {
+    c.say(next());
     h->loop.run();
   }};
 }
@@ -330,8 +353,9 @@ path direct() {
   auto h = std::make_shared<house>();
   h->open_websocket("/live?channel=d1");
   sink& from = h->open_websocket("/live?channel=d2");
-  return {[h, &from, frame = masked(R"({"publish":{"channel":"d1","data":")" + std::string(62, 'x') + "\"}}")] {
-    from.say(frame);
+  return {[h, &from,
+           next = inputs(masked(R"({"publish":{"channel":"d1","data":")" + std::string(62, 'x') + "\"}}"))]() mutable {
+    from.say(next());
     h->loop.run();
   }};
 }
@@ -353,7 +377,7 @@ path short_poll() {
   std::string request =
       "GET /live?channel=c HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nUser-Agent: load\r\nAccept: */*\r\nIf-None-Match: " +
       etag_of(c->kept) + "\r\n\r\n";
-  return {[h, c, request] {
+  return {[h, c, request]() mutable {
     c->say(request);
     h->loop.run();
   }};

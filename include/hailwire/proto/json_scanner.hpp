@@ -62,8 +62,7 @@ template <bool high>
 struct string_stops {
   template <class Block>
   Block operator()(Block b) const noexcept {
-    Block stops = b.is('"') | b.is('\\') | b.below(' ');
-    return high ? stops | b : stops;
+    return b.is('"') | b.is('\\') | (high ? b.below_or_high(' ') : b.below(' '));
   }
 };
 
@@ -81,15 +80,15 @@ class scanner {
   bool take(char c) noexcept { return p_ != end_ && *p_ == c && (++p_, true); }
   bool sees(char c) const noexcept { return p_ != end_ && *p_ == c; }
   const char* place() const noexcept { return p_; }
-  /// Whether there was an escape in any name up to here.
+  /// Whether there was an escape in any name that `name` has read.
   bool names_escape() const noexcept { return names_escape_; }
   /// White space up to the end of the text.
   bool finish() noexcept { return space(), p_ == end_ || fail("something follows the value"); }
 
   /// A string; the place is its first quote.
-  bool string() noexcept { return moved(string_from(p_)); }
+  bool string() noexcept { return moved(sees('"') ? string_from(p_ + 1) : no_string(p_)); }
   /// A member's name and its colon, up to the value.
-  bool name(std::string_view& out) noexcept { return moved(name_from(p_, out)); }
+  bool name(std::string_view& out) noexcept;
 
   /// A value with everything in it; the place is its first character.
   bool any(value& out) noexcept;
@@ -105,8 +104,8 @@ class scanner {
     space();
     if (p_ == end_) return fail("it is empty");
     if (*p_ != (object ? '{' : '[')) return fail(object ? "it is not an object" : "it is not an array");
-    if (depth_ == depth_limit_) return fail(too_deep);
-    open(object);
+    if (open_.depth == depth_limit_) return fail(too_deep);
+    open(open_, object);
     ++p_;
     space();
     for (bool first = true; !take(object ? '}' : ']'); first = false) {
@@ -115,28 +114,56 @@ class scanner {
       if (!element()) return false;
       space();
     }
-    close();
+    close(open_);
     return true;
   }
 
  private:
+  /// What is open: how many objects and arrays, and a bit for each of the innermost 64, the lowest for the innermost;
+  /// it is set for an object.
+  struct nesting {
+    std::size_t depth = 0;
+    std::uint64_t objects = 0;
+  };
   // What follows reads from `p` on and gives the place behind what it has read; null when that is refused, which
   // `refuse` has then noted. So the place stays in a register while a value is read.
   const char* refuse(const char* p, const char* what) noexcept { return p_ = p, what_ = what, nullptr; }
   bool moved(const char* p) noexcept { return p && (p_ = p, true); }
 
-  void open(bool object) noexcept;
+  void open(nesting& n, bool object) noexcept {
+    if (n.depth % 64 == 0) outer_[n.depth / 64] = n.objects;
+    n.objects = n.objects << 1 | std::uint64_t{object};
+    ++n.depth;
+  }
   /// Whether what is the innermost then is an object.
-  bool close() noexcept { return --depth_ != 0 && (objects_[(depth_ - 1) / 64] >> (depth_ - 1) % 64 & 1); }
+  bool close(nesting& n) const noexcept {
+    n.objects >>= 1;
+    if (--n.depth % 64 == 0) n.objects = outer_[n.depth / 64];
+    return n.objects & 1;
+  }
 
-  const char* behind_space(const char* p) const noexcept;
+  /// Behind the white space that `p` may stand before. Most places have none, and one comparison says so.
+  const char* behind_space(const char* p) const noexcept {
+    return p == end_ || static_cast<unsigned char>(*p) > ' ' ? p : behind_more_space(p);
+  }
+  [[gnu::noinline]] HAILWIRE_INLINE const char* behind_more_space(const char* p) const noexcept;
 
   /// What is wrong where neither a comma nor the end of an object or array stands.
   const char* unclosed(bool object, const char* p) const noexcept;
 
   static kind kind_of(char c) noexcept;
 
-  const char* string_from(const char* p) noexcept;
+  /// A string, whose first quote stands before `p`. Nearly all end in their first block.
+  const char* string_from(const char* p) noexcept {
+    using block = hailwire::detail::vector_block;
+    if (static_cast<std::size_t>(end_ - p) >= block::size)
+      if (auto stops = string_stops<true>()(block::load(p)); stops.any()) {
+        p += stops.first();
+        return *p == '"' ? p + 1 : rest_of_string(p);
+      }
+    return long_string(p);
+  }
+  [[gnu::noinline]] HAILWIRE_INLINE const char* long_string(const char* p) noexcept;
 
   /// A string from its first byte on that does not simply stand for itself. Out of line, so that what all others take
   /// needs few registers.
@@ -144,12 +171,26 @@ class scanner {
 
   const char* escape_from(const char* p) noexcept;
 
-  const char* name_from(const char* p, std::string_view& out) noexcept;
+  /// The colon behind a name.
+  const char* colon_from(const char* p) noexcept {
+    if (p == end_ || *p != ':') p = behind_space(p);
+    if (p == end_ || *p != ':') return refuse(p, p == end_ ? "it ends early" : "a colon must stand here");
+    return p + 1;
+  }
+
+  const char* no_string(const char* p) noexcept {
+    return refuse(p, p == end_ ? "it ends early" : "a string must stand here");
+  }
 
   /// A value that is neither a string nor an object or array. Precondition: `p` is not the end.
   const char* scalar_from(const char* p) noexcept;
 
-  const char* literal_from(const char* p, std::string_view word) noexcept;
+  template <std::size_t n>
+  const char* literal_from(const char* p, const char (&word)[n]) noexcept {
+    constexpr std::size_t size = n - 1;
+    if (static_cast<std::size_t>(end_ - p) < size || std::memcmp(p, word, size) != 0) return refuse(p, "not a value");
+    return p + size;
+  }
 
   const char* number_from(const char* p) noexcept;
 
@@ -157,10 +198,11 @@ class scanner {
   const char* p_;
   const char* end_;
   const char* what_ = nullptr;
-  std::size_t depth_ = 0, depth_limit_;
+  std::size_t depth_limit_;
+  nesting open_;
   const char* escape_ = begin_;  // the last one
   bool names_escape_ = false;
-  std::array<std::uint64_t, max_depth / 64> objects_{};  // bit i: level i is an object
+  std::array<std::uint64_t, max_depth / 64> outer_;  // `nesting::objects` as they were at each 64th level that is open
 };
 
 }  // namespace detail

@@ -18,56 +18,55 @@ HAILWIRE_INLINE bool hex4(const char* p, unsigned& out) noexcept {
 HAILWIRE_INLINE scanner::scanner(std::string_view text, const limits& bounds) noexcept
     : begin_(text.data()), p_(begin_), end_(begin_ + text.size()), depth_limit_(std::min(bounds.depth, max_depth)) {}
 
+// White space is looked for only where something stands that is not due: most texts have none.
 HAILWIRE_INLINE bool scanner::any(value& out) noexcept {
   const char* p = p_;
-  const std::size_t floor = depth_;
+  nesting n = open_;
   bool object = false;  // whether the innermost of what is open within the value is one
-  std::string_view ignored;
   out.type = p == end_ ? kind::null : kind_of(*p);
   for (;;) {
+    if (object) {
+      if (p == end_ || *p != '"') p = behind_space(p);
+      if (p == end_ || *p != '"') return moved(no_string(p));
+      if (!(p = string_from(p + 1)) || !(p = colon_from(p))) return false;
+    }
+    p = behind_space(p);
     if (p == end_) return moved(refuse(p, "it ends where a value must stand"));
-    if (*p == '"') {
-      p = string_from(p);
-    } else if (*p == '{' || *p == '[') {
-      object = *p == '{';
-      if (depth_ == depth_limit_) return moved(refuse(p, too_deep));
-      open(object);
+    const char c = *p;
+    if (c == '"') {
+      p = string_from(p + 1);
+    } else if (c == '{' || c == '[') {
+      object = c == '{';
+      if (n.depth == depth_limit_) return moved(refuse(p, too_deep));
+      open(n, object);
       p = behind_space(p + 1);
-      if (p == end_ || *p != (object ? '}' : ']')) {
-        if (object && !(p = name_from(p, ignored))) return false;
-        continue;
-      }
-      object = close();
+      if (p == end_ || *p != (object ? '}' : ']')) continue;
+      object = close(n);
       ++p;
     } else {
       p = scalar_from(p);
     }
     if (!p) return false;
     // A value is complete: leave what ends here too, until a comma says that another follows.
-    for (;;) {
-      if (depth_ == floor) {
-        out.text = {p_, static_cast<std::size_t>(p - p_)};
-        return moved(p);
-      }
+    for (; n.depth != open_.depth; object = close(n), ++p) {
+      if (p != end_ && *p == ',') break;
       p = behind_space(p);
-      if (p != end_ && *p == ',') {
-        p = behind_space(p + 1);
-        if (object && !(p = name_from(p, ignored))) return false;
-        break;
-      }
+      if (p != end_ && *p == ',') break;
       if (p == end_ || *p != (object ? '}' : ']')) return moved(refuse(p, unclosed(object, p)));
-      object = close();
-      ++p;
     }
+    if (n.depth == open_.depth) {
+      out.text = {p_, static_cast<std::size_t>(p - p_)};
+      return moved(p);
+    }
+    ++p;
   }
 }
 
 HAILWIRE_INLINE bool scanner::any_depth(value& out) noexcept {
   const char* from = p_;
-  const std::size_t floor = depth_;
   if (any(out)) return true;
   if (what_ != too_deep) return false;
-  what_ = nullptr, depth_ = floor, p_ = from;
+  what_ = nullptr, p_ = from;
   for (std::size_t inside = 0; p_ != end_;) {
     const char c = *p_;
     if (c == '"') {
@@ -81,17 +80,8 @@ HAILWIRE_INLINE bool scanner::any_depth(value& out) noexcept {
   return fail("it ends inside an array");
 }
 
-HAILWIRE_INLINE void scanner::open(bool object) noexcept {
-  std::uint64_t bit = std::uint64_t{1} << depth_ % 64;
-  auto& word = objects_[depth_ / 64];
-  word = object ? word | bit : word & ~bit;
-  ++depth_;
-}
-
-HAILWIRE_INLINE const char* scanner::behind_space(const char* p) const noexcept {
-  // Most places have none, and one comparison says so.
-  while (p != end_ && static_cast<unsigned char>(*p) <= ' ' && (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t'))
-    ++p;
+const char* scanner::behind_more_space(const char* p) const noexcept {
+  while (p != end_ && (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t')) ++p;
   return p;
 }
 
@@ -118,28 +108,28 @@ HAILWIRE_INLINE kind scanner::kind_of(char c) noexcept {
   }
 }
 
-HAILWIRE_INLINE const char* scanner::string_from(const char* p) noexcept {
-  if (p == end_ || *p != '"') return refuse(p, p == end_ ? "it ends early" : "a string must stand here");
-  p = hailwire::detail::find_first(p + 1, end_, string_stops<true>());
+const char* scanner::long_string(const char* p) noexcept {
+  p = hailwire::detail::find_first(p, end_, string_stops<true>());
   return p != end_ && *p == '"' ? p + 1 : rest_of_string(p);
 }
 
 const char* scanner::rest_of_string(const char* p) noexcept {
-  for (;; p = hailwire::detail::find_first(p, end_, string_stops<true>())) {
+  for (;;) {
     if (p == end_) return refuse(p, "it ends inside a string");
-    auto c = static_cast<unsigned char>(*p);
+    const auto c = static_cast<unsigned char>(*p);
     if (c == '"') return p + 1;
-    if (c < 0x20) return refuse(p, "a control character in a string is not escaped");
     if (c == '\\') {
       escape_ = p;
       if (!(p = escape_from(p))) return p;
-      continue;
-    }
-    do {
-      std::size_t n = multibyte_size(p, end_);
+    } else if (c > 0x7F) {
+      const std::size_t n = multibyte_size(p, end_);
       if (n == 0) return refuse(p, "not UTF-8");
       p += n;
-    } while (p != end_ && static_cast<unsigned char>(*p) > 0x7F);
+      if (p != end_ && static_cast<unsigned char>(*p) > 0x7F) continue;  // other scripts come in runs
+    } else {
+      return refuse(p, "a control character in a string is not escaped");
+    }
+    p = hailwire::detail::find_first(p, end_, string_stops<true>());
   }
 }
 
@@ -164,14 +154,13 @@ HAILWIRE_INLINE const char* scanner::escape_from(const char* p) noexcept {
   }
 }
 
-HAILWIRE_INLINE const char* scanner::name_from(const char* p, std::string_view& out) noexcept {
-  const char* from = p;
-  if (!(p = string_from(p))) return p;
-  out = {from + 1, static_cast<std::size_t>(p - from) - 2};
+HAILWIRE_INLINE bool scanner::name(std::string_view& out) noexcept {
+  const char* from = p_;
+  if (!string()) return false;
+  out = {from + 1, static_cast<std::size_t>(p_ - from) - 2};
   if (escape_ > from) names_escape_ = true;
-  p = behind_space(p);
-  if (p == end_ || *p != ':') return refuse(p, p == end_ ? "it ends early" : "a colon must stand here");
-  return behind_space(p + 1);
+  const char* p = colon_from(p_);
+  return p && moved(behind_space(p));
 }
 
 HAILWIRE_INLINE const char* scanner::scalar_from(const char* p) noexcept {
@@ -187,16 +176,10 @@ HAILWIRE_INLINE const char* scanner::scalar_from(const char* p) noexcept {
   }
 }
 
-HAILWIRE_INLINE const char* scanner::literal_from(const char* p, std::string_view word) noexcept {
-  if (static_cast<std::size_t>(end_ - p) < word.size() || std::memcmp(p, word.data(), word.size()) != 0)
-    return refuse(p, "not a value");
-  return p + word.size();
-}
-
 HAILWIRE_INLINE const char* scanner::number_from(const char* p) noexcept {
   auto digits = [&] {
     const char* from = p;
-    while (p != end_ && *p >= '0' && *p <= '9') ++p;
+    while (p != end_ && static_cast<unsigned char>(*p - '0') < 10) ++p;
     return p != from;
   };
   if (*p == '-')

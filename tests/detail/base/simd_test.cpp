@@ -36,6 +36,8 @@ void comparisons_are_exact() {
     holds_at_every_place<Block>([=](Block b) { return b.is(as_char); }, [=](int x) { return x == c; });
     holds_at_every_place<Block>([=](Block b) { return b.below(as_char); }, [=](int x) { return x < c; });
     holds_at_every_place<Block>([=](Block b) { return ~b.below(as_char); }, [=](int x) { return x >= c; });
+    holds_at_every_place<Block>([=](Block b) { return b.below_or_high(as_char); },
+                                [=](int x) { return x < c || x > 0x7F; });
     holds_at_every_place<Block>([=](Block b) { return b.between('A', as_char < 'A' ? 'A' : as_char); },
                                 [=](int x) { return x >= 'A' && x <= (c < 'A' ? 'A' : c); });
   }

@@ -461,6 +461,28 @@ TEST_CASE("commands take effect and are answered in order; ok comes before one's
               text(R"({"channel":"chat","offset":2,"at":1767225601000,"from":"ada","type":"note","data":2})")});
 }
 
+TEST_CASE(
+    "what is a client's own leaves with the input that asks for it; beside a message of the turn it waits for that") {
+  house h;
+  client c(h);
+  c.join("?channel=chat");
+  auto writes_of = [&c](const std::string& bytes) {
+    const auto before = c.c->writes;
+    c.c->send(bytes);  // and the turn goes on
+    return c.c->writes - before;
+  };
+  CHECK(writes_of(frame(R"({"id":1,"ping":{}})") + frame("a", proto::ws_opcode::ping)) == 1);
+  CHECK(c.hear() == lines{ok("1", "{}"), "pong a"});
+  CHECK(writes_of(frame(R"({"id":2,"publish":{"channel":"news","data":1}})")) == 1);
+  CHECK(c.hear() == lines{ok("2", R"({"epoch":"news-1","offset":1})")});
+  CHECK(writes_of(frame(R"({"id":3,"publish":{"channel":"chat","data":1}})")) == 0);
+  const auto before = c.c->writes;
+  h.run();
+  CHECK(c.c->writes - before == 1);
+  CHECK(c.hear() == lines{ok("3", R"({"epoch":"chat-1","offset":1})"), text(published("chat", 1, "1"))});
+  CHECK(c.c->reading);
+}
+
 TEST_CASE("on a slow storage too, and the client is not read meanwhile") {
   house h;
   client c(h), other(h);

@@ -67,6 +67,8 @@ struct word_block {
     std::uint64_t seven = v & ~tops;
     return {(seven + ones * (0x80u - byte(low))) & ~(seven + ones * (0x7Fu - byte(high))) & ~v};
   }
+  /// Those below `c` and those that are not ASCII.
+  word_block below_or_high(char c) const noexcept { return {below(c).v | v}; }
   word_block with_bits(char c) const noexcept { return {v | ones * byte(c)}; }
 
   friend word_block operator|(word_block a, word_block b) noexcept { return {a.v | b.v}; }
@@ -106,6 +108,7 @@ struct sse2_block {
   sse2_block between(char low, char high) const noexcept {
     return sse2_block{_mm_sub_epi8(v, _mm_set1_epi8(low))}.below(static_cast<char>(high - low + 1));
   }
+  sse2_block below_or_high(char c) const noexcept { return {_mm_cmplt_epi8(v, _mm_set1_epi8(c))}; }  // signed
   sse2_block with_bits(char c) const noexcept { return {_mm_or_si128(v, _mm_set1_epi8(c))}; }
 
   friend sse2_block operator|(sse2_block a, sse2_block b) noexcept { return {_mm_or_si128(a.v, b.v)}; }
@@ -138,6 +141,9 @@ struct neon_block {
   neon_block below(char c) const noexcept { return {vcltq_u8(v, vdupq_n_u8(static_cast<std::uint8_t>(c)))}; }
   neon_block between(char low, char high) const noexcept {
     return neon_block{vsubq_u8(v, vdupq_n_u8(static_cast<std::uint8_t>(low)))}.below(static_cast<char>(high - low + 1));
+  }
+  neon_block below_or_high(char c) const noexcept {  // signed
+    return {vcltq_s8(vreinterpretq_s8_u8(v), vdupq_n_s8(static_cast<std::int8_t>(c)))};
   }
   neon_block with_bits(char c) const noexcept { return {vorrq_u8(v, vdupq_n_u8(static_cast<std::uint8_t>(c)))}; }
 

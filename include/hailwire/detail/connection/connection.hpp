@@ -224,6 +224,7 @@ class connection : public session {
   void ask_wake();
   void ask_settle();
   void flushed();
+  bool flush_is_near() const noexcept;
   void own_bytes_gone(std::string next = {});
 
   // State

@@ -150,6 +150,8 @@ HAILWIRE_INLINE void connection::receive(std::span<char> bytes) {
       break;
     case phase::stream:
       stream_exchange(*this).feed(bytes);
+      // Most read on as before, and the driver need not be told again.
+      if (phase_ == phase::stream && reading_ && !blocked_ && wants_input()) return work_.rest();
       break;
     case phase::closing:
       if (stream_ && stream_->awaits_end()) stream_exchange(*this).feed(bytes);

@@ -150,8 +150,10 @@ HAILWIRE_INLINE void stream_exchange::feed(std::span<char> in) {
         break;
     }
   }
+  // What is the connection's own (an echo, a reply, a pong) leaves now; where a channel that it follows is about to be
+  // flushed, one write takes both.
+  if (on_.unsent() && !on_.blocked_) on_.flush_is_near() ? on_.ask_wake() : on_.pump(nullptr);
   on_.feeding_ = false;
-  if (on_.unsent()) on_.ask_wake();
 }
 
 // A raw client's frame, for the one channel that it follows.
@@ -210,7 +212,7 @@ HAILWIRE_INLINE void stream_exchange::answer_command(std::string_view id, const 
     proto::append_reply_error(json, id, r.error());
   }
   on_.stream_->reply(on_.out(), json);
-  on_.ask_wake();
+  if (!on_.feeding_) on_.ask_wake();
 }
 
 // ---- writing
@@ -425,7 +427,14 @@ HAILWIRE_INLINE void connection::flushed() {
     since_ = moment(server().now());  // waiting for a request begins when the last answer is out
     schedule();
   }
-  update_watch();
+  if (!feeding_) update_watch();
+}
+
+// Whether a channel that it follows has something for the end of this turn.
+HAILWIRE_INLINE bool connection::flush_is_near() const noexcept {
+  for (std::size_t i = 0; i < follow_count(); ++i)
+    if (followed(i).in().log().dirty) return true;
+  return false;
 }
 
 // Whether a ping has been sent and nothing was heard since.
@@ -494,7 +503,7 @@ HAILWIRE_INLINE std::error_code stream_exchange::send_frame(std::string_view byt
   if (on_.phase_ != connection::phase::stream) return operation_aborted();
   if (on_.unsent() >= on_.server().settings.max_unsent) return errc::overloaded;
   on_.stream_->message(on_.out(), bytes, binary);
-  on_.ask_wake();
+  if (!on_.feeding_) on_.ask_wake();
   return {};
 }
 

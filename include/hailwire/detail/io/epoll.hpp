@@ -17,11 +17,11 @@
 #include <atomic>
 #include <iterator>
 #include <memory>
-#include <mutex>
 #include <system_error>
 #include <utility>
 
 #include "hailwire/detail/base/pointers.hpp"
+#include "hailwire/detail/base/posted_functions.hpp"
 #include "hailwire/detail/base/vector.hpp"
 #include "hailwire/detail/io/asio.hpp"
 
@@ -59,7 +59,7 @@ class epoll_driver : public driver {
   /// Has a turn come soon. Safe from any thread.
   HAILWIRE_INLINE virtual void wake();
   /// Whether nothing is being served and nothing is left to run.
-  bool at_rest() { return connections_ == 0 && !have_posted(); }
+  bool at_rest() const noexcept { return connections_ == 0 && !posted_.any(); }
 
  private:
   class epoll_connection;
@@ -137,12 +137,10 @@ class epoll_driver : public driver {
     add(descriptor, events, reinterpret_cast<std::uintptr_t>(e));
   }
   void add(int descriptor, std::uint32_t events, std::uintptr_t named);
-  void run_posted();
   void bury() noexcept;
   void release_soon() noexcept override {
     if (!in_turn_) wake();  // each turn ends with it
   }
-  bool have_posted();
 
   int epoll_, event_, timer_;
   event_entry wakeup_{*this};
@@ -150,8 +148,7 @@ class epoll_driver : public driver {
   move_only_function<void()> rung_;
   std::int64_t now_ = 0;               // outside a turn 0
   mutable std::int64_t unix_now_ = 0;  // 0 until somebody asks in a turn
-  std::mutex mutex_;
-  vector<move_only_function<void()>> posted_;
+  posted_functions posted_;
   vector<epoll_connection*> again_;
   ended_timers graveyard_;  // connections, owned
   std::size_t connections_ = 0;

@@ -20,14 +20,8 @@ HAILWIRE_INLINE epoll_driver::~epoll_driver() {
 }
 
 HAILWIRE_INLINE void epoll_driver::post(move_only_function<void()> f) {
-  bool first;
-  {
-    std::lock_guard lock(mutex_);
-    first = posted_.empty();
-    posted_.push_back(std::move(f));
-  }
   // During a turn of its own the loop looks again by itself.
-  if (first && !(in_turn_ && here())) wake();
+  if (posted_.add(std::move(f), in_turn_ && here())) wake();
 }
 
 HAILWIRE_INLINE void epoll_driver::alarm(std::int64_t at) {
@@ -79,12 +73,12 @@ HAILWIRE_INLINE void epoll_driver::turn(int wait_ms) {
     ~end_of_turn() {
       of.now_ = 0;
       of.in_turn_ = false;
-      if (!of.again_.empty() || of.have_posted()) of.wake();
+      if (!of.again_.empty() || of.posted_.any()) of.wake();
     }
   } at_end{*this};
   epoll_event events[256];
   for (int round = 0; round < rounds_per_turn; ++round) {
-    bool more = !again_.empty() || have_posted();
+    bool more = !again_.empty() || posted_.any();
     int n = ::epoll_wait(epoll_, events, std::size(events), round || more ? 0 : wait_ms);
     now_ = driver::now();
     unix_now_ = 0;
@@ -95,10 +89,10 @@ HAILWIRE_INLINE void epoll_driver::turn(int wait_ms) {
     auto again = std::exchange(again_, {});
     for (auto* c : again)
       if (c) c->go_on();
-    run_posted();
+    posted_.run();
     bury();
     stopped_listeners_.clear();
-    if (n < static_cast<int>(std::size(events)) && again_.empty() && !have_posted()) break;
+    if (n < static_cast<int>(std::size(events)) && again_.empty() && !posted_.any()) break;
   }
 }
 
@@ -215,34 +209,9 @@ HAILWIRE_INLINE void epoll_driver::add(int descriptor, std::uint32_t events, std
   ::epoll_ctl(epoll_, EPOLL_CTL_ADD, descriptor, &event);
 }
 
-HAILWIRE_INLINE void epoll_driver::run_posted() {
-  struct rest {
-    epoll_driver& of;
-    vector<move_only_function<void()>> all;
-    std::size_t next = 0;
-    ~rest() {
-      if (next == all.size()) return;
-      std::lock_guard lock(of.mutex_);
-      all.erase(all.begin(), all.begin() + next);
-      for (auto& f : of.posted_) all.push_back(std::move(f));
-      of.posted_ = std::move(all);
-    }
-  } posted{*this, {}};
-  {
-    std::lock_guard lock(mutex_);
-    posted.all.swap(posted_);
-  }
-  while (posted.next < posted.all.size()) posted.all[posted.next++]();
-}
-
 HAILWIRE_INLINE void epoll_driver::bury() noexcept {
   while (timer* c = graveyard_.take()) delete c;
   release_closed();
-}
-
-HAILWIRE_INLINE bool epoll_driver::have_posted() {
-  std::lock_guard lock(mutex_);
-  return !posted_.empty();
 }
 
 }  // namespace hailwire::detail
