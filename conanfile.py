@@ -17,6 +17,7 @@ PARTS = {
     "jwt": (["jwt.hpp"], ["cpp-jwt", "openssl"]),
     "deflate": (["deflate.hpp", "proto/deflate.hpp", "client_deflate.hpp"], ["zlib"]),
     "sqlite": (["storage/sqlite.hpp", "detail/storage/sqlite_*"], ["sqlite3"]),
+    "redis": (["storage/redis.hpp", "broker/redis.hpp", "detail/redis/*"], ["hiredis"]),
 }
 # Package: the versions that will do, its targets, and the names under which the platform has its libraries.
 PACKAGES = {
@@ -26,6 +27,7 @@ PACKAGES = {
     "cpp-jwt": ("[>=1.4 <2]", ["cpp-jwt::cpp-jwt"], []),
     "zlib": ("[>=1.2.11 <2]", ["zlib::zlib"], ["z"]),
     "sqlite3": ("[>=3.37 <4]", ["sqlite3::sqlite"], ["sqlite3"]),
+    "hiredis": ("[>=0.14 <2]", ["hiredis::hiredis"], ["hiredis"]),
 }
 
 

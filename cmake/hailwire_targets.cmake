@@ -19,11 +19,12 @@ set(hailwire_component_table
   "tls:OpenSSL:OpenSSL::SSL,OpenSSL::Crypto:tls.hpp,detail/tls/*.hpp,client_tls.hpp,detail/net/tls_layer.hpp"
   "jwt:cpp-jwt:cpp-jwt::cpp-jwt,OpenSSL::Crypto:jwt.hpp"
   "deflate:ZLIB:ZLIB::ZLIB:deflate.hpp,proto/deflate.hpp,client_deflate.hpp"
-  "sqlite:SQLite3:SQLite::SQLite3:storage/sqlite.hpp,detail/storage/sqlite_*.hpp")
+  "sqlite:SQLite3:SQLite::SQLite3:storage/sqlite.hpp,detail/storage/sqlite_*.hpp"
+  "redis:hiredis:hiredis::hiredis:storage/redis.hpp,broker/redis.hpp,detail/redis/*.hpp")
 
 # HAILWIRE_<COMPONENT>: AUTO makes the component where its library is found, ON fails without it, OFF leaves it out. A package
 # is built with ON and OFF, so that it holds what was asked for and nothing that was lying around.
-foreach(component IN ITEMS BOOST FMT TLS JWT DEFLATE SQLITE)
+foreach(component IN ITEMS BOOST FMT TLS JWT DEFLATE SQLITE REDIS)
   set(HAILWIRE_${component} AUTO CACHE STRING "Component ${component}: AUTO, ON or OFF")
   set_property(CACHE HAILWIRE_${component} PROPERTY STRINGS AUTO ON OFF)
 endforeach()
@@ -112,7 +113,7 @@ if(HAILWIRE_INSTALL)
   # Before 1.0 a minor version may change the interface.
   write_basic_package_version_file("${PROJECT_BINARY_DIR}/hailwire-config-version.cmake" COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
   install(FILES "${PROJECT_BINARY_DIR}/hailwire-config.cmake" "${PROJECT_BINARY_DIR}/hailwire-config-version.cmake"
-    "${CMAKE_CURRENT_LIST_DIR}/hailwire_asio.cmake" "${CMAKE_CURRENT_LIST_DIR}/hailwire_compiled.cmake" DESTINATION "${hailwire_package_dir}")
+    "${CMAKE_CURRENT_LIST_DIR}/hailwire_asio.cmake" "${CMAKE_CURRENT_LIST_DIR}/hailwire_compiled.cmake" "${CMAKE_CURRENT_LIST_DIR}/Findhiredis.cmake" DESTINATION "${hailwire_package_dir}")
   # For builds without CMake: the headers, Asio in its standalone form, threads. Components add their library's own .pc file.
   configure_file("${CMAKE_CURRENT_LIST_DIR}/hailwire.pc.in" "${PROJECT_BINARY_DIR}/hailwire.pc" @ONLY)
   install(FILES "${PROJECT_BINARY_DIR}/hailwire.pc" DESTINATION "${CMAKE_INSTALL_DATADIR}/pkgconfig")

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <unistd.h>
-#include <atomic>
 #include <cstdint>
 #include <cstdlib>
 #include <filesystem>
@@ -12,7 +11,7 @@
 #include <string>
 
 #include "hailwire/storage/sqlite.hpp"
-#include "hailwire/testing/storage_trial.hpp"
+#include "storage/asked.hpp"
 
 /// A directory of this test's own, gone with it. In memory where there is room, unless TMPDIR says otherwise: what a
 /// disk can do to a file is faulty_disk's part, and thousands of syncs of a real one that others keep busy take
@@ -45,29 +44,6 @@ class temporary {
 inline std::string contents(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(in), {}};
-}
-
-inline std::atomic<std::int64_t> test_now = 1'764'000'000'000;
-inline std::int64_t test_clock() { return test_now; }
-
-/// Asks a storage and waits for the answer.
-template <class Storage>
-hailwire::append_result append(Storage& s, std::string_view channel, hailwire::draft d) {
-  auto p = std::make_shared<hailwire::testing::detail::pending<hailwire::append_result>>();
-  s.async_append(channel, std::move(d), hailwire::testing::detail::pending<hailwire::append_result>::handler(p));
-  return p->wait();
-}
-template <class Storage>
-hailwire::append_result append(Storage& s, std::string_view channel, std::string text, std::string key = {}) {
-  return append(s, channel,
-                hailwire::draft{test_now, "", "", hailwire::payload::text(std::move(text)), std::move(key)});
-}
-template <class Storage>
-hailwire::read_result read(Storage& s, std::string_view channel, std::uint64_t since = 0,
-                           hailwire::read_limit limit = {100'000, 1u << 30}) {
-  auto p = std::make_shared<hailwire::testing::detail::pending<hailwire::read_result>>();
-  s.async_read(channel, since, limit, hailwire::testing::detail::pending<hailwire::read_result>::handler(p));
-  return p->wait();
 }
 
 inline std::unique_ptr<hailwire::sqlite_storage> open(const std::string& path,

@@ -11,6 +11,9 @@
 #if defined(WITH_sqlite)
 #include <hailwire/storage/sqlite.hpp>
 #endif
+#if defined(WITH_redis)
+#include <hailwire/storage/redis.hpp>
+#endif
 #if defined(WITH_jwt)
 #include <hailwire/jwt.hpp>
 #endif
