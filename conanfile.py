@@ -17,6 +17,7 @@ PARTS = {
     "jwt": (["jwt.hpp"], ["cpp-jwt", "openssl"]),
     "deflate": (["deflate.hpp", "proto/deflate.hpp", "client_deflate.hpp"], ["zlib"]),
     "sqlite": (["storage/sqlite.hpp", "detail/storage/sqlite_*"], ["sqlite3"]),
+    "push": (["push/webhook.hpp", "push/apns.hpp", "push/fcm.hpp", "push/web_push.hpp", "detail/push/*"], ["libcurl", "openssl"]),
 }
 # Package: the versions that will do, its targets, and the names under which the platform has its libraries.
 PACKAGES = {
@@ -24,6 +25,7 @@ PACKAGES = {
     "fmt": ("[>=9 <13]", ["fmt::fmt"], ["fmt"]),
     "openssl": ("[>=3.0 <4]", ["openssl::ssl", "openssl::crypto"], ["ssl", "crypto"]),
     "cpp-jwt": ("[>=1.4 <2]", ["cpp-jwt::cpp-jwt"], []),
+    "libcurl": ("[>=7.77 <9]", ["libcurl::libcurl"], ["curl"]),
     "zlib": ("[>=1.2.11 <2]", ["zlib::zlib"], ["z"]),
     "sqlite3": ("[>=3.37 <4]", ["sqlite3::sqlite"], ["sqlite3"]),
 }
