@@ -18,6 +18,7 @@ PARTS = {
     "deflate": (["deflate.hpp", "proto/deflate.hpp", "client_deflate.hpp"], ["zlib"]),
     "sqlite": (["storage/sqlite.hpp", "detail/storage/sqlite_*"], ["sqlite3"]),
     "redis": (["storage/redis.hpp", "broker/redis.hpp", "detail/redis/*"], ["hiredis"]),
+    "push": (["push/webhook.hpp", "push/apns.hpp", "push/fcm.hpp", "push/web_push.hpp", "detail/push/*"], ["libcurl", "openssl"]),
 }
 # Package: the versions that will do, its targets, and the names under which the platform has its libraries.
 PACKAGES = {
@@ -25,6 +26,7 @@ PACKAGES = {
     "fmt": ("[>=9 <13]", ["fmt::fmt"], ["fmt"]),
     "openssl": ("[>=3.0 <4]", ["openssl::ssl", "openssl::crypto"], ["ssl", "crypto"]),
     "cpp-jwt": ("[>=1.4 <2]", ["cpp-jwt::cpp-jwt"], []),
+    "libcurl": ("[>=7.77 <9]", ["libcurl::libcurl"], ["curl"]),
     "zlib": ("[>=1.2.11 <2]", ["zlib::zlib"], ["z"]),
     "sqlite3": ("[>=3.37 <4]", ["sqlite3::sqlite"], ["sqlite3"]),
     "hiredis": ("[>=0.14 <2]", ["hiredis::hiredis"], ["hiredis"]),

@@ -12,7 +12,7 @@ if(POLICY CMP0167)
   cmake_policy(SET CMP0167 NEW)  # Boost's own package file, which it has had since 1.70
 endif()
 
-# <component>:<package[@oldest version]>:<imported targets, comma between>:<headers under include/hailwire, which belong to that target alone>
+# <component>:<package[@oldest version], several with + between>:<imported targets, comma between>:<headers under include/hailwire, which belong to that target alone>
 set(hailwire_component_table
   "boost:Boost@1.81:Boost::headers:beast.hpp"
   "fmt:fmt@9:fmt::fmt:fmt.hpp"
@@ -20,11 +20,12 @@ set(hailwire_component_table
   "jwt:cpp-jwt:cpp-jwt::cpp-jwt,OpenSSL::Crypto:jwt.hpp"
   "deflate:ZLIB:ZLIB::ZLIB:deflate.hpp,proto/deflate.hpp,client_deflate.hpp"
   "sqlite:SQLite3:SQLite::SQLite3:storage/sqlite.hpp,detail/storage/sqlite_*.hpp"
-  "redis:hiredis:hiredis::hiredis:storage/redis.hpp,broker/redis.hpp,detail/redis/*.hpp")
+  "redis:hiredis:hiredis::hiredis:storage/redis.hpp,broker/redis.hpp,detail/redis/*.hpp"
+  "push:CURL@7.77+OpenSSL@3.0:CURL::libcurl,OpenSSL::Crypto:push/webhook.hpp,push/apns.hpp,push/fcm.hpp,push/web_push.hpp,detail/push/*.hpp")
 
 # HAILWIRE_<COMPONENT>: AUTO makes the component where its library is found, ON fails without it, OFF leaves it out. A package
 # is built with ON and OFF, so that it holds what was asked for and nothing that was lying around.
-foreach(component IN ITEMS BOOST FMT TLS JWT DEFLATE SQLITE REDIS)
+foreach(component IN ITEMS BOOST FMT TLS JWT DEFLATE SQLITE REDIS PUSH)
   set(HAILWIRE_${component} AUTO CACHE STRING "Component ${component}: AUTO, ON or OFF")
   set_property(CACHE HAILWIRE_${component} PROPERTY STRINGS AUTO ON OFF)
 endforeach()
@@ -55,8 +56,7 @@ foreach(row IN LISTS hailwire_component_table)
   set(package "${CMAKE_MATCH_2}")
   string(REPLACE "," ";" libraries "${CMAKE_MATCH_3}")
   string(REPLACE "," ";${hailwire_include_dir}/hailwire/" headers "${hailwire_include_dir}/hailwire/${CMAKE_MATCH_4}")
-  string(REPLACE "@" ";" wanted_package "${package}")
-  string(REGEX REPLACE "@.*" "" package "${package}")
+  string(REPLACE "+" ";" packages "${package}")
   file(GLOB headers CONFIGURE_DEPENDS ${headers})
   if(NOT headers)
     continue()
@@ -69,12 +69,21 @@ foreach(row IN LISTS hailwire_component_table)
   if("${${wanted}}" STREQUAL "OFF")
     continue()
   endif()
-  find_package(${wanted_package} QUIET)
-  if(NOT ${package}_FOUND)
-    if("${${wanted}}" STREQUAL "ON")
-      message(FATAL_ERROR "${wanted} is ON, and ${package}, which hailwire::${component} needs, was not found (${wanted_package})")
+  set(missing)
+  foreach(package IN LISTS packages)
+    string(REPLACE "@" ";" wanted_package "${package}")
+    string(REGEX REPLACE "@.*" "" package "${package}")
+    find_package(${wanted_package} QUIET)
+    if(NOT ${package}_FOUND)
+      set(missing "${package}")
+      break()
     endif()
-    message(STATUS "hailwire::${component} left out: ${package} not found")
+  endforeach()
+  if(missing)
+    if("${${wanted}}" STREQUAL "ON")
+      message(FATAL_ERROR "${wanted} is ON, and ${missing}, which hailwire::${component} needs, was not found (${wanted_package})")
+    endif()
+    message(STATUS "hailwire::${component} left out: ${missing} not found")
     continue()
   endif()
   add_library(hailwire_${component} INTERFACE)
@@ -82,8 +91,8 @@ foreach(row IN LISTS hailwire_component_table)
   set_target_properties(hailwire_${component} PROPERTIES EXPORT_NAME ${component})
   target_sources(hailwire_${component} INTERFACE FILE_SET HEADERS BASE_DIRS "${hailwire_include_dir}" FILES ${headers})
   target_link_libraries(hailwire_${component} INTERFACE hailwire ${libraries})
-  string(REPLACE ";" "@" wanted_package "${wanted_package}")
-  list(APPEND hailwire_components "${component}:${wanted_package}")
+  string(REPLACE ";" "+" packages "${packages}")
+  list(APPEND hailwire_components "${component}:${packages}")
 endforeach()
 if(TARGET hailwire_boost)
   target_compile_definitions(hailwire_boost INTERFACE HAILWIRE_USE_BOOST_ASIO)

@@ -4,7 +4,7 @@ cmake_path(SET SOURCE_PATH NORMALIZE "${CMAKE_CURRENT_LIST_DIR}/../..")
 
 # A package holds what was asked for and nothing that was lying around: each component is ON or OFF, never AUTO.
 set(components)
-foreach(feature IN ITEMS boost fmt tls jwt deflate sqlite redis)
+foreach(feature IN ITEMS boost fmt tls jwt deflate sqlite redis push)
   string(TOUPPER "HAILWIRE_${feature}" option)
   if(feature IN_LIST FEATURES)
     list(APPEND components "-D${option}=ON")

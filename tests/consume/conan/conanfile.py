@@ -21,7 +21,7 @@ class Consumer(ConanFile):
     def generate(self):
         CMakeDeps(self).generate()
         package = self.dependencies["hailwire"]
-        parts = [part for part in ("tls", "jwt", "deflate", "sqlite", "redis") if package.options.get_safe(part)]
+        parts = [part for part in ("tls", "jwt", "deflate", "sqlite", "redis", "push") if package.options.get_safe(part)]
         toolchain = CMakeToolchain(self)
         toolchain.user_presets_path = False
         toolchain.cache_variables.update(WAY="installed", WANTED=str(package.ref.version), COMPONENTS=",".join(parts))

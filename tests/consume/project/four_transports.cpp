@@ -17,6 +17,10 @@
 #if defined(WITH_jwt)
 #include <hailwire/jwt.hpp>
 #endif
+#if defined(WITH_push)
+#include <hailwire/push/web_push.hpp>
+#include <hailwire/push/webhook.hpp>
+#endif
 #if defined(WITH_tls) && __has_include(<hailwire/tls.hpp>)
 #include <hailwire/tls.hpp>
 #endif
