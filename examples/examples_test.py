@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import urllib.parse
 
 here = pathlib.Path(__file__).resolve().parent
 binaries = pathlib.Path(sys.argv[1])
@@ -320,6 +321,38 @@ class Chat(Case):
                 stream.file.read()  # to its end
                 stream.close()
                 self.assertEqual(code, 0)
+
+
+class Messenger(Case):
+    def test_serves_its_page_with_safe_headers(self):
+        messenger = self.start("messenger", "--port", "0")
+        for target, name in [("/", "messenger/index.html"), ("/style.css", "messenger/style.css"), ("/page.js", "messenger/page.js"),
+                             ("/chats.js", "messenger/chats.js"), ("/seal.js", "messenger/seal.js"), ("/hailwire.js", "web/hailwire.js")]:
+            answer = messenger.get(target)
+            self.assertEqual((answer.status, answer.body), (200, (here / name).read_bytes()))
+            self.assertEqual(answer.headers["X-Content-Type-Options"], "nosniff")
+            self.assertNotIn("unsafe", answer.headers["Content-Security-Policy"])
+        self.assertEqual(json.loads(messenger.get("/config.json").body), {"path": "/live", "storage": "memory"})
+        self.assertEqual(messenger.get("/messenger.cpp").status, 404)
+        self.assertEqual(messenger.request("POST", "/", "x").status, 405)
+
+    def test_who_may_read_and_write_what(self):
+        messenger = self.start("messenger", "--port", "0")
+        group = "group:" + "0" * 32
+        may = {"@ada": "rw", "@bob": "w", "people": "r", "keys:ada": "rw", "keys:bob": "r", "direct:ada:bob": "rw", "secret:ada:bob": "rw", "direct:ada:ada": "rw",
+               group: "rw", "group:": "", "group:1": "", "direct:bob:ada": "", "direct:bob:eve": "", "secret:bob:eve": "", "direct:ada": "", "direct:ada:": "",
+               "direct:ada:b b": "", "direct:ada:bob:eve": "", "direct::ada": "", "@b b": "", "@": "", "lobby": "", "keys:": "r"}
+        for channel, rights in may.items():
+            target = f"/live?channel={urllib.parse.quote(channel)}&user=ada"
+            self.assertEqual(messenger.get(target).status, 200 if "r" in rights else 403, channel)
+            self.assertEqual(messenger.publish(target, {"text": "hello"})[0], 201 if "w" in rights else 403, channel)
+        for user in ["", "a:b", "a+b", "a" * 33, "%C3%BC"]:
+            self.assertEqual(messenger.get(f"/live?channel=people&user={user}").status, 401, user)
+
+    def test_options_that_make_no_sense_are_refused_with_a_usage(self):
+        for words in [["--port"], ["--port", "x"], ["--storage", "sqlite:"], ["--history", "0"], ["--hello", "1"]]:
+            done = subprocess.run([binaries / "messenger", *words], capture_output=True, text=True, timeout=PATIENCE)
+            self.assertEqual((done.returncode, done.stderr[:17]), (2, "usage: messenger "), words)
 
 
 class Feed(Case):

@@ -15,7 +15,16 @@
 //
 // A link ends in one of three ways: `#lose` (come back after a while), `#fall` (this transport does not get through:
 // try the next one), `#stop` (do not come back). Publishes wait in one queue, carry a key, and stay in `#sent` until
-// they are answered; what was unanswered when a link ended is sent again with the same key, so it is stored once.
+// they are answered; what was unanswered when a link ended is sent again with the same key, so it is stored once. Questions
+// (`history`, `presence`, `receipts`) change nothing and are sent again too; all else is rejected as `disconnected`. Where a
+// server ends a WebSocket for what it was sent, what was unanswered is *suspect*: it is sent again one at a time, and what
+// stands alone before such an end for the second time is given up.
+//
+// Watermarks (`received`, `read`) are no queue: of each channel the newest is remembered, told at most once a second, told
+// again after a lost connection, and forgotten with its epoch.
+//
+// Content (files) goes by requests of its own beside the link, in pieces: whatever cuts one, the next begins where the other
+// side says that it stands.
 //
 // Tokens (`renew`) are asked for before the first link, when the server says that the permission is `expiring`, and when it
 // has refused one (401, 4401). They ride where no log sees them: beside the WebSocket's subprotocol, in the header of a
@@ -36,9 +45,13 @@ const most_pending = 256;        // commands waiting or unanswered, beyond which
 const brief = 1_000;             // a token that was good for this long (ms) was a token; none is asked for more often than that
 const most_refusals = 3;         // tokens refused one after the other, after which nobody is asked for another
 const most_tries = 5;            // answers of "internal" and the like, after which a publish is given up
-const key_life = 290_000;        // servers keep a key for at least five minutes (ms): later, a resend might store twice
+const key_seconds = 300;         // every server keeps a key for five minutes, unless its `open` says otherwise
+const mark_pace = 1_000;         // between two words about one watermark (ms): servers store and tell them no more often
+const piece = { least: 64 * 1024, first: 256 * 1024, most: 8 * 1024 * 1024, limit: 60_000 };  // of content: bytes a PATCH, and how long it may take (ms)
+const most_restarts = 3;         // uploads that the server no longer knows, after which the content is given up
 
-const notice_names = ['open', 'gap', 'missed', 'join', 'leave', 'receipt', 'followed', 'closed', 'expiring', 'bye', 'ping'];
+const notice_names = ['open', 'gap', 'missed', 'join', 'leave', 'presence', 'receipt', 'followed', 'closed', 'expiring', 'bye', 'ping'];
+const questions = new Set(['history', 'presence', 'receipts']);  // change nothing, so they may be repeated
 const final_closes = { 1000: 'closed', 4401: 'unauthenticated', 4403: 'forbidden' };
 const our_fault = { 1002: 'protocol_error', 1007: 'invalid_utf8', 1008: 'policy', 1009: 'too_large' };
 const close_names = { 1011: 'internal', 1012: 'draining', 1013: 'overloaded', 4408: 'heartbeat_missed', 4429: 'rate_limited' };
@@ -60,6 +73,7 @@ const browser = {
   setTimeout: (act, ms) => setTimeout(act, ms),
   clearTimeout: (timer) => clearTimeout(timer),
   now: () => performance.now(),
+  wall: () => Date.now(),  // runs while the machine sleeps, as `now` may not
   random: () => Math.random(),
   // getRandomValues, because randomUUID is missing where a page came over plain http.
   key: () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, '0')).join(''),
@@ -68,7 +82,8 @@ const browser = {
 };
 
 /** Why a command failed. `code` is the protocol's word, or one of this module's own: `disconnected` (the link ended
- *  before the answer; only what is not a publish), `closed` (by `close()`), `overloaded` (too much is waiting). */
+ *  before the answer, or there is none; only what may not be repeated), `closed` (by `close()`), `overloaded` (too much is
+ *  waiting). */
 export class HailwireError extends Error {
   constructor(code, message = code, retryAfter = undefined) {
     super(message);
@@ -83,11 +98,12 @@ export class HailwireError extends Error {
  * @param {object} options
  * @param {string} options.url the endpoint, such as `/live`; relative to the page
  * @param {string[]} [options.channels] what to follow; may be empty, for a client that only publishes
- * @param {string} [options.since] where to start: `latest` (default), `earliest`, `received`, or a cursor (`live.cursor` of
- *   an earlier visit with the same channels)
+ * @param {string} [options.since] where to start: `latest` (default), `earliest`, `received` (behind what this device has said
+ *   to have `received`), or a cursor (`live.cursor` of an earlier visit with the same channels)
  * @param {string[]} [options.transports] the transports to try, best first; one name alone means that one or none
- * @param {object | (() => object)} [options.params] more of the URL's query, such as `{ user: 'ada' }`; a function is asked
- *   anew for every request
+ * @param {object | (() => object)} [options.params] more of the URL's query, such as `{ user: 'ada' }`, `device: 'phone'` (one of
+ *   a user's devices: 1 to 64 bytes, the same on each visit) or `heartbeat: 120` (seconds, within the server's bounds); a
+ *   function is asked anew for every request
  * @param {() => (string | null | Promise<string | null>)} [options.renew] gives a token: for the first link, and another one
  *   whenever permission ends. One that fails, takes over ten seconds, or gives anything but a line of printable ASCII (white
  *   space around it is cut off) is asked again after a while; `null` means that there will be no more, and the client stops,
@@ -110,6 +126,8 @@ export class Connection {
   #queue = []; #sent = new Map(); #next_id = 1; #quiet_until = 0;
   #token; #stale = true; #asking; #refusals = 0;  // `#stale`: another token is wanted before anything else is asked
   #questions = 0; #answered = 0;                   // how often a token was asked for, and which of them gave `#token`
+  #marks = new Map(); #mark_timer; #key_life = life_of(key_seconds);
+  #session; #transfers = new Set(); #idle = new Set();  // `#idle`: what waits for the end of `offline`
   #status = { state: 'connecting' }; #detour; #ticket; #proven = new Set(); #hooks = new AbortController();
 
   /** What each transport cost so far: requests (handshakes, polls, posts), bytes both ways, and the messages it brought.
@@ -152,8 +170,11 @@ export class Connection {
   }
 
   /**
-   * Listens. `message`: one message, once and in order, as PROTOCOL.md has it, with its `epoch`. `notice`: what is neither
-   * message nor answer, `{ gap: {…} }`, `{ join: {…} }`, `{ open: {…} }`. `state`: the new `status`.
+   * Listens. `message`: one message, once and in order, as PROTOCOL.md has it, with its `epoch`. An ephemeral one has no
+   * `offset`; one with `erases` says that the message at that offset was taken back, and one that comes `erased` was taken
+   * back before. Where the notice `open` calls a channel `conflated`, offsets jump without a gap: only the newest matters.
+   * `notice`: what is neither message nor answer, `{ gap: {…} }`, `{ join: {…} }`, `{ leave: {…} }`, `{ receipt: {…} }`,
+   * `{ missed: {…} }` (something of these did not come: ask anew), `{ open: {…} }`. `state`: the new `status`.
    * @param {'message' | 'notice' | 'state'} kind @param {(what: object) => void} listener
    * @returns {() => void} call it to listen no more
    */
@@ -183,13 +204,146 @@ export class Connection {
   /**
    * Publishes `data`, any JSON value. Waits out lost connections, repeating itself with the same key, so it is stored once.
    * @param {string} channel @param {any} data
-   * @param {{type?: string, key?: string, ephemeral?: boolean}} [more] an ephemeral message is sent once or not at all
+   * @param {{type?: string, key?: string, ephemeral?: boolean, content?: string}} [more] an ephemeral message is sent to who is
+   *   there now, or, while this client is not `open`, rejected as `disconnected`; `content` is what `upload` gave
    * @returns {Promise<{epoch: string, offset: number}>} its place; rejects with a HailwireError. `timeout`: it may be stored.
    */
-  publish(channel, data, { type, key, ephemeral } = {}) {
-    const body = { channel, data, type, ephemeral };
+  publish(channel, data, { type, key, ephemeral, content } = {}) {
+    const body = { channel, data, type, ephemeral, content };
     if (!ephemeral) body.key = key ?? this.#runtime.key();
     return this.command('publish', body);
+  }
+
+  /** Takes one's own message back, if the host allows it. Its place stays, without what was in it. Not repeated: where it is
+   *  `disconnected`, the message with `erases` says whether it was done.
+   *  @param {{epoch: string, offset: number}} at @returns {Promise<{epoch: string, offset: number}>} the place of the taking back */
+  erase(channel, { epoch, offset }) { return this.command('erase', { channel, epoch, offset }); }
+
+  /** What a channel kept: `{ before, after, limit, epoch }`. @returns {Promise<{messages: object[], epoch: string, more: boolean}>} */
+  history(channel, range = {}) { return this.command('history', { channel, ...range }); }
+
+  /** Who follows a channel now; the notices `join` and `leave` say what changes. `{ count: true }`: numbers alone.
+   *  @returns {Promise<{members?: {user: string, sessions: number, info?: object}[], count: number, anonymous: number, more?: boolean}>} */
+  presence(channel, more = {}) { return this.command('presence', { channel, ...more }); }
+
+  /** How far everybody has received and read a channel, oneself first; the notice `receipt` says what changes.
+   *  @returns {Promise<{epoch: string, head: number, receipts: {user: string, received: number, read: number}[], more: boolean}>} */
+  receipts(channel) { return this.command('receipts', { channel }); }
+
+  /** Says that this device has received a channel up to here, or up to an earlier position. It only rises, is told at most
+   *  once a second, and until it is answered told again; what the server has against it comes as the notice `{ reply, error }`.
+   *  @param {string} channel @param {{epoch: string, offset: number}} [at] */
+  received(channel, at = this.position(channel)) { this.#mark('received', channel, at); }
+
+  /** The same for what the user has read, which implies `received`. `private`: only the user's own devices are told.
+   *  @param {string} channel @param {{epoch: string, offset: number}} [at] @param {{private?: boolean}} [more] */
+  read(channel, at = this.position(channel), more = {}) { this.#mark('read', channel, at, more.private || undefined); }
+
+  /** Where the client is in one channel; undefined until that is known. @returns {{epoch: string, offset: number} | undefined} */
+  position(channel) {
+    const { epoch, offset } = this.#channels.get(channel) ?? {};
+    return epoch && { epoch, offset };
+  }
+
+  /**
+   * Brings a file to the server, for a `publish` to name within the hour. Waits out lost connections and goes on where the
+   * server says that it stands.
+   * @param {string} channel where it will be published @param {Blob} content
+   * @param {{type?: string, key?: string, progress?: (done: number, of: number) => void, signal?: AbortSignal}} [more] `key`: the
+   *   same key goes on with the same upload, also after a visit to another page
+   * @returns {Promise<string>} its name; rejects with a HailwireError, or the signal's reason
+   */
+  async upload(channel, content, { type = content.type || 'application/octet-stream', key = this.#runtime.key(), progress, signal } = {}) {
+    const of = content.size;
+    let id, offset = 0, sure = false, bytes = piece.first, restarts = 0;
+    const ask = (method, name, headers, body) => {
+      const url = this.#beside(name);
+      if (method === 'POST') url.searchParams.set('channel', channel);
+      return this.#fetch(this.#transfers, url, { method, headers, body, signal, cache: 'no-store' }, piece.limit);
+    };
+    const step = async () => {
+      const { now } = this.#runtime;
+      const asked = now();
+      const end = Math.min(of, offset + bytes);
+      const asked_for = id === undefined ? 'POST' : sure ? 'PATCH' : 'HEAD';
+      let answer;
+      if (asked_for === 'POST') {
+        const headers = { 'Content-Type': type, 'Upload-Length': String(of), 'Upload-Complete': of ? '?0' : '?1', 'Idempotency-Key': key };
+        answer = await ask('POST', 'content', headers);
+        if (answer.status < 300) id = answer.body?.content;
+        if (answer.status < 300 && typeof id !== 'string') return { status: 500 };  // whoever said so is no server of ours
+      } else if (asked_for === 'HEAD') {
+        answer = await ask('HEAD', `content/${encodeURIComponent(id)}`);
+      } else {
+        const headers = { 'Content-Type': 'application/partial-upload', 'Upload-Offset': String(offset), 'Upload-Complete': end === of ? '?1' : '?0' };
+        answer = await ask('PATCH', `content/${encodeURIComponent(id)}`, headers, content.slice(offset, end));
+        bytes = answer.status >= 300 || answer.status === undefined ? Math.max(piece.least, bytes / 2)
+          : now() - asked < 1000 ? Math.min(piece.most, bytes * 2) : bytes;
+      }
+      const { status, headers, body } = answer;
+      if (id !== undefined && status === 404 && restarts++ < most_restarts) {
+        // It went with its hour, or with the node that had it.
+        [id, offset, sure, key] = [undefined, 0, false, this.#runtime.key()];
+        return {};
+      }
+      const told = headers?.get('Upload-Offset') ?? body?.offset;
+      const known = told !== undefined && told !== null && Number(told) <= of;
+      if (status < 300 && !known) return { status: 500 };
+      const moved = known && Number(told) > offset;
+      const corrected = status === 409 && known && Number(told) !== offset;  // we were wrong, and are told where it stands
+      sure = status < 300 || corrected;
+      if (sure) offset = Number(told);
+      const whole = offset === of && (end === of && asked_for === 'PATCH' || headers.get('Upload-Complete') !== '?0');
+      if (status < 300 && (whole || body?.complete === true)) {
+        hand(progress, of, of);
+        return { done: id };
+      }
+      if (sure && moved) hand(progress, offset, of);
+      return corrected ? { status: 204, moved } : { ...answer, moved: sure && moved };
+    };
+    try {
+      return await this.#transfer(signal, step);
+    } catch (fault) {
+      if (id !== undefined && signal?.aborted) ask('DELETE', `content/${encodeURIComponent(id)}`);
+      throw fault;
+    }
+  }
+
+  /**
+   * Fetches the content of a message (one with a `size`) and waits out lost connections, going on where they cut it.
+   * @param {{channel: string, epoch: string, offset: number, size: number, content_type?: string}} message
+   * @param {{progress?: (done: number, of: number) => void, signal?: AbortSignal}} [more]
+   * @returns {Promise<Blob>} rejects with a HailwireError (`not_found`: trimmed or taken back), or the signal's reason
+   */
+  async download(message, { progress, signal } = {}) {
+    const url = this.content_url(message);
+    let parts = [], have = 0, tag;
+    return this.#transfer(signal, async () => {
+      const headers = have && tag ? { Range: `bytes=${have}-`, 'If-Range': tag } : {};
+      const before = have;
+      const answer = await this.#fetch(this.#transfers, url, { headers, signal }, piece.limit, async (response, alive) => {
+        if (response.status !== 200 && response.status !== 206) return response.text();
+        if (response.status === 200) [parts, have] = [[], 0];
+        tag = response.headers.get('ETag');
+        for (const reader = response.body.getReader(); ;) {
+          const { done, value } = await reader.read();
+          if (done) return '';
+          parts.push(value);
+          have += value.length;
+          alive();
+          hand(progress, have, message.size);
+        }
+      });
+      if (answer.status === 200 || answer.status === 206) return { done: new Blob(parts, { type: message.content_type }) };
+      return { ...answer, moved: have > before };
+    });
+  }
+
+  /** Where the content of a message is, for an `<img>` or a link. It has no token: use `download` where one is needed. */
+  content_url({ channel, epoch, offset }) {
+    const url = this.#beside('messages');
+    for (const [name, value] of Object.entries({ channel, epoch, offset })) url.searchParams.set(name, value);
+    return url.href;
   }
 
   /**
@@ -200,10 +354,9 @@ export class Connection {
   command(name, body = {}) {
     return new Promise((resolve, reject) => {
       if (this.#status.state === 'stopped') return reject(new HailwireError('closed'));
+      if (body.ephemeral && this.#status.state !== 'open') return reject(new HailwireError('disconnected', 'there is nobody to tell now'));
       if (this.#queue.length + this.#sent.size >= most_pending) return reject(new HailwireError('overloaded', 'too much is unanswered'));
-      const id = this.#next_id++;
-      const text = JSON.stringify({ id, [name]: body });
-      this.#queue.push({ id, name, body, text, resolve, reject, tries: 0, first: undefined });
+      this.#enqueue(name, body, { resolve, reject, repeat: questions.has(name) || body.key !== undefined, passing: body.ephemeral });
       this.#flush();
     });
   }
@@ -224,6 +377,7 @@ export class Connection {
     if (this.#status.state !== 'offline') return;
     this.#bury();
     this.#status = { state: 'waiting' };
+    for (const go of this.#idle) go();
     this.#renew(true);
   }
 
@@ -236,6 +390,7 @@ export class Connection {
     const link = { transport: this.#ladder[this.#level], open: false, heard: this.#runtime.now(), close() {}, aborts: new Set() };
     this.#timer = undefined;
     this.#link = link;
+    this.#session = undefined;
     this.#tell({ state: 'connecting' });
     if (this.#link !== link) return;
     if (this.#options.renew && this.#stale) return void this.#fresh().then((got) => this.#admit(link, got));
@@ -341,6 +496,9 @@ export class Connection {
     for (const abort of link.aborts) abort.abort();
     if (cut && link.send) this.#dead = link; else link.close();
     this.#requeue([...this.#sent.values()]);
+    const passed = this.#queue.filter(({ passing }) => passing);  // not for the next link, or not as it is now
+    this.#queue = this.#queue.filter((entry) => !entry.passing);
+    for (const { reject } of passed) reject(new HailwireError('disconnected', 'the connection ended before it was sent'));
   }
 
   /** Closes a socket that `cut()` left hanging. */
@@ -377,13 +535,23 @@ export class Connection {
     this.#drop();
     this.#bury();
     this.#hooks.abort();
+    this.#runtime.clearTimeout(this.#mark_timer);
+    this.#marks.clear();
     for (const { reject } of this.#queue.splice(0)) reject(new HailwireError(reason));
     this.#tell({ state: 'stopped', reason });
+    this.#halt();
   }
 
   #away(reason, cut = false) {
     this.#drop(cut);
+    this.#halt();
     this.#tell({ state: 'offline', reason });
+  }
+
+  /** Cuts the transfers short; they go on, or end, by the state that holds then. */
+  #halt() {
+    for (const abort of this.#transfers) abort.abort();
+    for (const go of this.#idle) go();
   }
 
   /** Replaces the link, whose URL has changed; or, `anew`, starts at the best transport, now, link or none. */
@@ -418,10 +586,9 @@ export class Connection {
       socket.onclose = null;
       socket.close(1000);
     };
-    link.send = (text, id) => {
+    link.send = (text) => {
       const bytes = size(text);
       cost.sent += bytes + frame_head(bytes) + 4;  // what a client sends is masked: four bytes of key
-      link.last = id;
       socket.send(text);
     };
     link.timer = setTimeout(() => this.#refused(link), patience);
@@ -435,7 +602,7 @@ export class Connection {
       if (code === 4401 && this.#expired(link)) return;
       if (final_closes[code]) return this.#stop(final_closes[code]);
       if (!link.open && code === 1006) return this.#refused(link);
-      if (our_fault[code] && this.#sent.has(link.last)) this.#answer({ reply: link.last, error: { code: our_fault[code] } }, true);
+      if (our_fault[code]) this.#suspect(our_fault[code]);
       this.#lose(link, our_fault[code] ?? close_names[code] ?? 'lost');
     };
   }
@@ -514,32 +681,42 @@ export class Connection {
     else this.#lose(link, code, after);
   }
 
-  #send(link, commands) {
-    const headers = { 'Content-Type': 'application/json' };
-    return this.#request(link, this.#endpoint(false), { method: 'POST', headers, body: commands });
+  #send(link, commands, session = undefined) {
+    const url = this.#endpoint(false);
+    if (session) url.searchParams.set('session', session);
+    return this.#request(link, url, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: commands });
   }
 
   async #request(link, url, init, limit = patience) {
+    const cost = this.#charge(link, url, init.body);
+    const answer = await this.#fetch(link.aborts, url, { cache: 'no-store', ...init }, limit);
+    cost.received += size(answer.text ?? '');
+    for (const [name, value] of answer.headers ?? []) cost.received += name.length + value.length + 4;
+    return answer;
+  }
+
+  /** One HTTP exchange. It ends early by `aborts`, by `init.signal`, or where nothing comes for `limit` ms. `take` reads what
+   *  came, and calls its second argument as long as more comes. Returns an empty object if it did not come to its end. */
+  async #fetch(aborts, url, init, limit, take = (response) => response.text()) {
     const { fetch, setTimeout, clearTimeout } = this.#runtime;
     const abort = new AbortController();
-    const timer = setTimeout(() => abort.abort(), limit);
-    const cost = this.#charge(link, url, init.body);
-    link.aborts.add(abort);
+    const end = () => abort.abort();
+    let timer = setTimeout(end, limit);
+    const alive = () => { clearTimeout(timer); timer = setTimeout(end, limit); };
+    init.signal?.addEventListener('abort', end);
+    aborts.add(abort);
     const headers = { ...init.headers, ...(this.#token && { Authorization: `Bearer ${this.#token}` }) };
     try {
-      const response = await fetch(url, {
-        ...init, headers, cache: 'no-store', credentials: this.#options.credentials ? 'include' : 'same-origin', signal: abort.signal,
-      });
-      const text = await response.text();
-      cost.received += size(text);
-      for (const [name, value] of response.headers) cost.received += name.length + value.length + 4;
+      const response = await fetch(url, { ...init, headers, credentials: this.#options.credentials ? 'include' : 'same-origin', signal: abort.signal });
+      const text = await take(response, alive);
       const after = Number(response.headers.get('Retry-After') ?? NaN) * 1000;
-      return { status: response.status, after: after >= 0 ? after : undefined, body: read_json(text) };
+      return { status: response.status, headers: response.headers, after: after >= 0 ? after : undefined, text, body: read_json(text) };
     } catch {
-      return {};  // nothing came back
+      return {};
     } finally {
       clearTimeout(timer);
-      link.aborts.delete(abort);
+      init.signal?.removeEventListener('abort', end);
+      aborts.delete(abort);
     }
   }
 
@@ -573,7 +750,8 @@ export class Connection {
   }
 
   /** A poll's answer: gaps say where its messages start, so they go first; a `bye` ends the link, so it goes last. */
-  #take_in(link, names, { messages = [], notices = [], cursor }) {
+  #take_in(link, names, { messages = [], notices = [], cursor, ticket }) {
+    this.#ticket = ticket ?? this.#ticket;
     const ends = cursor.split(',').map(read_element);
     names.forEach((name, i) => {
       const at = this.#channels.get(name);
@@ -595,6 +773,8 @@ export class Connection {
     const { open, gap, followed, closed, bye, expiring } = object;
     if (open) {
       this.#ticket = open.ticket;
+      this.#session = open.session;
+      if (open.keys !== undefined) this.#key_life = life_of(open.keys);
       for (const [name, at] of Object.entries(open.channels ?? {})) this.#move(name, at);
       this.#watch(link, (open.heartbeat ?? 25) * 1000);
     }
@@ -653,22 +833,75 @@ export class Connection {
 
   #flush() {
     const link = this.#link;
-    if (!link?.open || this.#status.state !== 'open' || !this.#queue.length || this.#runtime.now() < this.#quiet_until) return;
+    if (!link?.open || this.#status.state !== 'open' || this.#runtime.now() < this.#quiet_until) return;
+    this.#gather();
+    if (!this.#queue.length) return;
     if (!link.send) return void this.#post(link);
-    while (this.#queue.length) for (const entry of this.#take(1)) link.send(entry.text, entry.id);
+    while (this.#queue.length && !(this.#sent.size && this.#careful)) for (const entry of this.#take(1)) link.send(entry.text);
+  }
+
+  get #careful() { return [...this.#queue, ...this.#sent.values()].some(({ suspect }) => suspect); }
+
+  /** The server has ended the link for what it was sent: who stood alone before it, and was suspect already, did it. */
+  #suspect(code) {
+    const entries = [...this.#sent.values()];
+    const [only] = entries;
+    if (entries.length === 1 && only.suspect) this.#answer({ reply: only.id, error: { code } }, true);
+    else for (const entry of entries) entry.suspect = true;
+  }
+
+  #enqueue(name, body, more) {
+    const id = this.#next_id++;
+    this.#queue.push({ id, name, body, text: JSON.stringify({ id, [name]: body }), tries: 0, ...more });
+  }
+
+  /** Remembers a watermark, if it is news. */
+  #mark(name, channel, at, hidden) {
+    if (!at || this.#status.state === 'stopped') return;
+    const key = `${name} ${hidden ?? ''} ${channel}`;
+    for (const held of name === 'read' ? [key] : [key, `read  ${channel}`]) {
+      const mark = this.#marks.get(held);
+      if (mark && mark.body.epoch === at.epoch && mark.body.offset >= at.offset) return;
+    }
+    const body = { channel, epoch: at.epoch, offset: at.offset, private: hidden };
+    this.#marks.set(key, { told: -Infinity, ...this.#marks.get(key), name, body, fresh: true });
+    this.#flush();
+  }
+
+  /** Puts the watermarks whose time has come into the queue. */
+  #gather() {
+    const { now, setTimeout, clearTimeout } = this.#runtime;
+    let next = Infinity;
+    for (const [key, mark] of this.#marks) {
+      const epoch = this.#channels.get(mark.body.channel)?.epoch;
+      if (epoch && epoch !== mark.body.epoch) this.#marks.delete(key);
+      else if (!mark.fresh) continue;
+      else if (now() < mark.told + mark_pace) next = Math.min(next, mark.told + mark_pace - now());
+      else {
+        Object.assign(mark, { fresh: false, told: now() });
+        const reject = ({ code, message }) => {
+          if (code === 'disconnected') mark.fresh = true;  // told again, if it is still the newest
+          else if (this.#link) this.#emit('notice', { reply: null, error: { code, message } });
+        };
+        this.#enqueue(mark.name, mark.body, { resolve() {}, reject, passing: true });
+      }
+    }
+    clearTimeout(this.#mark_timer);
+    if (next < Infinity) this.#mark_timer = setTimeout(() => this.#flush(), next);
   }
 
   /** Moves the head of the queue to `#sent`: up to `count` commands, together no larger than a body may be. */
   #take(count) {
     const taken = [];
-    const now = this.#runtime.now();
+    const { now, wall } = this.#runtime;
     for (let bytes = 0; this.#queue.length && taken.length < count;) {
       const entry = this.#queue[0];
       bytes += size(entry.text);
       if (taken.length && bytes > batch.size) break;
       this.#queue.shift();
-      entry.first ??= now;
-      if (now - entry.first > key_life) {
+      entry.first ??= { now: now(), wall: wall() };
+      // Whichever clock says more: one of them stands still in sleep, the other may be set back.
+      if (entry.body.key !== undefined && Math.max(now() - entry.first.now, wall() - entry.first.wall) > this.#key_life) {
         entry.reject(new HailwireError('timeout', 'unanswered for so long that a repeat might store it twice'));
         continue;
       }
@@ -681,10 +914,11 @@ export class Connection {
   /** One POST at a time, so that commands take effect in order; an array, so that each has an answer of its own. */
   async #post(link) {
     if (link.posting) return;
-    const entries = this.#take(batch.count);
+    const entries = this.#take(this.#careful ? 1 : batch.count);
     if (!entries.length) return;
     link.posting = true;
-    const { status, after, body } = await this.#send(link, `[${entries.map((entry) => entry.text)}]`);
+    const { status, after, body } = await this.#send(link, `[${entries.map((entry) => entry.text)}]`,
+      entries.some((entry) => entry.body.ephemeral) ? this.#session : undefined);  // which is not sent its own
     if (this.#link !== link) return;  // `#drop` has taken them back
     link.posting = false;
     if (status === 401 && this.#expired(link, steady)) return;
@@ -707,9 +941,12 @@ export class Connection {
       return this.#again([entry], (error.retry_after ?? 0) * 1000);
     }
     this.#sent.delete(reply);
-    if (error) return entry.reject(new HailwireError(error.code, error.message, error.retry_after));
-    if (entry.name === 'subscribe') this.#move(entry.body.channel, ok);
-    entry.resolve(ok);
+    if (error) entry.reject(new HailwireError(error.code, error.message, error.retry_after));
+    else {
+      if (entry.name === 'subscribe') this.#move(entry.body.channel, ok);
+      entry.resolve(ok);
+    }
+    if (entry.suspect) this.#flush();
   }
 
   #again(entries, after = 0) {
@@ -724,10 +961,62 @@ export class Connection {
     const kept = [];
     for (const entry of entries) {
       this.#sent.delete(entry.id);
-      if (entry.body.key) kept.push(entry);
+      if (entry.body.key !== undefined && !this.#key_life) entry.reject(new HailwireError('timeout', 'the connection ended before the answer'));
+      else if (entry.repeat) kept.push(entry);
       else entry.reject(new HailwireError('disconnected', 'the connection ended before the answer'));
     }
     this.#queue.unshift(...kept);
+  }
+
+  // ---- content ------------------------------------------------------------------------------------------------------
+
+  /** Takes one step after the other until one says that it is `done`: waits out what passes, and throws what does not. */
+  async #transfer(signal, step) {
+    const check = () => {
+      signal?.throwIfAborted();
+      if (this.#status.state === 'stopped') throw new HailwireError('closed');
+    };
+    for (let failures = 0, faults = 0, refusals = 0; ;) {
+      while (this.#status.state === 'offline') await this.#pause(undefined, signal);
+      check();
+      if (this.#options.renew && this.#stale) await this.#fresh();
+      const { status, after = 0, body, done, moved } = await step();
+      if (done !== undefined) return done;
+      check();
+      if (moved) failures = faults = refusals = 0;
+      if (status < 300) continue;
+      if (status === 401 && this.#options.renew && ++refusals < most_refusals) {
+        this.#stale = true;
+        continue;
+      }
+      const later = status === undefined || status === 408 || status === 429 || (status >= 500 && status !== 501);
+      // What has no room now will have it; what fails at this content may fail at it for ever.
+      const hopeless = status >= 500 && status !== 503 && ++faults >= most_tries;
+      if (!later || hopeless) throw new HailwireError(body?.code ?? `http_${status}`, body?.detail, after ? after / 1000 : undefined);
+      await this.#pause(after + this.#runtime.random() * Math.min(backoff.most, backoff.first * 2 ** Math.min(failures++, 16)), signal);
+    }
+  }
+
+  /** Waits for so many milliseconds, or, without a number, for ever; less when `cut`, `resume`, `close` or the signal ends it. */
+  async #pause(ms, signal) {
+    const { setTimeout, clearTimeout } = this.#runtime;
+    let go, timer;
+    await new Promise((resolve) => {
+      go = resolve;
+      this.#idle.add(go);
+      signal?.addEventListener('abort', go);
+      if (ms !== undefined) timer = setTimeout(go, ms);
+      if (signal?.aborted) go();
+    });
+    clearTimeout(timer);
+    this.#idle.delete(go);
+    signal?.removeEventListener('abort', go);
+  }
+
+  #beside(name) {
+    const url = this.#endpoint(false);
+    url.pathname = `${url.pathname.replace(/\/$/, '')}/${name}`;
+    return url;
   }
 
   #tell(status) {
@@ -736,11 +1025,18 @@ export class Connection {
   }
 
   #emit(kind, what) {
-    for (const listener of this.#listeners[kind]) {
-      // A listener's fault is its own: it is reported, and the client goes on.
-      try { listener(what); } catch (fault) { queueMicrotask(() => { throw fault; }); }
-    }
+    for (const listener of this.#listeners[kind]) hand(listener, what);
   }
+}
+
+/** A listener's fault is its own: it is reported, and the client goes on. */
+function hand(listener, ...what) {
+  try { listener?.(...what); } catch (fault) { queueMicrotask(() => { throw fault; }); }
+}
+
+/** For how long (ms) something may be repeated whose key lives for so many seconds: the last tenth is left for the way. */
+function life_of(seconds) {
+  return seconds * 1000 - Math.min(10_000, seconds * 100);
 }
 
 function read_element(text) {

@@ -17,6 +17,7 @@ const settle = async () => { for (let i = 0; i < 3; i++) await new Promise((done
 /** A network and a clock. What the client opens lands in `sockets`, `sources` and `calls`; the test answers. */
 class World {
   time = 1000;
+  slept = 0;  // what the wall clock has, and the other has not
   chance = 0.5;
   timers = [];
   sockets = [];
@@ -29,13 +30,24 @@ class World {
     const world = this;
     return {
       base: 'http://host.test/page/', page: this.page,
-      now: () => this.time, random: () => this.chance, key: () => `key-${++this.keys}`,
+      now: () => this.time, wall: () => this.time + this.slept, random: () => this.chance, key: () => `key-${++this.keys}`,
       setTimeout: (act, ms) => { const timer = { act, at: this.time + ms }; this.timers.push(timer); return timer; },
       clearTimeout: (timer) => { this.timers = this.timers.filter((one) => one !== timer); },
       fetch: (url, init) => new Promise((resolve, reject) => {
         const call = {
-          url: new URL(url), method: init.method ?? 'GET', headers: init.headers ?? {}, commands: init.body && JSON.parse(init.body),
-          answer(status, body, headers = {}) { resolve(new Response(status === 304 ? null : JSON.stringify(body), { status, headers })); return settle(); },
+          url: new URL(url), method: init.method ?? 'GET', headers: init.headers ?? {}, body: init.body, commands: typeof init.body === 'string' ? JSON.parse(init.body) : undefined,
+          answer(status, body, headers = {}) { resolve(new Response([204, 304].includes(status) ? null : JSON.stringify(body), { status, headers })); return settle(); },
+          /** An answer whose body comes in parts: `send`, then `end` or `cut`. */
+          stream(status, headers = {}) {
+            let control;
+            resolve(new Response(new ReadableStream({ start(c) { control = c; } }), { status, headers }));
+            init.signal.addEventListener('abort', () => control.error(init.signal.reason));
+            return {
+              send(bytes) { control.enqueue(new Uint8Array(bytes)); return settle(); },
+              end() { control.close(); return settle(); },
+              cut() { control.error(new TypeError('network')); return settle(); },
+            };
+          },
           fail() { reject(new TypeError('network')); return settle(); },
         };
         init.signal.addEventListener('abort', () => { call.aborted = true; reject(init.signal.reason); });
@@ -1054,30 +1066,62 @@ test('an unanswered publish is sent again with its key after a reconnect, an ans
   assert.deepEqual((await Promise.all(done)).map(({ offset }) => offset), [1, 2, 3]);
 });
 
-test('what the server could not bear is not sent again: the last before 1002, 1007, 1008, 1009', async () => {
+test('after 1002, 1007, 1008 and 1009 what is unanswered is sent again one at a time, and what ends it so again is given up', async () => {
   for (const [code, word] of [[1002, 'protocol_error'], [1007, 'invalid_utf8'], [1008, 'policy'], [1009, 'too_large']]) {
     const world = new World();
     const live = await world.connected();
-    live.publish('chat', 'fine');
-    const bad = quiet(live.publish('chat', 'bad'));
+    const done = ['one', 'bad', 'two', 'three'].map((text) => quiet(live.publish('chat', text)));
     await world.socket.end(code);
-    await assert.rejects(bad, { code: word });
-    await world.pass(live.status.retryIn + 1);
-    await world.socket.receive(open({ chat: ['e1', 0] }));
-    assert.deepEqual(world.socket.sent.map(({ publish }) => publish.data), ['fine']);
+    const again = async () => {
+      await world.pass(live.status.retryIn + 1);
+      await world.socket.receive(open({ chat: ['e1', 0] }));
+    };
+    const texts = () => named(world.socket, 'publish').map(({ publish }) => publish.data);
+    await again();
+    assert.deepEqual(texts(), ['one'], `${code}: alone`);
+    await world.socket.receive({ reply: 1, ok: { epoch: 'e1', offset: 1 } });
+    assert.deepEqual(texts(), ['one', 'bad'], 'the next when that is answered');
+    await world.socket.end(code);
+    await assert.rejects(done[1], { code: word });
+    await again();
+    assert.deepEqual(texts(), ['two'], 'what was unanswered with it is still suspect');
+    await world.socket.receive({ reply: 3, ok: { epoch: 'e1', offset: 2 } });
+    await world.socket.receive({ reply: 4, ok: { epoch: 'e1', offset: 3 } });
+    assert.deepEqual((await Promise.all([done[0], done[2], done[3]])).map(({ offset }) => offset), [1, 2, 3]);
+    for (const text of ['four', 'five']) live.publish('chat', text);
+    assert.deepEqual(texts().slice(-2), ['four', 'five'], 'then all at once again');
   }
 });
 
-test('a command that is no publish, and an ephemeral one, is not repeated', async () => {
+test('what is suspect is posted one at a time too', async () => {
   const world = new World();
   const live = await world.connected();
-  const lost = [live.command('history', { channel: 'chat' }), live.publish('chat', 'typing', { ephemeral: true })].map(quiet);
-  assert.equal('key' in world.socket.sent[1].publish, false);
+  for (const text of ['one', 'two', 'three']) quiet(live.publish('chat', text));
+  await world.socket.end(1008);
+  live.use('short_poll');
+  await settle();
+  await world.call.answer(200, poll('e1.0'));
+  const posts = () => world.calls.filter(({ method }) => method === 'POST');
+  assert.deepEqual(posts().map(({ commands }) => commands.map(({ publish }) => publish.data)), [['one']]);
+  await posts()[0].answer(200, [{ reply: 1, ok: { epoch: 'e1', offset: 1 } }]);
+  assert.deepEqual(posts()[1].commands.map(({ publish }) => publish.data), ['two']);
+});
+
+test('commands of the host, and ephemeral messages, are not repeated; questions are', async () => {
+  const world = new World();
+  const live = await world.connected();
+  const lost = [live.command('host.kick', { user: 'bob' }), live.erase('chat', { epoch: 'e1', offset: 3 }), live.publish('chat', 'typing', { ephemeral: true })].map(quiet);
+  const asked = [live.history('chat', { before: 9 }), live.presence('chat'), live.receipts('chat')];
+  assert.equal('key' in named(world.socket, 'publish')[0].publish, false);
   await world.socket.end(1006);
   for (const one of lost) await assert.rejects(one, { code: 'disconnected' });
   await world.pass(live.status.retryIn + 1);
   await world.socket.receive(open({ chat: ['e1', 0] }));
-  assert.deepEqual(world.socket.sent, []);
+  assert.deepEqual(world.socket.sent, [
+    { id: 4, history: { channel: 'chat', before: 9 } }, { id: 5, presence: { channel: 'chat' } }, { id: 6, receipts: { channel: 'chat' } },
+  ]);
+  for (const id of [4, 5, 6]) await world.socket.receive({ reply: id, ok: { id } });
+  assert.deepEqual(await Promise.all(asked), [{ id: 4 }, { id: 5 }, { id: 6 }]);
 });
 
 test('an outcome that is not known is settled by repeating with the same key, within limits', async () => {
@@ -1095,16 +1139,30 @@ test('an outcome that is not known is settled by repeating with the same key, wi
   await assert.rejects(done, { code: 'internal' });
 });
 
-test('a publish is not repeated once its key may be forgotten', async () => {
+test('a publish is not repeated once its key may be forgotten, as long as the server says, and sleep counts', async () => {
+  for (const [keys, life, sleeps] of [[undefined, 290_000, false], [undefined, 290_000, true], [60, 54_000, false], [1000, 990_000, false], [1, 900, true]]) {
+    for (const [late, ends] of [[0, false], [1, true]]) {
+      const world = new World();
+      const live = await world.connect();
+      await world.socket.receive(open({ chat: ['e1', 0] }, keys === undefined ? {} : { keys }));
+      const done = quiet(live.publish('chat', 1));
+      live.cut();
+      if (sleeps) world.slept += life + late; else await world.pass(life + late);
+      live.resume();
+      await world.socket.receive(open({ chat: ['e1', 0] }));
+      assert.equal(named(world.socket, 'publish').length, ends ? 0 : 1, `${keys} ${late}`);
+      if (ends) await assert.rejects(done, { code: 'timeout' });
+    }
+  }
+});
+
+test('where the server keeps no keys nothing is repeated', async () => {
   const world = new World();
-  const live = await world.connected();
+  const live = await world.connect();
+  await world.socket.receive(open({ chat: ['e1', 0] }, { keys: 0 }));
   const done = quiet(live.publish('chat', 1));
-  live.cut();
-  await world.pass(300_000);
-  live.resume();
-  await world.socket.receive(open({ chat: ['e1', 0] }));
+  await world.socket.end(1006);
   await assert.rejects(done, { code: 'timeout' });
-  assert.deepEqual(world.socket.sent, []);
 });
 
 test('more than 256 unanswered commands are refused', async () => {
@@ -1188,6 +1246,440 @@ test('a publish begun by POST is finished over the next WebSocket with the same 
   assert.deepEqual(world.socket.sent, post.commands);
   await world.socket.receive({ reply: 1, ok: { epoch: 'e1', offset: 1 } });
   assert.equal((await done).offset, 1);
+});
+
+// ---- presence, receipts, taking back
+
+test('the notices of presence and receipts are heard on every transport', async () => {
+  const told = [
+    { join: { channel: 'chat', user: 'bob', info: { name: 'Bob' } } }, { leave: { channel: 'chat', user: 'bob' } }, { presence: { channel: 'chat', count: 10342 } },
+    { receipt: { channel: 'chat', epoch: 'e1', user: 'bob', received: 42, read: 40 } }, { missed: { channel: 'chat' } },
+  ];
+  for (const name of ['websocket', 'sse', 'long_poll']) {
+    const world = new World();
+    const live = await world.connect({ transports: [name], since: 'e1.0' });
+    if (name === 'long_poll') {
+      await world.call.answer(200, poll('e1.0', [], { notices: told }));
+    } else {
+      const link = name === 'sse' ? world.source : world.socket;
+      await link.receive(open({ chat: ['e1', 0] }));
+      for (const one of told) await link.receive(one);
+    }
+    assert.deepEqual(live.notices.filter((notice) => !notice.open), told, name);
+  }
+});
+
+test('a taken back message, and the taking back, are messages like others', async () => {
+  const world = new World();
+  const live = await world.connected(0);
+  const heard = [];
+  live.on('message', (one) => heard.push(one));
+  await world.socket.receive({ channel: 'chat', offset: 1, at: 1, from: 'ada', erased: true });
+  await world.socket.receive({ channel: 'chat', offset: 2, at: 2, from: 'ada', erases: 1 });
+  assert.deepEqual(heard, [{ channel: 'chat', offset: 1, at: 1, from: 'ada', erased: true, epoch: 'e1' }, { channel: 'chat', offset: 2, at: 2, from: 'ada', erases: 1, epoch: 'e1' }]);
+  const done = live.erase('chat', { epoch: 'e1', offset: 2, text: 'what else is in it' });
+  assert.deepEqual(world.socket.sent, [{ id: 1, erase: { channel: 'chat', epoch: 'e1', offset: 2 } }]);
+  await world.socket.receive({ reply: 1, ok: { epoch: 'e1', offset: 3 } });
+  assert.deepEqual(await done, { epoch: 'e1', offset: 3 });
+});
+
+test('a conflated channel jumps without a gap, and what is older is still dropped', async () => {
+  const world = new World();
+  const live = await world.connect();
+  await world.socket.receive({ open: { session: 's', channels: { chat: { epoch: 'e1', offset: 3, recovered: true, conflated: true } } } });
+  for (const offset of [9, 8, 20]) await world.socket.receive(message(offset));
+  assert.deepEqual([live.heard, live.counts.gaps, live.cursor], [[9, 20], 0, 'e1.20']);
+});
+
+const marks = (socket) => socket.sent.filter(({ received, read }) => received || read).map(({ id, ...mark }) => mark);
+
+test('a watermark goes at once, and of what follows within a second only the newest', async () => {
+  const world = new World();
+  const live = await world.connected(0, { channels: ['chat', 'news'] });
+  live.received('news');
+  assert.deepEqual([marks(world.socket), live.position('news')], [[], undefined], 'nowhere yet, so nothing to say');
+  for (const offset of [1, 2, 3]) {
+    await world.socket.receive(message(offset));
+    live.received('chat');
+  }
+  assert.deepEqual(marks(world.socket), [{ received: { channel: 'chat', epoch: 'e1', offset: 1 } }]);
+  await world.pass(999);
+  assert.equal(marks(world.socket).length, 1);
+  await world.pass(1);
+  assert.deepEqual(marks(world.socket).slice(1), [{ received: { channel: 'chat', epoch: 'e1', offset: 3 } }]);
+  live.received('chat', { epoch: 'e1', offset: 2 });
+  live.received('chat');
+  await world.pass(5_000);
+  assert.equal(marks(world.socket).length, 2, 'they only rise');
+});
+
+test('read implies received, but for a private one, which is a watermark of its own', async () => {
+  const world = new World();
+  const live = await world.connected(5);
+  live.read('chat');
+  live.received('chat');
+  assert.deepEqual(marks(world.socket), [{ read: { channel: 'chat', epoch: 'e1', offset: 5 } }]);
+  await world.socket.receive(message(6));
+  live.read('chat', undefined, { private: true });
+  live.received('chat');
+  live.read('chat', { epoch: 'e1', offset: 6 });
+  assert.deepEqual(marks(world.socket).slice(1), [{ read: { channel: 'chat', epoch: 'e1', offset: 6, private: true } }, { received: { channel: 'chat', epoch: 'e1', offset: 6 } }]);
+  await world.pass(1000);
+  assert.deepEqual(marks(world.socket).at(-1), { read: { channel: 'chat', epoch: 'e1', offset: 6 } });
+});
+
+test('an unanswered watermark is told again as it is then, an answered one is not', async () => {
+  const world = new World();
+  const live = await world.connected(5, { channels: ['chat', 'news'] });
+  live.received('chat');
+  live.read('chat', { epoch: 'e1', offset: 2 });
+  await world.socket.receive({ reply: 2, ok: {} });
+  await world.socket.receive(message(6));
+  await world.socket.end(1006);
+  live.received('chat');
+  await world.pass(live.status.retryIn + 1);
+  await world.socket.receive(open({ chat: ['e1', 6] }));
+  await world.pass(1000);
+  assert.deepEqual(marks(world.socket), [{ received: { channel: 'chat', epoch: 'e1', offset: 6 } }]);
+});
+
+test('a watermark is forgotten with its epoch', async () => {
+  const world = new World();
+  const live = await world.connected(5);
+  live.received('chat');
+  await world.socket.end(1006);
+  await world.pass(live.status.retryIn + 1);
+  await world.socket.receive({ open: { session: 's', channels: { chat: { epoch: 'e2', offset: 0, recovered: false } } } });
+  await world.pass(5_000);
+  assert.deepEqual(marks(world.socket), []);
+  await world.socket.receive(message(1));
+  live.received('chat');
+  assert.deepEqual(marks(world.socket), [{ received: { channel: 'chat', epoch: 'e2', offset: 1 } }], 'and a lower one of the new life is news');
+});
+
+test('what the server has against a watermark is a notice, and it is not told again', async () => {
+  const world = new World();
+  const live = await world.connected(5);
+  live.received('chat');
+  await world.socket.receive({ reply: 1, error: { code: 'forbidden', message: 'who are you' } });
+  assert.deepEqual(live.notices.at(-1), { reply: null, error: { code: 'forbidden', message: 'who are you' } });
+  await world.pass(5_000);
+  assert.equal(marks(world.socket).length, 1);
+  live.close();
+  assert.equal(world.timers.length, 0);
+});
+
+test('watermarks are posted where there is no socket', async () => {
+  const world = new World();
+  const live = await world.connect({ transports: ['short_poll'], params: { user: 'ada', device: 'phone' }, since: 'received' });
+  assert.equal(world.call.url.search, '?channel=chat&since=received&user=ada&device=phone');
+  await world.call.answer(200, poll('e1.2', [message(1), message(2)]));
+  live.received('chat');
+  assert.deepEqual([world.call.url.search, world.call.commands], ['?user=ada&device=phone', [{ id: 1, received: { channel: 'chat', epoch: 'e1', offset: 2 } }]]);
+});
+
+test('since=received stands for every channel until its position is known', async () => {
+  const world = new World();
+  const live = await world.connect({ channels: ['chat', 'news'], since: 'received' });
+  assert.equal(since(world.socket), 'received,received');
+  await world.socket.receive(open({ chat: ['e1', 7], news: ['n1', 0] }));
+  assert.equal(live.cursor, 'e1.7,n1.0');
+  live.follow('more', 'received');
+  assert.deepEqual(world.socket.sent.at(-1), { id: 1, subscribe: { channel: 'more', since: 'received' } });
+});
+
+test('an ephemeral message is for now: refused while there is no link, and dropped with it', async () => {
+  const world = new World();
+  const live = await world.connect();
+  await assert.rejects(live.publish('chat', 'typing', { ephemeral: true }), { code: 'disconnected' });
+  await world.socket.receive(open({ chat: ['e1', 0] }));
+  await world.socket.receive({ reply: 9, error: { code: 'internal' } });
+  const kept = quiet(live.publish('chat', 1));
+  await world.socket.receive({ reply: 1, error: { code: 'overloaded', retry_after: 5 } });
+  const typing = quiet(live.publish('chat', 'typing', { ephemeral: true }));
+  assert.equal(named(world.socket, 'publish').length, 1, 'it waits for the server to have room');
+  await world.socket.end(1006);
+  await assert.rejects(typing, { code: 'disconnected' });
+  await world.pass(10_000);
+  await world.socket.receive(open({ chat: ['e1', 0] }));
+  assert.deepEqual(named(world.socket, 'publish').map(({ publish }) => publish.data), [1]);
+  await world.socket.receive({ reply: 1, ok: { epoch: 'e1', offset: 1 } });
+  await kept;
+});
+
+test('an ephemeral message that is posted names the session, which is not sent it', async () => {
+  const world = new World();
+  const live = await world.connect({ transports: ['sse', 'short_poll'] });
+  await world.source.receive(open({ chat: ['e1', 0] }, { session: 'mine' }));
+  quiet(live.publish('chat', 'typing', { ephemeral: true }));
+  assert.equal(world.call.url.searchParams.get('session'), 'mine');
+  live.use('short_poll');
+  await settle();
+  await world.call.answer(200, poll('e1.0'));
+  quiet(live.publish('chat', 'typing', { ephemeral: true }));
+  assert.equal(world.call.url.searchParams.get('session'), null, 'a poll has none');
+});
+
+test('a ticket goes into the URL of the next link, from open and from polls; of another heartbeat the server says', async () => {
+  const world = new World();
+  const live = await world.connect({ params: { heartbeat: 120 } });
+  assert.deepEqual([world.socket.url.searchParams.get('ticket'), world.socket.url.searchParams.get('heartbeat')], [null, '120']);
+  await world.socket.receive(open({ chat: ['e1', 0] }, { ticket: 'one', heartbeat: 120 }));
+  await world.pass(119_999);
+  assert.equal(named(world.socket, 'ping').length, 0);
+  await world.pass(1);
+  assert.equal(named(world.socket, 'ping').length, 1);
+  live.use('short_poll');
+  await settle();
+  assert.equal(world.call.url.searchParams.get('ticket'), 'one');
+  await world.call.answer(200, poll('e1.0', [], { ticket: 'two' }));
+  await world.pass(2_000);
+  assert.equal(world.call.url.searchParams.get('ticket'), 'two');
+  live.use('websocket');
+  await settle();
+  assert.equal(world.socket.url.searchParams.get('ticket'), 'two');
+  await world.socket.receive(open({ chat: ['e1', 0] }));
+  live.use('sse');
+  await settle();
+  assert.equal(world.source.url.searchParams.get('ticket'), null, 'a server that gives none takes none');
+});
+
+// ---- content
+
+const blob = (size, type = 'image/png') => new Blob([new Uint8Array(size).map((_, i) => i)], { type });
+const KB = 1024;
+/** Starts an upload of so many bytes: the POST that makes it is answered, unless `until` says otherwise. */
+const uploading = async (bytes, more = {}) => {
+  const world = new World();
+  const live = await world.connected(0, { params: { user: 'ada' } });
+  const steps = [];
+  const done = quiet(live.upload('chat', blob(bytes), { progress: (n, of) => steps.push([n, of]), ...more }));
+  await settle();
+  return { world, live, steps, done };
+};
+const created = (call, offset = 0, complete = false) => call.answer(201, { content: 'c 1', offset, complete, expires: 3600 }, { 'Upload-Offset': String(offset), 'Upload-Complete': complete ? '?1' : '?0' });
+const stands = (call, offset, complete = '?0') => call.answer(204, null, { 'Upload-Offset': String(offset), 'Upload-Complete': complete });
+
+test('an upload is made, then filled piece by piece, the pieces growing with the line, and tells how far it is', async () => {
+  const { world, live, steps, done } = await uploading(1000 * KB);
+  assert.deepEqual([world.call.method, world.call.url.href, world.call.body], ['POST', 'http://host.test/live/content?user=ada&channel=chat', undefined]);
+  assert.deepEqual(world.call.headers, { 'Content-Type': 'image/png', 'Upload-Length': '1024000', 'Upload-Complete': '?0', 'Idempotency-Key': 'key-1' });
+  await created(world.call);
+  const pieces = [];
+  for (let offset = 0; offset < 1000 * KB;) {
+    const { method, url, headers, body } = world.call;
+    assert.deepEqual([method, url.href], ['PATCH', 'http://host.test/live/content/c%201?user=ada']);
+    pieces.push([body.size, headers['Upload-Offset'], headers['Upload-Complete'], headers['Content-Type']]);
+    assert.deepEqual([...new Uint8Array(await body.slice(0, 3).arrayBuffer())], [0, 1, 2].map((i) => (offset + i) % 256));
+    offset += body.size;
+    await stands(world.call, offset, offset === 1000 * KB ? '?1' : '?0');
+  }
+  assert.deepEqual(pieces, [[256 * KB, '0', '?0', 'application/partial-upload'], [512 * KB, String(256 * KB), '?0', 'application/partial-upload'], [232 * KB, String(768 * KB), '?1', 'application/partial-upload']]);
+  assert.equal(await done, 'c 1');
+  assert.deepEqual(steps, [256, 768, 1000].map((n) => [n * KB, 1000 * KB]));
+  live.publish('chat', { name: 'a.png' }, { content: 'c 1', type: 'file' });
+  assert.deepEqual(world.socket.sent.at(-1).publish, { channel: 'chat', data: { name: 'a.png' }, type: 'file', content: 'c 1', key: 'key-2' });
+  assert.equal(world.timers.length, 1, 'the heartbeat, and nothing of the upload');
+});
+
+test('an upload of nothing is whole when it is made', async () => {
+  const { world, done } = await uploading(0);
+  assert.equal(world.call.headers['Upload-Complete'], '?1');
+  await created(world.call, 0, true);
+  assert.equal(await done, 'c 1');
+});
+
+test('an upload that was cut asks where it stands, and goes on from there in smaller pieces', async () => {
+  for (const fail of [(call) => call.fail(), (call) => call.answer(503, {}), (call) => call.answer(502, {})]) {
+    const { world, done } = await uploading(400 * KB);
+    await created(world.call);
+    await fail(world.call);
+    const asked = world.calls.length;
+    await world.pass(249);
+    assert.equal(world.calls.length, asked, 'after a while');
+    await world.pass(1);
+    assert.equal(world.call.method, 'HEAD');
+    await stands(world.call, 100 * KB);
+    assert.deepEqual([world.call.method, world.call.headers['Upload-Offset'], world.call.body.size], ['PATCH', String(100 * KB), 128 * KB]);
+    await stands(world.call, 228 * KB);
+    await stands(world.call, 400 * KB, '?1');
+    assert.equal(await done, 'c 1');
+  }
+});
+
+test('an upload whose end was heard by the server alone is whole, and one that lacks only its end is given it', async () => {
+  for (const whole of [true, false]) {
+    const { world, done } = await uploading(10);
+    await created(world.call);
+    await world.call.fail();
+    await world.pass(250);
+    await stands(world.call, 10, whole ? '?1' : '?0');
+    if (!whole) {
+      assert.deepEqual([world.call.method, world.call.headers['Upload-Complete'], world.call.body.size], ['PATCH', '?1', 0]);
+      await stands(world.call, 10, '?0');
+    }
+    assert.equal(await done, 'c 1');
+  }
+});
+
+test('a POST that made an upload unheard is repeated with its key, and goes on where that stands', async () => {
+  const { world, done } = await uploading(10);
+  const { headers } = world.call;
+  await world.call.fail();
+  await world.pass(250);
+  assert.deepEqual(world.call.headers, headers);
+  await created(world.call, 4);
+  assert.equal(world.call.headers['Upload-Offset'], '4');
+  await stands(world.call, 10, '?1');
+  assert.equal(await done, 'c 1');
+});
+
+test('an upload that stands elsewhere than thought goes on there; a conflict without that is the end', async () => {
+  const { world, done } = await uploading(10);
+  await created(world.call);
+  await world.call.answer(409, { code: 'conflict' }, { 'Upload-Offset': '7' });
+  assert.equal(world.call.headers['Upload-Offset'], '7');
+  await world.call.answer(409, { code: 'conflict' }, { 'Upload-Offset': '7' });
+  await assert.rejects(done, { code: 'conflict' });
+  assert.equal(world.calls.length, 3);
+});
+
+test('an upload that the server no longer knows begins anew under another key, three times', async () => {
+  const { world, done } = await uploading(10);
+  const keys = [];
+  for (let i = 0; i < 4; i++) {
+    keys.push(world.call.headers['Idempotency-Key']);
+    await created(world.call);
+    await world.call.answer(404, { code: 'not_found' });
+    await world.pass(i < 3 ? 10_000 : 0);
+    await world.socket.receive({ ping: {} });
+  }
+  await assert.rejects(done, { code: 'not_found' });
+  assert.equal(new Set(keys).size, 4);
+});
+
+test('what the server will not have is the end of an upload, what it has no room for now is not', async () => {
+  for (const [status, code] of [[413, 'too_large'], [403, 'forbidden'], [501, 'not_implemented'], [415, 'unsupported_media']]) {
+    const { world, done } = await uploading(10);
+    await world.call.answer(status, { code });
+    await assert.rejects(done, { code });
+  }
+  const { world, done } = await uploading(10);
+  await world.call.answer(429, { code: 'rate_limited' }, { 'Retry-After': '7' });
+  await world.pass(7_249);
+  assert.equal(world.calls.length, 1);
+  await world.pass(1);
+  assert.equal(world.calls.length, 2);
+  for (let i = 0; i < 5; i++) {
+    await world.call.answer(500, { code: 'internal' });
+    await world.pass(30_000);
+    await world.socket.receive({ ping: {} });
+  }
+  await assert.rejects(done, { code: 'internal' });
+  assert.equal(world.calls.length, 6);
+});
+
+test('answers that are none do not make an upload spin', async () => {
+  for (const answer of [(call) => call.answer(200, 'welcome'), (call) => call.answer(201, { content: 'c 1' })]) {
+    const { world, done } = await uploading(10);
+    for (let i = 0; i < 5; i++) {
+      await answer(world.calls.at(-1));
+      await world.pass(30_000);
+      await world.socket.receive({ ping: {} });
+    }
+    await assert.rejects(done, { code: 'http_500' });
+  }
+});
+
+test('an upload waits out a cut, ends with the signal, which takes it away, and with close', async () => {
+  const control = new AbortController();
+  const { world, live, done } = await uploading(10, { signal: control.signal });
+  await created(world.call);
+  const cut = world.call;
+  live.cut();
+  assert.equal(cut.aborted, true);
+  await world.pass(100_000);
+  assert.equal(world.call, cut);
+  live.resume();
+  await settle();
+  assert.equal(world.call.method, 'HEAD');
+  control.abort(new Error('enough'));
+  await settle();
+  await assert.rejects(done, { message: 'enough' });
+  assert.deepEqual([world.call.method, world.call.url.pathname], ['DELETE', '/live/content/c%201']);
+
+  const other = await uploading(10);
+  other.live.close();
+  await assert.rejects(other.done, { code: 'closed' });
+});
+
+test('a transfer that meets 401 goes on with another token', async () => {
+  const world = new World();
+  let asked = 0;
+  const live = await world.connect({ renew: () => `t${asked++}` });
+  await world.socket.receive(open({ chat: ['e1', 0] }));
+  const done = live.upload('chat', blob(3));
+  await settle();
+  assert.equal(token_of(world.call), 'Bearer t0');
+  await world.call.answer(401, { code: 'unauthenticated' });
+  assert.equal(token_of(world.call), 'Bearer t1');
+  await created(world.call, 3, true);
+  assert.equal(await done, 'c 1');
+});
+
+const file = { channel: 'chat', epoch: 'e1', offset: 42, size: 6, content_type: 'image/png' };
+
+test('content is fetched by its place, and goes on where a cut left it, if it is still the same', async () => {
+  const world = new World();
+  const live = await world.connected(0, { params: { user: 'ada' } });
+  const steps = [];
+  const done = live.download(file, { progress: (n, of) => steps.push([n, of]) });
+  await settle();
+  assert.equal(world.call.url.href, 'http://host.test/live/messages?user=ada&channel=chat&epoch=e1&offset=42');
+  assert.equal(live.content_url(file), world.call.url.href);
+  let body = world.call.stream(200, { ETag: '"x"' });
+  await body.send([1, 2]);
+  await body.send([3]);
+  await body.cut();
+  await world.pass(250);
+  assert.deepEqual([world.call.headers.Range, world.call.headers['If-Range']], ['bytes=3-', '"x"']);
+  body = world.call.stream(206, { ETag: '"x"' });
+  await body.send([4, 5]);
+  await body.cut();
+  await world.pass(250);
+  assert.equal(world.call.headers.Range, 'bytes=5-');
+  body = world.call.stream(200, { ETag: '"y"' });
+  await body.send([6, 5, 4, 3, 2, 1]);
+  await body.end();
+  const whole = await done;
+  assert.deepEqual([[...new Uint8Array(await whole.arrayBuffer())], whole.type], [[6, 5, 4, 3, 2, 1], 'image/png']);
+  assert.deepEqual(steps.map(([n]) => n), [2, 3, 5, 6]);
+});
+
+test('content that cannot be had is an error, one that pauses for a minute is asked for again', async () => {
+  const world = new World();
+  const live = await world.connected(0);
+  const gone = quiet(live.download(file));
+  await settle();
+  await world.call.answer(404, { code: 'not_found', detail: 'taken back' });
+  await assert.rejects(gone, { code: 'not_found', message: 'taken back' });
+  const slow = quiet(live.download(file));
+  await settle();
+  const body = world.call.stream(200, { ETag: '"x"' });
+  await body.send([1]);
+  await world.socket.receive({ ping: {} });
+  await world.pass(40_000);
+  await body.send([2]);
+  await world.socket.receive({ ping: {} });
+  await world.pass(40_000);
+  await world.socket.receive({ ping: {} });
+  assert.equal(world.call.aborted, undefined, 'as long as something comes it may take its time');
+  const paused = world.call;
+  await world.pass(20_250);
+  assert.equal(paused.aborted, true);
+  assert.equal(world.call.headers.Range, 'bytes=2-');
+  live.close();
+  await assert.rejects(slow, { code: 'closed' });
 });
 
 // ---- channels that come and go

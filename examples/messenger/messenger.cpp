@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// A messenger: inboxes, direct chats, groups, ticks, typing, who is online, taking back. All of that is the library's;
+// this file says who may do what, and serves the page. What the channels are for stands in chats.js.
+
+#include <hailwire/hailwire.hpp>
+#ifdef MESSENGER_WITH_SQLITE  // SQLite was found
+#include <hailwire/storage/sqlite.hpp>
+#endif
+
+#include <asio/io_context.hpp>
+#include <asio/signal_set.hpp>
+
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+#include <cstdio>
+#include <exception>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "messenger_web.hpp"  // the files of this folder's page as text, made by the build
+
+using namespace std::chrono_literals;
+using messenger_server =
+    hailwire::server<hailwire::websocket, hailwire::sse, hailwire::long_poll, hailwire::short_poll>;
+
+constexpr char usage[] =
+    "usage: messenger [--host 127.0.0.1] [--port 8080] [--history 10000] [--storage memory|sqlite:FILE]\n"
+    "  --host     IPv4 or IPv6 address to listen on\n"
+    "  --port     0 has the system pick one\n"
+    "  --history  messages kept for each chat\n"
+    "  --storage  where they are kept: memory, or a file that survives the messenger and the machine's power\n";
+
+struct settings {
+  std::string host = "127.0.0.1", storage = "memory";
+  std::uint16_t port = 8080;
+  std::size_t history = 10'000;
+};
+
+template <class Number>
+bool read_number(std::string_view text, Number& out) {
+  auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), out);
+  return ec == std::errc() && end == text.data() + text.size();
+}
+
+// Each option has a value. False when one is not understood.
+bool read_options(int count, char** words, settings& s) {
+  for (int i = 1; i < count; i += 2) {
+    std::string_view name = words[i];
+    if (i + 1 == count) return false;
+    std::string_view value = words[i + 1];
+    bool fine = name == "--host"      ? (s.host = value, true)
+                : name == "--port"    ? read_number(value, s.port)
+                : name == "--history" ? read_number(value, s.history) && s.history > 0
+                : name == "--storage"
+                    ? (s.storage = value, value == "memory" || (value.starts_with("sqlite:") && value.size() > 7))
+                    : false;
+    if (!fine) return false;
+  }
+  return true;
+}
+
+// A name of a user: it stands between colons in the names of channels.
+bool is_user(std::string_view name) {
+  auto letter = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' ||
+           c == '.';
+  };
+  return !name.empty() && name.size() <= 32 && std::all_of(name.begin(), name.end(), letter);
+}
+
+// Whether `channel` is KIND:a:b, a chat of two, and `user` is one of them. The names stand in order, so that two people
+// have one such chat.
+bool is_chat_of(std::string_view user, std::string_view kind, std::string_view channel) {
+  if (!channel.starts_with(kind)) return false;
+  channel.remove_prefix(kind.size());
+  auto colon = channel.find(':');
+  if (colon == channel.npos) return false;
+  std::string_view a = channel.substr(0, colon), b = channel.substr(colon + 1);
+  return is_user(a) && is_user(b) && a <= b && (user == a || user == b);
+}
+
+// A chat: of two of whom `user` is one, or a group, whose name nobody guesses.
+bool may_talk(std::string_view user, std::string_view channel) {
+  return is_chat_of(user, "direct:", channel) || is_chat_of(user, "secret:", channel) ||
+         (channel.starts_with("group:") && channel.size() == 6 + 32);
+}
+
+// `?user=ada` is all that this messenger asks for; a real one checks a cookie or a token here. That nobody but ada
+// follows @ada, the library sees to; anybody may write to it, as to a letter box.
+hailwire::decision authorize(const hailwire::request& r) {
+  std::string user(r.param("user"));
+  if (!is_user(user)) return hailwire::failure(hailwire::errc::unauthenticated, "?user= is 1 to 32 letters or digits");
+  return hailwire::grant{.user = user,
+                         .follow = hailwire::channel_set([user](std::string_view channel) {
+                           return may_talk(user, channel) || channel == "people" || channel == "@" + user ||
+                                  channel.starts_with("keys:");
+                         }),
+                         .publish = hailwire::channel_set([user](std::string_view channel) {
+                           return may_talk(user, channel) || channel == "keys:" + user ||
+                                  (channel.starts_with("@") && is_user(channel.substr(1)));
+                         })};
+}
+
+// The page, for whatever is not the live resource.
+hailwire::result<hailwire::response> serve_page(const hailwire::request& r, const settings& s) {
+  struct file {
+    std::string_view path, type, text;
+  };
+  const std::string config = R"({"path":"/live","storage":")" + s.storage.substr(0, s.storage.find(':')) + "\"}";
+  const file files[] = {
+      {"/", "text/html", web::index_html},           {"/style.css", "text/css", web::style_css},
+      {"/page.js", "text/javascript", web::page_js}, {"/chats.js", "text/javascript", web::chats_js},
+      {"/seal.js", "text/javascript", web::seal_js}, {"/hailwire.js", "text/javascript", web::hailwire_js},
+      {"/config.json", "application/json", config}};
+  auto found = std::find_if(std::begin(files), std::end(files), [&](const file& f) { return f.path == r.path(); });
+  if (found == std::end(files)) return hailwire::errc::not_found;
+  if (r.method() != "GET" && r.method() != "HEAD") return hailwire::errc::method_not_allowed;
+  hailwire::response page;
+  page.content_type = std::string(found->type) + ";charset=utf-8";
+  page.body = found->text;
+  page.headers = {{"Cache-Control", "no-cache"},
+                  {"X-Content-Type-Options", "nosniff"},
+                  {"Referrer-Policy", "no-referrer"},
+                  {"Content-Security-Policy",
+                   "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+                   "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"}};
+  return page;
+}
+
+hailwire::options make_options() {
+  hailwire::options o{.path = "/live"};
+  o.max_channels = 200;  // every chat that a person has is followed all the time
+  return o;
+}
+
+messenger_server make_server(asio::io_context& io, const settings& s) {
+  if (s.storage == "memory") {
+    hailwire::memory_options keep{.messages = s.history};
+    keep.bytes = std::max(keep.bytes, s.history * 4096);
+    return messenger_server(io, std::make_unique<hailwire::memory_storage>(keep), make_options());
+  }
+#ifdef MESSENGER_WITH_SQLITE
+  hailwire::sqlite_options keep;
+  keep.messages = s.history;
+  auto file = hailwire::sqlite_storage::open(s.storage.substr(7), keep);
+  if (!file) throw std::runtime_error(std::string(file.error().text()));
+  return messenger_server(io, std::move(*file), make_options());
+#else
+  throw std::runtime_error("built without SQLite: --storage can only be memory");
+#endif
+}
+
+void run(const settings& s) {
+  asio::io_context io(1);
+  messenger_server live = make_server(io, s);
+  live.authorize(authorize);
+  live.on_http([&s](const hailwire::request& r) { return serve_page(r, s); });
+  live.on_log([](const hailwire::log_record& r) {
+    std::fprintf(stderr, "%.*s: %.*s\n", int(r.event.size()), r.event.data(), int(r.text.size()), r.text.data());
+  });
+
+  asio::signal_set signals(io, SIGINT, SIGTERM);
+  signals.async_wait([&io](std::error_code, int) { io.stop(); });
+
+  auto port = live.listen(s.host, s.port);
+  bool v6 = s.host.find(':') != s.host.npos;
+  std::printf(v6 ? "listening on http://[%s]:%u/\n" : "listening on http://%s:%u/\n", s.host.c_str(), unsigned{port});
+  std::fflush(stdout);
+  io.run();
+
+  live.post([&live] { live.stop(); });  // says goodbye to everybody; what is left of the run lets those words leave
+  io.restart();
+  io.run_for(500ms);
+}
+
+int main(int count, char** words) {
+  settings s;
+  if (!read_options(count, words, s)) return std::fputs(usage, stderr), 2;
+  try {
+    run(s);
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "messenger: %s\n", e.what());
+    return 1;
+  }
+}

@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// What the messenger's page knows, without a page: the test is the server.
+
+import '../watchdog.mjs';
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { webcrypto } from 'node:crypto';
+import { afterEach, test } from 'node:test';
+
+globalThis.crypto ??= webcrypto;
+// A page says that these are modules; to Node 18 the names alone do not.
+const load = async (name) => readFile(new URL(`../../examples/messenger/${name}`, import.meta.url), 'utf8');
+const as_url = (text) => `data:text/javascript;base64,${Buffer.from(text).toString('base64')}`;
+const seal_url = as_url(await load('seal.js'));
+const { Messenger, pair_channel } = await import(as_url((await load('chats.js')).replace('./seal.js', seal_url)));
+const { open_file, safety_number, seal_file, Vault } = await import(seal_url);
+
+const settle = async () => { for (let i = 0; i < 5; i++) await new Promise((done) => setImmediate(done)); };
+/** Encryption takes its time; the watchdog ends what does not come. */
+const until = async (come) => { while (!come()) await settle(); };
+const people = [];
+afterEach(() => { for (const one of people.splice(0)) one.close(); });
+
+/** A connection whose other end is the test: commands land in `asked` and wait, but for what `answers` holds by name. */
+class Live {
+  asked = [];
+  marks = [];
+  listeners = { message: [], notice: [], state: [] };
+  status = { state: 'connecting', transport: 'websocket' };
+  followed = [];
+  answers = {
+    history: ({ channel }) => ({ messages: this.logs?.[channel] ?? [], epoch: 'e1', more: false }),
+    presence: () => ({ members: [], count: 0 }), receipts: () => ({ epoch: 'e1', head: 0, receipts: [] }),
+  };
+  on(kind, listener) { this.listeners[kind].push(listener); }
+  tell(kind, what) { for (const listener of this.listeners[kind]) listener(what); return settle(); }
+  state(state) { this.status = { ...this.status, state }; return this.tell('state', this.status); }
+  message(channel, offset, from, data, more = {}) { return this.tell('message', { channel, epoch: 'e1', offset, at: 1000 + offset, from, type: 'text', data, ...more }); }
+  #command(name, body) {
+    if (this.answers[name]) return Promise.resolve().then(() => this.answers[name](body));
+    return new Promise((resolve, reject) => this.asked.push({ name, ...body, resolve: (ok) => { resolve(ok); return settle(); }, reject: (fault) => { reject(fault); return settle(); } }));
+  }
+  follow(channel, since) { this.followed.push([channel, since]); }
+  publish(channel, data, more) { return this.#command('publish', { channel, data, ...more }); }
+  history(channel, range) { return this.#command('history', { channel, ...range }); }
+  presence(channel) { return this.#command('presence', { channel }); }
+  receipts(channel) { return this.#command('receipts', { channel }); }
+  erase(channel, at) { return this.#command('erase', { channel, ...at }); }
+  upload(channel, content, more) { return this.#command('upload', { channel, content, ...more }); }
+  received(channel) { this.marks.push(['received', channel]); }
+  read(channel, at) { this.marks.push(['read', channel, at.offset]); }
+  close() {}
+  get published() { return this.asked.filter(({ name }) => name === 'publish'); }
+}
+
+async function come(user, { before, vault, logs } = {}) {
+  const live = new Live();
+  live.logs = logs;
+  const kept = { value: before, get() { return this.value; }, put(value) { this.value = JSON.parse(JSON.stringify(value)); } };
+  let options;
+  const messenger = new Messenger({ user, kept, vault, changed() {}, connect: (given) => { options = given; return live; } });
+  people.push(messenger);
+  await live.state('open');
+  return { messenger, live, kept, options };
+}
+const texts = (chat) => chat.messages.map(({ text, state }) => state ?? text);
+
+test('a new device is told all there is, one that was here before what came since', async () => {
+  const fresh = await come('ada');
+  assert.deepEqual(fresh.options, { channels: ['@ada', 'people'], since: 'earliest,latest' });
+  fresh.messenger.start('bob');
+  assert.deepEqual(fresh.live.followed, [['direct:ada:bob', 'earliest']]);
+  const again = await come('ada', { before: fresh.kept.value });
+  assert.deepEqual(again.options, { channels: ['@ada', 'people', 'direct:ada:bob'], since: 'received,latest,received' });
+});
+
+test('a chat is announced to the inboxes of all who are in it, one\'s own too, once', async () => {
+  const { messenger, live } = await come('ada');
+  const chat = messenger.start('bob');
+  assert.equal(messenger.start('bob'), chat);
+  messenger.start_group('Weekend', ['bob', 'eve']);
+  assert.deepEqual(live.published.map(({ channel, type }) => [channel, type]), [['@bob', 'invite'], ['@ada', 'invite'], ['@bob', 'invite'], ['@eve', 'invite'], ['@ada', 'invite']]);
+  assert.match(live.published[2].data.channel, /^group:[0-9a-f]{32}$/);
+  assert.deepEqual(live.published[2].data.members, ['ada', 'bob', 'eve']);
+});
+
+test('an invitation opens the chat, if it is one\'s own', async () => {
+  const { messenger, live } = await come('bob');
+  const invite = (offset, from, data, type = 'invite') => live.message('@bob', offset, from, data, { type });
+  await invite(1, 'ada', { channel: 'direct:ada:bob' });
+  await invite(2, 'eve', { channel: 'direct:ada:eve' });
+  await invite(3, 'eve', { channel: 'direct:bob:joe' });
+  await invite(4, 'eve', { channel: 'people' });
+  await invite(5, 'eve', { channel: 'group:7', title: 'Weekend', members: ['bob', 'eve'] });
+  await invite(6, 'eve', { channel: 'secret:bob:eve' }, 'note');
+  await invite(7, 'bob', { channel: 'secret:bob:joe' });
+  await invite(8, undefined, null);
+  assert.deepEqual([...messenger.chats.keys()], ['direct:ada:bob', 'group:7', 'secret:bob:joe']);
+  assert.equal(messenger.chats.get('group:7').title, 'Weekend');
+  assert.equal(live.marks.filter(([, channel]) => channel === '@bob').length, 8, 'and the inbox is received');
+});
+
+test('an own message waits, is sent, and then stands at its place, whichever of reply and message comes first', async () => {
+  for (const reply_first of [true, false]) {
+    const { messenger, live, kept } = await come('ada');
+    const chat = messenger.start('bob');
+    messenger.send(chat, 'hello');
+    const sent = live.published.at(-1);
+    assert.deepEqual([sent.channel, sent.data.text, sent.type, chat.outbox.length], ['direct:ada:bob', 'hello', 'text', 1]);
+    assert.equal(kept.value.unsent['direct:ada:bob'].outbox[0].key, sent.key, 'it survives the page');
+    await settle();
+    if (reply_first) {
+      await sent.resolve({ epoch: 'e1', offset: 1 });
+      assert.equal(chat.outbox[0].sent, true);
+    }
+    await live.message('direct:ada:bob', 1, 'ada', sent.data);
+    if (!reply_first) await sent.resolve({ epoch: 'e1', offset: 1 });
+    assert.deepEqual([chat.outbox.length, texts(chat), kept.value.unsent['direct:ada:bob'].outbox], [0, ['hello'], []]);
+  }
+});
+
+test('what an earlier visit could not send is sent with its key, unless its key may be forgotten', async () => {
+  const entry = { id: 'i', key: 'k', at: Date.now() - 60_000, text: 'from the tunnel' };
+  const old = { ...entry, id: 'j', at: Date.now() - 600_000 };
+  const { messenger, live } = await come('ada', { before: { chats: [{ channel: 'direct:ada:bob' }], unsent: { 'direct:ada:bob': { outbox: [entry, old] } } } });
+  assert.deepEqual(live.published.map(({ key, data }) => [key, data]), [['k', { id: 'i', text: 'from the tunnel' }]]);
+  const chat = messenger.chats.get('direct:ada:bob');
+  assert.deepEqual(chat.outbox.map(({ fault }) => fault), [undefined, 'not sent']);
+  messenger.resend(chat, chat.outbox[1]);
+  await settle();
+  assert.equal(live.published.length, 2);
+  messenger.discard(chat, chat.outbox[1]);
+  assert.equal(chat.outbox.length, 1);
+});
+
+test('a message that is refused says why, and can be tried again', async () => {
+  const { messenger, live } = await come('ada');
+  const chat = messenger.start('bob');
+  messenger.send(chat, 'hello');
+  await live.published.at(-1).reject(new Error('too fast'));
+  assert.equal(chat.outbox[0].fault, 'too fast');
+});
+
+test('ticks: sent, delivered when all others have it, read when all have read it; they never fall', async () => {
+  const { messenger, live } = await come('ada');
+  const chat = messenger.start_group('Weekend', ['bob', 'eve']);
+  await live.message(chat.channel, 1, 'ada', { text: 'one' });
+  await live.message(chat.channel, 2, 'ada', { text: 'two' });
+  const ticks = () => [1, 2].map((offset) => chat.tick(offset));
+  const receipt = (user, received, read, epoch = 'e1') => live.tell('notice', { receipt: { channel: chat.channel, epoch, user, received, read } });
+  assert.deepEqual(ticks(), ['sent', 'sent']);
+  await receipt('bob', 2, 1);
+  assert.deepEqual(ticks(), ['sent', 'sent']);
+  await receipt('eve', 1, 0);
+  assert.deepEqual(ticks(), ['delivered', 'sent']);
+  await receipt('eve', 0, 2);
+  assert.deepEqual(ticks(), ['read', 'delivered'], 'read implies received');
+  await receipt('bob', 1, 0);
+  await receipt('bob', 9, 9, 'e0');
+  assert.deepEqual([ticks(), chat.readers(1)], [['read', 'delivered'], ['bob', 'eve']]);
+  await receipt('bob', 2, 2);
+  assert.deepEqual(ticks(), ['read', 'read']);
+  assert.equal((await come('joe')).messenger.start('joe').tick(1), 'sent', 'nobody else is there to read a note to oneself');
+});
+
+test('receipts are asked for whenever a connection opens or something was missed', async () => {
+  const { messenger, live } = await come('ada');
+  const chat = messenger.start('bob');
+  live.answers.receipts = () => ({ epoch: 'e1', head: 3, receipts: [{ user: 'bob', received: 3, read: 2 }] });
+  await live.message(chat.channel, 3, 'ada', { text: 'three' });
+  for (const again of [() => live.state('waiting').then(() => live.state('open')), () => live.tell('notice', { missed: { channel: chat.channel } })]) {
+    chat.marks.clear();
+    await again();
+    assert.equal(chat.tick(3), 'delivered');
+  }
+});
+
+test('unread counts what others wrote above the own watermark, on whichever device that was read, and what is not here yet', async () => {
+  const { messenger, live } = await come('ada');
+  const chat = messenger.start('bob');
+  await live.message(chat.channel, 11, 'bob', { text: 'a' });
+  await live.message(chat.channel, 12, 'ada', { text: 'b' });
+  await live.message(chat.channel, 13, 'bob', { text: 'c' });
+  assert.equal(chat.unread, 12, 'ten before the first that is here');
+  await live.tell('notice', { receipt: { channel: chat.channel, epoch: 'e1', user: 'ada', received: 13, read: 11 } });
+  assert.equal(chat.unread, 1);
+  messenger.read(chat);
+  assert.deepEqual([chat.unread, live.marks.at(-1)], [0, ['read', chat.channel, 13]]);
+  assert.ok(live.marks.some(([what, channel]) => what === 'received' && channel === chat.channel));
+});
+
+test('history fills in what is missing, once and in order, with what was taken back as such', async () => {
+  const { messenger, live } = await come('ada');
+  live.answers.history = ({ before }) => ({ epoch: 'e1', more: before === 4, messages: before === 4 ? [
+    { offset: 2, at: 1, from: 'bob', type: 'text', data: { text: 'two' } }, { offset: 3, at: 1, from: 'bob', erases: 2 },
+  ] : [{ offset: 1, at: 1, from: 'bob', erased: true }] });
+  const chat = messenger.start('bob');
+  chat.begins = true;
+  await settle();
+  chat.messages = [];
+  Object.assign(chat, { begins: false, epoch: 'e1' });
+  for (const offset of [4, 5]) await live.message(chat.channel, offset, 'bob', { text: String(offset) });
+  await messenger.earlier(chat);
+  assert.deepEqual([texts(chat), chat.begins], [['erased', '4', '5'], false]);
+  await messenger.earlier(chat);
+  assert.deepEqual([texts(chat), chat.begins], [['erased', 'erased', '4', '5'], true]);
+});
+
+test('what is taken back is gone here, whoever did it; what the server refuses stays', async () => {
+  const { messenger, live } = await come('ada');
+  const chat = messenger.start('bob');
+  for (const [offset, from] of [[1, 'ada'], [2, 'bob']]) await live.message(chat.channel, offset, from, { text: `text ${offset}` });
+  await live.message(chat.channel, 3, 'bob', undefined, { erases: 2 });
+  assert.deepEqual(texts(chat), ['text 1', 'erased']);
+  const refused = messenger.erase(chat, chat.messages[0]);
+  refused.catch(() => {});
+  assert.deepEqual([live.asked.at(-1).epoch, live.asked.at(-1).offset], ['e1', 1]);
+  await live.asked.at(-1).reject(new Error('no'));
+  await assert.rejects(refused, { message: 'no' });
+  assert.equal(texts(chat)[0], 'text 1');
+  const done = messenger.erase(chat, chat.messages[0]);
+  await live.asked.at(-1).resolve({ epoch: 'e1', offset: 4 });
+  await done;
+  assert.deepEqual(texts(chat), ['erased', 'erased']);
+});
+
+test('another epoch is another chat: nothing of the old one stands beside it', async () => {
+  const { messenger, live } = await come('ada');
+  const chat = messenger.start('bob');
+  await live.message(chat.channel, 1, 'bob', { text: 'old' });
+  await live.tell('notice', { receipt: { channel: chat.channel, epoch: 'e1', user: 'bob', received: 9, read: 9 } });
+  await live.tell('notice', { gap: { channel: chat.channel, reason: 'epoch', epoch: 'e2', next: 1 } });
+  await live.message(chat.channel, 1, 'bob', { text: 'new' }, { epoch: 'e2' });
+  assert.deepEqual([texts(chat), chat.tick(1)], [['new'], 'sent']);
+});
+
+test('who is there: asked for, told of, and not known without a connection', async () => {
+  const { messenger, live } = await come('ada');
+  live.answers.presence = ({ channel }) => ({ members: channel === 'people' ? [{ user: 'bob' }] : [] });
+  await live.state('open');
+  assert.deepEqual([...messenger.online], ['bob']);
+  await live.tell('notice', { join: { channel: 'people', user: 'eve' } });
+  await live.tell('notice', { leave: { channel: 'people', user: 'bob' } });
+  assert.deepEqual(['bob', 'eve'].map((name) => messenger.is_online(name)), [false, true]);
+  await live.state('waiting');
+  assert.equal(messenger.is_online('eve'), false);
+});
+
+test('typing is told at most every three seconds, and ends with the message', async () => {
+  const { messenger, live } = await come('ada');
+  const chat = messenger.start('bob');
+  const told = () => live.published.filter(({ ephemeral }) => ephemeral).length;
+  messenger.typing(chat);
+  messenger.typing(chat);
+  assert.equal(told(), 1);
+  messenger.typed();
+  messenger.typing(chat);
+  assert.equal(told(), 2);
+  await live.tell('message', { channel: chat.channel, at: 1, from: 'bob', type: 'typing', epoch: 'e1' });
+  assert.deepEqual([...chat.typing.keys()], ['bob']);
+  await live.message(chat.channel, 1, 'bob', { text: 'here' });
+  assert.equal(chat.typing.size, 0);
+  await live.state('waiting');
+  messenger.typed();
+  messenger.typing(chat);
+  assert.equal(told(), 2, 'and to nobody while there is no connection');
+});
+
+// ---- encryption
+
+const memory = () => { const held = new Map(); return { get: async (name) => held.get(name), put: async (name, value) => void held.set(name, value) }; };
+const keys_of = (...vaults) => new Map(vaults.map(({ name, key }) => [name, key]));
+
+test('a device keeps its key, whose private half cannot be taken out', async () => {
+  const kept = memory();
+  const one = await Vault.open('ada phone', kept);
+  assert.equal((await Vault.open('ada phone', kept)).name, one.name);
+  assert.notEqual((await Vault.open('ada laptop', kept)).name, one.name);
+  const pair = await kept.get('ada phone');
+  await assert.rejects(crypto.subtle.exportKey('jwk', pair.privateKey));
+});
+
+test('what is sealed is read by the devices it is for, and by no other, in no other chat and from nobody else', async () => {
+  const [ada, bob, tablet, eve] = await Promise.all(['ada', 'bob', 'tablet', 'eve'].map((name) => Vault.open(name, memory())));
+  const plain = { text: 'the door code is 4711' };
+  const sealed = await ada.seal('secret:ada:bob', 'ada', keys_of(ada, bob, tablet), plain);
+  assert.equal(JSON.stringify(sealed).includes('4711'), false);
+  for (const device of [ada, bob, tablet]) assert.deepEqual(await device.open('secret:ada:bob', 'ada', keys_of(ada), sealed), plain);
+  await assert.rejects(eve.open('secret:ada:bob', 'ada', keys_of(ada), sealed), /not for this device/);
+  await assert.rejects(bob.open('secret:ada:eve', 'ada', keys_of(ada), sealed));
+  await assert.rejects(bob.open('secret:ada:bob', 'eve', keys_of(ada), sealed));
+  await assert.rejects(bob.open('secret:ada:bob', 'ada', keys_of(eve), sealed), /not known/);
+  await assert.rejects(bob.open('secret:ada:bob', 'ada', new Map([[ada.name, eve.key]]), sealed), 'sealed by a key that is not the writer\'s');
+  for (const part of ['body', 'iv']) {
+    const broken = { ...sealed, [part]: (sealed[part][0] === 'A' ? 'B' : 'A') + sealed[part].slice(1) };
+    await assert.rejects(bob.open('secret:ada:bob', 'ada', keys_of(ada), broken), `another ${part}`);
+  }
+});
+
+test('two people see the same safety number, and another one when a key is slipped in', async () => {
+  const [ada, bob, eve] = await Promise.all(['ada', 'bob', 'eve'].map((name) => Vault.open(name, memory())));
+  const number = await safety_number([ada.name, bob.name]);
+  assert.match(number, /^(\d{5} ){5}\d{5}$/);
+  assert.equal(await safety_number([bob.name, ada.name]), number);
+  assert.notEqual(await safety_number([ada.name, bob.name, eve.name]), number);
+});
+
+test('a file is sealed with a key of its own', async () => {
+  const file = new Blob(['a picture'], { type: 'image/png' });
+  const { content, lock } = await seal_file(file);
+  assert.notEqual(await content.text(), 'a picture');
+  const opened = await open_file(content, lock, 'image/png');
+  assert.deepEqual([await opened.text(), opened.type], ['a picture', 'image/png']);
+  await assert.rejects(open_file(new Blob(['another one, quite long']), lock, 'image/png'));
+});
+
+test('a secret chat sends nothing that can be read, and shows nothing that anybody may have written', async () => {
+  const [mine, theirs] = await Promise.all(['ada', 'bob'].map((name) => Vault.open(name, memory())));
+  const key_log = ({ key }, from) => [{ offset: 1, at: 1, from, type: 'key', data: { key } }, { offset: 2, at: 1, from: 'eve', type: 'key', data: { key: 'none' } }];
+  const logs = { 'keys:ada': key_log(mine, 'ada'), 'keys:bob': key_log(theirs, 'bob') };
+  const ada = await come('ada', { vault: mine, logs });
+  const bob = await come('bob', { vault: theirs, logs });
+  await ada.messenger.announce();
+  assert.equal(ada.live.published.length, 0, 'the key is known already');
+  const chat = ada.messenger.start('bob', true);
+  assert.equal(chat.channel, pair_channel('secret', 'bob', 'ada'));
+  ada.messenger.send(chat, 'the door code is 4711');
+  await until(() => ada.live.published.some(({ type }) => type === 'text'));
+  const { data } = ada.live.published.find(({ type }) => type === 'text');
+  assert.deepEqual([Object.keys(data), JSON.stringify(data).includes('4711')], [['id', 'sealed'], false]);
+
+  const other = bob.messenger.start('ada', true);
+  await bob.live.message(other.channel, 1, 'ada', data);
+  await bob.live.message(other.channel, 2, 'ada', { text: 'in the open' });
+  await bob.live.message(other.channel, 3, 'eve', data);
+  await until(() => !other.messages.some(({ state }) => state === 'opening'));
+  assert.deepEqual(texts(other), ['the door code is 4711', 'locked', 'locked']);
+
+  ada.live.logs['keys:joe'] = [];
+  const early = ada.messenger.start('joe', true);
+  ada.messenger.send(early, 'too early');
+  await until(() => early.outbox[0].fault);
+  assert.match(early.outbox[0].fault, /joe has no device/);
+});
+
+test('a device whose key is not known announces it', async () => {
+  const vault = await Vault.open('ada', memory());
+  const { messenger, live } = await come('ada', { vault });
+  messenger.announce();
+  await until(() => live.published.length);
+  assert.deepEqual([live.published[0].channel, live.published[0].type, live.published[0].data], ['keys:ada', 'key', { key: vault.key }]);
+});
