@@ -36,6 +36,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <cstring>
@@ -241,6 +242,7 @@ inline hailwire::errc error_of(PGconn* c, const PGresult* r) {
 class postgres_storage {
  public:
   static constexpr bool keeps_keys = true, thread_safe = true;
+  static constexpr bool announces = true;  // an append notifies, with its commit
 
   /// Makes its tables where they are missing. Throws `std::runtime_error` with PostgreSQL's words.
   explicit postgres_storage(postgres_options o = {}) : options_(std::move(o)) {
@@ -388,7 +390,8 @@ class postgres_storage {
 };
 
 /// Tells the hubs of this process what was appended in others. It has a thread and a connection of its own, and reads
-/// by the storage. Must outlive the servers that join it, and the storage must outlive it.
+/// by the storage. Must outlive the servers that join it, and the storage must outlive it. What is told live fits into
+/// a NOTIFY or is dropped: its name and its bytes are together less than 3,900.
 class postgres_broker {
  public:
   explicit postgres_broker(postgres_storage& s) : storage_(s), stop_(::eventfd(0, EFD_CLOEXEC)) {
@@ -396,8 +399,8 @@ class postgres_broker {
     thread_ = std::thread([this] { run(); });
   }
   ~postgres_broker() {
-    const std::uint64_t one = 1;
-    if (::write(stop_, &one, sizeof one) == sizeof one) thread_.join();
+    stopping_ = true;
+    if (wake()) thread_.join();
     ::close(stop_);
   }
   postgres_broker(const postgres_broker&) = delete;
@@ -425,8 +428,47 @@ class postgres_broker {
   }
   /// The append has told everybody, with its commit.
   void publish(std::uint64_t, std::string_view, std::string_view, const hailwire::message&) {}
+  /// To the hubs of this process at once, to others by a NOTIFY of its own.
+  void tell(std::uint64_t hub, std::string_view channel, const hailwire::live_event& e) {
+    std::lock_guard lock(mutex_);
+    hand_live(hub, channel, e);
+    std::string note = hex(storage_.node()) + ' ' + hex(channel) + ' ' + hex(e.epoch) + ' ' + std::to_string(e.after) +
+                       ' ' + hex(e.bytes);
+    if (note.size() >= 8000 || to_tell_.size() >= 1000) return;  // the most that a NOTIFY carries; a database is away
+    to_tell_.push_back(std::move(note));
+    if (to_tell_.size() == 1) wake();
+  }
 
  private:
+  bool wake() {
+    const std::uint64_t one = 1;
+    return ::write(stop_, &one, sizeof one) == sizeof one;
+  }
+  // With the mutex: no receiver is called once `detach` has returned.
+  void hand_live(std::uint64_t from, std::string_view channel, const hailwire::live_event& e) {
+    auto hubs = followed_.find(std::string(channel));
+    if (hubs == followed_.end()) return;
+    for (auto hub : hubs->second)
+      if (hub != from) receivers_.at(hub)({channel, {}, nullptr, &e});
+  }
+  static std::string hex(std::string_view bytes) {
+    static constexpr char digits[] = "0123456789abcdef";
+    std::string out;
+    for (unsigned char c : bytes) out.append({digits[c >> 4], digits[c & 15]});
+    return out;
+  }
+  void notify_all(PGconn* c) {
+    std::vector<std::string> all;
+    {
+      std::lock_guard lock(mutex_);
+      all.swap(to_tell_);
+    }
+    for (const std::string& note : all) {
+      postgres_detail::parameters p;
+      p.add(note);
+      auto r = p.run(c, "SELECT pg_notify('hailwire_live', convert_from($1, 'UTF8'))");
+    }
+  }
   struct stretch {
     std::uint64_t after, last;  // `last` 0: whatever is newest
   };
@@ -437,7 +479,7 @@ class postgres_broker {
       int wait = -1;
       if (!c || ::PQstatus(c.get()) != CONNECTION_OK) {
         c = storage_.connect();
-        postgres_detail::result listens(::PQexec(c.get(), "LISTEN hailwire"));
+        postgres_detail::result listens(::PQexec(c.get(), "LISTEN hailwire; LISTEN hailwire_live"));
         if (::PQresultStatus(listens.get()) == PGRES_COMMAND_OK) {
           miss_all();  // what was told before this
         } else {
@@ -447,10 +489,11 @@ class postgres_broker {
       if (wait < 0 && !tell_all()) wait = 200;  // the database did not answer: again, soon
       pollfd ready[] = {{stop_, POLLIN, 0}, {::PQsocket(c.get()), POLLIN, 0}};
       ::poll(ready, ::PQsocket(c.get()) < 0 ? 1 : 2, wait);
-      if (ready[0].revents) return;
+      if (stopping_) return;
+      if (std::uint64_t n = 0; ready[0].revents && ::read(stop_, &n, sizeof n) == sizeof n) notify_all(c.get());
       if (!::PQconsumeInput(c.get())) continue;
       while (PGnotify* n = ::PQnotifies(c.get())) {
-        note(n->extra);
+        std::string_view(n->relname) == "hailwire_live" ? note_live(n->extra) : note(n->extra);
         ::PQfreemem(n);
       }
     }
@@ -471,6 +514,19 @@ class postgres_broker {
     auto [at, fresh] = missed_.emplace(std::move(channel), s);
     if (!fresh && at->second.last)
       at->second = {std::min(at->second.after, s.after), std::max(at->second.last, s.last)};
+  }
+  /// `node channel epoch after bytes`, all but the number in hexadecimal.
+  void note_live(std::string_view told) {
+    std::string_view words[5];
+    for (auto& w : words) {
+      auto end = std::min(told.find(' '), told.size());
+      w = told.substr(0, end);
+      told.remove_prefix(std::min(end + 1, told.size()));
+    }
+    if (unhex(words[0]) == storage_.node()) return;  // told already
+    const std::string channel = unhex(words[1]), epoch = unhex(words[2]), bytes = unhex(words[4]);
+    std::lock_guard lock(mutex_);
+    hand_live(0, channel, {epoch, std::stoull(std::string(words[3])), bytes});
   }
   static std::string unhex(std::string_view digits) {
     std::string out;
@@ -506,7 +562,7 @@ class postgres_broker {
         auto hubs = followed_.find(channel);
         if (hubs == followed_.end()) break;
         for (const auto& m : r.messages)
-          for (auto hub : hubs->second) receivers_.at(hub)(channel, r.epoch, m);
+          for (auto hub : hubs->second) receivers_.at(hub)({channel, r.epoch, &m});
         s.after = r.messages.back().offset;
       }
       if (r.error) {
@@ -519,8 +575,10 @@ class postgres_broker {
   }
 
   postgres_storage& storage_;
-  int stop_;
+  int stop_;  // wakes the thread: to stop, or to tell
+  std::atomic<bool> stopping_ = false;
   std::mutex mutex_;
+  std::vector<std::string> to_tell_;
   std::uint64_t last_ = 0;
   std::map<std::uint64_t, hailwire::broker_receiver> receivers_;
   std::map<std::string, std::set<std::uint64_t>> followed_;

@@ -26,15 +26,18 @@ namespace {
 
 using lines = std::vector<std::string>;
 
-constexpr proto::encoding short_form{"short", false, [](std::string& out, const proto::envelope& e) {
-                                       out.append("<")
-                                           .append(e.epoch)
-                                           .append(".")
-                                           .append(std::to_string(e.content.offset))
-                                           .append(" ")
-                                           .append(e.content.data.bytes())
-                                           .append(">");
-                                     }};
+constexpr proto::encoding short_form{
+    "short", false,
+    [](std::string& out, const proto::envelope& e) {
+      out.append("<")
+          .append(e.epoch)
+          .append(".")
+          .append(std::to_string(e.content.offset))
+          .append(" ")
+          .append(e.content.data.bytes())
+          .append(">");
+    },
+    [](std::string& out, std::string_view, std::string_view json) { out.append(json); }};
 
 std::string text(const std::error_code& ec) {
   return !ec ? "ok" : ec == operation_aborted() ? "aborted" : std::string(code_name(wire_code(ec)));
@@ -102,6 +105,7 @@ struct client final : session {
     got += (g.epoch_changed ? "[epoch " : "[trimmed ") + std::to_string(g.next) + "]";
   }
   void keep(detail::subscription&, std::string_view rest) override { got.append("[kept ").append(rest).append("]"); }
+  void missed(detail::subscription&) override { got += "[missed]"; }
   void unreadable(detail::subscription&, std::error_code) override { got += "[unreadable]"; }
   std::error_code notice(std::string_view name, std::string_view json) override {
     if (deaf) return errc::overloaded;
@@ -1362,10 +1366,15 @@ TEST_CASE("a timer armed through the hub rings the loop's alarm, also when it is
 }
 
 namespace {
+/// A storage that tells other hubs of what it was given.
+struct announcing : stage::open_storage {
+  static constexpr bool announces = true;
+};
+
 /// A broker in a test's hands: what a hub says is noted, what others say is given to it.
 struct wire {
   broker_receiver receive;
-  lines said;
+  lines said, told;
   std::uint64_t attach(broker_receiver r) {
     receive = std::move(r);
     said.push_back("attach");
@@ -1382,6 +1391,13 @@ struct wire {
     said.push_back("publish " + std::to_string(id) + ' ' + std::string(channel) + ' ' + std::string(epoch) + '.' +
                    std::to_string(m.offset));
   }
+  void tell(std::uint64_t id, std::string_view channel, const live_event& e) {
+    said.push_back("tell " + std::to_string(id) + ' ' + std::string(channel) + ' ' + std::string(e.epoch) + '.' +
+                   std::to_string(e.after));
+    told.emplace_back(e.bytes);
+  }
+  void hear(std::string_view channel, std::string_view epoch, const message& m) { receive({channel, epoch, &m}); }
+  void hear(std::string_view channel, const live_event& e) { receive({channel, {}, nullptr, &e}); }
   lines take() { return std::exchange(said, {}); }
 };
 }  // namespace
@@ -1406,9 +1422,9 @@ TEST_CASE("a hub tells its broker what it follows and publishes, and hears what 
     message m;
     m.offset = 4;
     m.data = payload::json("4");
-    w.receive("a", "a-1", m);
-    w.receive("a", "a-1", m);
-    w.receive("nobody follows this", "x", m);
+    w.hear("a", "a-1", m);
+    w.hear("a", "a-1", m);
+    w.hear("nobody follows this", "x", m);
     r.loop.run();
     CHECK(c.take() == "<a-1.1 1><a-1.2 2><a-1.3 3><a-1.4 4>");
     CHECK(d.take() == "<a-1.1 1><a-1.2 2><a-1.3 3><a-1.4 4>");
@@ -1429,6 +1445,88 @@ TEST_CASE("a hub tells its broker what it follows and publishes, and hears what 
   CHECK(w.take() == lines{"detach 7"});
 }
 
+TEST_CASE(
+    "a notice for a channel is for all who are in sync, here and at other hubs, which are told behind what it stands") {
+  wire w;
+  rig r;
+  r.h.join(detail::erase_broker(w));
+  client c(r.h), d(r.h), slow(r.h);
+  for (client* each : {&c, &d, &slow}) each->follow("a");
+  r.publish("a");
+  r.loop.run();
+  slow.shut = true;
+  for (client* each : {&c, &d, &slow}) each->take();
+  w.take();
+  r.publish("a", payload::json("2"));
+  r.h.tell("a", "mood", "{\n\"is\":\"good\"}");
+  r.loop.run();
+  CHECK(c.take() == "<a-1.2 2>{\"mood\":{ \"is\":\"good\"}}");
+  CHECK(d.take() == "<a-1.2 2>{\"mood\":{ \"is\":\"good\"}}");
+  CHECK(w.take() == lines{"publish 7 a a-1.2", "tell 7 a a-1.2"});
+  slow.shut = false;
+  slow.wake(nullptr);
+  CHECK(slow.take() == "<a-1.2 2>[missed]");
+
+  // Another hub hears the same bytes.
+  wire v;
+  rig s;
+  s.h.join(detail::erase_broker(v));
+  client e(s.h);
+  e.follow("a");
+  v.hear("a", {"a-1", 2, w.told.at(0)});
+  s.loop.run();
+  CHECK(e.take().empty());
+  message m;
+  for (m.offset = 1; m.offset <= 2; ++m.offset) v.hear("a", "a-1", m);
+  s.loop.run();
+  CHECK(e.take() == "<a-1.1 null><a-1.2 null>{\"mood\":{ \"is\":\"good\"}}");
+  for (const std::string& odd :
+       {std::string(), std::string("?"), std::string("n"), std::string("n\x05"), std::string("e")}) {
+    v.hear("a", {"a-1", 2, odd});
+    s.loop.run();
+    CHECK(e.take().empty());
+  }
+  CHECK(r.h.followers("a").size() == 3);
+  CHECK(r.h.followers("b").empty());
+}
+
+TEST_CASE("a broker that may have lost something says so, and the storage is read") {
+  wire w;
+  rig r;
+  r.h.join(detail::erase_broker(w));
+  client c(r.h);
+  c.follow("a");
+  r.publish("a");
+  r.loop.run();
+  c.take();
+  for (int i = 2; i <= 600; ++i)
+    r.store.async_append("a", {.at = 0, .from = {}, .type = {}, .data = payload::json("0"), .key = {}},
+                         [](append_result) {});
+  w.receive(broker_event{"a"});
+  w.receive(broker_event{"nobody follows this"});
+  r.loop.run();
+  const std::string got = c.take();
+  CHECK(got.starts_with("{\"missed\":{\"channel\":\"a\"}}<a-1.2 0>"));
+  CHECK(got.ends_with("<a-1.600 0>"));
+  w.receive(broker_event{"a"});  // and nothing was
+  r.loop.run();
+  CHECK(c.take() == "{\"missed\":{\"channel\":\"a\"}}");
+}
+
+TEST_CASE("a storage that announces is the one that tells the other hubs") {
+  for (bool told : {false, true}) {
+    wire w;
+    testing::manual_loop loop;
+    announcing store;
+    stage::open_storage quiet;
+    hub h(loop, told ? detail::erase_storage(store) : detail::erase_storage(quiet), {});
+    h.join(detail::erase_broker(w));
+    CHECK_FALSE(h.publish("a", payload::json("1")));
+    loop.run();
+    CHECK(w.take() == (told ? lines{"attach"} : lines{"attach", "publish 7 a a-1.1"}));
+  }
+}
+
 TEST_CASE("a large hole is read in as many turns as it has pieces, whatever answers at once") {
   wire w;
   rig r;
@@ -1443,7 +1541,7 @@ TEST_CASE("a large hole is read in as many turns as it has pieces, whatever answ
   message m;
   m.offset = 3000;
   m.data = payload::json(kilobyte);
-  w.receive("a", "a-1", m);
+  w.hear("a", "a-1", m);
   r.loop.run();
   CHECK(c.largest < 2 * read_limit().bytes);
   CHECK(std::count(c.got.begin(), c.got.end(), '<') == 3000);
@@ -1471,7 +1569,7 @@ TEST_CASE(
   m.offset = 4;
   m.data = payload::json("4");
   r.store.fail_after = 0;
-  w.receive("a", "a-1", m);
+  w.hear("a", "a-1", m);
   r.loop.run();
   CHECK(c.take() == "[unreadable]");
   c.leave();

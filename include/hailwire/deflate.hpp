@@ -48,8 +48,12 @@ void append_shared_frame(std::string& out, proto::ws_opcode what, std::string_vi
 
 template <deflate_options Options>
 inline constexpr proto::encoding websocket_object_deflated{
-    "websocket, deflated", true, [](std::string& out, const proto::envelope& e) {
+    "websocket, deflated", true,
+    [](std::string& out, const proto::envelope& e) {
       append_shared_frame<Options>(out, proto::ws_opcode::text, e.json);
+    },
+    [](std::string& out, std::string_view, std::string_view json) {
+      append_shared_frame<Options>(out, proto::ws_opcode::text, json);
     }};
 template <deflate_options Options>
 inline constexpr proto::encoding websocket_payload_deflated{

@@ -33,6 +33,7 @@
 #include "hailwire/detail/hub/fan_out.hpp"
 #include "hailwire/detail/hub/idempotency_keys.hpp"
 #include "hailwire/detail/hub/key_budget.hpp"
+#include "hailwire/detail/hub/live_codec.hpp"
 #include "hailwire/detail/hub/mailbox.hpp"
 #include "hailwire/detail/hub/pending_operations.hpp"
 #include "hailwire/detail/hub/permission_expiry.hpp"
@@ -122,6 +123,17 @@ class hub final : public detail::log_source {
   /// Reads a stretch of history, as a client's `history` does. On the hub's executor. Errors: `bad_request` (name,
   /// limit), `not_found` (another epoch), `overloaded` (`max_pending` operations wait already), the storage's.
   void history(std::string_view channel, history_query q, std::uint64_t floor, history_handler done);
+
+  /// Sends a notice `{"name":json}` to whoever follows the channel and is in sync, here and at the hubs that are
+  /// joined, in order with its messages. It is told live or not at all: those who are behind are told `missed`. On the
+  /// hub's executor. `json` is a JSON text.
+  void tell(std::string_view channel, std::string_view name, std::string_view json);
+  /// The sessions that follow the channel at this hub. On the hub's executor; the pointers are good until it runs
+  /// something else.
+  std::vector<session*> followers(std::string_view channel) const {
+    auto* log = find_log(channel);
+    return log ? log->sessions() : std::vector<session*>();
+  }
 
   /// Every session, streams and waiting polls. On the hub's executor; the pointers are good until it runs something
   /// else.
@@ -327,6 +339,10 @@ class hub final : public detail::log_source {
   HAILWIRE_INLINE void fill(detail::channel_log& log) override;
   HAILWIRE_INLINE void reopen(detail::channel_log& log) override;
   void mark_dirty(detail::channel_log& log) override { turn_.mark_dirty(log); }
+  HAILWIRE_INLINE void told(detail::channel_log& log, std::string_view bytes) override;
+
+  // Something live-only for the hubs that are joined and follow the channel. It may be dropped.
+  void tell_others(std::string_view channel, std::string_view bytes) noexcept;
 
   void tick();
   void set_alarm();
@@ -344,6 +360,7 @@ class hub final : public detail::log_source {
   std::unique_ptr<detail::any_storage> storage_;
   std::unique_ptr<detail::any_broker> broker_;
   std::uint64_t broker_id_ = 0;
+  const bool announces_;  // the storage tells the others what was appended
   detail::timer_wheel wheel_;
   std::int64_t alarm_ = -1;
   detail::bits128 secret_ = detail::random_bits();        // of what is made of names, but for

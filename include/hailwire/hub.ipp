@@ -19,6 +19,7 @@ HAILWIRE_INLINE hub::hub(detail::event_loop& l, std::unique_ptr<detail::any_stor
     : options_(o),
       loop_(&l),
       storage_(std::move(store)),
+      announces_(storage_->announces()),
       wheel_(l.now()),
       mailbox_(std::make_shared<detail::mailbox>(l, log_)),
       pending_(o.max_pending) {

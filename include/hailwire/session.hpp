@@ -198,6 +198,7 @@ class session : protected detail::follower {
  protected:
   session() = default;
   HAILWIRE_INLINE ~session() override;
+  session* client() noexcept override { return this; }
   /// Whether there is a session now.
   bool is_open() const noexcept { return open_; }
 

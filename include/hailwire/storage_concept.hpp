@@ -115,6 +115,17 @@ concept appended = std::convertible_to<R, append_result> &&
                    (!std::integral<std::remove_cvref_t<R>> ||
                     (std::unsigned_integral<std::remove_cvref_t<R>> && !std::same_as<std::remove_cvref_t<R>, bool>));
 
+/// Whether the storage says so of itself.
+template <class S>
+inline constexpr bool announces = [] {
+  if constexpr (requires {
+                  { S::announces } -> std::convertible_to<bool>;
+                })
+    return bool{S::announces};
+  else
+    return false;
+}();
+
 }  // namespace detail
 
 /// A storage that answers when it returns.
@@ -144,6 +155,8 @@ concept appended = std::convertible_to<R, append_result> &&
 /// least
 ///   five minutes; the same key with the same payload returns the first offset and `duplicate`, with another payload
 ///   `errc::conflict`. Absent: the hub keeps keys in its own memory.
+/// - `static constexpr bool announces = true`: an append tells the hubs of other processes itself, in the same step (a
+///   script of the database, a NOTIFY); the hub then does not call `broker::publish`.
 /// - `std::vector<append_result> append_all(std::span<const channel_draft>)`: as many appends one after the other, to
 /// any
 ///   channels, with one result each, in order. For a database whose commit is what takes the time: `blocking_storage`

@@ -2,11 +2,13 @@
 #include "hailwire/broker/in_process.hpp"
 
 #include <atomic>
+#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "catch.hpp"
+#include "hailwire/testing/broker_contract.hpp"
 
 using namespace hailwire;
 
@@ -15,8 +17,8 @@ namespace {
 struct ear {
   std::vector<std::string> heard;
   broker_receiver receiver() {
-    return [this](std::string_view channel, std::string_view epoch, const message& m) {
-      heard.push_back(std::string(channel) + ' ' + std::string(epoch) + ' ' + std::to_string(m.offset));
+    return [this](const broker_event& e) {
+      heard.push_back(std::string(e.channel) + ' ' + std::string(e.epoch) + ' ' + std::to_string(e.stored->offset));
     };
   }
 };
@@ -29,6 +31,12 @@ message numbered(std::uint64_t offset) {
 }
 
 }  // namespace
+
+TEST_CASE("a broker within the process keeps the contract of brokers") {
+  auto outcomes = testing::broker_contract([] { return std::make_unique<in_process_broker>(); });
+  INFO(testing::report(outcomes));
+  CHECK(testing::fulfilled(outcomes));
+}
 
 TEST_CASE("a publish reaches the hubs that follow the channel, and not the one it came from") {
   in_process_broker b;
@@ -46,7 +54,7 @@ TEST_CASE("a publish reaches the hubs that follow the channel, and not the one i
 TEST_CASE("of many channels, each hub hears those that it follows, also when another one leaves them all at once") {
   in_process_broker b;
   ear mine, theirs;
-  auto source = b.attach([](std::string_view, std::string_view, const message&) {});
+  auto source = b.attach([](const broker_event&) {});
   auto one = b.attach(mine.receiver()), two = b.attach(theirs.receiver());
   auto name = [](int i) { return "channel number " + std::to_string(i); };
   for (int i = 0; i < 3000; ++i) {
@@ -107,7 +115,7 @@ TEST_CASE("hubs come, follow, publish and go on several threads at once") {
     threads.emplace_back([&] {
       for (int round = 0; round < 200; ++round) {
         bool gone = false;  // plain: a receiver that runs after detach is a race that the thread sanitizer sees
-        auto me = b.attach([&](std::string_view, std::string_view, const message&) {
+        auto me = b.attach([&](const broker_event&) {
           if (!gone) ++heard;
         });
         b.subscribe(me, "chat");

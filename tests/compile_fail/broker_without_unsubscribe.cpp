@@ -9,6 +9,7 @@ struct subject {
   void detach(std::uint64_t) {}
   void subscribe(std::uint64_t, std::string_view) {}
   void publish(std::uint64_t, std::string_view, std::string_view, const message&) {}
+  void tell(std::uint64_t, std::string_view, const live_event&) {}
 };
 
 void use(subject& s) { detail::erase_broker(s); }

@@ -10,6 +10,7 @@
 
 #include "catch.hpp"
 #include "hailwire/storage/blocking.hpp"
+#include "hailwire/testing/broker_contract.hpp"
 #include "hailwire/testing/storage_contract.hpp"
 
 using namespace hailwire;
@@ -65,9 +66,11 @@ struct heard {
   std::condition_variable came;
   std::vector<std::string> all;
   broker_receiver receiver() {
-    return [this](std::string_view channel, std::string_view, const message& m) {
+    return [this](const broker_event& e) {
       std::lock_guard lock(mutex);
-      all.push_back(std::string(channel) + ' ' + std::to_string(m.offset) + ' ' + std::string(m.data.bytes()));
+      all.push_back(std::string(e.channel) + ' ' +
+                    (e.stored ? std::to_string(e.stored->offset) + ' ' + std::string(e.stored->data.bytes())
+                              : std::string("live")));
       came.notify_all();
     };
   }
@@ -88,6 +91,28 @@ TEST_CASE("PostgreSQL keeps the storage contract, through a restart of the datab
 
 TEST_CASE("PostgreSQL keeps the storage contract off the loop, filled with what waits") {
   auto outcomes = testing::storage_contract(fixture_off_loop());
+  INFO(testing::report(outcomes));
+  CHECK(testing::fulfilled(outcomes));
+}
+
+namespace {
+struct own_storage {
+  postgres_storage storage;
+};
+struct own_broker : own_storage, postgres_broker {
+  own_broker() : postgres_broker(storage) {}
+};
+struct broker_fixture {
+  static constexpr bool announces = true;
+  std::unique_ptr<own_broker> open() { return std::make_unique<own_broker>(); }
+  std::unique_ptr<own_broker> join() { return open(); }
+};
+}  // namespace
+
+TEST_CASE("the broker over LISTEN and NOTIFY keeps the contract of brokers, within a process and between two") {
+  forget();
+  broker_fixture two;
+  auto outcomes = testing::broker_contract(two);
   INFO(testing::report(outcomes));
   CHECK(testing::fulfilled(outcomes));
 }

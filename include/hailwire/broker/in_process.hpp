@@ -42,9 +42,14 @@ class in_process_broker {
   void unsubscribe(std::uint64_t hub, std::string_view channel);
 
   /// To every subscribed hub but `hub`.
-  void publish(std::uint64_t hub, std::string_view channel, std::string_view epoch, const message& m);
+  void publish(std::uint64_t hub, std::string_view channel, std::string_view epoch, const message& m) {
+    hand({channel, epoch, &m, nullptr}, hub);
+  }
+  /// The same for what is live-only.
+  void tell(std::uint64_t hub, std::string_view channel, const live_event& e) { hand({channel, {}, nullptr, &e}, hub); }
 
  private:
+  void hand(const broker_event& e, std::uint64_t from);
   static std::uint64_t bit(std::uint64_t hub) noexcept { return std::uint64_t{1} << hub; }
 
   // A channel that somebody follows; its name stands behind it.

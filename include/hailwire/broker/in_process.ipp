@@ -50,19 +50,18 @@ HAILWIRE_INLINE void in_process_broker::unsubscribe(std::uint64_t hub, std::stri
   if (followed* c = s.find(channel, hash)) s.leave(*c, hub);
 }
 
-HAILWIRE_INLINE void in_process_broker::publish(std::uint64_t hub, std::string_view channel, std::string_view epoch,
-                                                const message& m) {
+HAILWIRE_INLINE void in_process_broker::hand(const broker_event& e, std::uint64_t from) {
   std::uint64_t others = 0;
   {
-    std::uint64_t hash = hash_of(channel);
+    std::uint64_t hash = hash_of(e.channel);
     shard& s = shard_of(hash);
     std::lock_guard lock(s.mutex);
-    if (followed* c = s.find(channel, hash)) others = c->hubs & ~bit(hub);
+    if (followed* c = s.find(e.channel, hash)) others = c->hubs & ~bit(from);
   }
   for (; others; others &= others - 1) {
     seat& to = seats_[static_cast<std::size_t>(std::countr_zero(others))];
     std::lock_guard lock(to.mutex);  // a receiver leaves a letter: it is short, and does not come back here
-    if (to.receiver) to.receiver(channel, epoch, m);
+    if (to.receiver) to.receiver(e);
   }
 }
 

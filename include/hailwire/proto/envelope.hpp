@@ -25,7 +25,10 @@ struct envelope {
 struct encoding {
   std::string_view name;
   bool wants_json;                                            ///< whether `append` reads `envelope::json`
-  void (*append)(std::string& out, const envelope& message);  ///< appends one whole frame
+  void (*append)(std::string& out, const envelope& message);  ///< appends one whole frame; offset 0: an ephemeral one
+  /// Appends one whole frame of a notice that all subscribers share, `json` being `{"name":…}` on one line; null: these
+  /// clients have no notices. It ends with the bytes that messages end with.
+  void (*notice)(std::string& out, std::string_view name, std::string_view json) = nullptr;
 };
 
 /// Appends a payload as the `data` or `bytes` member: `"data":<json>` or `"bytes":"<base64>"`.

@@ -73,6 +73,7 @@ class blocking_storage {
     else
       return false;
   }();
+  static constexpr bool announces = detail::announces<type>;
 
   template <class... Args>
   explicit blocking_storage(const blocking_options& options, Args&&... args)

@@ -31,7 +31,8 @@ void append_line(std::string& out, std::string_view json) {
 
 template <bool chunked>
 inline constexpr proto::encoding lines{
-    "ndjson", true, [](std::string& out, const proto::envelope& e) { append_line<chunked>(out, e.json); }};
+    "ndjson", true, [](std::string& out, const proto::envelope& e) { append_line<chunked>(out, e.json); },
+    [](std::string& out, std::string_view, std::string_view json) { append_line<chunked>(out, json); }};
 
 }  // namespace ndjson_detail
 

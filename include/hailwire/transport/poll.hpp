@@ -17,9 +17,14 @@
 namespace hailwire::transport {
 
 /// Each message with a comma before it, so that frames can be joined at will; the first one's comma is not sent.
-inline constexpr proto::encoding poll_element{"poll", true, [](std::string& out, const proto::envelope& e) {
+inline constexpr proto::encoding poll_element{"poll", true,
+                                              [](std::string& out, const proto::envelope& e) {
                                                 out += ',';
                                                 out += e.json;
+                                              },
+                                              [](std::string& out, std::string_view, std::string_view json) {
+                                                out += ',';
+                                                out += json;
                                               }};
 
 /// A poll's answer around its messages.

@@ -28,18 +28,6 @@ namespace sse_detail {
 
 void append_framed(std::string& out, bool chunked, std::string_view bytes);
 
-/// One channel: each message carries its own cursor.
-template <bool chunked>
-void append_with_id(std::string& out, const proto::envelope& e) {
-  if constexpr (chunked) {
-    const std::size_t id = e.epoch.size() + 1 + proto::decimal_size(e.content.offset);
-    proto::http1::append_chunk_head(out, 6 + e.json.size() + 5 + id + 2);
-  }
-  out.append("data: ").append(e.json).append("\nid: ");
-  append_position(out, e.epoch, e.content.offset);
-  out += chunked ? "\n\n\r\n" : "\n\n";
-}
-
 /// What ends the block of an event without an id.
 template <bool chunked>
 inline constexpr std::string_view blank_line = chunked ? "1\r\n\n\r\n" : "\n";
@@ -51,10 +39,31 @@ void append_plain(std::string& out, const proto::envelope& e) {
   out.append("data: ").append(e.json).append(chunked ? "\n\r\n" : "\n").append(blank_line<chunked>);
 }
 
+/// One channel: each message carries its own cursor, but for an ephemeral one, which has no place.
 template <bool chunked>
-inline constexpr proto::encoding with_id{"sse", true, append_with_id<chunked>};
+void append_with_id(std::string& out, const proto::envelope& e) {
+  if (!e.content.offset) return append_plain<chunked>(out, e);
+  if constexpr (chunked) {
+    const std::size_t id = e.epoch.size() + 1 + proto::decimal_size(e.content.offset);
+    proto::http1::append_chunk_head(out, 6 + e.json.size() + 5 + id + 2);
+  }
+  out.append("data: ").append(e.json).append("\nid: ");
+  append_position(out, e.epoch, e.content.offset);
+  out += chunked ? "\n\n\r\n" : "\n\n";
+}
+
+/// A notice that all subscribers share. It changes no position, so it has no id of its own.
 template <bool chunked>
-inline constexpr proto::encoding plain{"sse, several channels", true, append_plain<chunked>};
+void append_notice(std::string& out, std::string_view name, std::string_view json) {
+  if constexpr (chunked) proto::http1::append_chunk_head(out, 7 + name.size() + 7 + json.size() + 1);
+  out.append("event: ").append(name).append("\ndata: ").append(json).append(chunked ? "\n\r\n" : "\n");
+  out.append(blank_line<chunked>);
+}
+
+template <bool chunked>
+inline constexpr proto::encoding with_id{"sse", true, append_with_id<chunked>, append_notice<chunked>};
+template <bool chunked>
+inline constexpr proto::encoding plain{"sse, several channels", true, append_plain<chunked>, append_notice<chunked>};
 
 }  // namespace sse_detail
 

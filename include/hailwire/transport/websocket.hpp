@@ -20,7 +20,8 @@
 namespace hailwire::transport {
 
 inline constexpr proto::encoding websocket_object{
-    "websocket", true, [](std::string& out, const proto::envelope& e) { proto::append_text(out, e.json); }};
+    "websocket", true, [](std::string& out, const proto::envelope& e) { proto::append_text(out, e.json); },
+    [](std::string& out, std::string_view, std::string_view json) { proto::append_text(out, json); }};
 inline constexpr proto::encoding websocket_payload{"websocket, raw", false,
                                                    [](std::string& out, const proto::envelope& e) {
                                                      if (e.content.data.type() == payload::kind::binary) {

@@ -16,7 +16,8 @@ using namespace hailwire::detail;
 namespace {
 
 int encoded = 0;
-constexpr proto::encoding lines{"lines", false, [](std::string& out, const proto::envelope& e) {
+constexpr proto::encoding lines{"lines", false,
+                                [](std::string& out, const proto::envelope& e) {
                                   ++encoded;
                                   out.append("<")
                                       .append(e.epoch)
@@ -25,6 +26,10 @@ constexpr proto::encoding lines{"lines", false, [](std::string& out, const proto
                                       .append(":")
                                       .append(e.content.data.bytes())
                                       .append(">");
+                                },
+                                [](std::string& out, std::string_view name, std::string_view) {
+                                  ++encoded;
+                                  out.append("{").append(name).append("}");
                                 }};
 constexpr proto::encoding objects{"objects", true,
                                   [](std::string& out, const proto::envelope& e) { out.append(e.json).append("\n"); }};
@@ -62,6 +67,7 @@ struct source final : log_source {
     std::erase_if(r.messages, [&](const message& m) { return m.offset <= since; });
     l.loaded(since, r);
   }
+  void told(channel_log& log, std::string_view bytes) override { log.notice(bytes, "{}"); }
   void fill(channel_log&) override { ++fills; }
   void reopen(channel_log&) override { ++reopens; }
   void mark_dirty(channel_log&) override { ++dirty; }
@@ -103,6 +109,9 @@ struct reader : subscriber {
   void keep(subscription&, std::string_view rest) override { got.append("[kept ").append(rest).append("]"); }
   std::uint64_t floor(const subscription&) const noexcept override { return lowest; }
   void unreadable(subscription&, std::error_code) override { got += "[unreadable]"; }
+
+  void missed(subscription&) override { got += "[missed]"; }
+  void sits_at(std::uint32_t slot) { slot_ = slot; }
 
   std::size_t room = SIZE_MAX;
   std::uint64_t lowest = 1;
@@ -712,4 +721,189 @@ TEST_CASE("what was read for another place is not taken for the start") {
   one.pull();
   CHECK(one.got.empty());
   CHECK(r.from.loads == std::vector<std::uint64_t>{4});
+}
+
+// ---- live-only
+
+TEST_CASE("a notice is encoded once an encoding, in order with messages, and takes no offset") {
+  rig r;
+  reader one(r.log, 0), two(r.log, 0), other(r.log, 0, objects);
+  for (reader* each : {&one, &two, &other}) each->pull();
+  encoded = 0;
+  r.log.apply("e", made(1));
+  r.log.notice("a", "{}");
+  r.log.apply("e", made(2));
+  r.log.notice("b", "{}");
+  r.log.flush();
+  CHECK(encoded == 4);
+  CHECK(one.got == "<e.1:x>{a}<e.2:x>{b}");
+  CHECK(two.got == one.got);
+  CHECK(other.got.find("{a}") == std::string::npos);  // this encoding has no notices
+  CHECK(one.at->offset() == 2);
+  CHECK(one.at->live());
+}
+
+TEST_CASE("who is behind passes over what is live-only, and is told that it missed it when it is live again") {
+  rig r;
+  reader slow(r.log, 0), quick(r.log, 0);
+  slow.pull(), quick.pull();
+  slow.room = 0;
+  r.publish(1, 1);
+  r.log.notice("a", "{}");
+  r.log.apply("e", made(2));
+  r.log.notice("b", "{}");
+  r.log.flush();
+  r.log.notice("c", "{}");
+  r.log.flush();
+  CHECK(quick.got == "<e.1:x>{a}<e.2:x>{b}{c}");
+  slow.take(SIZE_MAX);
+  CHECK(slow.got == "<e.1:x><e.2:x>[missed]");
+  CHECK(slow.at->live());
+  r.log.notice("d", "{}");
+  r.log.flush();
+  CHECK(slow.got == "<e.1:x><e.2:x>[missed]{d}");
+  CHECK(r.from.loads.empty());
+}
+
+TEST_CASE("a notice at the beginning of a chunk stands for no message of it") {
+  rig r;
+  reader slow(r.log, 0), quick(r.log, 0);
+  slow.pull(), quick.pull();
+  slow.room = 0;
+  r.publish(1, 1);
+  r.publish(2, 2);
+  r.log.notice("a", "{}");  // behind 2, in the chunk of 3
+  r.publish(3, 3);
+  slow.take(wire(1, 1).size());
+  slow.take(wire(2, 2).size());
+  CHECK(slow.got == wire(1, 2));
+  slow.take(SIZE_MAX);
+  CHECK(slow.got == wire(1, 3) + "[missed]");
+  CHECK(r.from.loads.empty());
+}
+
+TEST_CASE("a notice that is half sent goes on, and what is behind it in the chunk is passed over") {
+  for (std::size_t cut = 0; cut <= 17; ++cut) {
+    INFO(cut << " bytes at first");
+    rig r;
+    reader one(r.log, 0);
+    one.pull();
+    r.log.notice("abc", "{}");
+    r.log.apply("e", made(1));
+    r.log.notice("def", "{}");
+    one.room = cut;
+    r.log.flush();
+    one.take(SIZE_MAX);
+    const bool first = cut > 0, whole = cut >= 17, second = cut > 12;
+    CHECK(one.got ==
+          std::string(first ? "{abc}" : "") + "<e.1:x>" + (second ? "{def}" : "") + (whole ? "" : "[missed]"));
+    CHECK(one.at->live());
+    CHECK(one.at->offset() == 1);
+  }
+}
+
+TEST_CASE("an ephemeral message is for everybody but its sender, who has all else of that turn in order") {
+  rig r;
+  reader sender(r.log, 0), other(r.log, 0), raw(r.log, 0, objects);
+  sender.sits_at(5);
+  other.sits_at(6);
+  raw.sits_at(7);
+  for (reader* each : {&sender, &other, &raw}) each->pull();
+  r.log.apply("e", made(1));
+  r.log.ephemeral(made(0, "mine"), 5);
+  r.log.notice("a", "{}");
+  r.log.ephemeral(made(0, "theirs"), 6);
+  r.log.apply("e", made(2));
+  r.log.ephemeral(made(0, "nobody's"));
+  r.log.flush();
+  CHECK(sender.got == "<e.1:x>{a}<e.0:theirs><e.2:x><e.0:nobody's>");
+  CHECK(other.got == "<e.1:x><e.0:mine>{a}<e.2:x><e.0:nobody's>");
+  CHECK(raw.got.find("mine") != std::string::npos);
+  CHECK(sender.at->live());
+  CHECK(other.at->live());
+  r.log.ephemeral(made(0, "again"), 5);  // nothing but it in the turn
+  r.log.flush();
+  CHECK(sender.got == "<e.1:x>{a}<e.0:theirs><e.2:x><e.0:nobody's>");
+  CHECK(other.got.ends_with("<e.0:again>"));
+  CHECK(sender.at->live());
+}
+
+TEST_CASE("for a reader who takes nothing, what is live-only costs nothing but the news that it was missed") {
+  rig r;
+  reader slow(r.log, 0), quick(r.log, 0);
+  slow.pull(), quick.pull();
+  slow.room = 0;
+  for (int i = 0; i < 1000; ++i) {
+    r.log.ephemeral(made(0, std::string(1000, 'y')));
+    r.log.flush();
+  }
+  CHECK(slow.at->holding());  // the one chunk in which it stopped
+  slow.take(SIZE_MAX);
+  CHECK(slow.got == "[missed]");
+  CHECK(slow.at->live());
+}
+
+TEST_CASE("what another hub tells waits for the message behind which it stands") {
+  rig r;
+  reader one(r.log, 0);
+  one.pull();
+  r.log.apply(live_event{"e", 0, "now"});
+  r.log.apply(live_event{"e", 2, "behind two"});
+  CHECK(r.from.fills == 1);  // it says that there is something
+  r.publish(1, 1);
+  CHECK(one.got == "{now}<e.1:x>");
+  r.publish(2, 3);
+  CHECK(one.got == "{now}<e.1:x><e.2:x>{behind two}<e.3:x>");
+  r.log.apply(live_event{"e", 2, "late"});
+  r.log.flush();
+  CHECK(one.got.ends_with("<e.3:x>{late}"));
+  r.log.apply(live_event{"other", 1, "of another life"});
+  r.log.flush();
+  CHECK(one.got.ends_with("{late}{missed}"));
+}
+
+TEST_CASE("of what waits for its message only so much is held; the rest is missed, and said to be") {
+  for (std::size_t over : {0u, 1u}) {
+    rig r;
+    reader one(r.log, 0);
+    one.pull();
+    for (std::size_t i = 0; i < most_held_live + over; ++i) r.log.apply(live_event{"e", 1, "x"});
+    r.log.flush();
+    CHECK(one.got == (over ? "{missed}" : ""));
+    one.got.clear();
+    r.publish(1, 1);
+    std::string all = "<e.1:x>";
+    for (std::size_t i = 0; i < most_held_live; ++i) all += "{x}";
+    CHECK(one.got == all);
+  }
+  for (std::size_t over : {0u, 1u}) {
+    rig r;
+    reader one(r.log, 0);
+    one.pull();
+    r.log.apply(live_event{"e", 1, std::string(most_held_live_bytes - 1 + over, 'x')});
+    r.log.apply(live_event{"e", 1, "y"});
+    r.log.flush();
+    CHECK(one.got == (over ? "{missed}" : ""));
+  }
+}
+
+TEST_CASE("what comes before the storage has told where the channel stands is held, and told in its order") {
+  source from;
+  auto owned = channel_log::make(from, "c");
+  channel_log& log = *owned;
+  reader one(log, 4);
+  log.apply(live_event{"e", 5, "a"});
+  log.apply(live_event{"old", 5, "b"});
+  log.apply("e", made(6));
+  from.stored = stretch(5, 6, 1, 6);
+  log.opened("e", 1, 5);
+  one.pull();
+  log.flush();
+  CHECK(one.got == wire(5, 6) + "[missed]");
+}
+
+TEST_CASE("a log lists the sessions that follow it, and one that only begins is none of them") {
+  rig r;
+  reader one(r.log, 0);
+  CHECK(r.log.sessions().empty());  // it serves no session
 }

@@ -100,6 +100,7 @@ class connection : public session {
   HAILWIRE_INLINE void wake(subscription* live) override;
   HAILWIRE_INLINE void settle() override;
   HAILWIRE_INLINE void lost(subscription& s, const gap& g) override;
+  HAILWIRE_INLINE void missed(subscription& s) override;
   HAILWIRE_INLINE void keep(subscription& s, std::string_view rest) override;
   HAILWIRE_INLINE void moved(const subscription& from, subscription& to) noexcept override;
   std::uint64_t floor(const subscription& s) const noexcept override {

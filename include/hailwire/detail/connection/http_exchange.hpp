@@ -41,7 +41,7 @@ struct request_state {
 
   std::vector<std::string> commands_;  // of a POST
   std::size_t done_ = 0;
-  std::string replies_;
+  std::string replies_;  // of a POST; of a poll, which has none, the ephemeral messages, each with a comma before it
 
   std::uint32_t following_ = 0;  // channels whose start is not known yet
   bool own_page_ : 1 = true,
@@ -49,6 +49,7 @@ struct request_state {
   bool at_once_ : 1 = false;                  // the poll is answered even if there is nothing
   bool array_ : 1 = false;                    // the POST's commands are one
   bool query_readable_ : 1 = true;
+  bool patient_ : 1 = true;  // what a held poll has to tell is live-only, and is gathered for a while
 };
 
 /// Serves HTTP requests on one connection, one after the other: from the bytes of a head to the answer, or to the
@@ -107,6 +108,8 @@ class http_exchange : private request_state {
   void begin_poll();
   bool answer_poll(bool at_end);
   bool answer_alike();
+  /// Something live-only for a poll, a notice or an ephemeral message: it ends the wait within a second.
+  void gather_live(const channel_log& log, bool notice, std::string_view json);
 
   std::weak_ptr<connection*> here();
   /// Ready for the next request; false when more memory has gathered than is worth keeping.

@@ -41,7 +41,8 @@ HAILWIRE_INLINE bool http_exchange::answer_alike() {
   if (a.messages != messages.data() || a.size != messages.size() || a.now != now || a.head != log.head() ||
       a.channel != log.name() || a.epoch != log.epoch() || a.minor != head_.minor || a.keep != keep) {
     auto chunk = s.holding();
-    if (chunk->marks.size() > server().settings.poll_messages || messages.size() > server().settings.poll_bytes)
+    if (chunk->live || chunk->marks.size() > server().settings.poll_messages ||
+        messages.size() > server().settings.poll_bytes)
       return false;
     std::string cursor;
     append_position(cursor, log.epoch(), chunk->last());
@@ -78,6 +79,29 @@ HAILWIRE_INLINE void connection::write_answer(std::span<const std::span<const ch
   } else {
     block();
   }
+}
+
+/// How long a held poll gathers what is live-only before it answers: PROTOCOL promises one such answer a second at
+/// most.
+inline constexpr std::int64_t gather_ms = 1000;
+
+HAILWIRE_INLINE void http_exchange::gather_live(const channel_log& log, bool notice, std::string_view json) {
+  const std::size_t before = notices_.size() + replies_.size();
+  if (before + 1 + json.size() > server().settings.max_unsent) {
+    // It is answered with what there is.
+    if (std::string missed = missed_notice(log); notices_.find(missed) == std::string::npos)
+      notices_.append(notices_.empty() ? "" : ",").append(missed);
+    patient_ = false;
+    return on_->ask_wake();
+  }
+  std::string& to = notice ? notices_ : replies_;
+  if (before == 0) {
+    until_ = std::min(until_, server().now() + gather_ms);
+    patient_ = true;
+    if (on_->phase_ == connection::phase::held) on_->schedule();
+  }
+  if (!notice || !to.empty()) to += ',';
+  to += json;
 }
 
 // May run inside a flush.
@@ -117,30 +141,42 @@ HAILWIRE_INLINE bool http_exchange::answer_poll(bool at_end) {
       }
       auto chunk = s.holding();
       auto at = static_cast<std::size_t>(pending.data() - chunk->bytes.data());
-      std::size_t end = at;
-      while (end < chunk->bytes.size()) {
-        std::size_t next = chunk->frame_end(end);
-        if (count && (count >= o.poll_messages || bytes + (next - at) > o.poll_bytes)) {
+      const std::size_t last = at + pending.size();
+      std::size_t begin = at, end = at;
+      auto take = [&] {
+        if (end == begin) return;
+        parts.push_back({chunk, std::span<const char>(chunk->bytes).subspan(begin, end - begin)});
+        bytes += end - begin;
+        begun = true;
+      };
+      while (end < last) {
+        const auto& frame = *chunk->containing(end);
+        const std::size_t next = frame.end;
+        if (frame.live) {
+          take();
+          gather_live(s.in().log(), frame.live == chunk::notice,
+                      std::string_view(chunk->bytes).substr(end + 1, next - end - 1));
+          begin = end = next;
+          continue;
+        }
+        if (count && (count >= o.poll_messages || bytes + (next - begin) > o.poll_bytes)) {
           full = more = true;
           break;
         }
         ++count;
         end = next;
       }
+      take();
       if (end == at) break;
       offset = chunk->offset_at(end, offset);
-      bytes += end - at;
-      parts.push_back({chunk, pending.first(end - at)});
-      begun = true;
       s.advance(end - at);
       if (s.live()) break;  // the same chunk would come again
     }
     reached.push_back(lost ? offset : std::max(offset, s.offset()));
   }
   if (loading && !parts.empty()) more = true;
-  if (parts.empty() && (loading || (notices_.empty() && !at_end))) {
-    at_once_ =
-        at_end || !notices_.empty();  // as soon as what is being read is there: an answer has a message if there is one
+  if (parts.empty() && (loading || (patient_ && !at_end))) {
+    at_once_ = at_end || !patient_;  // as soon as what is being read is there: an answer has a message if there is one
     return false;
   }
 
@@ -148,17 +184,24 @@ HAILWIRE_INLINE bool http_exchange::answer_poll(bool at_end) {
   bool keep = on_->keeps();
   std::string extra = std::string(server().date()) + extra_;
   bool head_only = head_.method == "HEAD";
-  if (parts.empty() && notices_.empty() &&
+  std::string_view live(replies_);
+  if (parts.empty() && notices_.empty() && live.empty() &&
       proto::http1::any_entity_tag(head_, [&](std::string_view tag) { return tag == at; })) {
     on_->last_write_ = moment(server().now());
     on_->out() += transport::make_not_modified(at, keep, head_.minor, extra);
     on_->ask_wake();
   } else {
-    if (!parts.empty()) parts[0].bytes = parts[0].bytes.subspan(1);  // its comma
+    bytes += live.size();
+    if (!live.empty()) {
+      live.remove_prefix(1);  // the first message's comma
+    } else if (!parts.empty()) {
+      parts[0].bytes = parts[0].bytes.subspan(1);
+    }
     auto frame =
         transport::make_poll_answer(bytes ? bytes - 1 : 0, notices_, at, more, keep, head_.minor, extra, head_only);
     on_->out() += frame.head;
-    if (head_only) parts.clear();
+    if (head_only) parts.clear(), live = {};
+    on_->out() += live;
     vector<std::span<const char>> pieces{on_->own_bytes()};
     for (auto& p : parts) pieces.push_back(p.bytes);
     pieces.push_back(frame.tail);

@@ -520,6 +520,7 @@ HAILWIRE_INLINE std::error_code connection::notice(std::string_view name, std::s
     return {};
   }
   if (!asked() || !asked()->once_) return errc::not_implemented;
+  asked()->patient_ = false;
   const std::size_t comma = asked()->notices_.empty() ? 0 : 1;
   if (asked()->notices_.size() + comma + object.size() > server().settings.max_unsent) return errc::overloaded;
   if (comma) asked()->notices_ += ',';
@@ -542,6 +543,16 @@ HAILWIRE_INLINE void connection::lost(subscription& s, const gap& g) {
   tell_gap(log, g, told_cursor());
 }
 
+HAILWIRE_INLINE void connection::missed(subscription& s) {
+  const std::string json = missed_notice(s.in().log());
+  if (phase_ == phase::stream) {
+    stream_->notice(out(), "missed", json, {});  // a raw client has no notices
+    ask_wake();
+  } else if (asked() && asked()->once_ && !answered_) {
+    asked()->gather_live(s.in().log(), true, json);
+  }
+}
+
 // `cursor`: the client's place behind this gap.
 HAILWIRE_INLINE void connection::tell_gap(const channel_log& log, const gap& g, std::string_view cursor) {
   std::string json = "{\"gap\":{\"channel\":";
@@ -560,6 +571,7 @@ HAILWIRE_INLINE void connection::tell_gap(const channel_log& log, const gap& g, 
     auto i = static_cast<std::size_t>(std::find(asked()->channels_.begin(), asked()->channels_.end(), log.name()) -
                                       asked()->channels_.begin());
     if (i < asked()->from_.size() && asked()->from_[i].from != hailwire::start::word::at) return;
+    asked()->patient_ = false;
     if (!asked()->notices_.empty()) asked()->notices_ += ',';
     asked()->notices_ += json;
   }

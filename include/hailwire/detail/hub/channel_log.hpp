@@ -5,6 +5,9 @@
 // fan_out.hpp.
 
 #include <memory>
+#include <string_view>
+#include <vector>
+
 #include "hailwire/detail/hub/fan_out.hpp"
 
 namespace hailwire::detail {
@@ -60,6 +63,20 @@ class channel_log final : public log_node, public with_tail, private encoded_cha
   /// epoch is another, the storage is asked which one holds. True when so much waits for the end of the turn now that
   /// it should be flushed before; else the log may be gone.
   bool apply(std::string_view epoch, const message& m);
+  /// Something live-only from another hub: told at once, or when the message is here behind which it stands.
+  void apply(const live_event& e);
+  /// Sends a notice to all who are in sync, in order with the messages: `json` is `{"name":…}` on one line. True when
+  /// so much waits now that the channel should be flushed. Without memory they are told that they have missed it.
+  bool notice(std::string_view name, std::string_view json) noexcept;
+  /// The same with an ephemeral message, but not to the session at slot `not_to`.
+  bool ephemeral(const message& m, std::uint32_t not_to = nobody) noexcept;
+  static constexpr std::uint32_t nobody = UINT32_MAX;
+  /// Tells all who are in sync that they have missed something live-only.
+  void miss();
+  /// The sessions that follow the channel, in any encoding, from when they begin.
+  std::vector<session*> sessions();
+  /// Something may have come that nobody has told of: the storage is asked.
+  void look_again();
   /// The answer to `log_source::fill`, of this epoch.
   void filled(const read_result& r);
   /// Reading failed, so nobody can be told what comes next. Who comes now has the storage asked where the channel
@@ -79,8 +96,13 @@ class channel_log final : public log_node, public with_tail, private encoded_cha
     message content;
     bool checked;
   };
+  struct held_live {
+    std::string epoch, bytes;
+    std::uint64_t after;
+  };
   // What few logs have, most of them for a moment.
   struct extra {
+    vector<held_live> live;                  // stand behind messages that are not here yet
     vector<early> held;                      // came while the storage was being asked
     std::uint64_t wanted = 0;                // the newest of which it is known that it is there
     std::unique_ptr<other_encoding> others;  // of those who follow in other encodings
@@ -94,6 +116,12 @@ class channel_log final : public log_node, public with_tail, private encoded_cha
   // Whether a storage that names its epoch with the first append has not named one: the epoch that followers were told
   // had no message, so the first that is named goes on from it and nobody has lost anything.
   bool nothing_named() const noexcept { return made_up_ && head_ == 0; }
+  void hold(const live_event& e);
+  // Tells what stands behind messages that are here now.
+  void release_live();
+  bool holds_live() const noexcept { return extra_ && !extra_->live.empty(); }
+  template <class F>
+  bool add_live(F append) noexcept;
   void fill();
   void caught_up() noexcept;
   void tidy() noexcept;
@@ -126,6 +154,9 @@ class channel_log final : public log_node, public with_tail, private encoded_cha
   std::unique_ptr<extra> extra_;
 };
 static_assert(sizeof(void*) != 8 || sizeof(channel_log) == 80);
+
+/// `{"missed":{"channel":"…"}}`: live-only things of the channel were skipped.
+std::string missed_notice(const channel_log& log);
 
 }  // namespace hailwire::detail
 

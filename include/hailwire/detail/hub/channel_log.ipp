@@ -74,6 +74,7 @@ HAILWIRE_INLINE void channel_log::opened(std::string_view epoch, std::uint64_t o
     }
   }
   if (newer) return reopen();
+  if (holds_live()) release_live();
   caught_up();
 }
 
@@ -98,6 +99,99 @@ HAILWIRE_INLINE bool channel_log::apply(std::string_view epoch, const message& m
   return false;
 }
 
+HAILWIRE_INLINE void channel_log::apply(const live_event& e) {
+  const bool known = open_ && proto::same_bytes(e.epoch, epoch());
+  if (e.after == 0 || (known && e.after <= head_)) return source_->told(*this, e.bytes);
+  if (open_ && !known && !nothing_named()) return miss();  // of another life of the log
+  hold(e);
+  if (known) {
+    ensure_extra().wanted = std::max(ensure_extra().wanted, e.after);
+    fill();
+  }
+}
+
+HAILWIRE_INLINE void channel_log::hold(const live_event& e) {
+  auto& all = ensure_extra().live;
+  std::size_t bytes = e.bytes.size();
+  for (const held_live& h : all) bytes += h.bytes.size();
+  if (all.size() >= most_held_live || bytes > most_held_live_bytes) return miss();
+  all.push_back({std::string(e.epoch), std::string(e.bytes), e.after});
+}
+
+HAILWIRE_INLINE void channel_log::release_live() {
+  if (!open_) return;
+  auto all = std::exchange(extra_->live, {});
+  vector<held_live> rest;
+  bool missing = false;
+  for (held_live& h : all) {
+    if (h.epoch != epoch()) {
+      missing = true;
+    } else if (h.after > head_) {
+      rest.push_back(std::move(h));
+    } else {
+      source_->told(*this, h.bytes);
+    }
+  }
+  if (!rest.empty()) ensure_extra().live = std::move(rest);
+  if (missing) miss();
+}
+
+template <class F>
+bool channel_log::add_live(F append) noexcept {
+  try {
+    source_->mark_dirty(*this);
+  } catch (...) {
+    each([](encoded_channel& l) { l.miss_all(); });
+    return false;
+  }
+  each(append);
+  return flush_early();
+}
+
+HAILWIRE_INLINE bool channel_log::notice(std::string_view name, std::string_view json) noexcept {
+  return add_live([&](encoded_channel& l) {
+    if (l.how().notice) l.append_live(chunk::notice, [&](std::string& out) { l.how().notice(out, name, json); });
+  });
+}
+
+HAILWIRE_INLINE bool channel_log::ephemeral(const message& m, std::uint32_t not_to) noexcept {
+  std::string json;
+  const std::uint32_t live = not_to == nobody ? chunk::ephemeral : chunk::but_for + not_to;
+  return add_live([&](encoded_channel& l) {
+    l.append_live(live, [&](std::string& out) {
+      if (l.how().wants_json && json.empty()) proto::append_message(json, name(), m);
+      l.how().append(out, {name(), epoch(), m, json});
+    });
+  });
+}
+
+HAILWIRE_INLINE std::string missed_notice(const channel_log& log) {
+  std::string json = "{\"missed\":{\"channel\":";
+  proto::json::append_quoted(json, log.name());
+  return json += "}}";
+}
+
+HAILWIRE_INLINE void channel_log::miss() { notice("missed", missed_notice(*this)); }
+
+HAILWIRE_INLINE std::vector<session*> channel_log::sessions() {
+  std::vector<session*> out;
+  each([&](encoded_channel& l) {
+    l.each([&](subscription& s) {
+      if (session* client = s.started() ? s.to().client() : nullptr) out.push_back(client);
+    });
+  });
+  return out;
+}
+
+HAILWIRE_INLINE void channel_log::look_again() {
+  if (open_) {
+    fill();
+  } else if (failed_) {
+    reopen();
+  }  // else it is being asked
+  miss();
+}
+
 HAILWIRE_INLINE void channel_log::filled(const read_result& r) {
   filling_ = false;
   std::uint64_t before = head_;
@@ -109,6 +203,7 @@ HAILWIRE_INLINE void channel_log::filled(const read_result& r) {
     }
     apply(epoch(), m);
   }
+  if (r.head > head_) ensure_extra().wanted = std::max(ensure_extra().wanted, r.head);
   // Without progress the next message tries again.
   bool more = extra_ && head_ < extra_->wanted;
   if (more && head_ > before) return fill();
@@ -147,7 +242,8 @@ HAILWIRE_INLINE void channel_log::caught_up() noexcept {
 }
 
 HAILWIRE_INLINE void channel_log::tidy() noexcept {
-  if (extra_ && extra_->held.empty() && extra_->wanted == 0 && !extra_->others && extra_->long_epoch.empty())
+  if (extra_ && extra_->held.empty() && extra_->live.empty() && extra_->wanted == 0 && !extra_->others &&
+      extra_->long_epoch.empty())
     extra_.reset();
 }
 
@@ -165,6 +261,7 @@ HAILWIRE_INLINE void channel_log::skip_to(std::uint64_t head) {
   each([&](encoded_channel& l) { l.detach(head); });
   head_ = head;
   each([](encoded_channel& l) { l.wake_behind(); });
+  if (holds_live()) release_live();
 }
 
 HAILWIRE_INLINE void channel_log::append(const message& m) {
@@ -184,6 +281,7 @@ HAILWIRE_INLINE void channel_log::append(const message& m) {
   }
   head_ = m.offset;
   if (json.capacity() > spare_limit) std::string().swap(json);
+  if (holds_live()) release_live();
 }
 
 HAILWIRE_INLINE void channel_log::reopen() {
@@ -238,7 +336,12 @@ HAILWIRE_INLINE std::span<const char> encoded_channel::pending(subscription& s) 
     if (s.live_) return in_flight();
     place& p = at(s);
     if (p.in) {
-      if (p.done < p.in->bytes.size()) return std::span<const char>(p.in->bytes).subspan(p.done);
+      if (p.in->live == 0) {
+        if (p.done < p.in->bytes.size()) return std::span<const char>(p.in->bytes).subspan(p.done);
+      } else if (auto rest = p.done < p.in->bytes.size() ? without_live(s, p) : std::span<const char>();
+                 !rest.empty()) {
+        return rest;
+      }
       p.let_go(p.offset);
     }
     if (s.loading_) break;
@@ -246,6 +349,10 @@ HAILWIRE_INLINE std::span<const char> encoded_channel::pending(subscription& s) 
       live_.reserve_one();
       leave(s);
       join_live(s);
+      if (s.missed_) {
+        s.missed_ = false;
+        s.to().missed(s);
+      }
       continue;
     }
     if (p.offset > work_->flushed) {

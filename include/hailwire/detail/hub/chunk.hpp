@@ -16,19 +16,32 @@ namespace hailwire::detail {
 /// left the processor's caches since its last turn, and waiting for it takes longer than the work.
 void fetch(const void* object, int lines = 4) noexcept;
 
-/// A run of consecutive messages in one encoding.
+/// A run of consecutive messages in one encoding, and between them what is live-only: notices and ephemeral messages.
 struct chunk {
   struct mark {
-    std::uint64_t offset;  ///< of the message
-    std::uint32_t end;     ///< of its frame in `bytes`
+    std::uint64_t offset;    ///< of the message; of something live-only, of the message behind which it stands
+    std::uint32_t end;       ///< of its frame in `bytes`
+    std::uint32_t live = 0;  ///< 0: a message; else something live-only: one of the values below
   };
+  /// What stands in `mark::live`: a notice, an ephemeral message for everybody, or one for everybody but the session at
+  /// the slot that is added.
+  static constexpr std::uint32_t notice = 1, ephemeral = 2, but_for = 3;
+
   std::string bytes;
   vector<mark> marks;
+  std::uint32_t live = 0;  ///< how many of them are live-only
 
   /// It is used soon.
   void prefetch() const noexcept;
-  std::uint64_t first() const noexcept { return marks.front().offset; }
+  bool has_messages() const noexcept { return live < marks.size(); }
+  /// The offset of the first message. Precondition: `has_messages`.
+  std::uint64_t first() const noexcept { return live ? first_message() : marks.front().offset; }
   std::uint64_t last() const noexcept { return marks.back().offset; }
+  void clear() noexcept {
+    bytes.clear();
+    marks.clear();
+    live = 0;
+  }
   /// Where the frame that starts at or contains byte `at` ends. Precondition: `at` < size.
   std::size_t frame_end(std::size_t at) const noexcept { return containing(at)->end; }
   /// Where the frame that contains byte `at` begins.
@@ -37,12 +50,14 @@ struct chunk {
   std::uint64_t offset_at(std::size_t n, std::uint64_t none) const noexcept;
   /// Where the first message after `offset` begins; size when there is none.
   std::size_t begin_after(std::uint64_t offset) const noexcept;
-  bool holds(std::uint64_t offset) const noexcept { return !marks.empty() && first() <= offset && offset <= last(); }
-
- private:
+  bool holds(std::uint64_t offset) const noexcept { return has_messages() && first() <= offset && offset <= last(); }
+  /// The frame that starts at or contains byte `at`.
   const mark* containing(std::size_t at) const noexcept {
     return std::upper_bound(marks.begin(), marks.end(), at, [](std::size_t v, const mark& k) { return v < k.end; });
   }
+
+ private:
+  std::uint64_t first_message() const noexcept;
 };
 
 /// The subscribers of a channel who are in sync. Most channels have one: then the list takes no memory of its own, and

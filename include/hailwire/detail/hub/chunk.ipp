@@ -19,6 +19,10 @@ HAILWIRE_INLINE std::size_t chunk::frame_begin(std::size_t at) const noexcept {
   return m == marks.begin() ? 0 : std::prev(m)->end;
 }
 
+HAILWIRE_INLINE std::uint64_t chunk::first_message() const noexcept {
+  return std::find_if(marks.begin(), marks.end(), [](const mark& m) { return m.live == 0; })->offset;
+}
+
 HAILWIRE_INLINE std::uint64_t chunk::offset_at(std::size_t n, std::uint64_t none) const noexcept {
   auto m = containing(n);
   return m == marks.begin() ? none : std::prev(m)->offset;

@@ -26,6 +26,11 @@
 // A slow subscriber pins at most one chunk. When that chunk leaves the tail, only the rest of the frame that is half
 // sent is copied out (`subscriber::keep`) and the chunk is let go.
 //
+// What is live-only (a notice for all followers, an ephemeral message) is a frame among the messages of the chunk, so
+// it is encoded once and stands in order with them. Whoever is behind passes over it, and is told that it has missed
+// something when it is live again; nothing of it enters the tail by itself. The session that an ephemeral message came
+// from passes over that one frame.
+//
 // Nothing here runs host code, so a flush cannot be re-entered; what a subscriber wants to do beyond writing waits for
 // `subscriber::settle`, after the flush. Everything belongs to the hub's thread.
 
@@ -67,10 +72,21 @@ inline constexpr std::size_t small_spare = 4 * 1024;
 
 /// How many messages are held while the storage is asked about a channel; more are read from it afterwards.
 inline constexpr std::size_t most_early = 256;
+/// How many live-only things from other hubs, and how many bytes of them, are held until the message is here behind
+/// which they stand. That takes one read of the storage; who floods a channel for so long is told to have missed some.
+inline constexpr std::size_t most_held_live = 64;
+inline constexpr std::size_t most_held_live_bytes = 256 * 1024;
 
 class subscription;
 class encoded_channel;
 class channel_log;
+}  // namespace hailwire::detail
+
+namespace hailwire {
+class session;
+}
+
+namespace hailwire::detail {
 
 /// What could not be had: what lay between a client's position and `next`.
 struct gap {
@@ -90,6 +106,12 @@ class subscriber : public timer {
   virtual void settle() = 0;
   /// A stretch of the channel is lost to this subscriber, whose offset is `g.next - 1` from now on.
   virtual void lost(subscription& s, const gap& g) = 0;
+  /// Live-only things of the channel were skipped because it was behind; it is live again.
+  virtual void missed(subscription& /*s*/) {}
+  /// The session that it serves; null where it serves none.
+  virtual session* client() noexcept { return nullptr; }
+  /// Where the hub has entered it.
+  std::uint32_t slot() const noexcept { return slot_; }
   /// `rest` of a half-sent frame goes out before anything else; the subscriber is past that frame now.
   virtual void keep(subscription& s, std::string_view rest) = 0;
   /// The subscription stands elsewhere from now on.
@@ -110,10 +132,11 @@ struct encoded_channel_work {
     std::shared_ptr<const chunk> in;
     std::uint64_t offset;  // the last message wholly pulled
     std::uint32_t done;    // bytes of `in`
+    bool in_sync = false;  // it was when `in` was flushed, and so is to have what is live-only in it
     std::size_t half_sent() const noexcept {
       return in && done && done < in->bytes.size() && in->frame_begin(done) != done ? in->frame_end(done) - done : 0;
     }
-    void let_go(std::uint64_t pulled) noexcept { in.reset(), done = 0, offset = pulled; }
+    void let_go(std::uint64_t pulled) noexcept { in.reset(), done = 0, in_sync = false, offset = pulled; }
   };
   struct load {
     std::uint64_t since;
@@ -164,6 +187,9 @@ class log_source {
   virtual void reopen(channel_log& log) = 0;
   /// Has `channel_log::flush` called at the end of the turn.
   virtual void mark_dirty(channel_log& log) = 0;
+  /// Something live-only has come from another hub, and the message behind which it stands is here. May add to the
+  /// channel what is live-only, and nothing else.
+  virtual void told(channel_log& /*log*/, std::string_view /*bytes*/) {}
   /// The storage has `next` behind `head` where `head + 1` should be.
   virtual void disorder(std::string_view channel, std::uint64_t head, std::uint64_t next) noexcept = 0;
 };
@@ -173,7 +199,7 @@ class log_source {
 class subscription {
  public:
   /// How many different `serial`s there are.
-  static constexpr std::uint32_t serials = 1u << 27;
+  static constexpr std::uint32_t serials = 1u << 26;
 
   /// A follower's own, to no channel yet: until `enter`, and after `leave`, nothing else of it may be used.
   subscription() = default;
@@ -223,9 +249,10 @@ class subscription {
 
   encoded_channel* encoded_ = nullptr;
   std::uint32_t index_ = 0;  // in the encoded channel's list
-  std::uint32_t serial_ : 27 = 0;
+  std::uint32_t serial_ : 26 = 0;
   bool own_ : 1 = true;  // a follower's
   bool named_ : 1 = false, live_ : 1 = false, loading_ : 1 = false, started_ : 1 = false;
+  bool missed_ : 1 = false;  // something live-only, of which it is told when it is live again
 };
 
 /// A subscriber of which its first subscription is a part. Most clients follow one channel, and where that subscription
@@ -272,6 +299,18 @@ class encoded_channel {
   void append(const proto::envelope& e);
   /// Takes a message of this turn's chunk back, if it is there and the last.
   void take_back(std::uint64_t offset) noexcept;
+  /// Adds something live-only to this turn's chunk: `live` is its mark's, and `encode(out)` appends its frame. Without
+  /// memory for it all are told that they have missed it.
+  template <class F>
+  void append_live(std::uint32_t live, F encode) noexcept;
+  /// Those who are in sync have missed something too.
+  void miss_all() noexcept;
+  /// Calls `f(subscription&)` for each subscriber; `f` changes none.
+  template <class F>
+  void each(F f) const {
+    for (std::size_t i = 0; i < live_.size(); ++i) f(*live_[i]);
+    for (std::size_t i = 0; i < behind_count(); ++i) f(*work_->behind[i].who);
+  }
   std::size_t built() const noexcept { return work_ && work_->building ? work_->building->bytes.size() : 0; }
   /// Up to where everything has been handed out.
   std::uint64_t flushed() const noexcept;
@@ -322,6 +361,7 @@ class encoded_channel {
   // What is told to one of many: for want of memory it goes on without that one.
   static void wake(subscription& s) noexcept;
   static void lost(subscription& s, const gap& g) noexcept;
+  static void told_missed(subscription& s) noexcept;
   static void unreadable(subscription& s, std::error_code why) noexcept;
 
   // Joining changes nothing when it throws.
@@ -330,7 +370,13 @@ class encoded_channel {
   void room_for_all();
   void room_behind();
   void leave(subscription& s) noexcept;
-  void fall_behind(subscription& s, std::shared_ptr<const chunk> in, std::size_t done);
+  void fall_behind(subscription& s, std::shared_ptr<const chunk> in, std::size_t done, bool in_sync = false);
+  // Whoever sent something ephemeral in the chunk that is about to be flushed reads it by itself, and passes over that.
+  void set_senders_apart();
+  // Those who are behind miss what is live-only in the chunk that was flushed.
+  void miss_behind(const chunk* flushed) noexcept;
+  // What one who is behind is to have of its chunk next, in which something is live-only.
+  static std::span<const char> without_live(subscription& s, place& p) noexcept;
   /// Lets go of the chunk that it is in; the rest of a frame half sent is copied out.
   void release(place& p) noexcept;
   void trim() noexcept;

@@ -42,7 +42,7 @@ HAILWIRE_INLINE subscription::~subscription() {
 
 HAILWIRE_INLINE void subscription::enter(encoded_channel& in, std::uint32_t serial, bool named) noexcept {
   encoded_ = &in, serial_ = serial & (serials - 1), named_ = named;
-  live_ = loading_ = started_ = false;
+  live_ = loading_ = started_ = missed_ = false;
 }
 
 HAILWIRE_INLINE further_subscription::further_subscription(subscriber& to, encoded_channel& in, std::uint32_t serial,
@@ -74,6 +74,37 @@ HAILWIRE_INLINE void encoded_channel::append(const proto::envelope& e) {
   } catch (...) {
     c->bytes.resize(before);  // a frame is there whole or not at all
     throw;
+  }
+}
+
+template <class F>
+void encoded_channel::append_live(std::uint32_t live, F encode) noexcept {
+  if (live_.empty()) return miss_behind(nullptr);  // nobody would have it
+  std::size_t before = 0;
+  chunk* c = nullptr;
+  try {
+    auto& building = busy().building;
+    if (!building) building = std::make_shared<chunk>();
+    c = building.get();
+    before = c->bytes.size();
+    encode(c->bytes);
+    c->marks.push_back({log().head(), static_cast<std::uint32_t>(c->bytes.size()), live});
+    ++c->live;
+  } catch (...) {
+    if (c) c->bytes.resize(before);
+    miss_all();
+  }
+}
+
+HAILWIRE_INLINE void encoded_channel::miss_all() noexcept {
+  for (std::size_t i = 0; i < live_.size(); ++i) told_missed(*live_[i]);
+  miss_behind(nullptr);
+}
+
+HAILWIRE_INLINE void encoded_channel::miss_behind(const chunk* flushed) noexcept {
+  for (std::size_t i = 0; i < behind_count(); ++i) {
+    place& p = work_->behind[i];
+    if (p.who->started_ && !(p.in_sync && p.in.get() == flushed)) p.who->missed_ = true;
   }
 }
 
@@ -148,6 +179,14 @@ HAILWIRE_INLINE void encoded_channel::lost(subscription& s, const gap& g) noexce
   }
 }
 
+HAILWIRE_INLINE void encoded_channel::told_missed(subscription& s) noexcept {
+  try {
+    s.to().missed(s);
+  } catch (...) {
+    s.to().broken();
+  }
+}
+
 HAILWIRE_INLINE void encoded_channel::unreadable(subscription& s, std::error_code why) noexcept {
   try {
     s.to().unreadable(s, why);
@@ -194,11 +233,48 @@ HAILWIRE_INLINE void encoded_channel::leave(subscription& s) noexcept {
   rest();
 }
 
-HAILWIRE_INLINE void encoded_channel::fall_behind(subscription& s, std::shared_ptr<const chunk> in, std::size_t done) {
+HAILWIRE_INLINE void encoded_channel::fall_behind(subscription& s, std::shared_ptr<const chunk> in, std::size_t done,
+                                                  bool in_sync) {
   room_behind();
   leave(s);
   std::uint64_t offset = in ? in->offset_at(done, flushed()) : flushed();
-  join_behind(s, {&s, std::move(in), offset, static_cast<std::uint32_t>(done)});
+  join_behind(s, {&s, std::move(in), offset, static_cast<std::uint32_t>(done), in_sync});
+}
+
+HAILWIRE_INLINE void encoded_channel::set_senders_apart() {
+  const chunk& c = *work_->flushing;
+  auto sent = [&](std::uint32_t slot) {
+    return std::any_of(c.marks.begin(), c.marks.end(),
+                       [&](const chunk::mark& m) { return m.live == chunk::but_for + slot; });
+  };
+  if (std::none_of(c.marks.begin(), c.marks.end(), [](const chunk::mark& m) { return m.live >= chunk::but_for; }))
+    return;
+  for (std::size_t i = 0; i < live_.size();) {
+    if (!sent(live_[i]->to().slot())) {
+      ++i;
+      continue;
+    }
+    fall_behind(*live_[i], work_->flushing, 0, true);  // another one has taken its place
+    work_->ahead = true;
+  }
+}
+
+HAILWIRE_INLINE std::span<const char> encoded_channel::without_live(subscription& s, place& p) noexcept {
+  const chunk& c = *p.in;
+  auto unwanted = [&](const chunk::mark& m) {
+    return m.live && (!p.in_sync || m.live == chunk::but_for + s.to().slot());
+  };
+  auto* m = c.containing(p.done);
+  const auto* end = c.marks.end();
+  if (p.half_sent()) {
+    ++m;  // its frame goes on, whatever it is
+  } else {
+    for (; m != end && unwanted(*m); ++m) p.done = m->end;
+  }
+  for (; m != end && !unwanted(*m); ++m) {
+  }
+  const std::size_t to = m == c.marks.begin() ? 0 : std::prev(m)->end;
+  return std::span<const char>(c.bytes).subspan(p.done, to - p.done);
 }
 
 HAILWIRE_INLINE void encoded_channel::release(place& p) noexcept {
@@ -239,6 +315,8 @@ HAILWIRE_INLINE void encoded_channel::flush() {
   if (!built()) return;
   auto& flushing = work_->flushing;
   flushing = std::exchange(work_->building, nullptr);
+  const bool live = flushing->live != 0;
+  if (live) set_senders_apart();
   for (std::size_t i = 0; i < live_.size();) {
     subscription* s = nullptr;
     try {  // around all of them: entered once, it costs nothing
@@ -254,7 +332,9 @@ HAILWIRE_INLINE void encoded_channel::flush() {
   }
   work_->flushed = flushing->last();
   if (!work_->behind.empty()) {
-    keep_in_tail(std::move(flushing));
+    if (live) miss_behind(flushing.get());
+    if (!live || flushing->has_messages()) keep_in_tail(std::move(flushing));
+    flushing.reset();
     if (std::exchange(work_->ahead, false)) wake_behind();
     return rest();
   }
@@ -264,8 +344,7 @@ HAILWIRE_INLINE void encoded_channel::flush() {
   }
   // Nobody else holds it: its memory serves another turn.
   if (flushing.use_count() == 1 && flushing->bytes.capacity() <= spare_limit) {
-    flushing->bytes.clear();
-    flushing->marks.clear();
+    flushing->clear();
     work_->building = std::move(flushing);
   }
   flushing.reset();
@@ -322,6 +401,7 @@ HAILWIRE_INLINE void further_subscription::move_to(void* to) noexcept {
   there->live_ = live_;
   there->loading_ = loading_;
   there->started_ = started_;
+  there->missed_ = missed_;
   encoded_->moved(*this, *there);
   to_->moved(*this, *there);
   // Its destructor would take what is the other one's now.

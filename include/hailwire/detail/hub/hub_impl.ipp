@@ -135,16 +135,70 @@ HAILWIRE_INLINE void loop_turn::settle(session& s) noexcept {
 
 HAILWIRE_INLINE void hub::join(std::unique_ptr<detail::any_broker> b) {
   broker_ = std::move(b);
-  broker_id_ = broker_->attach([box = mailbox_](std::string_view channel, std::string_view epoch, const message& m) {
-    box->put(
-        [box, channel = std::string(channel), epoch = std::string(epoch), m] {
-          hub& h = *box->owner;
-          auto* log = h.find_log(channel);
-          if (!log) return;
-          if (log->apply(epoch, m)) log->flush();
-        },
-        [] {});
+  broker_id_ = broker_->attach([box = mailbox_](const broker_event& e) {
+    if (e.stored) {
+      box->put(
+          [box, channel = std::string(e.channel), epoch = std::string(e.epoch), m = *e.stored] {
+            hub& h = *box->owner;
+            auto* log = h.find_log(channel);
+            if (!log) return;
+            if (log->apply(epoch, m)) log->flush();
+          },
+          [] {});
+    } else if (e.live) {
+      box->put(
+          [box, channel = std::string(e.channel), epoch = std::string(e.live->epoch), after = e.live->after,
+           bytes = std::string(e.live->bytes)] {
+            auto* log = box->owner->find_log(channel);
+            if (!log) return;
+            log->apply(live_event{epoch, after, bytes});
+            if (log->flush_early()) log->flush();
+          },
+          [] {});
+    } else {
+      box->put(
+          [box, channel = std::string(e.channel)] {
+            if (auto* log = box->owner->find_log(channel)) log->look_again();
+          },
+          [] {});
+    }
   });
+}
+
+// ---- live-only
+
+HAILWIRE_INLINE void hub::told(detail::channel_log& log, std::string_view bytes) {
+  detail::live_reader in(bytes);
+  switch (in.kind()) {
+    case detail::live_kind::notice: {
+      auto name = in.text(), json = in.text();
+      if (in.ok()) log.notice(name, json);
+      return;
+    }
+    case detail::live_kind::ephemeral:
+      if (message m = in.content(); in.ok()) log.ephemeral(m);
+      return;
+    case detail::live_kind::presence:
+      return;
+  }
+}
+
+HAILWIRE_INLINE void hub::tell_others(std::string_view channel, std::string_view bytes) noexcept {
+  if (!broker_) return;
+  guarded([&] {
+    auto* log = find_log(channel);
+    const bool open = log && log->open();
+    broker_->tell(broker_id_, channel,
+                  {open ? log->epoch() : std::string_view(), open ? log->head() : std::uint64_t{0}, bytes});
+  });
+}
+
+HAILWIRE_INLINE void hub::tell(std::string_view channel, std::string_view name, std::string_view json) {
+  std::string object = "{\"";
+  object.append(name).append("\":").append(json).append("}");
+  proto::json::spaces_for_line_breaks(object);
+  tell_others(channel, detail::live_writer(detail::live_kind::notice).text(name).text(object).bytes());
+  if (auto* log = find_log(channel); log && log->notice(name, object)) log->flush();
 }
 
 // ---- what goes wrong
@@ -584,7 +638,7 @@ HAILWIRE_INLINE void hub::stored(publishing& what, append_result&& r) {
       what.content.offset = r.offset;
       // It is stored: what fails from here on is not the publisher's. Others see the hole, and read.
       if (log) guarded([&] { much = log->apply(p.epoch, what.content); });
-      if (broker_) guarded([&] { broker_->publish(broker_id_, what.channel, p.epoch, what.content); });
+      if (broker_ && !announces_) guarded([&] { broker_->publish(broker_id_, what.channel, p.epoch, what.content); });
     }
   }
   if (r.error || r.duplicate) uncharge(what);

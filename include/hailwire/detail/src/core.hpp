@@ -24,6 +24,7 @@
 #include "hailwire/detail/hub/hook_replies.ipp"
 #include "hailwire/detail/hub/hub_impl.ipp"
 #include "hailwire/detail/hub/key_budget.ipp"
+#include "hailwire/detail/hub/live_codec.ipp"
 #include "hailwire/detail/hub/mailbox.ipp"
 #include "hailwire/detail/hub/pending_operations.ipp"
 #include "hailwire/detail/hub/permission_expiry.ipp"

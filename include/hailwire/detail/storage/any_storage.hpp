@@ -47,6 +47,7 @@ struct any_storage {
   virtual void prefetch_entry(const place& /*at*/) noexcept {}
   virtual void read(std::string_view channel, std::uint64_t since, read_limit limit, read_handler done) = 0;
   virtual bool keeps_keys() const noexcept = 0;
+  virtual bool announces() const noexcept { return false; }
 
   /// The optional members. What a storage does not have answers `errc::not_implemented`.
   virtual bool offers(storage_member) const noexcept { return false; }
@@ -143,6 +144,8 @@ class erased_storage final : public any_storage {
       return false;
     }
   }
+
+  bool announces() const noexcept override { return detail::announces<type>; }
 
   bool offers(storage_member part) const noexcept override {
     switch (part) {
