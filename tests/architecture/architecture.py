@@ -84,6 +84,7 @@ TESTED_BY = {
     "detail/redis/script.hpp": "storage/redis_test.cpp",
     "detail/storage/sqlite_file.hpp": "storage/sqlite_fault_test.cpp",
     "detail/storage/sqlite_log.hpp": "storage/sqlite_test.cpp",
+    "detail/storage/sqlite_members.hpp": "storage/sqlite_test.cpp",
     "detail/tls/cipher.hpp": "detail/tls/records_test.cpp",
     "detail/tls/openssl.hpp": "detail/tls/layer_test.cpp",
     "detail/tls/peer.hpp": "tls_test.cpp",

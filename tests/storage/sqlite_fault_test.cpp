@@ -154,11 +154,15 @@ TEST_CASE("a start that fails at any step leaves the file as a kill had left it:
       s->reset();
       sqlite3* db = nullptr;
       REQUIRE(sqlite3_open_v2(b.dir.file().c_str(), &db, SQLITE_OPEN_READWRITE, b.disk.name().c_str()) == SQLITE_OK);
-      REQUIRE(sqlite3_exec(db,
-                           "ALTER TABLE meta DROP COLUMN file; ALTER TABLE meta DROP COLUMN wal;"
-                           "ALTER TABLE meta DROP COLUMN written; UPDATE keys SET at = 1764000000000;"
-                           "PRAGMA user_version = 1",
-                           nullptr, nullptr, nullptr) == SQLITE_OK);
+      REQUIRE(
+          sqlite3_exec(db,
+                       "ALTER TABLE meta DROP COLUMN file; ALTER TABLE meta DROP COLUMN wal;"
+                       "ALTER TABLE meta DROP COLUMN written; UPDATE keys SET at = 1764000000000;"
+                       "ALTER TABLE meta DROP COLUMN ages; DROP TABLE notes; DROP TABLE marks; DROP TABLE tokens;"
+                       "ALTER TABLE channels DROP COLUMN keep_messages; ALTER TABLE channels DROP COLUMN keep_bytes;"
+                       "ALTER TABLE channels DROP COLUMN keep_age;"
+                       "PRAGMA user_version = 1",
+                       nullptr, nullptr, nullptr) == SQLITE_OK);
       sqlite3_close(db);
     } else {
       b.disk.cut_now();

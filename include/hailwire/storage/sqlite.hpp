@@ -43,7 +43,9 @@ struct sqlite_options {
   /// How long a key is kept; the protocol asks for five minutes at least. Counted while the file is in use, so that
   /// neither a clock that is set nor a pause between two uses ends a key before its time.
   std::chrono::seconds key_lifetime{300};
-  std::size_t keys = 1'000'000;  ///< kept at once, about 80 bytes of file each; one more: `errc::overloaded`
+  std::size_t keys = 1'000'000;         ///< kept at once, about 80 bytes of file each; one more: `errc::overloaded`
+  std::size_t watermarks = 10'000'000;  ///< of all channels, about 60 bytes of file each; one more: `errc::overloaded`
+  std::size_t tokens = 10'000'000;      ///< of all users; one more: `errc::overloaded`
 
   std::size_t pending = 16'384;           ///< operations not yet answered; one more: `errc::overloaded`, at once
   std::size_t pending_bytes = 64u << 20;  ///< what those hold, in bytes
@@ -70,6 +72,10 @@ struct sqlite_options {
 /// program that opened the file in between removes it, too); the file is a copy, or another program has written into
 /// it.
 ///
+/// Takes messages back (`erase`): what is taken away is written over with zeros (`PRAGMA secure_delete`); in the `-wal`
+/// it may stand until that is written over in its turn, at the latest until a clean end removes it. Until the message
+/// is trimmed, its payload still counts for `bytes`. Keeps watermarks, device tokens and a retention for each channel.
+///
 /// Errors of an append, which then stored nothing unless it says otherwise: `errc::overloaded` (too many channels, keys
 /// or pending operations), `errc::conflict` (same key, other payload), `errc::too_large` (over SQLite's limit of about
 /// 1 GB); `ENOSPC` and other codes of the system's own for the whole transaction: outcome unknown only after a failed
@@ -84,7 +90,7 @@ struct sqlite_options {
 /// destructor waits until everything started is written and answered; it must not run on one of these threads.
 class sqlite_storage {
  public:
-  static constexpr bool keeps_keys = true;
+  static constexpr bool keeps_keys = true, keeps_retention = true;
 
   /// Opens the file, or makes it; may wait for the disk. A file of an older version is brought to this one's schema, in
   /// one transaction. On a disk that is full, a file that is there is opened for reading, and appends are refused with
@@ -133,9 +139,57 @@ class sqlite_storage {
     start(one);
   }
 
+  void async_erase(std::string_view channel, std::uint64_t offset, draft d, append_handler done) {
+    const std::size_t held = d.from.size();
+    write<append_result>(channel, held, std::move(done),
+                         [c = std::string(channel), offset, d = std::move(d)](detail::sqlite_writer& w) {
+                           return w.erase(c, offset, d);
+                         });
+  }
+  void async_mark(std::string_view channel, watermark m, mark_handler done) {
+    const std::size_t held = m.user.size() + m.device.size() + m.epoch.size();
+    write<mark_result>(channel, held, std::move(done),
+                       [c = std::string(channel), m = std::move(m)](detail::sqlite_writer& w) { return w.mark(c, m); });
+  }
+  void async_watermarks(std::string_view channel, watermark_query q, watermarks_handler done) {
+    const std::size_t held = q.user.size() + q.after.size();
+    look<watermarks_result>(
+        channel, held, std::move(done),
+        [c = std::string(channel), q = std::move(q)](detail::sqlite_reader& r) { return r.watermarks(c, q); });
+  }
+  void async_keep_token(device_token t, tokens_handler done) {
+    const std::size_t held = t.user.size() + t.device.size() + t.token.size() + t.extra.size();
+    write<tokens_result>({}, held, std::move(done),
+                         [t = std::move(t)](detail::sqlite_writer& w) { return w.members.keep_token(t); });
+  }
+  void async_tokens(std::string_view user, tokens_handler done) {
+    look<tokens_result>({}, user.size(), std::move(done),
+                        [u = std::string(user)](detail::sqlite_reader& r) { return r.tokens(u); });
+  }
+  void async_forget_token(std::string_view user, std::string_view device, std::string_view token, tokens_handler done) {
+    write<tokens_result>({}, user.size() + device.size() + token.size(), std::move(done),
+                         [u = std::string(user), d = std::string(device), t = std::string(token)](
+                             detail::sqlite_writer& w) { return w.members.forget_token(u, d, t); });
+  }
+
  private:
   using job = detail::storage_job;
   using jobs = detail::storage_jobs;
+
+  template <class Result, class Work>
+  void write(std::string_view channel, std::size_t held, detail::move_only_function<void(Result)>&& done, Work work) {
+    jobs one;
+    one.push_back(
+        job::of<detail::sqlite_writer, Result>(channel, job::kind::write, held, std::move(done), std::move(work)));
+    start(one);
+  }
+  template <class Result, class Work>
+  void look(std::string_view channel, std::size_t held, detail::move_only_function<void(Result)>&& done, Work work) {
+    jobs one;
+    one.push_back(
+        job::of<detail::sqlite_reader, Result>(channel, job::kind::read, held, std::move(done), std::move(work)));
+    start(one);
+  }
 
   struct reading {
     detail::sqlite_reader file;
@@ -152,7 +206,7 @@ class sqlite_storage {
     if (file_.in_use()) prepare();
     for (std::size_t i = 0; i < std::max<std::size_t>(options.readers, 1); ++i) {
       readers_.push_back(std::unique_ptr<reading>(
-          new reading{detail::sqlite_reader(file_.reader(place), file_.epoch_secret), {}, {}, {}}));
+          new reading{detail::sqlite_reader(file_.reader(place), file_.epoch_secret, file_.current()), {}, {}, {}}));
       readers_.back()->outdated = !file_.in_use();
     }
     threads_.reserve(readers_.size() + 1);
@@ -184,6 +238,8 @@ class sqlite_storage {
     out.age = or_none(milliseconds(options_.age));
     out.channels = options_.channels;
     out.keys = options_.keys;
+    out.marks = options_.watermarks;
+    out.tokens = options_.tokens;
     out.key_lifetime = static_cast<std::int64_t>(milliseconds(options_.key_lifetime));
     return out;
   }
@@ -223,7 +279,7 @@ class sqlite_storage {
     std::condition_variable* wake = nullptr;
     while (!ready.empty()) {
       job& j = ready.front();
-      bool append = j.what == job::kind::append;
+      bool append = j.what != job::kind::read;
       auto& r = *readers_[append ? 0 : std::hash<std::string>()(j.channel) % readers_.size()];
       auto& queue = append ? appends_ : r.queue;
       if (queue.empty()) {
@@ -261,22 +317,34 @@ class sqlite_storage {
       try {
         std::lock_guard busy(r.busy);
         if (r.outdated && file_.in_use()) {
-          r.file = detail::sqlite_reader(file_.reader(place_), file_.epoch_secret);
+          r.file = detail::sqlite_reader(file_.reader(place_), file_.epoch_secret, file_.current());
           r.outdated = false;
         }
-        result = r.file.read(j.channel, j.since, j.limit);
+        if (j.other) {
+          j.other->run(&r.file);
+        } else {
+          result = r.file.read(j.channel, j.since, j.limit);
+        }
       } catch (const detail::sqlite_failure& e) {
-        result = read_result(detail::sqlite_error(e.code));
+        fail_read(r, j, result, detail::sqlite_error(e.code));
       } catch (...) {
-        result = read_result(make_error_code(errc::internal));
+        fail_read(r, j, result, errc::internal);
       }
       lock.lock();
       order_.release(j);
       lock.unlock();
-      j.answer(std::move(result));
+      j.other ? j.other->answer() : j.answer(std::move(result));
       lock.lock();
       finish(one);
     }
+  }
+  static void fail_read(reading& r, job& j, read_result& result, std::error_code why) noexcept {
+    if (!j.other) {
+      result = read_result(why);
+      return;
+    }
+    r.file.give_up();
+    j.other->fail(why);
   }
 
   void write() {
@@ -286,7 +354,7 @@ class sqlite_storage {
     std::unique_lock lock(mutex_);
     for (;;) {
       auto due = [&] { return !appends_.empty() || finished(); };
-      if (!more && writer_ && (!swept_ || options_.age.count() > 0 || writer_->any_keys()))
+      if (!more && writer_ && (!swept_ || by_age() || writer_->any_keys()))
         write_.wait_until(lock, tidy_at, due);
       else if (!more)
         write_.wait(lock, due);
@@ -304,7 +372,7 @@ class sqlite_storage {
       lock.lock();
       for (const job& j : batch) order_.release(j);
       lock.unlock();
-      for (job& j : batch) j.answer(std::move(j.result));
+      for (job& j : batch) j.other ? j.other->answer() : j.answer(std::move(j.result));
       lock.lock();
       finish(batch);
     }
@@ -318,13 +386,20 @@ class sqlite_storage {
       begin_().run();
       if (std::exchange(stale_, true)) writer_->reload();
       std::size_t keyed = 0;
-      for (const job& j : batch) keyed += !j.message.key.empty();
+      for (const job& j : batch) keyed += !j.message.key.empty();  // another member's has none
       bool more = (keyed || tidy) && writer_->forget_keys(keyed);
-      for (job& j : batch) j.result = writer_->append(j.channel, j.message);
+      for (job& j : batch) {
+        if (j.other) {
+          j.other->run(writer_.get());
+        } else {
+          j.result = writer_->append(j.channel, j.message);
+        }
+      }
       if (tidy) sweep();
       more |= writer_->trim(512);
       commit_().run();
       stale_ = false;
+      if (writer_->take_erased()) file_.writer.checkpoint();
       empty_wal();
       return more;
     } catch (const detail::sqlite_failure& e) {
@@ -334,12 +409,13 @@ class sqlite_storage {
     }
     return false;
   }
+  bool by_age() const noexcept { return options_.age.count() > 0 || (writer_ && writer_->any_ages()); }
   // The first look at all channels goes through 25,600 of them a second, the others, for age, through 1,000. When all
   // were seen, the next look waits for age to come.
   void sweep() {
     bool first = !swept_;
     pause_ = std::chrono::seconds(10);
-    if (!first && options_.age.count() == 0) return;
+    if (!first && !by_age()) return;
     if (writer_->sweep())
       pause_ = std::chrono::milliseconds(first ? 10 : 250);
     else
@@ -368,7 +444,7 @@ class sqlite_storage {
     prepare();
   }
   void fail(jobs& batch, std::error_code why) noexcept {
-    for (job& j : batch) j.result = append_result(why);
+    for (job& j : batch) j.other ? j.other->fail(why) : void(j.result = append_result(why));
     pause_ = std::chrono::seconds(1);  // tidying up can wait for the disk too
     if (!writer_) return;
     file_.writer.roll_back();
@@ -402,6 +478,7 @@ class sqlite_storage {
   std::vector<std::thread> threads_;
 };
 
-static_assert(asynchronous_storage<sqlite_storage>);
+static_assert(asynchronous_storage<sqlite_storage> && retaining_storage<sqlite_storage> &&
+              erasing_storage<sqlite_storage> && watermark_storage<sqlite_storage> && token_storage<sqlite_storage>);
 
 }  // namespace hailwire

@@ -6,17 +6,23 @@
 // One SQLite file as sqlite_storage keeps it: its schema, its lock, how it is opened, and what must be true of it
 // before a message may be acknowledged.
 //
-// Schema, version 2 (`user_version`; `application_id` is "hail"):
-// - `channels`: name → number, and the head where the log itself no longer shows it (all trimmed).
+// Schema, version 3 (`user_version`; `application_id` is "hail"):
+// - `channels`: name → number, the head where the log itself no longer shows it (all trimmed), and the retention that
+// is
+//   the channel's own (0: the storage's).
 // - `messages`: the row's id is channel number × 2^40 + offset. So one table is the log of every channel, each in one
 //   piece and in order, and needs no index beside it. `before` is how many payload bytes came before this message in
 //   its channel; how much lies between two rows is one subtraction.
 // - `tails`: a row that takes a little more than half a page would leave the rest of its page empty; it is cut in two.
+// - `notes`: what few messages have: which one they erase, which one has erased them, the content that they name.
+// - `marks`: watermarks, by channel number, user and device. `tokens`: device tokens, by user and device.
 // - `keys`: hash of channel and key → hash of the payload, offset, when: in milliseconds of use, which neither a clock
 //   that is set nor the time between two uses adds to.
-// - `meta`: one row: the two secrets, the next channel number, under which conditions the file is in use, and what the
-//   system calls the file and its WAL.
-// Version 1 had Unix time in `keys`, and in `meta` no `file`, `wal` and `written`.
+// - `meta`: one row: the two secrets, the next channel number, under which conditions the file is in use, what the
+// system
+//   calls the file and its WAL, and whether any channel goes by an age of its own.
+// Version 1 had Unix time in `keys`, and in `meta` no `file`, `wal` and `written`. Version 2 had no `notes`, `marks`
+// and `tokens`, and no retention of a channel's own.
 //
 // Epochs are not stored: a channel's epoch is a hash of its name under the secret `meta.epoch`. Replacing that one
 // secret gives every channel a new epoch. It is replaced when acknowledged messages may be missing:
@@ -279,7 +285,7 @@ class sqlite_file {
 
  public:
   static constexpr std::int64_t application = 0x6861696C;  // "hail"
-  static constexpr int version = 2;
+  static constexpr int version = 3;
   static constexpr int offset_bits = 40;  // 10^12 messages in each of 8 million channels
   static constexpr std::uint64_t max_channels = (std::uint64_t{1} << (63 - offset_bits)) - 1;
 
@@ -332,6 +338,8 @@ class sqlite_file {
   }
 
   bool in_use() const noexcept { return in_use_; }
+  /// Whether its schema is this version's; else it is one that could not be brought up, and can only be read.
+  bool current() const noexcept { return version_ == version; }
   /// The file stays, also where this use has made it.
   void keep() noexcept { leftovers_.keep(); }
 
@@ -343,7 +351,7 @@ class sqlite_file {
     try {
       writer.keep_wal(true);
       writer.run(
-          "PRAGMA synchronous = FULL; PRAGMA fullfsync = 1; PRAGMA cache_size = -16000;"
+          "PRAGMA synchronous = FULL; PRAGMA fullfsync = 1; PRAGMA cache_size = -16000; PRAGMA secure_delete = 1;"
           "PRAGMA journal_size_limit = 67108864");
       if (version_ == 0) make();
       if (writer.text("PRAGMA journal_mode = WAL") != "wal") throw sqlite_failure{SQLITE_CANTOPEN};
@@ -529,11 +537,26 @@ class sqlite_file {
         .prepare("INSERT INTO meta VALUES(?, ?, 0, 1, 0, NULL, 0, NULL, NULL, 0)")(sqlite_statement::blob(epoch_secret),
                                                                                    sqlite_statement::blob(key_secret))
         .run();
-    writer.run(("PRAGMA application_id = " + std::to_string(application) +
-                "; PRAGMA user_version = " + std::to_string(version))
-                   .c_str());
+    writer.run(("PRAGMA application_id = " + std::to_string(application)).c_str());
+    bring_from_2();
     writer.run("COMMIT");
     version_ = version;
+  }
+  void bring_from_2() {
+    writer.run(
+        "ALTER TABLE channels ADD COLUMN keep_messages INTEGER NOT NULL DEFAULT 0;"
+        "ALTER TABLE channels ADD COLUMN keep_bytes INTEGER NOT NULL DEFAULT 0;"
+        "ALTER TABLE channels ADD COLUMN keep_age INTEGER NOT NULL DEFAULT 0;"  // seconds
+        "ALTER TABLE meta ADD COLUMN ages INTEGER NOT NULL DEFAULT 0;"
+        "CREATE TABLE notes(id INTEGER PRIMARY KEY, erases INTEGER NOT NULL, erased_by INTEGER NOT NULL, content TEXT,"
+        " size INTEGER NOT NULL, media TEXT);"
+        "CREATE TABLE marks(channel INTEGER NOT NULL, user BLOB NOT NULL, device BLOB NOT NULL, epoch TEXT NOT NULL,"
+        " received INTEGER NOT NULL, read INTEGER NOT NULL, public_read INTEGER NOT NULL, at INTEGER NOT NULL,"
+        " PRIMARY KEY(channel, user, device)) WITHOUT ROWID;"
+        "CREATE TABLE tokens(user BLOB NOT NULL, device BLOB NOT NULL, service BLOB NOT NULL, token BLOB NOT NULL,"
+        " extra BLOB NOT NULL, at INTEGER NOT NULL, PRIMARY KEY(user, device)) WITHOUT ROWID;"
+        "CREATE UNIQUE INDEX tokens_by_name ON tokens(token, service);"
+        "PRAGMA user_version = 3");
   }
 
   /// One transaction: the file is brought to this version's schema and in use, or as it was.
@@ -542,9 +565,9 @@ class sqlite_file {
     if (version_ < 2) {
       writer.run(
           "ALTER TABLE meta ADD COLUMN file TEXT; ALTER TABLE meta ADD COLUMN wal TEXT;"
-          "ALTER TABLE meta ADD COLUMN written INTEGER NOT NULL DEFAULT 0; UPDATE keys SET at = 0;"
-          "PRAGMA user_version = 2");
+          "ALTER TABLE meta ADD COLUMN written INTEGER NOT NULL DEFAULT 0; UPDATE keys SET at = 0");
     }
+    if (version_ < 3) bring_from_2();
     std::string file, wal;
     if (place.vfs.empty()) {
       file = file_identity(place.path);
