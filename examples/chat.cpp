@@ -16,6 +16,7 @@
 #include <asio/steady_timer.hpp>
 
 #include <charconv>
+#include <chrono>
 #include <cstdio>
 #include <exception>
 #include <memory>
@@ -34,7 +35,7 @@ using chat_server =
 constexpr char usage[] =
     "usage: chat [--host 127.0.0.1] [--port 8080] [--path /live] [--history 1000]\n"
     "            [--storage memory|sqlite:FILE] [--tls-cert chain.pem --tls-key key.pem]\n"
-    "            [--tls-records openssl|own] [--driver embedded|own|portable]\n"
+    "            [--tls-records openssl|own] [--driver embedded|own|portable] [--drain-seconds 5]\n"
     "  --host     IPv4 or IPv6 address to listen on\n"
     "  --port     0 has the system pick one\n"
     "  --path     where clients connect: letters, digits and /-_.~\n"
@@ -43,13 +44,15 @@ constexpr char usage[] =
     "  --tls-cert, --tls-key  PEM files: https and wss in place of http and ws\n"
     "  --tls-records  who keeps the records: own takes 466 bytes for an idle connection, openssl 14 KB\n"
     "  --driver   who waits for the sockets: the context with one descriptor for all, a thread of its own, or Asio for "
-    "each\n";
+    "each\n"
+    "  --drain-seconds  how long clients may take to leave after SIGTERM; a second signal ends the chat at once\n";
 
 struct settings {
   std::string host = "127.0.0.1", path = "/live", storage = "memory", tls_cert, tls_key, tls_records = "openssl",
               driver = "embedded";
   std::uint16_t port = 8080;
   std::size_t history = 1000;
+  unsigned drain_seconds = 5;
 };
 
 template <class Number>
@@ -76,9 +79,10 @@ bool read_options(int count, char** words, settings& s) {
                 : name == "--history" ? read_number(value, s.history) && s.history > 0
                 : name == "--storage"
                     ? (s.storage = value, value == "memory" || (value.starts_with("sqlite:") && value.size() > 7))
-                : name == "--tls-cert"    ? (s.tls_cert = value, true)
-                : name == "--tls-key"     ? (s.tls_key = value, true)
-                : name == "--tls-records" ? (s.tls_records = value, value == "own" || value == "openssl")
+                : name == "--tls-cert"      ? (s.tls_cert = value, true)
+                : name == "--tls-key"       ? (s.tls_key = value, true)
+                : name == "--tls-records"   ? (s.tls_records = value, value == "own" || value == "openssl")
+                : name == "--drain-seconds" ? read_number(value, s.drain_seconds) && s.drain_seconds <= 3600
                 : name == "--driver" ? (s.driver = value, value == "embedded" || value == "own" || value == "portable")
                                      : false;
     if (!fine) return false;
@@ -170,8 +174,16 @@ void run(const settings& s) {
     std::fprintf(stderr, "%.*s: %.*s\n", int(r.event.size()), r.event.data(), int(r.text.size()), r.text.data());
   });
 
+  // Everybody is told when to come back; what is published meanwhile is still stored.
   asio::signal_set signals(io, SIGINT, SIGTERM);
-  signals.async_wait([&io](std::error_code, int) { io.stop(); });
+  asio::steady_timer late(io);
+  signals.async_wait([&](std::error_code, int) {
+    const std::chrono::seconds most(s.drain_seconds);
+    live.post([&, most] { live.drain(most, {}, [&] { io.stop(); }); });
+    late.expires_after(most + 500ms);  // for who takes the last bytes slowly
+    late.async_wait([&io](std::error_code) { io.stop(); });
+    signals.async_wait([&io](std::error_code, int) { io.stop(); });
+  });
 
   auto port = listen(live, s);
   bool v6 = s.host.find(':') != s.host.npos;
@@ -183,10 +195,6 @@ void run(const settings& s) {
   if (s.driver == "own") serving = std::thread([&live] { live.run(); });
   io.run();
 
-  live.post([&live] { live.stop(); });  // says goodbye to everybody; what is left of the run lets those words leave
-  io.restart();
-  if (serving.joinable()) asio::steady_timer(io, 500ms).wait();
-  io.run_for(500ms);
   live.quit();
   if (serving.joinable()) serving.join();
 }

@@ -89,7 +89,7 @@ class Docs(unittest.TestCase):
     def test_every_command_for_the_chat_runs_against_it(self):
         commands = [line for what, text in blocks(root / "README.md", "sh") if what == "chat" for line in text.splitlines()]
         self.assertGreaterEqual(len(commands), 3)
-        process = subprocess.Popen([chat, "--port", "0"], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen([chat, "--port", "0", "--drain-seconds", "0"], stdout=subprocess.PIPE, text=True)
         try:
             address = re.search(r"http://(.*)/", process.stdout.readline())[1]
             for command in commands:

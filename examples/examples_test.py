@@ -85,6 +85,8 @@ class Program:
     """An example that runs."""
 
     def __init__(self, name, *arguments):
+        if name == "chat" and "--drain-seconds" not in arguments:
+            arguments += ("--drain-seconds", "0")  # a test's clients stay
         self.process = subprocess.Popen([binaries / name, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
         found = re.fullmatch(r"listening on https?://(127\.0\.0\.1|\[::1\]):(\d+)/\n", line)

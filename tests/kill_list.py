@@ -20,6 +20,7 @@ FILE, LOG, LOCK, START_TEST = "detail/storage/sqlite_file.hpp", "detail/storage/
 COMMANDS, MACHINE = "detail/client/commands.hpp", "detail/client/machine.hpp"
 COMMANDS_TEST, MACHINE_TEST = "detail/client/commands_test.cpp", "detail/client/machine_test.cpp"
 MEMORY_TEST, KEYS_TEST, LIMITS_TEST = "storage/memory_model_test.cpp", "storage/memory_test.cpp", "detail/connection/limits_test.cpp"
+DRAINING, DRAINING_TEST = "detail/connection/draining.ipp", "detail/connection/draining_test.cpp"
 
 FAULTS = [
     ("a publish is repeated at the end of its key's life", COMMANDS, COMMANDS_TEST, "now - c.first >= life_", "now - c.first > life_"),
@@ -37,6 +38,11 @@ FAULTS = [
     ("a least time has no randomness on top", MACHINE, MACHINE_TEST, "std::max(least, retry_) + jitter", "std::max({least, retry_, jitter})"),
     ("a dead server is waited for", MACHINE, MACHINE_TEST, "if (at - heard_ >= 2 * beat_) return lose(\"silent\");", "if (at - heard_ >= 200 * beat_) return lose(\"silent\");"),
     ("nobody climbs back", MACHINE, MACHINE_TEST, "    level_ = 0;\n    renew_link();\n", "    renew_link();\n"),
+    ("a drain cuts off a command under way", "detail/connection/connection.ipp", DRAINING_TEST,
+     "if (!at_once && (command_under_way_ || holds_input())) return farewell::owed;", "(void)at_once;"),
+    ("all clients of a drain are closed at one moment", DRAINING, DRAINING_TEST, "!at_deadline && told_ >= due;", "!at_deadline && told_ > 1'000'000;"),
+    ("who is sent away comes back while the server is still there", DRAINING, DRAINING_TEST,
+     "std::max<std::int64_t>(closed_by_ - server_.now(), 0) + change_over", "std::int64_t{0}"),
     ("the ring is resized as if it began at place 0", MEMORY, MEMORY_TEST,
      "    ::new (static_cast<void*>(moved + i)) entry(std::move(slot(i)));\n",
      "    ::new (static_cast<void*>(moved + i)) entry(std::move(capacity == 1 ? only : ring[i]));\n"),

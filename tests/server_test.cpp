@@ -288,6 +288,43 @@ TEST_CASE(
   io.run();
 }
 
+TEMPLATE_TEST_CASE("a drained server tells its clients, answers what is asked meanwhile, and says when all are gone",
+                   "", embedded, portable_asio, own) {
+  running<TestType> r;
+  auto port = r.s->listen("127.0.0.1", 0);
+  bool was_ready = false;
+  r.s->on_http([&](const request&) { return response{.status = r.s->ready() ? 200 : 503}; });
+  r.start();
+  std::vector<wire> followers;
+  for (int i = 0; i < 3; ++i) followers.emplace_back(port).send(event_stream("?channel=chat")).until("\n\n\r\n");
+  wire speaker(port), health(port);
+  speaker.send(upgrade("?channel=chat")).until("\"open\"");
+  CHECK(contains(health.ask("GET /health HTTP/1.1\r\nHost: h\r\n\r\n"), " 200 "));
+  std::promise<void> gone;
+  r.on([&] {
+    was_ready = r.s->ready();
+    r.s->drain(30s, {.closes_per_second = 1}, [&] { gone.set_value(); });
+    CHECK_FALSE(r.s->ready());
+  });
+  CHECK(was_ready);
+  CHECK(contains(followers[0].all(), "event: bye\n"));
+  // The others go on, and so does what they ask.
+  speaker.send(frame(R"({"id":1,"publish":{"channel":"chat","data":1}})")).until(R"({"reply":1,"ok")");
+  CHECK(contains(followers[2].until("\"offset\":1,"), "\"offset\":1,"));
+  CHECK(contains(wire(port).ask(get("/live?channel=chat")), " 503 "));
+  auto told = health.ask("GET /health HTTP/1.1\r\nHost: h\r\n\r\n");
+  CHECK(contains(told, " 503 "));
+  CHECK(contains(told, "Connection: close"));
+  r.on([&] { r.s->drain(0s); });
+  CHECK(contains(followers[2].all(), "event: bye\n"));
+  followers.clear();
+  CHECK(contains(speaker.all(), "draining"));
+  speaker.reset();
+  health.reset();
+  REQUIRE(gone.get_future().wait_for(limit) == std::future_status::ready);
+  CHECK(r.s->publish("chat", payload::json("2")) == operation_aborted());
+}
+
 TEMPLATE_TEST_CASE("what a posted function or a publish handler throws is logged, and the server goes on", "", embedded,
                    portable_asio) {
   asio::io_context io;

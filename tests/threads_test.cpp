@@ -335,6 +335,31 @@ TEST_CASE("stop ends every session on every thread, and publishing afterwards is
   CHECK(ec == operation_aborted());
 }
 
+TEST_CASE("a drain sends away the clients of all threads, and its handler runs once, when all are gone") {
+  running r(3);
+  std::vector<wire> clients;
+  for (int i = 0; i < 9; ++i) following(clients.emplace_back(r.port), "?channel=chat");
+  std::promise<void> gone;
+  std::atomic<int> called = 0;
+  r.s.drain(std::chrono::seconds(20), {}, [&] {
+    if (++called == 1) gone.set_value();
+  });
+  for (auto& c : clients) {
+    const auto heard = c.all();
+    CHECK(contains(heard, "event: bye\n"));
+    CHECK(contains(heard, "0\r\n\r\n"));
+  }
+  clients.clear();
+  REQUIRE(gone.get_future().wait_for(limit) == std::future_status::ready);
+  std::error_code ec;
+  for (int i = 0; i < 1000 && !ec; ++i) ec = r.s.publish("chat", payload::json("1"));
+  CHECK(ec == operation_aborted());
+  std::promise<void> again;
+  r.s.stop([&] { again.set_value(); });
+  CHECK(again.get_future().wait_for(limit) == std::future_status::ready);
+  CHECK(called == 1);
+}
+
 TEST_CASE("between one and sixty-four threads can be asked for") {
   CHECK_THROWS_AS(everything(65), std::invalid_argument);
   everything as_many_as_cores(0);

@@ -166,6 +166,10 @@ class hub final : public detail::log_source {
   /// Gives whoever serves clients a slot, which it has until it leaves.
   void enter(session& s) { registry_.enter(s); }
   void leave(session& s) noexcept { registry_.leave(s); }
+  std::size_t connection_count() const noexcept { return registry_.connections(); }
+  /// Who has entered stands in a slot: one below `slots`, null where there is none.
+  std::uint32_t slots() const noexcept { return registry_.slots(); }
+  session* in_slot(std::uint32_t i) const noexcept { return registry_.in_slot(i); }
   /// All who have entered, with a session or without.
   std::vector<session*> entered() const { return registry_.entered(); }
   /// Opens a session; false when there are `max_sessions`. One that is not `listed` brings commands only.

@@ -23,7 +23,8 @@ struct options {
   std::chrono::seconds heartbeat{25};
   /// The longest that a poll is held; a client may ask for less. Below the usual 60 s time-out of proxies.
   std::chrono::seconds longest_wait{55};
-  /// What SSE clients are told to wait before they reconnect (`retry:`).
+  /// What SSE clients are told to wait before they reconnect (`retry:`): a random time between this and its double for
+  /// each, so that those that lose their server at one moment do not come back at one.
   std::chrono::milliseconds retry{2000};
 
   /// A stream whose permission ends is told so this long before, in time for a round trip to whoever gives tokens.
@@ -110,5 +111,19 @@ inline std::size_t largest_payload(const options& o) noexcept {
   for (const channel_rule& r : o.channels) most = std::max(most, r.max_payload.value_or(0));
   return most;
 }
+
+/// How a server that is to end sends its clients away; see `server::drain`.
+struct drain_options {
+  /// How many streams are closed in a second; more when the deadline could not be kept else. Each close is a message, a
+  /// TLS alert and a connection's end: 1,000 take a few per cent of one core, and a million clients a quarter of an
+  /// hour.
+  std::size_t closes_per_second = 1000;
+  /// How many clients a second whoever takes over lets in: they are told to come back spread over so many seconds as
+  /// this takes, a quarter more for the luck of the draw, and never less than one.
+  std::size_t returns_per_second = 1000;
+  /// Where they are to come back to, as `bye` carries it: an absolute URL, or one that is relative to theirs. Empty:
+  /// where they are, after this server has gone; with a URL they may come at once.
+  std::string url = {};
+};
 
 }  // namespace hailwire

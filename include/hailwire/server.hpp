@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <chrono>
 #include <concepts>
 #include <cstdint>
 #include <functional>
@@ -164,10 +165,28 @@ class basic_server {
   void quit();
   const hailwire::options& settings() const noexcept { return gate_.settings; }
 
+  /// Whether new clients are taken: not from the beginning of a drain or a stop on. What a health check asks for.
+  bool ready() const noexcept { return !gate_.leaving(); }
+
+  /// Sends every client away, without a stampede of those who come back, then stops. At once `ready()` is false, who
+  /// wants to follow is refused (`draining`, with the time after which to try again), held polls are answered with what
+  /// there is, and connections are kept for no further request. Streams are told `bye`, where and within which span of
+  /// time to come back, and closed with 1012, `closes_per_second` a second; until its turn each hears everything. What
+  /// clients and the host publish meanwhile is stored and answered.
+  ///
+  /// When all have gone, and at the latest `deadline` from now, when those who are left are told so and closed in one
+  /// go, the server stops as by `stop(done)`. `done` runs once, where hooks run, unless the server is destroyed first.
+  /// Drained again, the earlier deadline holds and both handlers are called.
+  void drain(std::chrono::milliseconds deadline, const drain_options& o = {},
+             detail::move_only_function<void()> done = {});
+
   /// Stops listening, ends every session (streams with a close, held polls with an answer) and fails what is pending
   /// with `operation_aborted`. Idempotent. Publishing afterwards is an error. Connections get `close_time` to take
   /// their last bytes while the context goes on running; the destructor does not wait.
   void stop();
+  /// The same, and `done` runs once, where hooks run, when the last connection is gone: within `close_time`, unless a
+  /// peer takes its last bytes slowly, or the server is destroyed first.
+  void stop(detail::move_only_function<void()> done);
 
   // ---- hooks: set them before the first connection ---------------------------------------------------------------
 
@@ -294,6 +313,9 @@ class basic_server {
     };
   }
 
+  /// `drain`, but for the stop: `drained` runs where hooks run.
+  void send_away(std::chrono::milliseconds deadline, const drain_options& o,
+                 detail::move_only_function<void()> drained);
   std::uint16_t bind_and_listen(const std::string& address, std::uint16_t port, make_layer layer, std::error_code& ec);
   /// Safe from any thread.
   void serve(int descriptor, make_layer layer, std::string_view already_read);

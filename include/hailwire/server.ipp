@@ -126,6 +126,23 @@ HAILWIRE_INLINE void basic_server::stop() {
   for (auto* c : gate_.connections()) c->shut_down();
 }
 
+HAILWIRE_INLINE void basic_server::stop(detail::move_only_function<void()> done) {
+  stop();
+  if (!done) return;
+  gate_.when_empty([this, done = std::move(done)]() mutable { post(std::move(done)); });
+}
+
+HAILWIRE_INLINE void basic_server::send_away(std::chrono::milliseconds deadline, const drain_options& o,
+                                             detail::move_only_function<void()> drained) {
+  assert(!driver_->elsewhere());
+  gate_.drain.begin(deadline.count(), o, [this, drained = std::move(drained)]() mutable { post(std::move(drained)); });
+}
+
+HAILWIRE_INLINE void basic_server::drain(std::chrono::milliseconds deadline, const drain_options& o,
+                                         detail::move_only_function<void()> done) {
+  send_away(deadline, o, [this, done = std::move(done)]() mutable { stop(std::move(done)); });
+}
+
 HAILWIRE_INLINE basic_server::driving basic_server::embedded(const net::any_io_executor& ex) {
   auto d = std::make_shared<detail::embedded_driver>(ex);
   d->start();

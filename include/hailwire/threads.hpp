@@ -8,6 +8,9 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
+#include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -147,8 +150,8 @@ namespace hailwire::inline HAILWIRE_ASIO_NAMESPACE {
 /// Limits of `options` hold for each thread, but `max_sessions`, which is divided among them, and
 /// `max_sessions_per_address`, which counts over all of them.
 ///
-/// Threads: `publish`, `publish_all`, `post_each`, `quit` and `stop` are safe from any; the rest is for one thread,
-/// before `run`.
+/// Threads: `publish`, `publish_all`, `post_each`, `quit`, `stop` and `drain` are safe from any; the rest is for one
+/// thread, before `run`.
 template <class... Transports>
 class threaded_server {
  public:
@@ -235,11 +238,33 @@ class threaded_server {
     for (auto& p : parts_) p->quit();
   }
   /// Ends every session, as `server::stop` does, each on its thread; `run` goes on, so that last bytes leave.
-  void stop() {
-    for (auto& p : parts_) p->post([p = p.get()] { p->stop(); });
+  void stop() { stop({}); }
+  /// The same, and `done` runs, on one of the threads, when the last connection is gone.
+  void stop(std::function<void()> done) {
+    each_then([](part& p, std::function<void()> stopped) { p.stop(std::move(stopped)); }, std::move(done));
+  }
+  /// Sends every client away and then stops, as `server::drain` does, all threads at once: the rates are those of all
+  /// together. `done` runs on one of the threads. Safe from any thread.
+  void drain(std::chrono::milliseconds deadline, drain_options o = {}, std::function<void()> done = {}) {
+    o.closes_per_second = (o.closes_per_second + parts_.size() - 1) / parts_.size();
+    o.returns_per_second = (o.returns_per_second + parts_.size() - 1) / parts_.size();
+    // None stops before all are drained: who follows on one thread may publish through another.
+    each_then([deadline, o = std::move(o)](
+                  part& p, std::function<void()> drained) { p.send_away(deadline, o, std::move(drained)); },
+              [this, done = std::move(done)] { stop(done); });
   }
 
  private:
+  /// Begins something on each thread, and calls `done`, if there is one, when all have ended it.
+  template <class Begin>
+  void each_then(Begin begin, std::function<void()> done) {
+    auto left = std::make_shared<std::atomic<std::size_t>>(parts_.size());
+    auto ended = [left, done = std::move(done)] {
+      if (--*left == 0 && done) done();
+    };
+    for (auto& p : parts_) p->post([p = p.get(), begin, ended] { begin(*p, ended); });
+  }
+
   in_process_broker broker_;  // outlives the hubs
   std::vector<std::unique_ptr<part>> parts_;
 };

@@ -24,7 +24,7 @@ const contexts = [];
 
 before(async () => {
   mkdirSync(artifacts, { recursive: true });
-  server = spawn(chat, ['--port', '0', ...(process.env.HAILWIRE_CHAT_OPTIONS?.split(' ') ?? [])], { stdio: ['ignore', 'pipe', 'inherit'] });
+  server = spawn(chat, ['--port', '0', '--drain-seconds', '0', ...(process.env.HAILWIRE_CHAT_OPTIONS?.split(' ') ?? [])], { stdio: ['ignore', 'pipe', 'inherit'] });
   const ended = new Promise((_, reject) => {
     server.once('error', reject);
     server.once('exit', (code) => reject(new Error(`${chat} ended with ${code}`)));

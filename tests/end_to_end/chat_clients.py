@@ -57,13 +57,14 @@ async def end(*tasks):
 
 
 class Chat:
-    """A chat that runs, `under` a command that ends by becoming it. Ends, with exit code 0 on SIGTERM, when the `async with` does."""
+    """A chat that runs, `under` a command that ends by becoming it. Ends, with exit code 0 on SIGTERM, when the `async with` does.
+    It waits for no client then, unless its arguments say otherwise."""
 
     def __init__(self, *arguments, under=()):
         self.arguments, self.under, self.told = arguments, under, False
 
     async def __aenter__(self):
-        self.process = await asyncio.create_subprocess_exec(*self.under, CHAT, "--port", "0", *OPTIONS, *self.arguments, stdout=asyncio.subprocess.PIPE)
+        self.process = await asyncio.create_subprocess_exec(*self.under, CHAT, "--port", "0", "--drain-seconds", "0", *OPTIONS, *self.arguments, stdout=asyncio.subprocess.PIPE)
         line = (await soon(self.process.stdout.readline())).decode()
         assert line.startswith(f"listening on http{SECURE}://127.0.0.1:") and line.endswith("/\n"), line
         self.port = int(line.rsplit(":", 1)[1].rstrip("/\n"))
@@ -138,7 +139,7 @@ class Follower:
 
     def __init__(self, chat, room, user="", since="earliest"):
         self.chat, self.room, self.user, self.cursor = chat, room, user, since
-        self.objects, self.gaps = [], []
+        self.objects, self.gaps, self.bye = [], [], None
 
     def query(self, **more):
         return {"channel": self.room, "user": self.user, "since": self.cursor, **more}
@@ -151,6 +152,8 @@ class Follower:
             if "gap" in it:
                 self.gaps.append(it["gap"])
                 self.cursor = f'{it["gap"]["epoch"]}.{it["gap"]["next"] - 1}'
+            if "bye" in it:
+                self.bye = it["bye"]
             if "open" in it:
                 at = it["open"]["channels"][self.room]
                 self.epoch, self.cursor = at["epoch"], f'{at["epoch"]}.{at["offset"]}'

@@ -338,9 +338,10 @@ class Ending(WithChat):
         self.assertEqual(await soon(self.chat.process.wait(), 10), 0)
         with self.assertRaises(websockets.ConnectionClosed) as closed:
             await client.next()
-        self.assertEqual(closed.exception.code, 1001)
+        self.assertEqual(closed.exception.code, 1012)
         with self.assertRaises(EOFError):
             await stream.next()
+        self.assertEqual((client.bye["code"], stream.bye["code"]), ("draining", "draining"))
         self.assertEqual(await soon(stream.process.wait()), 0)  # curl counts an end without the last chunk as an error
         self.assertIn((await held.answer())[0], (200, 503))
         for bare in (idle, half, stalled, held):
@@ -349,6 +350,36 @@ class Ending(WithChat):
     async def test_sigint_ends_it_too(self):
         self.chat.process.send_signal(signal.SIGINT)
         self.assertEqual(await soon(self.chat.process.wait(), 10), 0)
+
+
+class Draining(WithChat):
+    arguments = ("--drain-seconds", "60")
+
+    async def test_a_drain_answers_what_is_asked_and_ends_when_the_last_client_has_gone(self):
+        following = {t: await self.follow(t) for t in ("sse", "ndjson", "websocket")}
+        held, half, asking, late = [await Bare.open(self.chat) for _ in range(4)]
+        held.writer.write(request("GET", f"/live?channel={quote(self.room)}&since=earliest&wait=25"))
+        body = b'"under way"'
+        whole = request("POST", f"/live?channel={quote(self.room)}", "Content-Type: application/json", body=body)
+        half.writer.write(whole[:-5])  # it holds the drain up, and with that the process
+        for _ in range(2):  # what was sent before has been read when a later request is answered
+            self.assertEqual((await asking.ask(request("GET", "/")))[0], 200)
+        self.chat.process.send_signal(signal.SIGTERM)
+        status, fields, answer = await held.answer()
+        bye = json.loads(answer)["notices"][0]["bye"]
+        self.assertEqual((status, fields["connection"], bye["code"]), (200, "close", "draining"))
+        self.assertGreaterEqual(bye["after"][1], bye["after"][0] + 1000)
+        self.assertEqual((await late.ask(request("GET", f"/live?channel={quote(self.room)}")))[0], 503)
+        half.writer.write(whole[-5:])
+        self.assertEqual((await half.answer())[0], 201)
+        for bare in (held, half, asking, late):
+            bare.close()
+        for transport, client in following.items():
+            with self.assertRaises((EOFError, websockets.ConnectionClosed)):
+                while True:
+                    await client.next()
+            self.assertEqual(client.bye["code"], "draining", transport)
+        self.assertEqual(await soon(self.chat.process.wait()), 0)
 
 
 if __name__ == "__main__":

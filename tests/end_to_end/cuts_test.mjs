@@ -46,7 +46,7 @@ function dice(seed) {
 const chats = {};
 
 async function start(...more) {
-  const server = spawn(program, ['--port', '0', ...more], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const server = spawn(program, ['--port', '0', '--drain-seconds', '0', ...more], { stdio: ['ignore', 'pipe', 'inherit'] });
   const [line] = await once(createInterface({ input: server.stdout }), 'line');
   return { server, port: Number(/:(\d+)\/$/.exec(line)[1]) };
 }

@@ -27,7 +27,7 @@ const open = new Set();
 let rooms = 0;
 
 before(async () => {
-  server = spawn(chat, ['--port', '0', ...options], { stdio: ['ignore', 'pipe', 'inherit'] });
+  server = spawn(chat, ['--port', '0', '--drain-seconds', '0', ...options], { stdio: ['ignore', 'pipe', 'inherit'] });
   const [line] = await once(createInterface({ input: server.stdout }), 'line');
   port = Number(/^listening on https?:\/\/127\.0\.0\.1:(\d+)\/$/.exec(line)[1]);
   relay = createServer((near) => {

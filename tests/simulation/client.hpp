@@ -22,13 +22,14 @@
 namespace simulation {
 
 struct world {
-  hailwire::detail::server_state& gate;
+  std::unique_ptr<hailwire::detail::server_state>& gate;  // another one takes over when it was drained
   dice& random;
   record& rec;
   std::vector<std::string> channels;
   bool large = false;        // payloads of many pages
   bool calm = false;         // nobody misbehaves any more: the time to catch up
   bool stood_still = false;  // the server did, just now: it cannot know who is silent
+  bool draining = false;     // the server sends everybody away
   std::vector<std::shared_ptr<hailwire::testing::memory_connection>> broken = {};  // until the server has noticed
 
   /// Breaks a connection, as a driver sees it: the object lives until the server has closed it.
@@ -179,7 +180,7 @@ class client {
   }
 
   // Permission
-  std::int64_t now() const { return world_.gate.messages.loop().unix_time(); }
+  std::int64_t now() const { return world_.gate->messages.loop().unix_time(); }
   std::string token(std::int64_t& until);
   bool permitted(std::int64_t until) const { return !world_.rec.permits || now() < until; }
 
@@ -257,7 +258,7 @@ inline void client::connect(way w) {
   for (std::size_t i = follows_.size(); i > 1; --i) std::swap(follows_[i - 1], follows_[below(i)]);
   if (w == way::raw && (follows_.size() != 1 || !follows_[0].at.known)) w = way::websocket;
   way_ = w;
-  connection_ = hailwire::testing::memory_connection::open(world_.gate);
+  connection_ = hailwire::testing::memory_connection::open(*world_.gate);
   ++world_.rec.count.connections;
   if (std::exchange(joined_, true)) ++world_.rec.count.reconnects;
   if (!world_.calm && chance(35)) connection_->room = below(world_.large ? 100'000 : 3000);
@@ -488,6 +489,11 @@ inline void client::notice(std::string_view name, std::string_view content) {
     if (!f || !taken_away_.count(channel))
       return complain("told that " + channel + " was taken away, which it was not");
     f->gone = true;
+  } else if (name == "bye" && world_.draining) {
+    trace("is sent away");
+    ++world_.rec.count.farewells;
+    if (string_of(simulation::find(members(content, world_.rec.wrong), "code")) != "draining")
+      complain("a bye of a draining server is not draining");
   } else if (name == "bye" &&
              (world_.rec.failures || !taken_away_.empty())) {  // a notice of what was taken away may not fit any more
     trace("is told to come back later");
@@ -550,7 +556,7 @@ inline void client::poll_answer(const http_answer& a) {
     if (n.size() == 1) notice(n[0].name, n[0].content.text);
   }
   for (const auto& v : messages) message(v.text);
-  if (messages.size() > world_.gate.settings.poll_messages) complain("too many messages in one answer");
+  if (messages.size() > world_.gate->settings.poll_messages) complain("too many messages in one answer");
   check_cursor(cursor, "the cursor of the answer");
   polled_ = cursor;
   auto tag = a.fields.find("etag");
@@ -586,7 +592,7 @@ inline void client::closed_frame(std::string_view payload) {
   trace("is closed with " + std::to_string(code));
   bool expected = code == 1000 || code == 1005 || (code == 4408 && !world_.stood_still) ||
                   ((code == 1011 || code == 1008 || code == 1013) && world_.rec.failures) ||
-                  (code == 4401 && !permitted(until_)) ||
+                  (code == 4401 && !permitted(until_)) || (code == 1012 && world_.draining) ||
                   (code == 1013 && !taken_away_.empty());  // could not be told of it
   if (code == 4401) ++world_.rec.count.expiries;
   if (code == 4410 && way_ == way::raw) {
@@ -603,7 +609,7 @@ inline void client::closed_frame(std::string_view payload) {
 inline void client::refused(const http_answer& a) {
   trace("is refused with " + std::to_string(a.status));
   bool expected = ((a.status == 500 || a.status == 503) && world_.rec.failures) || a.status == 408 ||
-                  (a.status == 401 && !permitted(until_));
+                  (a.status == 401 && !permitted(until_)) || (a.status == 503 && world_.draining);
   if (a.status == 401) ++world_.rec.count.expiries;
   if (!expected) complain("refused with " + std::to_string(a.status) + ": " + a.body);
   ended_ = true;
@@ -844,7 +850,7 @@ inline void client::look_at_permission() {
 
 inline bool client::lose_channel() {
   if (!connection_ || !opened_ || way_ == way::raw || !busy_.empty() || session_.empty()) return false;
-  for (auto* s : world_.gate.messages.find(name_)) {
+  for (auto* s : world_.gate->messages.find(name_)) {
     if (s->id() != session_) continue;
     auto& f = follows_[below(follows_.size())];
     if (!f.asked || f.gone) return false;
@@ -908,7 +914,7 @@ inline void client::post() {
     world_.cut(poster_);
   }
   if (!poster_) {
-    poster_ = hailwire::testing::memory_connection::open(world_.gate);
+    poster_ = hailwire::testing::memory_connection::open(*world_.gate);
     post_in_.clear();
   }
   posted_.clear();

@@ -47,7 +47,7 @@ struct place {
 
 struct totals {
   std::uint64_t seeds = 0, published = 0, received = 0, connections = 0, reconnects = 0, lost_answers = 0, gaps = 0,
-                repeats = 0, restarts = 0, renewals = 0, expiries = 0, revocations = 0;
+                repeats = 0, restarts = 0, renewals = 0, expiries = 0, revocations = 0, drains = 0, farewells = 0;
 };
 
 class record {

@@ -53,17 +53,12 @@ class simulation {
     if (random_.chance(30)) o.poll_bytes = random_.between(1, 2000);
     if (random_.chance(20)) o.max_unsent = 2048;
     o.expiry_notice = std::chrono::seconds(random_.between(0, 3));
-    gate_ = std::make_unique<detail::server_state>(loop_, make_storage(), o, transports);
-    gate_->host.authorize = [](const request& r, authorize_reply reply) {
-      reply(permission(std::string(r.param("user")), r.param("until")));
-    };
-    gate_->host.on_renew = [](session& s, std::string_view token, authorize_reply reply) {
-      reply(permission(std::string(s.user()), token.substr(token.find('=') + 1)));
-    };
+    options_ = o;
+    begin_server(make_storage());
     static const std::vector<std::string> names = {"chat", "news,\xCF\x80 \"1\"", "a/b?c&d=e%", "deals"};
     std::vector<std::string> channels(names.begin(),
                                       names.begin() + static_cast<std::ptrdiff_t>(random_.between(1, names.size())));
-    world_ = std::make_unique<world>(world{*gate_, random_, rec_, std::move(channels), large_});
+    world_ = std::make_unique<world>(world{gate_, random_, rec_, std::move(channels), large_});
     for (std::size_t i = 0, n = random_.between(large_ ? 4 : 8, large_ ? 8 : 20); i < n; ++i)
       clients_.push_back(std::make_unique<client>(*world_, "c" + std::to_string(i)));
   }
@@ -82,6 +77,7 @@ class simulation {
       if (i == steps / 2 && random_.chance(50)) settle_down();
     }
     settle_down();
+    if (rec_.wrong.empty() && kind_ != 0 && random_.chance(50)) drain();
     if (rec_.wrong.empty() && answered_ != asked_)
       rec_.complain("of " + std::to_string(asked_) + " publishes of the host " + std::to_string(answered_) +
                     " were answered");
@@ -96,6 +92,51 @@ class simulation {
   }
   static constexpr auto& transports = detail::linked<transport::websocket, transport::sse, transport::ndjson,
                                                      transport::long_poll, transport::short_poll>;
+
+  void begin_server(std::unique_ptr<detail::any_storage> on) {
+    gate_ = std::make_unique<detail::server_state>(loop_, std::move(on), options_, transports);
+    gate_->host.authorize = [](const request& r, authorize_reply reply) {
+      reply(permission(std::string(r.param("user")), r.param("until")));
+    };
+    gate_->host.on_renew = [](session& s, std::string_view token, authorize_reply reply) {
+      reply(permission(std::string(s.user()), token.substr(token.find('=') + 1)));
+    };
+  }
+
+  // The server sends everybody away, while they go on doing what they do, and another one takes over its storage. The
+  // publishes that it has taken are answered, and nobody has lost anything.
+  void drain() {
+    bool drained = false;
+    world_->draining = true;
+    trace("the server drains");
+    ++rec_.count.drains;
+    gate_->drain.begin(60'000, {.closes_per_second = random_.between(5, 100)}, [&] { drained = true; });
+    for (int i = 0; i < 400 && !drained && rec_.wrong.empty(); ++i) {
+      if (random_.chance(50)) publish(world_->channels[random_.below(world_->channels.size())]);
+      for (std::size_t n = random_.below(8); n > 0; --n) clients_[random_.below(clients_.size())]->act();
+      if (random_.chance(30)) {
+        run_everything();
+      } else {
+        loop_.run();  // a storage that answers later leaves something under way
+      }
+      loop_.advance(100);
+      elapsed_ += 100;
+    }
+    if (!drained) rec_.complain("the drain does not end");
+    if (asked_ != answered_)
+      rec_.complain("drained, though of " + std::to_string(asked_) + " publishes " + std::to_string(answered_) +
+                    " are answered");
+    gate_->stopping = true;
+    gate_->stop();
+    for (auto* c : gate_->connections()) c->shut_down();
+    loop_.run();
+    for (auto& c : clients_) c->hear();
+    gate_->destroy_all();
+    for (auto& c : clients_) c->hear();
+    world_->broken.clear();
+    world_->draining = false;
+    if (kind_ == 0) begin_server(detail::erase_storage(*memory_));  // which keeps the keys
+  }
 
   std::unique_ptr<detail::any_storage> make_storage() {
     unsigned failing = rec_.failures ? 2 : 0;
@@ -195,6 +236,7 @@ class simulation {
         }
         if (rec_.shared && random_.chance(10)) write_behind();
         std::erase_if(world_->broken, [](const auto& c) { return c->closed; });
+        if (kind_ == 0 && elapsed_ < 200'000 && random_.chance(2)) drain();
         if (rec_.permits && random_.chance(30)) clients_[random_.below(clients_.size())]->lose_channel();
         break;
       default:
@@ -316,6 +358,7 @@ class simulation {
   record rec_;
   std::size_t kind_ = 0, asked_ = 0, answered_ = 0;
   bool large_ = false;
+  options options_;
   std::int64_t elapsed_ = 0;
   std::unique_ptr<memory_storage> memory_;
   std::unique_ptr<plain_storage> plain_;
@@ -330,15 +373,16 @@ void add(totals& to, const totals& t) {
   to.reconnects += t.reconnects, to.lost_answers += t.lost_answers, to.gaps += t.gaps, to.repeats += t.repeats,
       to.restarts += t.restarts;
   to.renewals += t.renewals, to.expiries += t.expiries, to.revocations += t.revocations;
+  to.drains += t.drains, to.farewells += t.farewells;
 }
 void print(const char* title, const totals& t) {
   auto n = [](std::uint64_t v) { return static_cast<unsigned long long>(v); };
   std::printf(
       "%s: %llu seeds, %llu messages published, %llu read, %llu reconnects, %llu lost answers, %llu gaps, %llu repeats "
       "dropped, %llu restarts, %llu renewals, %llu expiries, "
-      "%llu revocations\n",
+      "%llu revocations, %llu drains, %llu farewells\n",
       title, n(t.seeds), n(t.published), n(t.received), n(t.reconnects), n(t.lost_answers), n(t.gaps), n(t.repeats),
-      n(t.restarts), n(t.renewals), n(t.expiries), n(t.revocations));
+      n(t.restarts), n(t.renewals), n(t.expiries), n(t.revocations), n(t.drains), n(t.farewells));
 }
 
 }  // namespace simulation

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "hailwire/transport/sse.hpp"
 
+#include <set>
+#include <string>
+
 #include "arriving.hpp"
 
 using namespace hailwire;
@@ -14,6 +17,15 @@ arriving::begun begin(const std::string& query, const std::string& version = "1.
   auto b = sse::begin(*request(query, {}, version));
   REQUIRE(b);
   return arriving::begun(std::move(*b));
+}
+
+/// The number of `retry:` is drawn by lot: made the same for all, if it lies within its span.
+std::string without_retry(std::string text, unsigned long least, unsigned long most) {
+  const auto at = text.find("retry: ") + 7, end = text.find('\n', at);
+  const auto n = std::stoul(text.substr(at));
+  CHECK(n >= least);
+  CHECK(n <= most);
+  return text.replace(at, end - at, "R");
 }
 
 }  // namespace
@@ -43,7 +55,29 @@ TEST_CASE("open says in its own block when to come back") {
   auto s = begin("?channel=a", "1.0");
   std::string out;
   CHECK(s->notice(out, "open", "{\"open\":{}}", "e.4"));
-  CHECK(out == "retry: 2000\nevent: open\ndata: {\"open\":{}}\nid: e.4\n\n");
+  CHECK(without_retry(out, 2000, 4000) == "retry: R\nevent: open\ndata: {\"open\":{}}\nid: e.4\n\n");
+}
+
+TEST_CASE("what an EventSource is told to wait is drawn by lot, between the option and its double") {
+  std::set<std::string> seen;
+  for (int i = 0; i < 64; ++i) {
+    auto s = begin("?channel=a", "1.0");
+    std::string out;
+    s->notice(out, "open", "{}", {});
+    CHECK(without_retry(out, 2000, 4000).starts_with("retry: R\n"));
+    seen.insert(out);
+  }
+  CHECK(seen.size() > 32);
+}
+
+TEST_CASE("bye has in its own block the time to wait, for who reads nothing else") {
+  auto s = begin("?channel=a&channel=b", "1.0"), chunked = begin("?channel=a");
+  std::string out;
+  CHECK(s->bye(out, "{\"bye\":{}}", 1234));
+  CHECK(out == "retry: 1234\nevent: bye\ndata: {\"bye\":{}}\n\n");
+  out.clear();
+  CHECK(chunked->bye(out, "{\"bye\":{}}", 1234));
+  CHECK(out == "29\r\nretry: 1234\nevent: bye\ndata: {\"bye\":{}}\n\n\r\n");
 }
 
 TEST_CASE("a notice is an event of its name, with an id where it has one, on one line") {
@@ -105,8 +139,8 @@ TEST_CASE("what a client says after its request is nothing; nobody waits for its
   s->end(out, 4000, "done");
   CHECK(out.empty());
   s->end(out, 1013, "overloaded");  // this will pass: it is told when to come back
-  CHECK(out ==
-        "retry: 1000\nevent: bye\ndata: "
+  CHECK(without_retry(out, 1000, 2000) ==
+        "retry: R\nevent: bye\ndata: "
         "{\"bye\":{\"code\":\"overloaded\",\"reconnect\":true,\"after\":[1000,2000]}}\n\n");
   out.clear();
   chunked->end(out, 4000, "done");

@@ -202,13 +202,18 @@ inline std::uint64_t bye_wait(int retry_after_seconds) noexcept {
   return static_cast<std::uint64_t>(retry_after_seconds < 1 ? 1 : retry_after_seconds) * 1000;
 }
 
-/// Appends the `bye` of a server that will serve this client again, at a random time between the two that it names.
-void append_bye_object(std::string& out, errc why, int retry_after_seconds);
+/// Appends the `bye` of a server that will serve this client again, at a random time between the two that it names, in
+/// milliseconds, and, if it is not empty, at `url`.
+void append_bye_object(std::string& out, errc why, std::uint64_t from, std::uint64_t to, std::string_view url = {});
+/// The same between `retry_after_seconds`, at least one, and the double of it.
+inline void append_bye_object(std::string& out, errc why, int retry_after_seconds) {
+  append_bye_object(out, why, bye_wait(retry_after_seconds), 2 * bye_wait(retry_after_seconds));
+}
 
 /// Appends what an event stream is told that ends for a reason that will pass: `retry`, which is all that an
-/// EventSource heeds, and a `bye` with a span of time to come back within, so that not all who were told come at once.
-/// At least a second. One block: several clients take a block without data for an empty event.
-void append_bye(std::string& out, errc why, int retry_after_seconds);
+/// EventSource heeds, and `bye`, a whole object. `wait` lies within its span of time. One block: several clients take
+/// a block without data for an empty event.
+void append_bye(std::string& out, std::string_view bye, std::uint64_t wait);
 
 }  // namespace hailwire::proto
 

@@ -308,21 +308,21 @@ HAILWIRE_INLINE void append_problem(std::string& out, const failure& why) {
   out += '}';
 }
 
-HAILWIRE_INLINE void append_bye_object(std::string& out, errc why, int retry_after_seconds) {
-  const std::uint64_t wait = bye_wait(retry_after_seconds);
+HAILWIRE_INLINE void append_bye_object(std::string& out, errc why, std::uint64_t from, std::uint64_t to,
+                                       std::string_view url) {
   out.append("{\"bye\":{\"code\":\"").append(code_name(why)).append("\",\"reconnect\":true,\"after\":[");
-  append_decimal(out, wait);
+  append_decimal(out, from);
   out += ',';
-  append_decimal(out, 2 * wait);
-  out += "]}}";
+  append_decimal(out, to);
+  out += ']';
+  if (!url.empty()) json::append_quoted(out += ",\"url\":", url);
+  out += "}}";
 }
 
-HAILWIRE_INLINE void append_bye(std::string& out, errc why, int retry_after_seconds) {
+HAILWIRE_INLINE void append_bye(std::string& out, std::string_view bye, std::uint64_t wait) {
   out += "retry: ";
-  append_decimal(out, bye_wait(retry_after_seconds));
-  out += "\nevent: bye\ndata: ";
-  append_bye_object(out, why, retry_after_seconds);
-  out += "\n\n";
+  append_decimal(out, wait);
+  out.append("\nevent: bye\ndata: ").append(bye).append("\n\n");
 }
 
 }  // namespace hailwire::proto

@@ -68,7 +68,8 @@ inline constexpr proto::encoding plain{"sse, several channels", true, append_pla
 }  // namespace sse_detail
 
 /// One event stream. `several`: more than one channel is followed, so batches carry the session's own cursor.
-/// `chunked`: it is framed as HTTP/1.1 does. `retry`: milliseconds that the client is to wait before it comes back.
+/// `chunked`: it is framed as HTTP/1.1 does. `retry`: milliseconds that the client is to wait before it comes back, if
+/// nothing else is said.
 class sse_stream : public stream {
  public:
   sse_stream(bool several, bool chunked, std::uint32_t retry) noexcept;
@@ -80,6 +81,7 @@ class sse_stream : public stream {
   }
   HAILWIRE_INLINE bool notice(std::string& out, std::string_view name, std::string_view json,
                               std::string_view cursor) override;
+  HAILWIRE_INLINE bool bye(std::string& out, std::string_view json, std::uint64_t wait) override;
   HAILWIRE_INLINE void beat(std::string& out) override;
   bool gives_cursor() const noexcept override { return true; }
   HAILWIRE_INLINE std::size_t tags() const noexcept override;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include "hailwire/detail/base/jitter.hpp"
 #include "hailwire/transport/sse.hpp"
 
 namespace hailwire::transport::sse_detail {
@@ -12,6 +13,14 @@ HAILWIRE_INLINE void append_framed(std::string& out, bool chunked, std::string_v
   }
   proto::http1::append_chunk_head(out, bytes.size());
   out.append(bytes).append("\r\n");
+}
+
+// A reader of `bye` draws its time from the whole span; an EventSource has it drawn for it.
+inline void append_passing_end(std::string& out, const failure& why) {
+  std::string bye;
+  proto::append_bye_object(bye, why.code, why.retry_after);
+  const auto least = static_cast<std::int64_t>(proto::bye_wait(why.retry_after));
+  proto::append_bye(out, bye, static_cast<std::uint64_t>(detail::between(least, 2 * least)));
 }
 
 }  // namespace hailwire::transport::sse_detail
@@ -39,6 +48,13 @@ HAILWIRE_INLINE bool sse_stream::notice(std::string& out, std::string_view name,
   return true;
 }
 
+HAILWIRE_INLINE bool sse_stream::bye(std::string& out, std::string_view json, std::uint64_t wait) {
+  std::string block;
+  proto::append_bye(block, json, wait);
+  sse_detail::append_framed(out, chunked_, block);
+  return true;
+}
+
 HAILWIRE_INLINE void sse_stream::beat(std::string& out) {
   std::string block = ": beat\n";
   append_block(block, "ping", "{\"ping\":{}}", {});
@@ -59,7 +75,7 @@ HAILWIRE_INLINE void sse_stream::end(std::string& out, std::uint16_t code, std::
   // A server that is overloaded for a while says when to come back; any other end is just the stream's.
   if (code == close_code(errc::overloaded)) {
     std::string block;
-    proto::append_bye(block, errc::overloaded, 1);
+    sse_detail::append_passing_end(block, {errc::overloaded, {}, 1});
     sse_detail::append_framed(out, chunked_, block);
   }
   if (chunked_) out += proto::http1::last_chunk;
@@ -75,8 +91,9 @@ HAILWIRE_INLINE void sse_stream::append_block(std::string& block, std::string_vi
 HAILWIRE_INLINE result<accepted> sse::begin(const live_request& a) {
   accepted b;
   const bool chunked = a.head.minor >= 1;
-  b.live =
-      stream_box::of<sse_stream>(a.count("channel") > 1, chunked, static_cast<std::uint32_t>(a.settings.retry.count()));
+  const std::int64_t retry = a.settings.retry.count();
+  b.live = stream_box::of<sse_stream>(a.count("channel") > 1, chunked,
+                                      static_cast<std::uint32_t>(detail::between(retry, 2 * retry)));
   b.open = [chunked](std::string& out, std::string_view extra) {
     std::string headers = "Cache-Control: no-store\r\nX-Accel-Buffering: no\r\n";
     // Without chunks the end of the connection is the end of the body (RFC 9112, section 6.3, rule 8).
@@ -89,7 +106,7 @@ HAILWIRE_INLINE result<accepted> sse::begin(const live_request& a) {
 
 HAILWIRE_INLINE spoken_refusal sse::refuse(const failure& why) {
   spoken_refusal out{"text/event-stream", "X-Accel-Buffering: no\r\n", {}};
-  proto::append_bye(out.body, why.code, why.retry_after);
+  sse_detail::append_passing_end(out.body, why);
   return out;
 }
 

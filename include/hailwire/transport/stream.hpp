@@ -80,6 +80,11 @@ class stream {
   /// Appends a notice, `json` being `{"name":…}` on one line; false when this kind of client has none. `cursor` is the
   /// position after it, for those that `gives_cursor`; else, and where a notice changes no position, it is empty.
   virtual bool notice(std::string& out, std::string_view name, std::string_view json, std::string_view cursor) = 0;
+  /// Appends the notice of an end that will pass, before that: `json` is `{"bye":{…}}`, and `wait` a time within its
+  /// span, in milliseconds, for clients that heed another word than notices. As it is here: the notice.
+  virtual bool bye(std::string& out, std::string_view json, std::uint64_t /*wait*/) {
+    return notice(out, "bye", json, {});
+  }
   /// Appends the answer to a command, of streams whose `receive` tells of commands.
   virtual void reply(std::string& /*out*/, std::string_view /*json*/) {}
   /// Appends a message of the host's own, on streams that carry them.

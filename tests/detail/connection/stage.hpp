@@ -84,6 +84,17 @@ inline std::string published(std::string_view channel, int offset, std::string_v
   return out + ",\"data\":" + std::string(json) + '}';
 }
 
+/// What an event stream is told to wait, which is drawn by lot, made the same for all.
+inline std::string without_retry(std::string text, bool of_one_length = true) {
+  static constexpr std::string_view key = "retry: ";
+  for (std::size_t at = 0; (at = text.find(key, at)) != text.npos;) {
+    at += key.size();
+    const std::size_t digits = std::min(text.find('\n', at), text.size()) - at;
+    text.replace(at, digits, of_one_length ? 1 : digits, 'R');
+  }
+  return text;
+}
+
 /// An HTTP answer, taken apart; `rest` is what came after it.
 struct answer {
   int status = 0;
@@ -119,7 +130,7 @@ inline answer read_answer(const std::string& bytes, bool head_only = false) {
   bool to_end = !a.fields.count("content-length") && a.status == 200;
   if (to_end) size = rest.size();
   REQUIRE(rest.size() >= size);
-  a.body = rest.substr(0, size);
+  a.body = without_retry(rest.substr(0, size));
   a.rest = rest.substr(size);
   return a;
 }
@@ -202,7 +213,7 @@ struct client {
   }
   client& say(std::string_view json) { return send(frame(json)); }
   /// What came since the last look; of an event stream what its chunks hold.
-  std::string take() { return without_session(chunks.read(c->take())); }
+  std::string take() { return without_retry(without_session(chunks.read(c->take())), false); }
   answer ask(const std::string& request) {
     send(request);
     return read_answer(take(), request.starts_with("HEAD "));
@@ -214,7 +225,7 @@ struct client {
     auto bytes = take();
     auto a = read_answer(bytes, true);
     CHECK(a.status == status);
-    return bytes.substr(bytes.find("\r\n\r\n") + 4);
+    return without_retry(bytes.substr(bytes.find("\r\n\r\n") + 4));
   }
   lines join(const std::string& query, const std::string& more = {}) { return frames(open(upgrade(query, more), 101)); }
   /// The client takes `n` more bytes, and only those.

@@ -26,7 +26,7 @@ PATIENCE = 20
 
 def start(chain, key, records="own"):
     """The process and its port. The records are our own where nothing else is asked for: what is ours is tested here."""
-    process = subprocess.Popen([CHAT, "--port", "0", "--tls-cert", chain, "--tls-key", key, "--tls-records", records], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([CHAT, "--port", "0", "--drain-seconds", "0", "--tls-cert", chain, "--tls-key", key, "--tls-records", records], stdout=subprocess.PIPE, text=True)
     line = process.stdout.readline()
     return process, int(re.fullmatch(r"listening on https://127\.0\.0\.1:(\d+)/\n", line)[1])
 

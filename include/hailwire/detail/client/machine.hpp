@@ -393,7 +393,7 @@ class client_machine {
       climb_at_ = never;
     } else {
       const auto most = options_->climb.count() << std::min(climb_tries_, 4u);
-      climb_at_ = now() + most / 2 + backoff::uniform(most, random_word());
+      climb_at_ = now() + most / 2 + uniform(most, random_word());
     }
     tell_status({});
   }
@@ -405,7 +405,7 @@ class client_machine {
     if (state_ != state::following) detour_.reset();  // a detour that does not open is forgotten
     const auto jitter = backoff_.next(options_->first_wait.count(), options_->most_wait.count(), random_word());
     // Where the server names a range, the time is random within it; else its least time has the jitter on top.
-    const auto wait = spread >= 0 ? least + backoff::uniform(spread, random_word()) : std::max(least, retry_) + jitter;
+    const auto wait = spread >= 0 ? least + uniform(spread, random_word()) : std::max(least, retry_) + jitter;
     drop();
     state_ = state::waiting;
     retry_at_ = now() + wait;

@@ -89,6 +89,11 @@ class connection : public session {
   /// Ends it in order, because the server stops: a stream with a close, a request that waits with an answer. From now
   /// on its last bytes have `options::close_time`.
   void shut_down();
+  /// What became of a connection whose server drains: it was told `bye` and ends; it is answered first; it waits for
+  /// its turn; or there is nobody on it.
+  enum class farewell : std::uint8_t { none, told, owed, later };
+  /// Its server drains. `turn`: whether a stream may be told now; `at_once`: whatever is under way on it.
+  farewell take_leave(bool turn, bool at_once);
   /// Ends it now: the session's `on_close` runs before this returns. For the server's own end, outside any flush.
   void destroy();
 
@@ -202,7 +207,7 @@ class connection : public session {
   void answered(bool keep);
   void finish_exchange();
   void leave();
-  bool keeps() const noexcept { return keep_ && !server().stopping && !(peer_ended_ && asked()->rest_.empty()); }
+  bool keeps() const noexcept { return keep_ && !server().leaving() && !(peer_ended_ && asked()->rest_.empty()); }
   /// Whether a request has been asked and not answered: one whose connection broke is not answered any more.
   bool owes() const noexcept { return phase_ == phase::asked && !answered_; }
 
@@ -287,6 +292,7 @@ inline constexpr std::int64_t looks = 4;
 
 #ifndef HAILWIRE_SEPARATE_COMPILATION
 #include "hailwire/detail/connection/connection.ipp"
+#include "hailwire/detail/connection/draining.ipp"
 #include "hailwire/detail/connection/polls.ipp"
 #include "hailwire/detail/connection/requests.ipp"
 #include "hailwire/detail/connection/streams.ipp"

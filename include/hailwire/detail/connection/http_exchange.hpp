@@ -47,6 +47,7 @@ struct request_state {
   bool own_page_ : 1 = true,
                    listed_page_ : 1 = false;  // the page that asks: this host's or nobody's; of a listed origin
   bool at_once_ : 1 = false;                  // the poll is answered even if there is nothing
+  bool said_bye_ : 1 = false;                 // its notices have one
   bool array_ : 1 = false;                    // the POST's commands are one
   bool query_readable_ : 1 = true;
   bool patient_ : 1 = true;  // what a held poll has to tell is live-only, and is gathered for a while
@@ -106,6 +107,7 @@ class http_exchange : private request_state {
   void next_command();
 
   void begin_poll();
+  void say_bye();
   bool answer_poll(bool at_end);
   bool answer_alike();
   /// Something live-only for a poll, a notice or an ephemeral message: it ends the wait within a second.

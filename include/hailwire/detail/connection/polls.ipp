@@ -20,7 +20,16 @@ HAILWIRE_INLINE void http_exchange::begin_poll() {
   if (on_->answered_) return;
   until_ = server().now() + std::min(once_->wait, server().messages.left(on_->permissions()));
   on_->enter(connection::phase::held);
-  answer_poll(at_once_ || once_->wait == 0 || on_->peer_ended_);
+  if (server().drain.begun()) say_bye();
+  answer_poll(at_once_ || once_->wait == 0 || on_->peer_ended_ || server().leaving());
+}
+
+// Its next request is for whoever takes over.
+HAILWIRE_INLINE void http_exchange::say_bye() {
+  if (said_bye_) return;
+  said_bye_ = true;
+  if (!notices_.empty()) notices_ += ',';
+  notices_ += server().drain.bye();
 }
 
 // The answer of a poll that follows one channel and is told one flush's messages: made for the first that waits, the

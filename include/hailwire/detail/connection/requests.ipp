@@ -366,6 +366,8 @@ HAILWIRE_INLINE void http_exchange::begin_following(shared_grant g) {
     on_->ask_wake();
     return on_->answered(false);
   }
+  if (server().leaving())
+    return refuse_stream({errc::draining, {}, server().drain.begun() ? server().drain.retry_after() : 1});
   if (!server().messages.open(*on_, std::move(g), device_, true)) return refuse_stream({errc::overloaded, {}, 5});
   if (std::size_t most = server().settings.max_sessions_per_address;
       most && !server().from_address.add(on_->key().slot, shown_.address(), most))

@@ -17,6 +17,7 @@
 
 #include "hailwire/detail/base/pointers.hpp"
 #include "hailwire/detail/base/vector.hpp"
+#include "hailwire/detail/connection/draining.hpp"
 #include "hailwire/detail/connection/http_exchange.hpp"
 #include "hailwire/detail/connection/trusted_proxies.hpp"
 #include "hailwire/detail/hub/hook_replies.hpp"
@@ -130,6 +131,7 @@ class server_state {
   hooks host;
   vector<std::unique_ptr<frame_route>> frame_routes;
   bool stopping = false;
+  draining drain{*this};
   const pending_io nothing{*this, true};  ///< of all connections on which nothing is unfinished
   hub messages;
   command_dispatcher commands{*this};
@@ -139,6 +141,15 @@ class server_state {
   vector<connection*> connections() const;
   /// Ends what is pending, at the storage and at the host.
   void stop();
+  /// Whether it is to take no new sessions, and to keep no connection longer than a request.
+  bool leaving() const noexcept { return stopping || drain.begun(); }
+  /// Calls `f` when no connection is left, at once if there is none.
+  void when_empty(move_only_function<void()> f);
+  /// A connection has gone.
+  void left() noexcept {
+    if (!emptied_.empty() && messages.connection_count() == 0) [[unlikely]]
+      tell_emptied();
+  }
   /// Ends all of them now, for the server's own end.
   void destroy_all();
   void close(session& s);
@@ -183,7 +194,10 @@ class server_state {
   std::string_view date();
 
  private:
+  [[gnu::cold]] void tell_emptied() noexcept;
+
   vector<std::unique_ptr<pending_io>> spares_;
+  vector<move_only_function<void()>> emptied_;
   hook_replies replies_{messages};
   bool told_no_authorizer_ = false;
   std::int64_t date_second_ = -1;

@@ -23,6 +23,16 @@ HAILWIRE_INLINE void server_state::stop() {
   messages.stop();
 }
 
+HAILWIRE_INLINE void server_state::when_empty(move_only_function<void()> f) {
+  emptied_.push_back(std::move(f));
+  left();
+}
+
+HAILWIRE_INLINE void server_state::tell_emptied() noexcept {
+  auto all = std::exchange(emptied_, {});
+  for (auto& f : all) guarded("a handler", [&] { f(); });
+}
+
 HAILWIRE_INLINE void server_state::close(session& s) {
   from_address.remove(s.key().slot);
   messages.close(s);

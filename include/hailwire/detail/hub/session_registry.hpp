@@ -25,7 +25,10 @@ class session_registry {
  public:
   /// Gives a connection a slot, which it has until it leaves. Throws `std::bad_alloc`.
   void enter(session& s);
-  void leave(session& s) noexcept { slots_[s.slot_].free(std::exchange(free_slot_, s.slot_), s.generation_); }
+  void leave(session& s) noexcept {
+    slots_[s.slot_].free(std::exchange(free_slot_, s.slot_), s.generation_);
+    --connections_;
+  }
 
   /// Opens a session on a connection that has entered. A session that is not `listed` brings commands only. Throws
   /// `std::bad_alloc`, and nothing has changed then.
@@ -41,6 +44,12 @@ class session_registry {
   std::size_t listed() const noexcept { return listed_; }
   /// All connections, with a session or without.
   std::vector<session*> entered() const;
+  /// How many connections there are.
+  std::size_t connections() const noexcept { return connections_; }
+  /// Slots are numbered from 0 to below this.
+  std::uint32_t slots() const noexcept { return static_cast<std::uint32_t>(slots_.size()); }
+  /// The connection in a slot, or null.
+  session* in_slot(std::uint32_t i) const noexcept { return slots_[i].taken(); }
   /// Calls `f(session&)` for each connection. `f` may have any of them leave.
   template <class F>
   void each(F f) const {
@@ -80,7 +89,7 @@ class session_registry {
   vector<slot> slots_;
   std::uint32_t free_slot_ = no_slot;
   vector<std::uint32_t> users_;  // a power of two buckets, or none: the first slot of each chain
-  std::size_t named_ = 0, listed_ = 0;
+  std::size_t connections_ = 0, named_ = 0, listed_ = 0;
   bits128 secret_ = random_bits();
   bits128 id_secret_[2] = {random_bits(), random_bits()};
 };

@@ -15,6 +15,7 @@ HAILWIRE_INLINE void session_registry::enter(session& s) {
     s.generation_ = at.generation();
   }
   slots_[s.slot_].take(s);
+  ++connections_;
 }
 
 HAILWIRE_INLINE void session_registry::open(session& s, shared_grant g, std::string device, bool listed) {

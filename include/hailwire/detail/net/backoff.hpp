@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "hailwire/detail/base/jitter.hpp"
+
 namespace hailwire::detail {
 
 /// How long to wait before the next attempt: exponential back-off with full jitter, a random time between nothing and
@@ -11,14 +13,6 @@ namespace hailwire::detail {
 /// at a rate that halves as long as the server fails. Milliseconds.
 class backoff {
  public:
-  /// A uniform value below or at `most`, from 64 random bits.
-  static std::int64_t uniform(std::int64_t most, std::uint64_t random) noexcept {
-    if (most <= 0) return 0;
-    // The high word of a product: exact enough (off by 2^-32 of `most`), and without a division.
-    const auto span = static_cast<std::uint64_t>(std::min<std::int64_t>(most, UINT32_MAX)) + 1;
-    return static_cast<std::int64_t>((random >> 32) * span >> 32);
-  }
-
   /// The wait behind one more failure.
   std::int64_t next(std::int64_t first, std::int64_t most, std::uint64_t random) noexcept {
     const std::int64_t ceiling = std::min(most, first << std::min<unsigned>(attempts_, 16));

@@ -10,6 +10,7 @@
 #include "hailwire/broker/in_process.ipp"
 #include "hailwire/detail/connection/commands.ipp"
 #include "hailwire/detail/connection/connection.ipp"
+#include "hailwire/detail/connection/draining.ipp"
 #include "hailwire/detail/connection/http_exchange.ipp"
 #include "hailwire/detail/connection/requests.ipp"
 #include "hailwire/detail/connection/server_state.ipp"
