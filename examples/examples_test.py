@@ -329,7 +329,7 @@ class Messenger(Case):
     def test_serves_its_page_with_safe_headers(self):
         messenger = self.start("messenger", "--port", "0")
         for target, name in [("/", "messenger/index.html"), ("/style.css", "messenger/style.css"), ("/page.js", "messenger/page.js"),
-                             ("/chats.js", "messenger/chats.js"), ("/seal.js", "messenger/seal.js"), ("/hailwire.js", "web/hailwire.js")]:
+                             ("/chats.js", "messenger/chats.js"), ("/seal.js", "messenger/seal.js"), ("/sw.js", "messenger/sw.js"), ("/hailwire.js", "web/hailwire.js")]:
             answer = messenger.get(target)
             self.assertEqual((answer.status, answer.body), (200, (here / name).read_bytes()))
             self.assertEqual(answer.headers["X-Content-Type-Options"], "nosniff")

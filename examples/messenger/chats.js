@@ -16,6 +16,8 @@
 import { can_seal, name_of, open_file, safety_number, seal_file } from './seal.js';
 
 const page_of_history = 40;
+const kept_messages = 60;    // of each chat, on this device, for a visit without a network
+const save_after = 300;      // ms
 const typing_pace = 3_000;   // ms between two words about one's own typing
 const typing_life = 5_000;   // ms after which somebody's typing is over, if nothing more is heard of it
 const resend_for = 240_000;  // ms for which a message of an earlier visit is sent by itself: servers know its key that long
@@ -32,7 +34,10 @@ export class Chat {
   marks = new Map();       // user -> { received, read }: offsets, in this epoch
   typing = new Map();      // user -> until when
   online = new Set();
-  epoch; head = 0;
+  epoch;
+  head = 0; seen = 0;      // the newest offset that there is, and that is here
+  raw = new Map();         // offset -> the message as it came, of those that this device keeps
+  top = 0;                 // the newest offset that came live, or was kept
   begins = false;          // there is nothing before the first of `messages`
   caught_from;             // the offset of the first message that came while this device was away
   trimmed = false;
@@ -82,6 +87,8 @@ export class Chat {
   erase(offset) {
     const found = this.messages.find((message) => message.offset === offset);
     if (found) Object.assign(found, { text: undefined, file: undefined, state: 'erased' });
+    const { at, from } = this.raw.get(offset) ?? {};
+    if (at) this.raw.set(offset, { offset, at, from, erased: true });
   }
 
   /** Somebody's watermarks; they only rise. Returns whether they did. */
@@ -94,9 +101,10 @@ export class Chat {
   }
 
   begin_anew(epoch) {
-    if (this.epoch) this.messages = [];
-    this.marks.clear();
-    Object.assign(this, { epoch, head: 0, begins: false, caught_from: undefined });
+    if (this.epoch && this.epoch !== epoch) this.marks.clear();
+    this.messages = [];
+    this.raw.clear();
+    Object.assign(this, { epoch, head: 0, seen: 0, top: 0, begins: false, caught_from: undefined });
   }
 }
 
@@ -104,12 +112,13 @@ export class Chat {
 export class Messenger {
   chats = new Map();
   online = new Set();
-  #live; #vault; #kept; #changed; #keys = new Map(); #said_typing = 0; #timers = new Set();
+  #live; #vault; #kept; #changed; #keys = new Map(); #said_typing = 0; #timers = new Set(); #unsaved = new Set();
 
   /**
    * @param {object} with_what
    * @param {(options: object) => object} with_what.connect hailwire's `connect`, with the URL and its parameters filled in
-   * @param {{get(): object | undefined, put(value: object): void}} with_what.kept what this device remembers between visits
+   * @param {{get(name: string): object | undefined, put(name: string, value: object): void}} with_what.kept what this device
+   *   remembers between visits: `chats`, and of each chat the newest messages as they came, so still encrypted if they were
    * @param {object} [with_what.vault] this device's key pair; without it there are no secret chats
    * @param {(chat?: Chat) => void} with_what.changed told that something is to be shown anew: of one chat, or in general
    */
@@ -118,12 +127,19 @@ export class Messenger {
     this.#vault = vault;
     this.#kept = kept;
     this.#changed = changed;
-    const before = kept.get();
+    const before = kept.get('chats');
     for (const known of before?.chats ?? []) this.chats.set(known.channel, new Chat(user, known));
     // A device that was here before is told what came since it last said what it has; a new one is told all there is.
     const since = before ? 'received' : 'earliest';
     const channels = [this.inbox, people, ...this.chats.keys()];
     this.#live = connect({ channels, since: channels.map((name) => (name === people ? 'latest' : since)).join(',') });
+    for (const chat of this.chats.values()) {
+      const { epoch, messages = [], marks = [] } = kept.get(chat.channel) ?? {};
+      chat.epoch = epoch;
+      for (const message of messages) this.#put(chat, message);
+      for (const [who, mark] of marks) chat.mark(who, mark);
+      chat.top = chat.head;
+    }
     this.#live.on('message', (message) => this.#hear(message));
     this.#live.on('notice', (notice) => this.#notice(notice));
     this.#live.on('state', ({ state }) => {
@@ -148,9 +164,9 @@ export class Messenger {
   /** Announces this device's key, if that is not known yet. */
   async announce() {
     if (!this.#vault) return;
-    const known = await this.#keys_of(this.me);
-    if (!known.has(this.#vault.name)) await this.#live.publish(`keys:${this.me}`, { key: this.#vault.key }, { type: 'key' });
-    this.#keys.delete(this.me);
+    if ((await this.#keys_of(this.me, true)).has(this.#vault.name)) return;
+    await this.#live.publish(`keys:${this.me}`, { key: this.#vault.key }, { type: 'key' });
+    await this.#keys_of(this.me, true);
   }
 
   // ---- chats
@@ -193,7 +209,7 @@ export class Messenger {
 
   #save() {
     const unsent = Object.fromEntries([...this.chats].map(([channel, { outbox }]) => [channel, { outbox: outbox.filter(({ file }) => !file) }]));
-    this.#kept.put({ chats: [...this.chats.values()].map(({ channel, title, members }) => ({ channel, title, members: [...members] })), unsent });
+    this.#kept.put('chats', { chats: [...this.chats.values()].map(({ channel, title, members }) => ({ channel, title, members: [...members] })), unsent });
   }
 
   // ---- what comes in
@@ -211,14 +227,33 @@ export class Messenger {
     this.#put(chat, message);
     chat.typing.delete(from);
     if (from !== this.me && !this.#settled && this.#was_open) chat.caught_from ??= offset;
-    this.#live.received(channel);
+    chat.top = Math.max(chat.top, offset);
+    this.#keep(chat);
     this.#changed(chat);
+  }
+
+  #keep(chat) {
+    if (!this.#unsaved.size) this.#later(save_after, () => this.#store());
+    this.#unsaved.add(chat);
+  }
+
+  /** Keeps what has come, and only then says so: what a device has received it has, also after its page was closed. */
+  #store() {
+    for (const chat of this.#unsaved) {
+      const { channel, epoch, raw, top, marks } = chat;
+      for (const offset of [...raw.keys()].sort((a, b) => a - b).slice(0, -kept_messages)) raw.delete(offset);
+      this.#kept.put(channel, { epoch, messages: [...raw.values()].sort((a, b) => a.offset - b.offset), marks: [...marks] });
+      if (top) this.#live.received(channel, { epoch, offset: top });
+    }
+    this.#unsaved.clear();
   }
 
   #was_open = false;
   #settled = true;  // what comes now is live, and not what was missed
 
   #put(chat, { offset, at, from, data, size, content_type, erased, erases }) {
+    chat.seen = Math.max(chat.seen, offset);
+    chat.raw.set(offset, { offset, at, from, data, size, content_type, erased, erases });
     if (erases) {
       chat.head = Math.max(chat.head, offset);
       chat.erase(erases);
@@ -267,10 +302,12 @@ export class Messenger {
     if (join || leave) this.#presence((join ?? leave).channel, (who) => (join ? who.add(join.user) : who.delete(leave.user)));
     if (missed?.channel === people) this.#who(people);
     if (!of) return;
-    if (gap?.reason === 'epoch') of.begin_anew(gap.epoch);
-    if (gap) of.trimmed = true;
+    if (gap) {
+      of.begin_anew(gap.epoch);
+      of.trimmed ||= gap.reason === 'trimmed';
+    }
     if (missed) this.#ask(of);
-    if (receipt && (of.epoch ?? receipt.epoch) === receipt.epoch) of.mark(receipt.user, receipt);
+    if (receipt && (of.epoch ?? receipt.epoch) === receipt.epoch && of.mark(receipt.user, receipt)) this.#keep(of);
     if (closed) this.chats.delete(closed.channel);
     this.#changed(of);
   }
@@ -294,7 +331,7 @@ export class Messenger {
     this.#live.receipts(chat.channel).then(({ epoch, head, receipts }) => {
       if ((chat.epoch ??= epoch) !== epoch) return;
       chat.head = Math.max(chat.head, head);
-      for (const one of receipts) chat.mark(one.user, one);
+      for (const one of receipts) if (chat.mark(one.user, one)) this.#keep(chat);
       this.#changed(chat);
     }, () => {});
     if (!chat.messages.length && !chat.begins) this.earlier(chat);
@@ -398,7 +435,7 @@ export class Messenger {
 
   /** The keys of somebody's devices: name -> key. `anew`: as they are now, or, without a connection, as they were. */
   async #keys_of(user, anew = false) {
-    const known = this.#keys.get(user);
+    const known = this.#keys.get(user) ?? (this.#kept.get(`keys ${user}`) && new Map(this.#kept.get(`keys ${user}`)));
     if (known && !(anew && this.status.state === 'open')) return known;
     const { messages } = await this.#live.history(`keys:${user}`, { limit: 100 });
     const keys = new Map();
@@ -407,6 +444,7 @@ export class Messenger {
     }
     keys.delete('');
     this.#keys.set(user, keys);
+    this.#kept.put(`keys ${user}`, [...keys]);
     return keys;
   }
 
@@ -426,9 +464,11 @@ export class Messenger {
 
   /** What is on the screen has been read. */
   read(chat) {
-    if (!chat.epoch || !chat.head) return;
-    this.#live.read(chat.channel, { epoch: chat.epoch, offset: chat.head });
-    if (chat.mark(this.me, { read: chat.head })) this.#changed();
+    if (!chat.epoch || !chat.seen || !chat.mark(this.me, { read: chat.seen })) return;
+    this.#keep(chat);
+    this.#store();
+    this.#live.read(chat.channel, { epoch: chat.epoch, offset: chat.seen });
+    this.#changed();
   }
 
   /** Takes one's own message back. Rejects where that could not be done. */

@@ -112,23 +112,27 @@ hailwire::result<hailwire::response> serve_page(const hailwire::request& r, cons
     std::string_view path, type, text;
   };
   const std::string config = R"({"path":"/live","storage":")" + s.storage.substr(0, s.storage.find(':')) + "\"}";
-  const file files[] = {
-      {"/", "text/html", web::index_html},           {"/style.css", "text/css", web::style_css},
-      {"/page.js", "text/javascript", web::page_js}, {"/chats.js", "text/javascript", web::chats_js},
-      {"/seal.js", "text/javascript", web::seal_js}, {"/hailwire.js", "text/javascript", web::hailwire_js},
-      {"/config.json", "application/json", config}};
+  const file files[] = {{"/", "text/html", web::index_html},
+                        {"/style.css", "text/css", web::style_css},
+                        {"/page.js", "text/javascript", web::page_js},
+                        {"/chats.js", "text/javascript", web::chats_js},
+                        {"/seal.js", "text/javascript", web::seal_js},
+                        {"/sw.js", "text/javascript", web::sw_js},
+                        {"/hailwire.js", "text/javascript", web::hailwire_js},
+                        {"/config.json", "application/json", config}};
   auto found = std::find_if(std::begin(files), std::end(files), [&](const file& f) { return f.path == r.path(); });
   if (found == std::end(files)) return hailwire::errc::not_found;
   if (r.method() != "GET" && r.method() != "HEAD") return hailwire::errc::method_not_allowed;
   hailwire::response page;
   page.content_type = std::string(found->type) + ";charset=utf-8";
   page.body = found->text;
-  page.headers = {{"Cache-Control", "no-cache"},
-                  {"X-Content-Type-Options", "nosniff"},
-                  {"Referrer-Policy", "no-referrer"},
-                  {"Content-Security-Policy",
-                   "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
-                   "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"}};
+  page.headers = {
+      {"Cache-Control", "no-cache"},
+      {"X-Content-Type-Options", "nosniff"},
+      {"Referrer-Policy", "no-referrer"},
+      {"Content-Security-Policy",
+       "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+       "connect-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"}};
   return page;
 }
 

@@ -13,6 +13,7 @@ const safe_pictures = ['image/png', 'image/jpeg', 'image/gif', 'image/webp'];
 
 let messenger;  // undefined until somebody has come in
 let open;       // the chat that is shown
+let away;       // there was a connection, and there is none now
 let divider;    // the offset before which "new" stands in it
 const drafts = new Map();
 
@@ -98,13 +99,14 @@ const last_time = (chat) => chat.outbox.at(-1)?.at ?? chat.messages.at(-1)?.at ?
 
 function show_side() {
   const { state, reason, transport, retryIn } = messenger.status;
+  away = state !== 'open' && (away || state !== 'connecting');
   $('status').dataset.state = state;
   $('status').dataset.transport = transport;
   set_text($('status-text'), {
-    connecting: 'Connecting…', open: `Online · ${short_titles[transport]}`, offline: 'Offline', stopped: `Stopped: ${reason}`,
-    waiting: retryIn > 1500 ? 'Offline, trying again soon…' : 'Reconnecting…',
+    connecting: away ? 'Reconnecting…' : 'Connecting…', open: `Online · ${short_titles[transport]}`, offline: 'Offline', stopped: `Stopped: ${reason}`,
+    waiting: retryIn > 3000 ? 'Offline, trying again soon…' : 'Reconnecting…',
   }[state]);
-  $('offline').hidden = !open || ['open', 'connecting'].includes(state);
+  $('offline').hidden = !away;
   $('around').hidden = state !== 'open';  // it is not known now
   const chats = [...messenger.chats.values()].sort((a, b) => last_time(b) - last_time(a));
   const look = (chat) => JSON.stringify([chat.title, last_line(chat), last_time(chat), unread(chat), chat === open && shown_room(), chat.other && messenger.is_online(chat.other)]);
@@ -219,6 +221,7 @@ function show_room() {
   reconcile(log, items, ({ slot }) => slot, ({ look }) => look, ({ draw }, old) => draw(old));
   if (at_end) log.scrollTop = log.scrollHeight;
   else if (first?.isConnected && first !== log.querySelector('.message')) log.scrollTop += log.scrollHeight - height;
+  if (log.scrollTop < 200) messenger.earlier(chat);
   if (looking() && shown_room()) messenger.read(chat);
 }
 
@@ -481,8 +484,14 @@ async function start(user, device) {
   const config = await fetch('config.json').then((answer) => answer.json()).catch(() => ({ path: '/live' }));
   const name = `hailwire ${user} ${device}`;
   const kept = {
-    get: () => JSON.parse(localStorage.getItem(name) ?? 'null') ?? undefined,
-    put: (value) => localStorage.setItem(name, JSON.stringify(value)),
+    get: (what) => JSON.parse(localStorage.getItem(`${name} ${what}`) ?? 'null') ?? undefined,
+    put(what, value) {
+      try {
+        localStorage.setItem(`${name} ${what}`, JSON.stringify(value));
+      } catch {  // the browser has no more room: rather nothing than what is old
+        localStorage.removeItem(`${name} ${what}`);
+      }
+    },
   };
   const vault = can_seal() ? await Vault.open(`${user} ${device}`, await browser_keys()).catch(() => undefined) : undefined;
   const wanted = new URLSearchParams(location.search).get('transport');
@@ -496,6 +505,8 @@ async function start(user, device) {
   $('my-name').textContent = user;
   show_now();
 }
+
+navigator.serviceWorker?.register('sw.js').catch(() => {});  // none is needed where there is a network
 
 const query = new URLSearchParams(location.search);
 const user = query.get('user')?.trim() ?? '';
