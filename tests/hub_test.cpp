@@ -218,10 +218,21 @@ TEST_CASE("a channel's own largest payload holds for the host too, its publishes
   CHECK(r.take().back() == "small-a-1.12");
 }
 
-TEST_CASE("a rule about what is kept is refused where the storage cannot do so, and a rule without sense is") {
+TEST_CASE("a rule about what is kept holds for its channels where the storage can do so, and else is refused") {
   options o;
-  o.channels = {{.pattern = "a", .keep = {.messages = 1}}};
-  CHECK_THROWS_AS(rig(o), std::invalid_argument);
+  o.channels = {{.pattern = "few*", .keep = {.messages = 5}}};
+  testing::manual_loop loop;
+  {
+    memory_storage store;
+    hub h(loop, detail::erase_storage(store), o);
+    for (int i = 0; i < 20; ++i)
+      for (const char* channel : {"few", "few/a", "all"}) CHECK_FALSE(h.publish(channel, payload::json("1")));
+    CHECK(store.read("few", 0, {}).oldest == 16);
+    CHECK(store.read("few/a", 0, {}).oldest == 16);
+    CHECK(store.read("all", 0, {}).oldest == 1);
+  }
+  stage::open_storage bare;
+  CHECK_THROWS_AS(hub(loop, detail::erase_storage(bare), o), std::invalid_argument);
   o.channels = {{.pattern = ""}};
   CHECK_THROWS_AS(rig(o), std::invalid_argument);
   o.channels = {{.pattern = "a"}};

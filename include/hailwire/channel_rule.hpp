@@ -3,18 +3,20 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 
 namespace hailwire {
 
-/// How much of a channel's log is kept. What is not set is left to the storage's own options.
+/// How much of a channel's log is kept. What is 0 is as the storage has it for every channel; the largest number there
+/// is means no limit.
 struct retention {
-  std::optional<std::size_t> messages = {};      ///< the newest so many; 0: no limit
-  std::optional<std::size_t> bytes = {};         ///< of payloads; 0: no limit
-  std::optional<std::chrono::seconds> age = {};  ///< by `message::at`; 0: no limit
-  bool any() const noexcept { return messages || bytes || age; }
-  bool operator==(const retention&) const = default;
+  std::uint64_t messages = 0;     ///< the newest so many
+  std::uint64_t bytes = 0;        ///< of payload; the newest message is kept whatever its size
+  std::chrono::seconds age = {};  ///< by `message::at`
+  bool any() const noexcept { return *this != retention(); }
+  friend bool operator==(const retention&, const retention&) = default;
 };
 
 /// What holds for some channels instead of the general options. Of the rules of `options::channels` the first whose
@@ -28,8 +30,8 @@ struct channel_rule {
   /// the end or nowhere.
   std::string pattern = {};
 
-  /// How much of their logs is kept, by a storage that can keep channels differently: each is asked when the server is
-  /// made, and one that cannot is an error then.
+  /// How much of their logs is kept, by a storage that can keep channels differently (`keeps_retention`); with another
+  /// one it is an error when the server is made. Holds for a channel from the next message on.
   retention keep = {};
   /// The largest payload in bytes, instead of `options::max_payload`; may be larger than that.
   std::optional<std::size_t> max_payload = {};

@@ -23,7 +23,7 @@ HAILWIRE_INLINE hub::hub(detail::event_loop& l, std::unique_ptr<detail::any_stor
       wheel_(l.now()),
       mailbox_(std::make_shared<detail::mailbox>(l, log_)),
       pending_(o.max_pending) {
-  if (rules_.any_keep())
+  if (rules_.any_keep() && !storage_->offers(detail::storage_member::retention))
     throw std::invalid_argument(
         "hailwire: options::channels says how much is kept of some channels, which this storage cannot");
   mailbox_->owner = this;

@@ -4,7 +4,6 @@
 // What a host may bring as its storage: a plain class that meets a concept. The two functions that it must have are
 // `append` and `read`; the rest is optional, and each part is found on its own. `explain_storage` says what is missing.
 
-#include <chrono>
 #include <concepts>
 #include <cstdint>
 #include <cstring>
@@ -18,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "hailwire/channel_rule.hpp"
 #include "hailwire/detail/base/function.hpp"
 #include "hailwire/detail/base/pointers.hpp"
 #include "hailwire/detail/base/siphash.hpp"
@@ -26,15 +26,6 @@
 #include "hailwire/storage_members.hpp"
 
 namespace hailwire {
-
-/// How much of a channel's log is kept. What is 0 is as the storage has it for every channel.
-struct retention {
-  std::uint64_t messages = 0;   ///< at most
-  std::uint64_t bytes = 0;      ///< of payload, at most; the newest message is kept whatever its size
-  std::chrono::seconds age{0};  ///< by `message::at`
-
-  friend bool operator==(const retention&, const retention&) = default;
-};
 
 /// A message on its way into a log: all but its offset, and the publisher's idempotency key.
 struct draft {

@@ -87,9 +87,9 @@ TEST_CASE("a payload may be larger by rule than in general, which is then what b
 }
 
 TEST_CASE("what is kept of a log is handed on as the rule says it") {
-  asked a({{.pattern = "a", .keep = {.messages = 5}}, {.pattern = "b", .keep = {.bytes = 0, .age = 3s}}});
+  asked a({{.pattern = "a", .keep = {.messages = 5}}, {.pattern = "b", .keep = {.bytes = 7, .age = 3s}}});
   CHECK(a.settings("a").keep == retention{.messages = 5});
-  CHECK(a.settings("b").keep == retention{.bytes = 0, .age = 3s});
+  CHECK(a.settings("b").keep == retention{.bytes = 7, .age = 3s});
   CHECK_FALSE(a.settings("c").keep.any());
 }
 

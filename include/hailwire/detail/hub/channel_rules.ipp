@@ -16,7 +16,7 @@ inline const char* fault_of(const channel_rule& r) noexcept {
   if (p.find('*') < p.size() - 1) return "a * stands at a pattern's end alone";
   if (p != "*" && !valid_channel(p)) return "no channel has a name like that";
   if (r.max_payload == 0u) return "max_payload is 1 at least";
-  if (r.keep.age && r.keep.age->count() < 0) return "an age is not negative";
+  if (r.keep.age.count() < 0) return "an age is not negative";
   return nullptr;
 }
 

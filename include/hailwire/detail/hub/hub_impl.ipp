@@ -545,6 +545,7 @@ HAILWIRE_INLINE void hub::begin(publishing& what, payload&& p, publish_options&&
   if (auto ec = check(what, p, o, checked)) return finish(what, ec, {});
 
   draft d{loop_->unix_time(), std::move(from), std::move(o.type), std::move(p), {}};
+  if (rules_.any_keep()) d.keep = settings_of(what.channel, what.at).keep;
   if (!o.key.empty()) {
     d.key = scope + '\n' + o.key;
     const std::size_t most = scope.empty() ? 0 : options_.max_keys_per_user;  // the host counts for itself
