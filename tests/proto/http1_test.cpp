@@ -901,3 +901,12 @@ TEST_CASE("lists the entity tags of If-None-Match") {
   CHECK(tags("\"a b\"") == "");
   CHECK(tags("\"x\", oops, \"y\"") == "<x>");
 }
+
+TEST_CASE("a response head takes a type of any length") {
+  for (std::size_t size : {1u, 127u, 128u, 129u, 1000u}) {
+    std::string out = "before ", type(size, 'x');
+    http1::append_response_head(out, 200, type, UINT64_MAX, false, 1, "A: b\r\n");
+    CHECK(out == "before HTTP/1.1 200 OK\r\nContent-Type: " + type +
+                     "\r\nContent-Length: 18446744073709551615\r\nConnection: close\r\nA: b\r\n\r\n");
+  }
+}

@@ -212,3 +212,37 @@ TEST_CASE("each status that this library can send has its phrase") {
 }
 
 }  // namespace
+
+namespace {
+template <std::size_t n>
+void is_found_in_any_case_alone(const char (&lower)[n]) {
+  std::string upper(lower);
+  for (char& c : upper)
+    if (c >= 'a' && c <= 'z') c = static_cast<char>(c - 32);
+  CHECK(is_named(lower, lower));
+  CHECK(is_named(upper, lower));
+  CHECK_FALSE(is_named(upper + 'a', lower));
+  CHECK_FALSE(is_named(upper.substr(1), lower));
+  CHECK_FALSE(is_named("", lower));
+  std::size_t wrong = 0;
+  for (std::size_t place = 0; place < upper.size(); ++place) {
+    for (int c = 0; c < 256; ++c) {
+      std::string name(upper);
+      name[place] = static_cast<char>(c);
+      if (is_token(name)) wrong += is_named(name, lower) != iequals(name, lower);
+    }
+  }
+  CHECK(wrong == 0);
+}
+}  // namespace
+
+TEST_CASE("a header's name is compared in any case, in words") {
+  is_found_in_any_case_alone("host");
+  is_found_in_any_case_alone("range");
+  is_found_in_any_case_alone("expect");
+  is_found_in_any_case_alone("if-none");
+  is_found_in_any_case_alone("x-length");
+  is_found_in_any_case_alone("connection");
+  is_found_in_any_case_alone("if-none-match");
+  is_found_in_any_case_alone("sec-websocket-protocol");
+}

@@ -77,24 +77,28 @@ TEST_CASE("a poll's answer is one JSON object whose length is known before its m
   CHECK(frames == ',' + json + ',' + json);
   std::string messages = frames.substr(1);
 
-  auto a = make_poll_answer(messages.size(), R"({"gap":{}})", "e.1", true, true, 1, "X: y\r\n", false);
+  auto a = make_poll_answer(messages.size(), R"({"gap":{}})", "e.1", true, true, 1, "X: ", "y\r\n", false);
   std::string body = R"({"messages":[)" + messages + R"(],"notices":[{"gap":{}}],"cursor":"e.1","more":true})";
   CHECK(a.head + messages + a.tail ==
         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: " + std::to_string(body.size()) +
             "\r\nCache-Control: no-store\r\nETag: \"e.1\"\r\nX: y\r\n\r\n" + body);
 
-  a = make_poll_answer(0, {}, "e.1,f.0", false, false, 0, {}, false);
+  a = make_poll_answer(0, {}, "e.1,f.0", false, false, 0, {}, {}, false);
   CHECK(a.head + a.tail ==
         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 47\r\nConnection: "
         "close\r\nCache-Control: no-store\r\nETag: \"e.1,f.0\"\r\n\r\n"
         R"({"messages":[],"notices":[],"cursor":"e.1,f.0"})");
-  auto head = make_poll_answer(0, {}, "e.1,f.0", false, false, 0, {}, true);
+  auto head = make_poll_answer(0, {}, "e.1,f.0", false, false, 0, {}, {}, true);
   CHECK(head.head + R"({"messages":[)" == a.head);
   CHECK(head.tail.empty());
 }
 
 TEST_CASE("not modified has the tag, no length and no body") {
-  CHECK(make_not_modified("e.1", true, 1, "X: y\r\n") ==
-        "HTTP/1.1 304 Not Modified\r\nCache-Control: no-store\r\nETag: \"e.1\"\r\nX: y\r\n\r\n");
-  CHECK(make_not_modified("e.1", true, 0, {}).find("Connection: keep-alive\r\n") != std::string::npos);
+  std::string answer, kept = "what stands before";
+  append_not_modified(answer, "e.1", true, 1, "X: y\r\n", "Z: 1\r\n");
+  CHECK(answer == "HTTP/1.1 304 Not Modified\r\nCache-Control: no-store\r\nETag: \"e.1\"\r\nX: y\r\nZ: 1\r\n\r\n");
+  append_not_modified(kept, "e.1", true, 0, {}, {});
+  CHECK(kept ==
+        "what stands beforeHTTP/1.1 304 Not Modified\r\nConnection: keep-alive\r\nCache-Control: no-store\r\n"
+        "ETag: \"e.1\"\r\n\r\n");
 }

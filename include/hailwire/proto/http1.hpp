@@ -23,6 +23,7 @@
 // Distinct objects may be used by distinct threads; one object by one thread at a time.
 
 #include <algorithm>
+#include <charconv>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -179,6 +180,10 @@ inline constexpr std::string_view continue_response = "HTTP/1.1 100 Continue\r\n
 void append_response_head(std::string& out, int status, std::string_view content_type,
                           std::optional<std::uint64_t> content_length, bool keep_alive, int minor,
                           std::string_view extra_headers);
+
+/// The same without other lines and the empty one, for who appends them himself.
+void begin_response_head(std::string& out, int status, std::string_view content_type,
+                         std::optional<std::uint64_t> content_length, bool keep_alive, int minor);
 
 /// Appends what stands before a chunk's `size` bytes; CRLF follows them (RFC 9112, section 7.1).
 void append_chunk_head(std::string& out, std::size_t size);

@@ -129,13 +129,13 @@ HAILWIRE_INLINE bool head_parser::judge(head& out) {
   for (auto& h : out.headers) {
     switch (h.name.size()) {  // few names have these sizes, so few are compared
       case 4:
-        if (iequals(h.name, "host") && !only(host, h)) return refuse(errc::bad_request, "two Host headers");
+        if (is_named(h.name, "host") && !only(host, h)) return refuse(errc::bad_request, "two Host headers");
         break;
       case 6:
-        if (iequals(h.name, "expect") && !h.value.empty()) expects = true;
+        if (is_named(h.name, "expect") && !h.value.empty()) expects = true;
         break;
       case 10:
-        if (!iequals(h.name, "connection")) break;
+        if (!is_named(h.name, "connection")) break;
         for (auto rest = h.value; rest.data();) {
           auto option = next_element(rest);
           if (iequals(option, "close")) closes = true;
@@ -143,11 +143,11 @@ HAILWIRE_INLINE bool head_parser::judge(head& out) {
         }
         break;
       case 14:
-        if (iequals(h.name, "content-length") && !only(length, h))
+        if (is_named(h.name, "content-length") && !only(length, h))
           return refuse(errc::bad_request, "two Content-Length headers");
         break;
       case 17:
-        if (iequals(h.name, "transfer-encoding") && !only(coding, h))
+        if (is_named(h.name, "transfer-encoding") && !only(coding, h))
           return refuse(errc::bad_request, "two Transfer-Encoding headers");
         break;
       default:
@@ -302,32 +302,44 @@ HAILWIRE_INLINE bool chunked_decoder::end_of_extension(char c, const char* other
   return fail(errc::bad_request, otherwise);
 }
 
-HAILWIRE_INLINE void append_response_head(std::string& out, int status, std::string_view content_type,
-                                          std::optional<std::uint64_t> content_length, bool keep_alive, int minor,
-                                          std::string_view extra_headers) {
-  out += "HTTP/1.1 ";
-  append_decimal(out, static_cast<std::uint64_t>(status));
-  out += ' ';
-  out += reason_phrase(status);
-  out += "\r\n";
+HAILWIRE_INLINE void begin_response_head(std::string& out, int status, std::string_view content_type,
+                                         std::optional<std::uint64_t> content_length, bool keep_alive, int minor) {
+  char head[256];  // of which a type may take 128; it is appended in one piece
+  char* end = head;
+  auto add = [&end](std::string_view s) { end += s.copy(end, s.size()); };
+  add("HTTP/1.1 ");
+  end = std::to_chars(end, std::end(head), status).ptr;
+  *end++ = ' ';
+  add(reason_phrase(status));
   if (!content_type.empty()) {
-    out += "Content-Type: ";
-    out += is_value(content_type) ? content_type : "application/octet-stream";
-    out += "\r\n";
+    add("\r\nContent-Type: ");
+    if (!is_value(content_type)) content_type = "application/octet-stream";
+    if (content_type.size() > 128) {
+      out.append(head, end).append(content_type);
+      end = head;
+    } else {
+      add(content_type);
+    }
   }
   if (content_length && status >= 200 && status != 204) {
-    out += "Content-Length: ";
-    append_decimal(out, *content_length);
-    out += "\r\n";
+    add("\r\nContent-Length: ");
+    end = std::to_chars(end, std::end(head), *content_length).ptr;
   }
   if (status >= 200) {
     if (!keep_alive)
-      out += "Connection: close\r\n";
+      add("\r\nConnection: close");
     else if (minor == 0)
-      out += "Connection: keep-alive\r\n";
+      add("\r\nConnection: keep-alive");
   }
-  out += extra_headers;
-  out += "\r\n";
+  add("\r\n");
+  out.append(head, end);
+}
+
+HAILWIRE_INLINE void append_response_head(std::string& out, int status, std::string_view content_type,
+                                          std::optional<std::uint64_t> content_length, bool keep_alive, int minor,
+                                          std::string_view extra_headers) {
+  begin_response_head(out, status, content_type, content_length, keep_alive, minor);
+  out.append(extra_headers).append("\r\n", 2);
 }
 
 HAILWIRE_INLINE void append_chunk_head(std::string& out, std::size_t size) {

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <optional>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 
 #include "hailwire/detail/base/simd.hpp"
@@ -49,6 +50,14 @@ struct controls {
   template <class Block>
   Block operator()(Block b) const noexcept {
     return (b.below(0x20) & ~b.is('\t')) | b.is(0x7F);
+  }
+};
+
+/// Flags white space.
+struct blanks {
+  template <class Block>
+  Block operator()(Block b) const noexcept {
+    return b.is(' ') | b.is('\t');
   }
 };
 
@@ -93,6 +102,23 @@ inline bool is_token(std::string_view s) noexcept {
 /// Whether `s` may be a header's value: no control bytes but HTAB. A value that fails would split the head it is put
 /// in.
 inline bool is_value(std::string_view s) noexcept { return detail::find_control(s, 0, s.size()) == s.size(); }
+
+/// Whether a header's name, which is a token, is `lower` in any case; that is lower case, letters and `-`.
+template <std::size_t n>
+bool is_named(std::string_view token, const char (&lower)[n]) noexcept {
+  // In a token only the two cases of a letter become that letter by this bit, and only `-` becomes `-`.
+  static_assert(n > 4);
+  constexpr std::size_t size = n - 1;
+  if (token.size() != size) return false;
+  using word = std::conditional_t<(size >= 8), std::uint64_t, std::uint32_t>;
+  for (std::size_t i = 0;; i = std::min(i + sizeof(word), size - sizeof(word))) {
+    word a, b;
+    std::memcpy(&a, token.data() + i, sizeof a);
+    std::memcpy(&b, lower + i, sizeof b);
+    if ((a | static_cast<word>(0x2020202020202020u)) != b) return false;
+    if (i == size - sizeof(word)) return true;
+  }
+}
 
 /// A host with its port, if one was written. Views into what was parsed; an IPv6 address keeps its brackets.
 struct authority {
@@ -182,7 +208,7 @@ std::optional<std::uint64_t> prefer_wait(const head& h);
 template <class F>
 bool any_entity_tag(const head& h, F f) {
   for (auto& line : h.headers) {
-    if (!iequals(line.name, "if-none-match")) continue;
+    if (!is_named(line.name, "if-none-match")) continue;
     for (auto rest = line.value; !rest.empty();) {
       if (rest[0] == ',') {
         rest = trim(rest.substr(1));
@@ -192,7 +218,8 @@ bool any_entity_tag(const head& h, F f) {
       auto end = rest.empty() || rest[0] != '"' ? rest.npos : rest.find('"', 1);
       if (end == rest.npos) break;
       auto tag = rest.substr(1, end - 1);
-      if (tag.find_first_of(" \t") != tag.npos) break;
+      const char* tag_end = tag.data() + tag.size();
+      if (hailwire::detail::find_first(tag.data(), tag_end, detail::blanks()) != tag_end) break;
       rest = trim(rest.substr(end + 1));
       if (!rest.empty() && rest[0] != ',') break;
       if (f(tag)) return true;

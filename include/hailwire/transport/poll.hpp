@@ -16,6 +16,11 @@
 
 namespace hailwire::transport {
 
+namespace poll_detail {
+/// What follows in the head of each answer, with the empty line.
+void append_fields(std::string& out, std::string_view cursor, std::string_view date, std::string_view extra);
+}  // namespace poll_detail
+
 /// Each message with a comma before it, so that frames can be joined at will; the first one's comma is not sent.
 inline constexpr proto::encoding poll_element{"poll", true,
                                               [](std::string& out, const proto::envelope& e) {
@@ -33,13 +38,14 @@ struct poll_answer {
   std::string tail;  ///< the body after the last message
 };
 
-/// Frames `size` bytes of messages (without the first comma). `notices` are objects joined by commas. `extra` are
-/// header lines, each with its CRLF. Without a body (`head_only`, for HEAD) only the head is made.
+/// Frames `size` bytes of messages (without the first comma). `notices` are objects joined by commas. `date` and
+/// `extra` are header lines, each with its CRLF. Without a body (`head_only`, for HEAD) only the head is made.
 poll_answer make_poll_answer(std::size_t size, std::string_view notices, std::string_view cursor, bool more,
-                             bool keep_alive, int minor, std::string_view extra, bool head_only);
+                             bool keep_alive, int minor, std::string_view date, std::string_view extra, bool head_only);
 
-/// The answer when there is nothing to tell a client that already has this cursor (RFC 9110, section 15.4.5).
-std::string make_not_modified(std::string_view cursor, bool keep_alive, int minor, std::string_view extra);
+/// Appends the answer when there is nothing to tell a client that already has this cursor (RFC 9110, section 15.4.5).
+void append_not_modified(std::string& out, std::string_view cursor, bool keep_alive, int minor, std::string_view date,
+                         std::string_view extra);
 
 }  // namespace hailwire::transport
 

@@ -3,11 +3,22 @@
 
 #include "hailwire/transport/poll.hpp"
 
+namespace hailwire::transport::poll_detail {
+
+HAILWIRE_INLINE void append_fields(std::string& out, std::string_view cursor, std::string_view date,
+                                   std::string_view extra) {
+  using namespace std::string_view_literals;
+  out.append("Cache-Control: no-store\r\nETag: \""sv).append(cursor).append("\"\r\n"sv);
+  out.append(date).append(extra).append("\r\n"sv);
+}
+
+}  // namespace hailwire::transport::poll_detail
+
 namespace hailwire::transport {
 
 HAILWIRE_INLINE poll_answer make_poll_answer(std::size_t size, std::string_view notices, std::string_view cursor,
-                                             bool more, bool keep_alive, int minor, std::string_view extra,
-                                             bool head_only) {
+                                             bool more, bool keep_alive, int minor, std::string_view date,
+                                             std::string_view extra, bool head_only) {
   static constexpr std::string_view begin = "{\"messages\":[";
   poll_answer a;
   a.tail = "],\"notices\":[";
@@ -15,12 +26,9 @@ HAILWIRE_INLINE poll_answer make_poll_answer(std::size_t size, std::string_view 
   a.tail += "],\"cursor\":\"";
   a.tail += cursor;
   a.tail += more ? "\",\"more\":true}" : "\"}";
-  std::string headers = "Cache-Control: no-store\r\nETag: \"";
-  headers += cursor;
-  headers += "\"\r\n";
-  headers += extra;
-  proto::http1::append_response_head(a.head, 200, "application/json", begin.size() + size + a.tail.size(), keep_alive,
-                                     minor, headers);
+  proto::http1::begin_response_head(a.head, 200, "application/json", begin.size() + size + a.tail.size(), keep_alive,
+                                    minor);
+  poll_detail::append_fields(a.head, cursor, date, extra);
   if (head_only) {
     a.tail.clear();
   } else {
@@ -29,14 +37,10 @@ HAILWIRE_INLINE poll_answer make_poll_answer(std::size_t size, std::string_view 
   return a;
 }
 
-HAILWIRE_INLINE std::string make_not_modified(std::string_view cursor, bool keep_alive, int minor,
-                                              std::string_view extra) {
-  std::string out, headers = "Cache-Control: no-store\r\nETag: \"";
-  headers += cursor;
-  headers += "\"\r\n";
-  headers += extra;
-  proto::http1::append_response_head(out, 304, {}, {}, keep_alive, minor, headers);
-  return out;
+HAILWIRE_INLINE void append_not_modified(std::string& out, std::string_view cursor, bool keep_alive, int minor,
+                                         std::string_view date, std::string_view extra) {
+  proto::http1::begin_response_head(out, 304, {}, {}, keep_alive, minor);
+  poll_detail::append_fields(out, cursor, date, extra);
 }
 
 }  // namespace hailwire::transport

@@ -29,7 +29,8 @@ constexpr char to_lower(char c) noexcept { return c >= 'A' && c <= 'Z' ? static_
 
 /// ASCII letters compare without case, everything else by bytes.
 inline bool iequals(std::string_view a, std::string_view b) noexcept {
-  if (a.size() != b.size()) return false;
+  // Nearly all that differ do so in their size or in the first letter, which a bit tells.
+  if (a.size() != b.size() || (!a.empty() && (a[0] | 0x20) != (b[0] | 0x20))) return false;
   for (std::size_t i = 0; i < a.size(); ++i)
     if (to_lower(a[i]) != to_lower(b[i])) return false;
   return true;
@@ -239,6 +240,12 @@ constexpr int hex_digit(char c) noexcept {
 /// Decodes percent escapes (RFC 3986, section 2.1); with `form` also `+` as a space. False on a bad escape or bad
 /// UTF-8.
 inline bool percent_decode(std::string_view in, std::string& out, bool form) {
+  auto coded = [form](auto block) {
+    auto flags = block | block.is('%');  // or not ASCII
+    return form ? flags | block.is('+') : flags;
+  };
+  if (const char* end = in.data() + in.size(); hailwire::detail::find_first(in.data(), end, coded) == end)
+    return out.assign(in), true;  // as most are
   auto plain = [&](std::string_view s) {
     std::size_t n = 0;
     while (n < s.size() && s[n] != '%' && (s[n] != '+' || !form)) ++n;

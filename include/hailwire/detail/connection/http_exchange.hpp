@@ -112,6 +112,7 @@ class http_exchange : private request_state {
   bool answer_alike();
   /// Something live-only for a poll, a notice or an ephemeral message: it ends the wait within a second.
   void gather_live(const channel_log& log, bool notice, std::string_view json);
+  bool has_tag(std::string_view cursor) const;
 
   std::weak_ptr<connection*> here();
   /// Ready for the next request; false when more memory has gathered than is worth keeping.
@@ -119,6 +120,7 @@ class http_exchange : private request_state {
 
   connection* const on_;
   std::uint32_t serial_ = 0;  // of the request; answers to earlier ones are ignored
+  std::uint32_t tag_at_ = 0;  // where in `in_` the entity tag is that was read as the cursor; 0: none was
   std::string in_;            // the head, whole once it is parsed; never touched while `head_` is in use
   proto::http1::head_parser parser_;
   proto::http1::head head_;

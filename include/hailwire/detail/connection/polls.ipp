@@ -55,8 +55,8 @@ HAILWIRE_INLINE bool http_exchange::answer_alike() {
       return false;
     std::string cursor;
     append_position(cursor, log.epoch(), chunk->last());
-    auto frame =
-        transport::make_poll_answer(messages.size() - 1, {}, cursor, false, keep, head_.minor, server().date(), false);
+    auto frame = transport::make_poll_answer(messages.size() - 1, {}, cursor, false, keep, head_.minor, server().date(),
+                                             {}, false);
     a = {messages.data(),          messages.size(), now,  log.head(),           std::string(log.name()),
          std::string(log.epoch()), head_.minor,     keep, std::move(frame.head)};
     a.whole.append(messages.data() + 1, messages.size() - 1).append(frame.tail);
@@ -111,6 +111,13 @@ HAILWIRE_INLINE void http_exchange::gather_live(const channel_log& log, bool not
   }
   if (!notice || !to.empty()) to += ',';
   to += json;
+}
+
+// Whether the client has the answer with this cursor already: it is mostly the tag that it came with.
+HAILWIRE_INLINE bool http_exchange::has_tag(std::string_view cursor) const {
+  const std::string_view tag = tag_at_ ? std::string_view(in_).substr(tag_at_) : std::string_view();
+  return (tag.size() > cursor.size() && tag.starts_with(cursor) && tag[cursor.size()] == '"') ||
+         proto::http1::any_entity_tag(head_, [&](std::string_view other) { return other == cursor; });
 }
 
 // May run inside a flush.
@@ -191,14 +198,12 @@ HAILWIRE_INLINE bool http_exchange::answer_poll(bool at_end) {
 
   std::string at = on_->position_text(reached);
   bool keep = on_->keeps();
-  std::string extra = std::string(server().date()) + extra_;
   bool head_only = head_.method == "HEAD";
   std::string_view live(replies_);
-  if (parts.empty() && notices_.empty() && live.empty() &&
-      proto::http1::any_entity_tag(head_, [&](std::string_view tag) { return tag == at; })) {
+  if (parts.empty() && notices_.empty() && live.empty() && has_tag(at)) {
     on_->last_write_ = moment(server().now());
-    on_->out() += transport::make_not_modified(at, keep, head_.minor, extra);
-    on_->ask_wake();
+    transport::append_not_modified(on_->out(), at, keep, head_.minor, server().date(), extra_);
+    if (!on_->processing_) on_->ask_wake();
   } else {
     bytes += live.size();
     if (!live.empty()) {
@@ -206,8 +211,8 @@ HAILWIRE_INLINE bool http_exchange::answer_poll(bool at_end) {
     } else if (!parts.empty()) {
       parts[0].bytes = parts[0].bytes.subspan(1);
     }
-    auto frame =
-        transport::make_poll_answer(bytes ? bytes - 1 : 0, notices_, at, more, keep, head_.minor, extra, head_only);
+    auto frame = transport::make_poll_answer(bytes ? bytes - 1 : 0, notices_, at, more, keep, head_.minor,
+                                             server().date(), extra_, head_only);
     on_->out() += frame.head;
     if (head_only) parts.clear(), live = {};
     on_->out() += live;

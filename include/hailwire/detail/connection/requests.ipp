@@ -45,6 +45,7 @@ HAILWIRE_INLINE void connection::process() {
       going = answered_;
     }
   }
+  if (unsent() && !blocked_) pump(nullptr);  // answers leave with the input that asked for them
   processing_ = false;
 }
 
@@ -304,7 +305,11 @@ HAILWIRE_INLINE bool http_exchange::read_cursor() {
     // Read first: nearly every tag is a cursor, and what is none is looked at by its letters only then.
     auto take_tag = [&](std::string_view tag) {
       auto from = parse_cursor(tag, channels_.size(), longest);
-      if (from) return from_ = std::move(*from), true;
+      if (from) {
+        from_ = std::move(*from);
+        tag_at_ = static_cast<std::uint32_t>(tag.data() - in_.data());
+        return true;
+      }
       if (!wrong && resembles_cursor(tag)) wrong = from.error();
       return false;
     };
@@ -620,11 +625,11 @@ HAILWIRE_INLINE void connection::leave() {
 HAILWIRE_INLINE void http_exchange::respond(int status, std::string_view type, std::string_view body,
                                             std::string_view extra) {
   bool keep = on_->keeps();
-  std::string headers(server().date());
-  headers.append(extra_).append(extra);
-  proto::http1::append_response_head(on_->out(), status, type, body.size(), keep, head_.minor, headers);
-  if (head_.method != "HEAD" && status != 204 && status != 304) on_->out() += body;
-  on_->ask_wake();
+  std::string& out = on_->out();
+  proto::http1::begin_response_head(out, status, type, body.size(), keep, head_.minor);
+  out.append(server().date()).append(extra_).append(extra).append("\r\n", 2);
+  if (head_.method != "HEAD" && status != 204 && status != 304) out += body;
+  if (!on_->processing_) on_->ask_wake();
   on_->answered(keep);
 }
 
