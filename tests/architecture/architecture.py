@@ -80,6 +80,7 @@ TESTED_BY = {
     "detail/push/sender.hpp": "push/webhook_test.cpp",
     "detail/redis/core.hpp": "storage/redis_test.cpp",
     "detail/redis/log.hpp": "storage/redis_test.cpp",
+    "detail/redis/members.hpp": "storage/redis_test.cpp",
     "detail/redis/nodes.hpp": "storage/redis_test.cpp",
     "detail/redis/script.hpp": "storage/redis_test.cpp",
     "detail/storage/sqlite_file.hpp": "storage/sqlite_fault_test.cpp",

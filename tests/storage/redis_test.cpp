@@ -35,6 +35,7 @@ struct redis_fixture {
   }
   std::unique_ptr<redis_storage> open() { return open({}); }
   std::unique_ptr<redis_storage> reopen() { return open_at(server->url(), options); }
+  std::unique_ptr<redis_storage> share() { return reopen(); }
   std::int64_t now() const { return test_now; }
   void advance(std::chrono::milliseconds time) { test_now += time.count(); }
 };
@@ -335,4 +336,24 @@ TEST_CASE("too many operations at once are overloaded, at once") {
   server.signal(SIGCONT);
   s.reset();
   CHECK(answered == 10);
+}
+
+TEST_CASE("what a message names beside its payload comes back, and two processes see what the other took back") {
+  NEEDS_REDIS();
+  redis_server server;
+  auto a = open_at(server.url()), b = open_at(server.url());
+  draft d{1, "ada", "note", payload::json("{}"), ""};
+  d.content = std::make_shared<content_reference>(content_reference{"id", 7, "image/svg xml"});
+  CHECK(append(*a, "c", d).offset == 1);
+  const auto log = read(*b, "c");
+  REQUIRE((log.messages.size() == 1 && log.messages[0].content));
+  CHECK(*log.messages[0].content == *d.content);
+  auto p = std::make_shared<testing::detail::pending<append_result>>();
+  b->async_erase("c", 1, {2, "bob", "", payload(), ""}, testing::detail::pending<append_result>::handler(p));
+  CHECK(p->wait().offset == 2);
+  const auto now = read(*a, "c");
+  REQUIRE(now.messages.size() == 2);
+  CHECK((now.messages[0].erased && !now.messages[0].content && now.messages[0].from == "ada"));
+  CHECK((now.messages[1].erases == 1 && now.messages[1].from == "bob"));
+  CHECK(server.ask({"HGETALL", "hailwire:{c}"}).find("svg") == std::string::npos);  // gone, not hidden
 }

@@ -4,16 +4,20 @@
 // Logs in Redis (6.2 or newer), which several processes and machines share. Needs the component `hailwire::redis`.
 // `redis_broker` (broker/redis.hpp) joins their hubs; detail/redis/script.hpp has the layout, for other programs.
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "hailwire/concepts.hpp"
 #include "hailwire/detail/redis/core.hpp"
+#include "hailwire/detail/redis/members.hpp"
 #include "hailwire/storage/memory.hpp"
 
 namespace hailwire::inline HAILWIRE_ASIO_NAMESPACE {
@@ -69,6 +73,7 @@ struct redis_options {
 class redis_storage {
  public:
   static constexpr bool keeps_keys = true;
+  static constexpr bool keeps_retention = true;
   static constexpr bool announces = true;
   /// The largest payload: what a message may hold up the others in one Redis.
   static constexpr std::size_t max_payload = std::size_t{32} << 20;
@@ -100,8 +105,17 @@ class redis_storage {
     detail::redis_jobs one;
     const std::size_t size = sizeof(detail::redis_job) + channel.size() + d.data.bytes().size() + d.key.size() +
                              d.from.size() + d.type.size();
-    one.push_back(
-        {detail::redis_job::kind::append, std::string(channel), size, std::move(d), std::move(done), 0, {}, {}, 0, 0});
+    one.push_back({detail::redis_job::kind::append,
+                   std::string(channel),
+                   size,
+                   std::move(d),
+                   std::move(done),
+                   0,
+                   {},
+                   {},
+                   0,
+                   0,
+                   {}});
     core_->start(std::move(one));
   }
 
@@ -117,8 +131,71 @@ class redis_storage {
                    limit,
                    std::move(done),
                    0,
-                   0});
+                   0,
+                   {}});
     core_->start(std::move(one));
+  }
+
+  void async_erase(std::string_view channel, std::uint64_t offset, draft d, append_handler done) {
+    auto& log = core_->log();
+    words w{log.origin(), log.publish_verb()};
+    detail::add_redis_limits(w, log.options(), d.keep);
+    d.data = {};
+    d.type.clear();
+    d.content.reset();
+    w.number(offset).add(detail::redis_head(d, offset));
+    start(channel, detail::redis_erase_script, {"", ":log"}, std::move(w), false,
+          [core = core_.get(), channel = std::string(channel), d = std::move(d), offset, done = std::move(done)](
+              std::error_code ec, detail::redis_reply r) mutable {
+            if (!ec && r[0].text() != "ok") ec = detail::redis_refusal(r);
+            if (ec) return done(ec);
+            append_result out;
+            out.duplicate = r[2].integer() < 0;
+            out.offset = static_cast<std::uint64_t>(out.duplicate ? -r[2].integer() : r[2].integer());
+            out.epoch = r[1].text();
+            const bool fresh = !out.duplicate;
+            const message m{out.offset, d.at, d.from, {}, {}, offset, false, {}};
+            const std::string epoch = out.epoch;
+            done(std::move(out));
+            if (fresh) core->stored(channel, epoch, m);
+          });
+  }
+
+  void async_mark(std::string_view channel, watermark m, mark_handler done) {
+    watermark_levels levels;
+    detail::raise(levels, m.levels);
+    words w{m.user, escaped(m.device), m.epoch};
+    w.number(levels.received).number(levels.read).number(levels.public_read).number(m.at);
+    w.number(std::uint64_t{max_devices}).number(device_memory_ms);
+    start(channel, detail::redis_mark_script, {"", ":log", ":marks", ":users"}, std::move(w), true,
+          [done = std::move(done)](std::error_code ec, detail::redis_reply r) mutable {
+            if (!ec && r[0].text() != "ok") ec = detail::redis_refusal(r);
+            mark_result out(ec);
+            const auto level = [&](std::size_t i) { return static_cast<std::uint64_t>(r[i].integer()); };
+            out.before = {level(1), level(2), level(3)};
+            out.after = {level(4), level(5), level(6)};
+            done(std::move(out));
+          });
+  }
+  void async_watermarks(std::string_view channel, watermark_query q, watermarks_handler done) {
+    words w{q.user, q.after};
+    w.number(std::uint64_t{std::clamp<std::size_t>(q.users, 1, 10'000)});
+    start(channel, detail::redis_marks_script, {":marks", ":users"}, std::move(w), true,
+          [done = std::move(done)](std::error_code ec, detail::redis_reply r) mutable {
+            done(ec ? watermarks_result(ec) : detail::read_redis_marks(r));
+          });
+  }
+
+  void async_keep_token(device_token t, tokens_handler done) {
+    words w{t.user, escaped(t.device), escaped(t.service), escaped(t.token), escaped(t.extra)};
+    w.number(t.at).number(std::uint64_t{max_devices}).number(device_memory_ms);
+    start_tokens(detail::redis_keep_token_script, std::move(w), {}, std::move(done));
+  }
+  void async_tokens(std::string_view user, tokens_handler done) {
+    start_tokens(detail::redis_tokens_script, words{user}, std::string(user), std::move(done));
+  }
+  void async_forget_token(std::string_view user, std::string_view device, std::string_view token, tokens_handler done) {
+    start_tokens(detail::redis_forget_token_script, words{user, escaped(device), escaped(token)}, {}, std::move(done));
   }
 
   /// Whether every server that is needed can be asked, as far as is known: for a host's readiness.
@@ -126,6 +203,54 @@ class redis_storage {
 
  private:
   friend class redis_broker;
+
+  // What an operation's script is given.
+  struct words {
+    words(std::initializer_list<std::string_view> some) {
+      for (auto one : some) add(std::string(one));
+    }
+    words& add(std::string one) {
+      all.push_back(std::move(one));
+      return *this;
+    }
+    template <class Number>
+    words& number(Number n) {
+      return add(std::to_string(n));
+    }
+    std::vector<std::string> all;
+  };
+  static std::string escaped(std::string_view word) {
+    std::string out;
+    detail::append_redis_word(out, word);
+    return out;
+  }
+  template <class F>
+  void start(std::string_view channel, const detail::redis_script& script, std::vector<const char*> keys, words w,
+             bool may_repeat, F done) {
+    detail::redis_jobs one;
+    std::size_t size = sizeof(detail::redis_job) + sizeof(detail::redis_operation) + channel.size();
+    for (const auto& word : w.all) size += sizeof word + word.size();
+    one.push_back({detail::redis_job::kind::other,
+                   std::string(channel),
+                   size,
+                   {},
+                   {},
+                   0,
+                   {},
+                   {},
+                   0,
+                   0,
+                   std::make_unique<detail::redis_operation>(detail::redis_operation{
+                       &script, std::move(keys), std::move(w.all), may_repeat, std::move(done)})});
+    core_->start(std::move(one));
+  }
+  // All of them are in one slot, and in line as the operations of a channel are.
+  void start_tokens(const detail::redis_script& script, words w, std::string user, tokens_handler done) {
+    start("tokens", script, {":devices", ":owners"}, std::move(w), true,
+          [user = std::move(user), done = std::move(done)](std::error_code ec, detail::redis_reply r) mutable {
+            done(ec ? tokens_result(ec) : detail::read_redis_tokens(user, r));
+          });
+  }
 
   redis_storage(detail::redis_url u, const redis_options& o) {
     detail::redis_link_options link;
@@ -155,6 +280,7 @@ class redis_storage {
   std::shared_ptr<detail::redis_core> core_;
 };
 
-static_assert(asynchronous_storage<redis_storage>);
+static_assert(asynchronous_storage<redis_storage> && retaining_storage<redis_storage> &&
+              erasing_storage<redis_storage> && watermark_storage<redis_storage> && token_storage<redis_storage>);
 
 }  // namespace hailwire::inline HAILWIRE_ASIO_NAMESPACE

@@ -26,12 +26,26 @@ TEST_CASE("a head is words that a person can read, and every byte comes back") {
 TEST_CASE("what is no head is refused; more words than are known are not") {
   message m;
   for (std::string_view head : {"", "1", "1 j", "1 j a b", "x j a b ", "1x j a b ", "1 q a b ", "1 jj a b ", "1  a b ",
-                                "1 j %4 b ", "1 j a % ", "1 t a b %zz", " j a b ", "99999999999999999999 j a b "}) {
+                                "1 j %4 b ", "1 j a % ", "1 j a b  x", "1 j a b  -1", "1 j a b  1 id x text",
+                                "1 j a b   id 1 %", "1 t a b %zz", " j a b ", "99999999999999999999 j a b "}) {
     INFO(head);
     CHECK(!read_redis_message(head, "null", m));
   }
-  CHECK(read_redis_message("1 j a b  42 more", "null", m));
-  CHECK((m.from == "a" && m.type == "b"));
+  CHECK(read_redis_message("1 j a b  42 id 7 text/plain and more", "null", m));
+  CHECK((m.from == "a" && m.type == "b" && m.erases == 42));
+  REQUIRE(m.content);
+  CHECK(*m.content == content_reference{"id", 7, "text/plain"});
+  draft d{1, "a", "", payload::json("{}"), ""};
+  d.content = std::make_shared<content_reference>(content_reference{"ID_-9", max_offset, "image/svg xml"});
+  CHECK(redis_head(d) == "1 j a    ID_-9 9007199254740991 image/svg%20xml");
+  message back;
+  REQUIRE(read_redis_message(redis_head(d), "{}", back));
+  CHECK((back.erases == 0 && back.content && *back.content == *d.content));
+  d.content = nullptr;
+  d.data = {};
+  CHECK(redis_head(d, 42) == "1 j a   42");
+  REQUIRE(read_redis_message(redis_head(d, 42), "", back));
+  CHECK((back.erases == 42 && back.data == payload()));
 }
 
 TEST_CASE("a fingerprint tells payloads apart by kind, media type and bytes, and can be made by others") {

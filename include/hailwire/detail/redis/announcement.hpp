@@ -59,7 +59,8 @@ class redis_announcement {
     const auto line = rest_.substr(0, end);
     const auto space = line.find(' ');
     std::uint64_t head = 0, data = 0;
-    if (space == line.npos || !number(line.substr(0, space), head) || !number(line.substr(space + 1), data)) return false;
+    if (space == line.npos || !number(line.substr(0, space), head) || !number(line.substr(space + 1), data))
+      return false;
     rest_.remove_prefix(end + 1);
     if (head > rest_.size() || data > rest_.size() - head) return false;
     if (!read_redis_message(rest_.substr(0, head), rest_.substr(head, data), m)) return false;
@@ -70,7 +71,8 @@ class redis_announcement {
   }
 
   /// Something live-only, as it is said.
-  static std::string live(std::string_view origin, std::string_view epoch, std::uint64_t after, std::string_view bytes) {
+  static std::string live(std::string_view origin, std::string_view epoch, std::uint64_t after,
+                          std::string_view bytes) {
     std::string out = "L ";
     out.append(origin).append(" ").append(epoch.empty() ? "-" : epoch).append(" ");
     return out.append(std::to_string(after)).append("\n").append(bytes);

@@ -81,10 +81,7 @@ class redis_core final : redis_log::listener {
       }
     }
     if (refused) {
-      if (job.what == redis_job::kind::append)
-        job.appended(append_result(refused));
-      else
-        job.read(read_result(refused));
+      job.refuse(refused);
     } else if (first) {
       post([this] { take(); });
     }
@@ -93,7 +90,7 @@ class redis_core final : redis_log::listener {
   void read(std::string channel, std::uint64_t since, read_limit limit, read_handler done) {
     redis_jobs one;
     const std::size_t size = sizeof(redis_job) + channel.size();
-    one.push_back({redis_job::kind::read, std::move(channel), size, {}, {}, since, limit, std::move(done), 0, 0});
+    one.push_back({redis_job::kind::read, std::move(channel), size, {}, {}, since, limit, std::move(done), 0, 0, {}});
     {
       std::lock_guard lock(mutex_);
       ++pending_;
@@ -101,6 +98,9 @@ class redis_core final : redis_log::listener {
     }
     log_.take(one);
   }
+
+  /// Something of the own storage's was stored, and answered. On the executor.
+  void stored(const std::string& channel, const std::string& epoch, const message& m) { log_stored(channel, epoch, m); }
 
   template <class F>
   void post(F f) {

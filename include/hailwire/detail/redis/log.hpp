@@ -143,8 +143,6 @@ class redis_log final : redis_nodes::user {
   static constexpr std::size_t most_jobs = 256, most_bytes = std::size_t{1} << 20;  // of one call: a few ms of Redis
   // Under way at one server: it is never idle, and what waits gathers. In a cluster a call is for one slot alone.
   std::size_t most_calls() const noexcept { return nodes_.cluster() ? 64 : 4; }
-  static constexpr std::size_t most_page = std::size_t{16} << 20;  // payload bytes that one call may ask for
-  static constexpr std::size_t most_page_messages = 4096;
 
   // ---- lines
 
@@ -178,11 +176,8 @@ class redis_log final : redis_nodes::user {
     }
   }
   void refuse(redis_jobs one, std::error_code why) {
-    auto& j = one.front();
-    if (j.what == redis_job::kind::append)
-      answer(j, append_result(why));
-    else
-      answer(j, read_result(why));
+    listener_->log_released(one.front());
+    one.front().refuse(why);
   }
   void answer(redis_job& j, append_result r) noexcept {
     listener_->log_released(j);
@@ -245,7 +240,8 @@ class redis_log final : redis_nodes::user {
         continue;
       }
       const auto what = l.waiting.front().what;
-      auto& one = open[{l.alone || l.asking ? redis_slots + 1 : l.slot, what}];
+      const bool alone = l.alone || l.asking || what == redis_job::kind::other;
+      auto& one = open[{alone ? redis_slots + 1 : l.slot, what}];
       const bool shared = one != nullptr;
       const bool may = to && to->commands && to->commands->room() && l.not_before <= now &&
                        (shared || under_way_[to] + begun[to] < most_calls());
@@ -262,8 +258,7 @@ class redis_log final : redis_nodes::user {
       }
       l.listed = false;
       fill(*one, l);
-      if (l.alone || one->asking || one->jobs >= most_jobs || one->bytes >= most_bytes)
-        whole.push_back(std::exchange(one, nullptr));
+      if (alone || one->jobs >= most_jobs || one->bytes >= most_bytes) whole.push_back(std::exchange(one, nullptr));
     }
     ready_.insert(ready_.begin(), later.begin(), later.end());
     for (auto& [where, one] : open)
@@ -276,11 +271,12 @@ class redis_log final : redis_nodes::user {
     l.busy = true;
     do {
       auto& j = l.waiting.front();
-      c.bytes += j.what == redis_job::kind::append ? j.size : std::min(j.limit.bytes, most_page);
+      c.bytes += j.what == redis_job::kind::read ? std::min(j.limit.bytes, max_redis_page) : j.size;
       ++c.jobs;
       ++j.tries;
       p.jobs.splice(p.jobs.end(), l.waiting, l.waiting.begin());
-    } while (!l.waiting.empty() && l.waiting.front().what == c.what && c.jobs < most_jobs && c.bytes < most_bytes);
+    } while (c.what != redis_job::kind::other && !l.waiting.empty() && l.waiting.front().what == c.what &&
+             c.jobs < most_jobs && c.bytes < most_bytes);
   }
 
   std::string identity_of(const redis_nodes::node& n) const {
@@ -292,12 +288,19 @@ class redis_log final : redis_nodes::user {
 
   void send(const call_pointer& c) {
     redis_command out;
+    const auto* other = c->what == redis_job::kind::other ? c->parts[0].jobs.front().other.get() : nullptr;
     const bool append = c->what == redis_job::kind::append;
-    const std::string_view script = append ? redis_append_script : redis_read_script;
-    const auto& digest = append ? append_digest_ : read_digest_;
-    out.add(c->whole ? "EVAL" : "EVALSHA").add(c->whole ? script : std::string_view(digest));
-    out.number(std::uint64_t{2 * c->parts.size() + !nodes_.cluster()});
-    for (const auto& p : c->parts) out.add(p.of->keys->meta).add(p.of->keys->stream);
+    const redis_script& script = other ? *other->script : append ? redis_append_script : redis_read_script;
+    out.add(c->whole ? "EVAL" : "EVALSHA").add(c->whole ? script.text : script.digest);
+    const std::size_t each = other ? other->keys.size() : 2;
+    out.number(std::uint64_t{each * c->parts.size() + !nodes_.cluster()});
+    for (const auto& p : c->parts) {
+      if (other) {
+        for (const char* rest : other->keys) out.own(p.of->keys->meta + rest);
+      } else {
+        out.add(p.of->keys->meta).add(p.of->keys->stream);
+      }
+    }
     if (!nodes_.cluster()) out.own(options_.prefix + ":secret");
     out.own(identity_of(*c->to)).own(redis_seed()).number(options_.clock()).number(kept_for());
     if (append) {
@@ -306,17 +309,14 @@ class redis_log final : redis_nodes::user {
     }
     for (const auto& p : c->parts) {
       out.add(p.of->rule.empty() ? std::string_view(nodes_.cluster() ? "?" : "*") : std::string_view(p.of->rule));
-      if (append) out.number(options_.messages).number(options_.bytes);
-      out.number(options_.age).number(std::uint64_t{p.jobs.size()});
-      for (const auto& j : p.jobs) {
-        if (append) {
-          out.add(j.message.key).own(j.message.key.empty() ? std::string() : redis_fingerprint(j.message.data));
-          out.own(redis_head(j.message)).add(j.message.data.bytes());
-        } else {
-          out.own(j.since == redis_job::newest ? "-1" : std::to_string(j.since))
-              .number(std::uint64_t{std::min<std::uint64_t>(j.limit.messages, most_page_messages)});
-          out.number(std::uint64_t{std::min(j.limit.bytes, most_page)});
-        }
+      if (other) {
+        for (const auto& word : other->words) out.add(word);
+      } else if (append) {
+        add_redis_limits(out, options_, p.jobs.back().message.keep);
+        add_redis_drafts(out, p.jobs);
+      } else {
+        out.number(options_.age);
+        add_redis_reads(out, p.jobs);
       }
     }
     auto& link = *c->to->commands;
@@ -334,7 +334,9 @@ class redis_log final : redis_nodes::user {
 
   void broken(call& c) {
     for (auto& p : c.parts) {
-      if (c.what == redis_job::kind::read && p.jobs.front().tries < 4 && !stopped_) {
+      const auto& first = p.jobs.front();
+      const bool again = first.what == redis_job::kind::read || (first.other && first.other->may_repeat);
+      if (again && first.tries < 4 && !stopped_) {
         put_back(p);
       } else {
         refuse_all(p, errc::timeout);
@@ -349,6 +351,7 @@ class redis_log final : redis_nodes::user {
       return send(c);
     }
     if (r.is_error()) return failed(*c, r.text());
+    if (c->what == redis_job::kind::other) return take_other(c->parts[0], r);
     for (std::size_t i = 0; i < c->parts.size(); ++i) {
       auto& p = c->parts[i];
       p.of->alone = false;
@@ -369,24 +372,31 @@ class redis_log final : redis_nodes::user {
       finish(*p.of);
     }
   }
+  void take_other(part& p, redis_reply r) {
+    p.of->alone = false;
+    if (r[0].text() == "stale") return find_out(std::move(p), std::string(r[1].text()));
+    p.of->rule.clear();
+    auto& j = p.jobs.front();
+    if (r[0].text() == "error") {
+      refuse_all(p, redis_error(r[1].text()));
+    } else {
+      listener_->log_released(j);
+      try {
+        std::exchange(j.other->done, nullptr)({}, r);
+      } catch (...) {  // the handler's own affair
+      }
+    }
+    finish(*p.of);
+  }
   void take_offsets(part& p, redis_reply one) {
     const std::string epoch(one[1].text());
     std::size_t i = 2;
     for (auto& j : p.jobs) {
-      const auto outcome = one[i++];
-      append_result r;
-      if (!outcome.is_integer()) {
-        r = outcome.text() == "keys" ? make_error_code(errc::overloaded) : redis_error(outcome.text());
-      } else if (outcome.integer() == 0) {
-        r = errc::conflict;
-      } else {
-        r.duplicate = outcome.integer() < 0;
-        r.offset = static_cast<std::uint64_t>(r.duplicate ? -outcome.integer() : outcome.integer());
-        r.epoch = epoch;
-      }
+      append_result r = read_redis_offset(one[i++], epoch);
       const bool fresh = !r.error && !r.duplicate;
       message m;
-      if (fresh) m = {r.offset, j.message.at, j.message.from, j.message.type, j.message.data};
+      if (fresh)
+        m = {r.offset, j.message.at, j.message.from, j.message.type, j.message.data, 0, false, j.message.content};
       answer(j, std::move(r));
       if (fresh) listener_->log_stored(j.channel, epoch, m);
     }
@@ -394,19 +404,7 @@ class redis_log final : redis_nodes::user {
   void take_pages(part& p, redis_reply one) {
     std::size_t i = 4;
     for (auto& j : p.jobs) {
-      read_result r;
-      r.epoch = one[1].text();
-      r.oldest = static_cast<std::uint64_t>(one[2].integer());
-      r.head = static_cast<std::uint64_t>(one[3].integer());
-      const auto page = one[i++];
-      for (std::size_t k = 0; k + 2 < page.size() && !r.error; k += 3) {
-        message m;
-        m.offset = static_cast<std::uint64_t>(page[k].integer());
-        if (!read_redis_message(page[k + 1].text(), page[k + 2].text(), m)) r.error = make_error_code(errc::internal);
-        r.messages.push_back(std::move(m));
-      }
-      if (r.error) r.messages.clear();
-      answer(j, std::move(r));
+      answer(j, read_redis_page(one, one[i++]));
     }
   }
 
@@ -489,7 +487,6 @@ class redis_log final : redis_nodes::user {
   const redis_log_options options_;
   listener* listener_;
   const std::string origin_;
-  const std::string append_digest_ = redis_digest(redis_append_script), read_digest_ = redis_digest(redis_read_script);
   std::unordered_map<std::string, line, text_hash> lines_;
   std::deque<line*> ready_;
   std::map<redis_nodes::node*, std::size_t> under_way_;

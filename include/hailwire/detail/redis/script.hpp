@@ -7,21 +7,22 @@
 // Layout. The keys of a channel share a hash tag: `hailwire:{chat}` in which `{`, `}` and `%` of the name are `%7B`,
 // `%7D` and `%25`. `hailwire` is the prefix, which may be another one.
 //
-//   hailwire:{chat}:log   a Stream. The message with offset 42 has the ID 42-0 and two fields: `h`, its head, and `d`,
-//   the
-//                         bytes of its payload. A head is words between spaces: Unix milliseconds, the kind (`j` JSON,
-//                         `t` text, `b` bytes), the sender, the type, the media type; in each, bytes up to the space,
-//                         `%` and DEL are `%XX`, and an empty word is empty, as is a media type that the kind implies.
-//                         More words may follow.
-//   hailwire:{chat}       a hash: `h` the newest offset, `o` the oldest one, `e` the epoch, `i` the identity of the
-//   server
-//                         under which it was last written, `b` the payload bytes that are kept, `y` when ages are
-//                         looked at next; for each idempotency key `kNAME` = `offset expiry fingerprint`, and `qN` =
-//                         NAME, the keys in the order of their expiry, from `qf` up to below `qt`; `xN` the head of a
-//                         message that was taken back, and `xn` how many of those there are.
-//   hailwire:secret       a random text that is made where it is missing, so that a database that was emptied gives
-//   other
-//                         epochs. Not in a cluster.
+// `hailwire:{chat}:log`, a Stream. The message with offset 42 has the ID 42-0 and two fields: `h`, its head, and `d`,
+// the bytes of its payload. A head is words with one space between: Unix milliseconds, the kind (`j` JSON, `t` text,
+// `b` bytes), the sender, the type, the media type. Bytes up to the space, `%` and DEL are `%XX` in each; an empty word
+// is empty, as is a media type that the kind implies. Four more words may follow: the offset that it takes back (else
+// empty), and its content's name, size and type. Words behind those are passed over.
+//
+// `hailwire:{chat}`, a hash:
+// - `h` the newest offset, `o` the oldest one, `e` the epoch, `i` the identity of the server under which it was last
+//   written, `b` the payload bytes that are kept, `y` when ages are looked at next, `a` the age in milliseconds that
+//   messages are kept for where it is the channel's own;
+// - of each idempotency key `kNAME` = `offset expiry fingerprint`; and `qN` = NAME, the keys in the order of their
+//   expiry, from `qf` up to below `qt`;
+// - of a message that was taken back `xN` = the offset of the one that did it, and its head; `xn` = how many there are.
+//
+// `hailwire:secret`: a random text that is made where it is missing, so that a database that was emptied gives other
+// epochs. Not in a cluster.
 //
 // A hash that is missing where a Stream is there (it was evicted) makes a new life of the channel: the Stream goes.
 //
@@ -39,7 +40,7 @@
 #include <string>
 #include <string_view>
 
-#include "hailwire/detail/base/requirements.hpp"
+#include "hailwire/proto/ws_handshake.hpp"
 
 namespace hailwire::detail {
 
@@ -70,9 +71,10 @@ local function words(e) return type(e) == 'table' and e.err or tostring(e) end
 -- A channel as its hash has it; or nil and the identity under which it was written, when the caller has to find out first
 -- what that means. rule: '*' it means a new epoch; '?' say so; '=ID' of ID it means nothing; '!ID' of ID a new epoch.
 local function open(meta, stream, rule)
-  local m = redis.call('HMGET', meta, 'h', 'e', 'i', 'o', 'b', 'y', 'qf', 'qt', 'xn')
+  local m = redis.call('HMGET', meta, 'h', 'e', 'i', 'o', 'b', 'y', 'qf', 'qt', 'xn', 'a')
   local c = {head = tonumber(m[1] or 0), epoch = m[2], oldest = tonumber(m[4] or 1), bytes = tonumber(m[5] or 0),
-             due = tonumber(m[6] or 0), first = tonumber(m[7] or 0), next = tonumber(m[8] or 0), erased = tonumber(m[9] or 0)}
+             due = tonumber(m[6] or 0), first = tonumber(m[7] or 0), next = tonumber(m[8] or 0), erased = tonumber(m[9] or 0),
+             own = tonumber(m[10] or 0)}
   local function fresh() return string.sub(redis.sha1hex(seed .. meta), 1, 20) end
   if not m[1] then
     if redis.call('EXISTS', stream) == 1 then
@@ -137,12 +139,35 @@ local function trim(c, meta, stream, most, bytes, age, reading)
   redis.call('XTRIM', stream, 'MINID', id(c.oldest))
   return true
 end
+
+-- Appends one entry to the Stream, not yet to the hash. An error, or nil.
+local function add(c, stream, head, data)
+  local r = redis.pcall('XADD', stream, id(c.head + 1), 'h', head, 'd', data)
+  if type(r) == 'table' and r.err and string.find(r.err, 'equal or smaller', 1, true) then
+    -- A script before this one has stored, and not come so far as to say so.
+    local last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)
+    c.head = last[1] and offset_of(last[1]) or tonumber(string.match(redis.call('XINFO', 'STREAM', stream)[8], '^%d+'))
+    r = redis.pcall('XADD', stream, id(c.head + 1), 'h', head, 'd', data)
+  end
+  if type(r) == 'table' and r.err then return r.err end
+  c.head = c.head + 1
+  c.bytes = c.bytes + #data
+end
+
+-- Everything lives for as long as somebody writes; the hash outlives the Stream and the keys: it knows the next offset.
+local function outlive(meta, stream, age)
+  if ttl == 0 then return end
+  local most = math.max(ttl, 10 * age)
+  redis.call('PEXPIRE', meta, most)
+  if age > 0 then redis.call('PEXPIRE', stream, math.min(most, age + 60000)) end
+end
 )lua";
 
 // Appends. ARGV, from 5 on: who announces, the verb (`PUBLISH`, `SPUBLISH` in a cluster), for how long keys are kept
 // (milliseconds), how many a channel may have, the largest payload bytes that are announced in full; then for each
-// channel its rule, the limits (messages, payload bytes, age in milliseconds; 0: none), how many drafts; then of each
-// draft its key, the payload's fingerprint (with a key), its head, its payload.
+// channel its rule, the limits (messages, payload bytes, age in milliseconds; 0: none), the age again if it is the
+// channel's own (else 0), how many drafts; then of each draft its key, the payload's fingerprint (with a key), its
+// head, its payload.
 //
 // Answers for each channel a list: `ok`, the epoch, then for each draft its offset, the offset with a minus where its
 // key was known, 0 where the key is another payload's, or a text: why it was not stored (`keys`: too many keys). Or
@@ -150,7 +175,7 @@ end
 inline constexpr std::string_view redis_append_body = R"lua(
 local origin, publish, lifetime, most_keys, most_told = ARGV[5], ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 
-local function append(meta, stream, rule, most, bytes, age, from, to)
+local function append(meta, stream, rule, most, bytes, age, own, from, to)
   local c, of = open(meta, stream, rule)
   if not c then return {'stale', of} end
   local known, names, stamp, set, del = {}, {}, 0, {}, {}
@@ -191,19 +216,10 @@ local function append(meta, stream, rule, most, bytes, age, from, to)
     elseif ARGV[i] ~= '' and c.next - c.first >= most_keys then
       out[#out + 1] = 'keys'
     else
-      local r = redis.pcall('XADD', stream, id(c.head + 1), 'h', head, 'd', data)
-      if type(r) == 'table' and r.err and string.find(r.err, 'equal or smaller', 1, true) then
-        -- A script before this one has stored, and not come so far as to say so.
-        local last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)
-        c.head = last[1] and offset_of(last[1]) or tonumber(string.match(redis.call('XINFO', 'STREAM', stream)[8], '^%d+'))
-        r = redis.pcall('XADD', stream, id(c.head + 1), 'h', head, 'd', data)
-      end
-      if type(r) == 'table' and r.err then
-        failed = r.err
+      failed = add(c, stream, head, data)
+      if failed then
         out[#out + 1] = failed
       else
-        c.head = c.head + 1
-        c.bytes = c.bytes + #data
         size = size + #data
         first = first or c.head
         out[#out + 1] = c.head
@@ -220,6 +236,10 @@ local function append(meta, stream, rule, most, bytes, age, from, to)
     end
   end
   if not first then return out end
+  if own ~= c.own then
+    set[#set + 1] = 'a'
+    set[#set + 1] = id(own)
+  end
   if c.new then
     set[#set + 1] = 'e'
     set[#set + 1] = c.epoch
@@ -231,10 +251,7 @@ local function append(meta, stream, rule, most, bytes, age, from, to)
   if trim(c, meta, stream, most, bytes, age, false) or age > 0 then
     redis.call('HSET', meta, 'o', id(c.oldest), 'b', id(c.bytes), 'y', id(c.due), 'xn', id(c.erased))
   end
-  if ttl > 0 then  -- the hash outlives the Stream and the keys: it knows what the next offset is
-    redis.call('PEXPIRE', meta, ttl)
-    if age > 0 then redis.call('PEXPIRE', stream, math.min(ttl, age + 60000)) end
-  end
+  outlive(meta, stream, age)
   if size > most_told or c.head - first + 1 ~= #told then
     redis.call(publish, meta, 'M ' .. origin .. ' ' .. c.epoch .. ' ' .. id(c.head) .. ' 0\n')
   else
@@ -245,11 +262,11 @@ end
 
 local answers, at = {}, 10
 for k = 1, channels do
-  local count = tonumber(ARGV[at + 4])
+  local count = tonumber(ARGV[at + 5])
   local ok, r = pcall(append, KEYS[2 * k - 1], KEYS[2 * k], ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]),
-                      tonumber(ARGV[at + 3]), at + 5, at + 4 + 4 * count)
+                      tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4]), at + 6, at + 5 + 4 * count)
   answers[k] = ok and r or {'error', words(r)}
-  at = at + 5 + 4 * count
+  at = at + 6 + 4 * count
 end
 return answers
 )lua";
@@ -273,7 +290,7 @@ local function page(c, meta, stream, since, most, bytes)
   local function fill(to)  -- places whose messages were taken back
     while from < to and count < most do
       local head = redis.call('HGET', meta, 'x' .. id(from))
-      if head then put(from, head, false) end
+      if head then put(from, (string.gsub(head, '^%d+ ', '')), false) end
       from = from + 1
     end
   end
@@ -298,6 +315,7 @@ end
 local function read(meta, stream, rule, age, from, to)
   local c, of = open(meta, stream, rule)
   if not c then return {'stale', of} end
+  if c.own > 0 then age = c.own end
   if age > 0 and trim(c, meta, stream, 0, 0, age, true) then
     redis.call('HSET', meta, 'o', id(c.oldest), 'b', id(c.bytes), 'y', id(c.due), 'xn', id(c.erased))
   end
@@ -318,8 +336,24 @@ end
 return answers
 )lua";
 
-/// The scripts as they are sent, and named by their SHA-1.
-inline const std::string redis_append_script = std::string(redis_prelude) + std::string(redis_append_body);
-inline const std::string redis_read_script = std::string(redis_prelude) + std::string(redis_read_body);
+/// SHA-1 in hexadecimal digits, by which EVALSHA names a script.
+inline std::string redis_digest(std::string_view text) {
+  std::string out;
+  for (const unsigned char byte : proto::sha1(text)) {
+    constexpr char digits[] = "0123456789abcdef";
+    out += digits[byte >> 4];
+    out += digits[byte & 15];
+  }
+  return out;
+}
+
+/// A script as it is sent, and the name that Redis gives it.
+struct redis_script {
+  redis_script(std::string_view before, std::string_view body)
+      : text(std::string(before) + std::string(body)), digest(redis_digest(text)) {}
+  std::string text, digest;
+};
+inline const redis_script redis_append_script{redis_prelude, redis_append_body};
+inline const redis_script redis_read_script{redis_prelude, redis_read_body};
 
 }  // namespace hailwire::detail
