@@ -1579,6 +1579,21 @@ test('what the server will not have is the end of an upload, what it has no room
   assert.equal(world.calls.length, 6);
 });
 
+test('an upload that could not reach the server goes on as soon as a connection opens; one that was told to wait does not', async () => {
+  for (const told of [false, true]) {
+    const { world, live } = await uploading(10);
+    await created(world.call);
+    await (told ? world.call.answer(503, {}, { 'Retry-After': '60' }) : world.call.fail());
+    const asked = world.calls.length;
+    live.use('websocket');
+    await settle();
+    assert.equal(world.calls.length, asked);
+    await world.socket.receive(open({ chat: ['e1', 0] }));
+    assert.equal(world.calls.length, asked + (told ? 0 : 1));
+    live.close();
+  }
+});
+
 test('answers that are none do not make an upload spin', async () => {
   for (const answer of [(call) => call.answer(200, 'welcome'), (call) => call.answer(201, { content: 'c 1' })]) {
     const { world, done } = await uploading(10);
