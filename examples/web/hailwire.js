@@ -871,7 +871,7 @@ export class Connection {
 
   /** Puts the watermarks whose time has come into the queue. */
   #gather() {
-    const { now, setTimeout, clearTimeout } = this.#runtime;
+    const { now, random, setTimeout, clearTimeout } = this.#runtime;
     let next = Infinity;
     for (const [key, mark] of this.#marks) {
       const epoch = this.#channels.get(mark.body.channel)?.epoch;
@@ -880,9 +880,13 @@ export class Connection {
       else if (now() < mark.told + mark_pace) next = Math.min(next, mark.told + mark_pace - now());
       else {
         Object.assign(mark, { fresh: false, told: now() });
-        const reject = ({ code, message }) => {
-          if (code === 'disconnected') mark.fresh = true;  // told again, if it is still the newest
-          else if (this.#link) this.#emit('notice', { reply: null, error: { code, message } });
+        const reject = ({ code, message, retryAfter = 0 }) => {
+          mark.fresh = code === 'disconnected' || code === 'rate_limited' || passing.has(code);  // told again, if it is still the newest
+          if (code === 'disconnected') return;
+          if (mark.fresh) {
+            mark.told = now() + retryAfter * 1000 + random() * backoff.first;
+            this.#flush();
+          } else if (this.#link) this.#emit('notice', { reply: null, error: { code, message } });
         };
         this.#enqueue(mark.name, mark.body, { resolve() {}, reject, passing: true });
       }
