@@ -18,6 +18,7 @@ import { can_seal, name_of, open_file, safety_number, seal_file } from './seal.j
 const page_of_history = 40;
 const kept_messages = 60;    // of each chat, on this device, for a visit without a network
 const save_after = 300;      // ms
+const ask_again = 10_000;    // ms between two looks at ticks and people while a poll is the transport, which is not told of all
 const typing_pace = 3_000;   // ms between two words about one's own typing
 const typing_life = 5_000;   // ms after which somebody's typing is over, if nothing more is heard of it
 const resend_for = 240_000;  // ms for which a message of an earlier visit is sent by itself: servers know its key that long
@@ -112,7 +113,7 @@ export class Chat {
 export class Messenger {
   chats = new Map();
   online = new Set();
-  #live; #vault; #kept; #changed; #keys = new Map(); #said_typing = 0; #timers = new Set(); #unsaved = new Set();
+  #live; #vault; #kept; #changed; #keys = new Map(); #said_typing = 0; #clock; #timers = new Set(); #unsaved = new Set();
 
   /**
    * @param {object} with_what
@@ -120,9 +121,11 @@ export class Messenger {
    * @param {{get(name: string): object | undefined, put(name: string, value: object): void}} with_what.kept what this device
    *   remembers between visits: `chats`, and of each chat the newest messages as they came, so still encrypted if they were
    * @param {object} [with_what.vault] this device's key pair; without it there are no secret chats
+   * @param {object} [with_what.clock] takes the place of the browser's timers, for tests
    * @param {(chat?: Chat) => void} with_what.changed told that something is to be shown anew: of one chat, or in general
    */
-  constructor({ user, connect, kept, vault, changed }) {
+  constructor({ user, connect, kept, vault, changed, clock = { setTimeout: (...all) => setTimeout(...all), clearTimeout: (timer) => clearTimeout(timer) } }) {
+    this.#clock = clock;
     Object.assign(this, { me: user, inbox: `@${user}` });
     this.#vault = vault;
     this.#kept = kept;
@@ -312,11 +315,23 @@ export class Messenger {
     this.#changed(of);
   }
 
+  #opens = 0;
   #opened() {
+    this.#opens++;
     this.#who(people);
     for (const chat of this.chats.values()) this.#ask(chat);
     this.#later(1_000, () => {
       this.#settled = this.#was_open = true;
+    });
+    if (!['websocket', 'sse'].includes(this.status.transport)) this.#look_again(this.#opens);
+  }
+
+  #look_again(opens) {
+    this.#later(ask_again, () => {
+      if (this.status.state !== 'open' || opens !== this.#opens) return;
+      this.#who(people);
+      for (const chat of this.chats.values()) this.#ask(chat);
+      this.#look_again(opens);
     });
   }
 
@@ -421,6 +436,7 @@ export class Messenger {
       entry.sent = true;
     } catch (fault) {
       if (entry.abort?.signal.aborted) return;
+      if (fault.code === 'rate_limited') return this.#later((fault.retryAfter ?? 1) * 1000, () => this.#post(chat, entry));
       entry.fault = fault.message;
     }
     this.#changed(chat);
@@ -489,11 +505,11 @@ export class Messenger {
 
   close() {
     this.#live.close();
-    for (const timer of this.#timers) clearTimeout(timer);
+    for (const timer of this.#timers) this.#clock.clearTimeout(timer);
   }
 
   #later(ms, act) {
-    const timer = setTimeout(() => { this.#timers.delete(timer); act(); }, ms);
+    const timer = this.#clock.setTimeout(() => { this.#timers.delete(timer); act(); }, ms);
     this.#timers.add(timer);
   }
 }

@@ -10,6 +10,7 @@
 
 #include <asio/io_context.hpp>
 #include <asio/signal_set.hpp>
+#include <asio/steady_timer.hpp>
 
 #include <algorithm>
 #include <charconv>
@@ -168,18 +169,21 @@ void run(const settings& s) {
     std::fprintf(stderr, "%.*s: %.*s\n", int(r.event.size()), r.event.data(), int(r.text.size()), r.text.data());
   });
 
+  // Everybody is told when to come back; what is published meanwhile is still stored.
   asio::signal_set signals(io, SIGINT, SIGTERM);
-  signals.async_wait([&io](std::error_code, int) { io.stop(); });
+  asio::steady_timer late(io);
+  signals.async_wait([&](std::error_code, int) {
+    live.post([&] { live.drain(3s, {}, [&io] { io.stop(); }); });
+    late.expires_after(3500ms);  // for who takes the last bytes slowly
+    late.async_wait([&io](std::error_code) { io.stop(); });
+    signals.async_wait([&io](std::error_code, int) { io.stop(); });
+  });
 
   auto port = live.listen(s.host, s.port);
   bool v6 = s.host.find(':') != s.host.npos;
   std::printf(v6 ? "listening on http://[%s]:%u/\n" : "listening on http://%s:%u/\n", s.host.c_str(), unsigned{port});
   std::fflush(stdout);
   io.run();
-
-  live.post([&live] { live.stop(); });  // says goodbye to everybody; what is left of the run lets those words leave
-  io.restart();
-  io.run_for(500ms);
 }
 
 int main(int count, char** words) {

@@ -11,6 +11,7 @@ const short_titles = { websocket: 'WebSocket', sse: 'SSE', long_poll: 'long poll
 const show_at_once = 8 * 1024 * 1024;  // bytes: larger pictures are fetched when they are asked for
 const safe_pictures = ['image/png', 'image/jpeg', 'image/gif', 'image/webp'];
 
+let config;     // what the server says of itself
 let messenger;  // undefined until somebody has come in
 let open;       // the chat that is shown
 let away;       // there was a connection, and there is none now
@@ -462,6 +463,34 @@ $('cut').onclick = () => {
 };
 $('transport').onchange = () => messenger.live.use(...($('transport').value === 'auto' ? transports : [$('transport').value]));
 
+// Being told while no page is open: the server's key is in config.json where it sends Web Push.
+async function show_notify() {
+  const now = await (await navigator.serviceWorker.ready).pushManager.getSubscription();
+  $('notify').textContent = now ? 'Notify me no more on this device' : 'Notify me on this device';
+  return now;
+}
+$('notify').onclick = async () => {
+  $('notify-fault').textContent = '';
+  try {
+    const { pushManager } = await navigator.serviceWorker.ready;
+    const now = await show_notify();
+    if (now) {
+      await messenger.live.command('device', { push: 'web', token: null });
+      await now.unsubscribe();
+    } else {
+      const made = await pushManager.subscribe({ userVisibleOnly: true, applicationServerKey: config.push_key });
+      await messenger.live.command('device', { push: 'web', token: made.toJSON() });
+    }
+    await show_notify();
+  } catch (fault) {
+    $('notify-fault').textContent = `That did not work: ${fault.message}`;
+  }
+};
+navigator.serviceWorker?.addEventListener('message', ({ data }) => {
+  const chat = messenger?.chats.get(data.channel);
+  if (chat) enter(chat);
+});
+
 // About a chat.
 $('info-open').onclick = async () => {
   const chat = open;
@@ -481,7 +510,11 @@ $('info-open').onclick = async () => {
 // ---- coming in
 
 async function start(user, device) {
-  const config = await fetch('config.json').then((answer) => answer.json()).catch(() => ({ path: '/live' }));
+  config = await fetch('config.json').then((answer) => answer.json()).catch(() => ({ path: '/live' }));
+  if (config.push_key && navigator.serviceWorker && globalThis.PushManager) {
+    $('notify').hidden = false;
+    show_notify();
+  }
   const name = `hailwire ${user} ${device}`;
   const kept = {
     get: (what) => JSON.parse(localStorage.getItem(`${name} ${what}`) ?? 'null') ?? undefined,
@@ -513,9 +546,10 @@ const user = query.get('user')?.trim() ?? '';
 if (is_name(user)) {
   // A device has a name that it keeps: its own, unless the address says another.
   const device = query.get('device') || (localStorage.hailwire_device ??= Array.from(crypto.getRandomValues(new Uint8Array(6)), (b) => b.toString(16).padStart(2, '0')).join(''));
+  localStorage.hailwire_user = user;
   start(user, device);
 } else {
-  $('enter-name').value = user;
+  $('enter-name').value = user || (localStorage.hailwire_user ?? '');
   $('enter').oncancel = (event) => event.preventDefault();
   $('enter').showModal();
 }

@@ -33,3 +33,30 @@ self.addEventListener('fetch', (event) => {
     }
   })());
 });
+
+// Something is there while no page is. The server's words name a chat and a number of messages, no text and no sender: what
+// is said stays between the page and the server. A browser that knows Declarative Web Push would show this by itself.
+self.addEventListener('push', (event) => {
+  let told;
+  try { told = event.data.json().notification; } catch { /* then there is something, and no more is known */ }
+  const { channel = '', count = 1 } = told?.data ?? {};
+  const [kind, ...names] = channel.split(':');
+  event.waitUntil((async () => {
+    if ((await self.clients.matchAll({ type: 'window' })).some((page) => page.focused && new URL(page.url).pathname === new URL(self.registration.scope).pathname)) return;  // it is being read
+    const of = kind === 'direct' || kind === 'secret' ? `in your chat, ${names.join(' and ')}` : 'for you';
+    await self.registration.showNotification(told?.title ?? 'Messenger', {
+      body: `${count > 1 ? `${count} new messages` : 'A new message'} ${of}`, tag: channel || 'messenger', data: { channel },
+    });
+  })());
+});
+
+self.addEventListener('notificationclick', (event) => {
+  event.notification.close();
+  const { channel } = event.notification.data ?? {};
+  event.waitUntil((async () => {
+    const [page] = await self.clients.matchAll({ type: 'window' });
+    if (!page) return self.clients.openWindow(self.registration.scope);
+    page.postMessage({ channel });
+    return page.focus();
+  })());
+});

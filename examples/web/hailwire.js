@@ -127,7 +127,7 @@ export class Connection {
   #token; #stale = true; #asking; #refusals = 0;  // `#stale`: another token is wanted before anything else is asked
   #questions = 0; #answered = 0;                   // how often a token was asked for, and which of them gave `#token`
   #marks = new Map(); #mark_timer; #key_life = life_of(key_seconds);
-  #session; #transfers = new Set(); #idle = new Set();  // `#idle`: what waits for the end of `offline`
+  #session; #transfers = new Set(); #idle = new Map();  // `#idle`: ends a wait of a transfer -> whether an open link ends it
   #status = { state: 'connecting' }; #detour; #ticket; #proven = new Set(); #hooks = new AbortController();
 
   /** What each transport cost so far: requests (handshakes, polls, posts), bytes both ways, and the messages it brought.
@@ -377,7 +377,7 @@ export class Connection {
     if (this.#status.state !== 'offline') return;
     this.#bury();
     this.#status = { state: 'waiting' };
-    for (const go of this.#idle) go();
+    for (const go of this.#idle.keys()) go();
     this.#renew(true);
   }
 
@@ -480,6 +480,7 @@ export class Connection {
     link.since = this.#runtime.now();
     link.native = false;
     this.#proven.add(link.transport);
+    for (const [go, unreachable] of this.#idle) if (unreachable) go();
     this.#tell({ state: 'open' });
     this.#flush();
   }
@@ -551,7 +552,7 @@ export class Connection {
   /** Cuts the transfers short; they go on, or end, by the state that holds then. */
   #halt() {
     for (const abort of this.#transfers) abort.abort();
-    for (const go of this.#idle) go();
+    for (const go of this.#idle.keys()) go();
   }
 
   /** Replaces the link, whose URL has changed; or, `anew`, starts at the best transport, now, link or none. */
@@ -870,7 +871,7 @@ export class Connection {
 
   /** Puts the watermarks whose time has come into the queue. */
   #gather() {
-    const { now, setTimeout, clearTimeout } = this.#runtime;
+    const { now, random, setTimeout, clearTimeout } = this.#runtime;
     let next = Infinity;
     for (const [key, mark] of this.#marks) {
       const epoch = this.#channels.get(mark.body.channel)?.epoch;
@@ -879,9 +880,13 @@ export class Connection {
       else if (now() < mark.told + mark_pace) next = Math.min(next, mark.told + mark_pace - now());
       else {
         Object.assign(mark, { fresh: false, told: now() });
-        const reject = ({ code, message }) => {
-          if (code === 'disconnected') mark.fresh = true;  // told again, if it is still the newest
-          else if (this.#link) this.#emit('notice', { reply: null, error: { code, message } });
+        const reject = ({ code, message, retryAfter = 0 }) => {
+          mark.fresh = code === 'disconnected' || code === 'rate_limited' || passing.has(code);  // told again, if it is still the newest
+          if (code === 'disconnected') return;
+          if (mark.fresh) {
+            mark.told = now() + retryAfter * 1000 + random() * backoff.first;
+            this.#flush();
+          } else if (this.#link) this.#emit('notice', { reply: null, error: { code, message } });
         };
         this.#enqueue(mark.name, mark.body, { resolve() {}, reject, passing: true });
       }
@@ -977,7 +982,7 @@ export class Connection {
       if (this.#status.state === 'stopped') throw new HailwireError('closed');
     };
     for (let failures = 0, faults = 0, refusals = 0; ;) {
-      while (this.#status.state === 'offline') await this.#pause(undefined, signal);
+      while (this.#status.state === 'offline') await this.#pause(undefined, false, signal);
       check();
       if (this.#options.renew && this.#stale) await this.#fresh();
       const { status, after = 0, body, done, moved } = await step();
@@ -993,17 +998,18 @@ export class Connection {
       // What has no room now will have it; what fails at this content may fail at it for ever.
       const hopeless = status >= 500 && status !== 503 && ++faults >= most_tries;
       if (!later || hopeless) throw new HailwireError(body?.code ?? `http_${status}`, body?.detail, after ? after / 1000 : undefined);
-      await this.#pause(after + this.#runtime.random() * Math.min(backoff.most, backoff.first * 2 ** Math.min(failures++, 16)), signal);
+      await this.#pause(after + this.#runtime.random() * Math.min(backoff.most, backoff.first * 2 ** Math.min(failures++, 16)), status === undefined, signal);
     }
   }
 
-  /** Waits for so many milliseconds, or, without a number, for ever; less when `cut`, `resume`, `close` or the signal ends it. */
-  async #pause(ms, signal) {
+  /** Waits for so many milliseconds, or, without a number, for ever; less when `cut`, `resume`, `close` or the signal ends it, or,
+   *  `unreachable`, when a link opens: then the server can be reached again. */
+  async #pause(ms, unreachable, signal) {
     const { setTimeout, clearTimeout } = this.#runtime;
     let go, timer;
     await new Promise((resolve) => {
       go = resolve;
-      this.#idle.add(go);
+      this.#idle.set(go, unreachable);
       signal?.addEventListener('abort', go);
       if (ms !== undefined) timer = setTimeout(go, ms);
       if (signal?.aborted) go();

@@ -1369,6 +1369,22 @@ test('what the server has against a watermark is a notice, and it is not told ag
   assert.equal(world.timers.length, 0);
 });
 
+test('a watermark that the server has no room for now is told again when it has, as it is then', async () => {
+  for (const [code, retry_after, wait] of [['rate_limited', 7, 8_250], ['overloaded', undefined, 1_250], ['internal', 0, 1_250]]) {
+    const world = new World();
+    const live = await world.connected(5);
+    live.received('chat');
+    await world.socket.receive({ reply: 1, error: { code, retry_after } });
+    await world.socket.receive(message(6));
+    live.received('chat');
+    await world.pass(wait - 1);
+    assert.equal(marks(world.socket).length, 1, code);
+    await world.pass(1);
+    assert.deepEqual(marks(world.socket).slice(1), [{ received: { channel: 'chat', epoch: 'e1', offset: 6 } }], code);
+    assert.equal(live.notices.filter(({ error }) => error).length, 0);
+  }
+});
+
 test('watermarks are posted where there is no socket', async () => {
   const world = new World();
   const live = await world.connect({ transports: ['short_poll'], params: { user: 'ada', device: 'phone' }, since: 'received' });
@@ -1577,6 +1593,21 @@ test('what the server will not have is the end of an upload, what it has no room
   }
   await assert.rejects(done, { code: 'internal' });
   assert.equal(world.calls.length, 6);
+});
+
+test('an upload that could not reach the server goes on as soon as a connection opens; one that was told to wait does not', async () => {
+  for (const told of [false, true]) {
+    const { world, live } = await uploading(10);
+    await created(world.call);
+    await (told ? world.call.answer(503, {}, { 'Retry-After': '60' }) : world.call.fail());
+    const asked = world.calls.length;
+    live.use('websocket');
+    await settle();
+    assert.equal(world.calls.length, asked);
+    await world.socket.receive(open({ chat: ['e1', 0] }));
+    assert.equal(world.calls.length, asked + (told ? 0 : 1));
+    live.close();
+  }
 });
 
 test('answers that are none do not make an upload spin', async () => {

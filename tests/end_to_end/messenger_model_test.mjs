@@ -54,15 +54,35 @@ class Live {
   get published() { return this.asked.filter(({ name }) => name === 'publish'); }
 }
 
-async function come(user, { before, vault, logs } = {}) {
+/** Time that passes when the test says so. */
+class Clock {
+  time = 0;
+  timers = [];
+  setTimeout(act, ms) { const timer = { act, at: this.time + ms }; this.timers.push(timer); return timer; }
+  clearTimeout(timer) { this.timers = this.timers.filter((one) => one !== timer); }
+  async pass(ms) {
+    const end = this.time + ms;
+    for (let next; (next = this.timers.filter(({ at }) => at <= end).sort((a, b) => a.at - b.at)[0]);) {
+      this.clearTimeout(next);
+      this.time = next.at;
+      next.act();
+      await settle();
+    }
+    this.time = end;
+  }
+}
+
+async function come(user, { before, vault, logs, transport = 'websocket' } = {}) {
   const live = new Live();
+  live.status.transport = transport;
+  const clock = new Clock();
   live.logs = logs;
   const kept = { ...before, get(name) { return this[name]; }, put(name, value) { this[name] = JSON.parse(JSON.stringify(value)); } };
   let options;
-  const messenger = new Messenger({ user, kept, vault, changed() {}, connect: (given) => { options = given; return live; } });
+  const messenger = new Messenger({ user, kept, vault, clock, changed() {}, connect: (given) => { options = given; return live; } });
   people.push(messenger);
   await live.state('open');
-  return { messenger, live, kept, options };
+  return { messenger, live, kept, options, clock };
 }
 const texts = (chat) => chat.messages.map(({ text, state }) => state ?? text);
 
@@ -157,6 +177,43 @@ test('a device keeps the newest messages of a chat before it says that it has re
   await again.live.tell('notice', { gap: { channel: chat.channel, reason: 'trimmed', epoch: 'e1', next: 90 } });
   await again.live.message(chat.channel, 90, 'bob', { text: 'text 90' });
   assert.deepEqual(texts(shown), ['text 90'], 'what stands before a gap is not shown as if it stood before this');
+});
+
+test('a poll is not told of all that happens, so ticks and people are asked for again and again', async () => {
+  for (const [transport, times] of [['websocket', 1], ['sse', 1], ['long_poll', 4], ['short_poll', 4]]) {
+    const { messenger, live, clock } = await come('ada', { before: { chats: { chats: [{ channel: 'direct:ada:bob' }] } }, transport });
+    let asked = 1;  // as it came
+    live.answers.receipts = () => { asked++; return { epoch: 'e1', head: 0, receipts: [] }; };
+    await clock.pass(30_000);
+    assert.equal(asked, times, transport);
+    await live.state('waiting');
+    await clock.pass(30_000);
+    assert.equal(asked, times, 'and not without a connection');
+    messenger.close();
+    assert.equal(clock.timers.length, 0);
+  }
+});
+
+test('what is received is told by itself a moment after it came', async () => {
+  const { messenger, live, clock, kept } = await come('ada');
+  const chat = messenger.start('bob');
+  await live.message(chat.channel, 1, 'bob', { text: 'one' });
+  await clock.pass(299);
+  assert.equal(live.marks.length, 0);
+  await clock.pass(1);
+  assert.deepEqual([live.marks.at(-1), kept[chat.channel].messages.length], [['received', chat.channel, 1], 1]);
+});
+
+test('what was written too fast is sent when there is room', async () => {
+  const { messenger, live, clock } = await come('ada');
+  const chat = messenger.start('bob');
+  messenger.send(chat, 'hello');
+  await live.published.at(-1).reject(Object.assign(new Error('slow down'), { code: 'rate_limited', retryAfter: 3 }));
+  const sent = live.published.length;
+  await clock.pass(2_999);
+  assert.deepEqual([live.published.length, chat.outbox[0].fault], [sent, undefined]);
+  await clock.pass(1);
+  assert.deepEqual([live.published.length, live.published.at(-1).data.text], [sent + 1, 'hello']);
 });
 
 test('a message that is refused says why, and can be tried again', async () => {

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: BSL-1.0
+//
+// Headless Chromium drives the messenger's page of the real binary: three people, one of whose networks is cut. What each page
+// shows is compared with what the others wrote. Screenshots are kept in build/artifacts.
+
+import '../watchdog.mjs';
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { createInterface } from 'node:readline';
+import { after, afterEach, before, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { chromium } from 'playwright-core';
+
+const root = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
+const messenger = process.env.HAILWIRE_MESSENGER ?? resolve(root, 'build/release/examples/messenger');
+const artifacts = resolve(root, 'build/artifacts');
+const patience = { timeout: 20_000 };
+const wide = { viewport: { width: 1200, height: 760 } };
+const narrow = { viewport: { width: 360, height: 740 } };
+const dark = { colorScheme: 'dark' };
+
+let browser;
+const ends = [];  // what a test has started, ended behind it in turn
+
+/** Runs the messenger. `stop(how)` ends it, by SIGTERM unless said. */
+async function serve(...options) {
+  const process = spawn(messenger, options, { stdio: ['ignore', 'pipe', 'inherit'] });
+  const exit = once(process, 'exit');
+  const [line] = await Promise.race([once(createInterface({ input: process.stdout }), 'line'), exit.then(() => [`${messenger} has ended`])]);
+  assert.match(line, /^listening on http:\/\/127\.0\.0\.1:\d+\/$/);
+  const server = {
+    origin: line.slice('listening on '.length),
+    async stop(how = 'SIGTERM') {
+      process.kill(how);
+      const [code] = await exit;
+      if (how === 'SIGTERM') assert.equal(code, 0, 'SIGTERM ends the messenger cleanly');
+      server.stop = () => {};
+    },
+  };
+  ends.push(() => server.stop());
+  return server;
+}
+
+/** The way of one person to the server, which can be cut: what is open breaks, what is new is refused. */
+async function way_to(origin) {
+  const { port } = new URL(origin);
+  const open = new Set();
+  const keep = (socket) => {
+    open.add(socket);
+    socket.on('error', () => {}).on('close', () => open.delete(socket));
+    return socket;
+  };
+  const proxy = createServer((near) => {
+    const far = keep(connect(Number(port), '127.0.0.1'));
+    keep(near).pipe(far).pipe(near);
+    near.on('close', () => far.destroy());
+    far.on('close', () => near.destroy());
+  });
+  proxy.listen(0, '127.0.0.1');
+  await once(proxy, 'listening');
+  const at = proxy.address().port;
+  const way = {
+    origin: `http://127.0.0.1:${at}/`,
+    async cut() {
+      const closed = once(proxy, 'close');
+      proxy.close();
+      for (const socket of open) socket.destroy();
+      await closed;
+    },
+    async mend() {
+      proxy.listen(at, '127.0.0.1');
+      await once(proxy, 'listening');
+    },
+  };
+  ends.push(() => proxy.listening && way.cut());
+  return way;
+}
+
+before(async () => {
+  mkdirSync(artifacts, { recursive: true });
+  browser = await chromium.launch({
+    executablePath: process.env.HAILWIRE_CHROMIUM ?? '/usr/bin/chromium',
+    args: ['--headless', '--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking',
+      '--disable-component-update', '--disable-sync'],
+  });
+});
+afterEach(async () => { while (ends.length) await ends.pop()(); });
+after(() => browser?.close());
+
+/** A person's device: a browser context of its own. */
+async function visit(origin, user, options = wide, query = {}) {
+  const context = await browser.newContext({ locale: 'en-GB', ...options });
+  ends.push(async () => {
+    assert.deepEqual(page.faults, []);
+    await context.close();
+  });
+  const page = await context.newPage();
+  page.setDefaultTimeout(patience.timeout);
+  page.faults = [];
+  page.on('pageerror', (fault) => page.faults.push(fault.stack));
+  await page.goto(`${origin}?${new URLSearchParams({ user, ...query })}`);
+  await is(page, 'open');
+  return page;
+}
+
+const is = (page, state, transport) => page.waitForSelector(`#status[data-state=${state}]${transport ? `[data-transport=${transport}]` : ''}`, { ...patience, state: 'attached' });
+const shot = (page, name) => page.screenshot({ path: join(artifacts, `messenger_${name}.png`) });
+
+async function begin(page, kind, others, title) {
+  await page.click('#new');
+  await page.check(`#begin [value=${kind}]`);
+  if (title) await page.fill('#begin-name', title);
+  await page.fill('#begin-with', others);
+  await page.click('#begin button.main');
+  await page.waitForSelector('#begin:not([open])', { state: 'attached' });
+}
+const enter = (page, channel) => page.click(`#chats [data-key^="${channel}"] button`);
+async function say(page, text) {
+  await page.fill('#text', text);
+  await page.press('#text', 'Enter');
+}
+
+/** What stands in the open chat: "text", "text ✓…" for an own one with its tick, "(taken back)", "--- New". */
+const shown = (page) => page.$$eval('#log > li', (items) => items.filter((item) => !item.matches('.note')).map((item) => {
+  if (item.matches('.new')) return '--- New';
+  if (item.dataset.state === 'erased') return '(taken back)';
+  return `${item.querySelector('.text')?.textContent ?? '(file)'}${item.dataset.tick ? ` [${item.dataset.tick}]` : ''}`;
+}));
+/** Waits until the open chat shows just this; gives up with a readable difference. */
+async function shows(page, wanted) {
+  const text = JSON.stringify(wanted);
+  for (const until = Date.now() + patience.timeout; Date.now() < until;) {
+    if (JSON.stringify(await shown(page)) === text) return;
+    await page.evaluate(() => new Promise(requestAnimationFrame));
+  }
+  assert.deepEqual(await shown(page), wanted);
+}
+const row = (page, channel, what) => page.waitForFunction(([key, words]) => document.querySelector(`#chats [data-key^="${key}"]`)?.textContent.includes(words), [channel, what], patience);
+const room_says = (page, words) => page.waitForFunction((text) => document.getElementById('room-state').textContent === text, words, patience);
+
+/** Nothing sticks out, and every text stands out from its background by at least 4.5 to 1 (WCAG 2.2, success criterion 1.4.3). */
+async function looks_well(page) {
+  assert.equal(await page.evaluate(() => document.documentElement.scrollWidth > innerWidth), false, 'nothing sticks out');
+  const faint = await page.evaluate(() => {
+    const canvas = new OffscreenCanvas(1, 1).getContext('2d', { willReadFrequently: true });
+    const paint = (colours) => {
+      canvas.clearRect(0, 0, 1, 1);
+      for (const colour of colours) {
+        canvas.fillStyle = colour;
+        canvas.fillRect(0, 0, 1, 1);
+      }
+      return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
+    };
+    const light = (rgb) => {
+      const [r, g, b] = rgb.map((c) => (c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4));
+      return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const found = [];
+    const dialog = document.querySelector('dialog[open]');
+    for (const walk = document.createTreeWalker(dialog ?? document.body, NodeFilter.SHOW_TEXT); walk.nextNode();) {
+      const element = walk.currentNode.parentElement;
+      if (!walk.currentNode.data.trim() || element.closest('.hidden, script, option') || !element.checkVisibility() || !element.getClientRects().length) continue;
+      const below = [];
+      for (let at = element; at; at = at === dialog ? null : at.parentElement) below.unshift(getComputedStyle(at).backgroundColor);
+      const style = getComputedStyle(element);
+      const ground = light(paint(below));
+      const ink = light(paint([...below, style.color]));
+      const ratio = (Math.max(ground, ink) + 0.05) / (Math.min(ground, ink) + 0.05);
+      if (ratio < 4.5) found.push(`${element.tagName}.${element.className} “${walk.currentNode.data.trim().slice(0, 30)}” ${ratio.toFixed(2)}`);
+    }
+    return found;
+  });
+  assert.deepEqual(faint, []);
+}
+
+test('by keyboard alone: a chat is begun, written in, left and found again, and every control has a name', async () => {
+  const { origin } = await serve('--port', '0');
+  await visit(origin, 'bob');
+  const ada = await visit(origin, 'ada', narrow);
+  const press = async (...keys) => { for (const key of keys) await ada.keyboard.press(key); };
+  const focused = () => ada.evaluate(() => document.activeElement.id || document.activeElement.textContent);
+  await ada.focus('#new');
+  await press('Enter');
+  assert.equal(await focused(), 'begin-with');
+  await ada.keyboard.type('bob');
+  await press('Enter');
+  await ada.waitForFunction(() => document.activeElement.id === 'text', undefined, patience);
+  await ada.keyboard.type('one');
+  await press('Shift+Enter');
+  await ada.keyboard.type('two');
+  await press('Enter');
+  await ada.waitForSelector('#log .message[data-offset="1"]');
+  assert.deepEqual((await shown(ada)).map((text) => text.split(' ')[0]), ['one\ntwo']);
+  await press('Shift+Tab', 'Shift+Tab');
+  assert.equal(await ada.evaluate(() => document.activeElement.getAttribute('aria-label')), 'Take back: one\ntwo');
+  await press('Enter', 'Escape');
+  assert.match(await ada.evaluate(() => document.activeElement.getAttribute('aria-label')), /^Take back/, 'the focus comes back');
+  await press('Escape');
+  assert.equal(await ada.evaluate(() => document.body.dataset.view), 'list');
+  assert.match(await focused(), /^bobob/);
+  await press('Enter');
+  assert.equal(await ada.evaluate(() => document.body.dataset.view), 'room');
+
+  for (const dialog of ['new', 'status']) {
+    if (await ada.evaluate(() => document.body.dataset.view) === 'room') await ada.click('#back');
+    await ada.click(`#${dialog}`);
+    await looks_well(ada);
+    await shot(ada, `${dialog}_narrow_light`);
+    await press('Escape');
+  }
+  const nameless = await ada.evaluate(() => [...document.querySelectorAll('button, input, textarea, select, dialog, [role]')].filter((element) => {
+    const by = element.getAttribute('aria-labelledby');
+    return element.type !== 'file' && element.getAttribute('role') !== 'alert' && element.getAttribute('role') !== 'status'
+      && !(element.getAttribute('aria-label') || element.textContent.trim() || (by && document.getElementById(by)) || element.labels?.length);
+  }).map((element) => element.outerHTML));
+  assert.deepEqual(nameless, []);
+});
+
+test('while no page is open the service worker says that something is there, and not what', async () => {
+  const { origin } = await serve('--port', '0');
+  const ada = await visit(origin, 'ada');
+  await ada.evaluate(() => navigator.serviceWorker.ready.then(() => 0));
+  await ada.context().grantPermissions(['notifications'], { origin });
+  const other = await ada.context().newPage();  // of the same origin, but not the messenger
+  await other.goto(`${origin}hailwire.js`);
+  const browser_side = await ada.context().newCDPSession(other);
+  const known = once(browser_side, 'ServiceWorker.workerRegistrationUpdated');
+  await browser_side.send('ServiceWorker.enable');
+  const [{ registrations: [{ registrationId }] }] = await known;
+  const push = (text) => browser_side.send('ServiceWorker.deliverPushMessage', { origin, registrationId, data: text });
+  const told = () => other.evaluate(async () => (await (await navigator.serviceWorker.ready).getNotifications()).map(({ title, body, tag }) => [title, body, tag]));
+  const words = (channel, count) => JSON.stringify({ web_push: 8030, notification: { title: 'New message', navigate: origin, tag: 'hailwire', data: { channel, epoch: 'e', offset: 4, count } }, mutable: true });
+  await push(words('direct:ada:bob', 2));
+  assert.deepEqual(await told(), [], 'who looks at the page is not told');
+  await ada.close();
+  await push(words('direct:ada:bob', 3));
+  await other.waitForFunction(async () => (await (await navigator.serviceWorker.ready).getNotifications()).length === 1, undefined, patience);
+  assert.deepEqual(await told(), [['New message', '3 new messages in your chat, ada and bob', 'direct:ada:bob']]);
+  await push('');
+  await other.waitForFunction(async () => (await (await navigator.serviceWorker.ready).getNotifications()).length === 2, undefined, patience);
+  assert.deepEqual((await told())[1], ['Messenger', 'A new message for you', 'messenger']);
+});
+
+test('who comes without a name is asked for one', async () => {
+  const { origin } = await serve('--port', '0');
+  const context = await browser.newContext(narrow);
+  ends.push(() => context.close());
+  const page = await context.newPage();
+  await page.goto(origin);
+  await shot(page, 'enter_narrow_light');
+  await page.fill('#enter-name', 'a b');
+  await page.press('#enter-name', 'Enter');
+  assert.equal(new URL(page.url()).search, '', 'a name has no spaces');
+  await page.fill('#enter-name', 'ada');
+  await page.press('#enter-name', 'Enter');
+  await is(page, 'open');
+  assert.equal(await page.textContent('#my-name'), 'ada');
+});
