@@ -219,6 +219,8 @@ struct house {
   static hw::options settings() {
     hw::options o;
     o.stall_time = std::chrono::hours(1);
+    // Counted, as by default, and never met.
+    o.newcomers_per_second = o.commands_per_second = o.bytes_per_second = 1'000'000'000'000;
     return o;
   }
   sink& open(const std::string& target, const std::string& more) {

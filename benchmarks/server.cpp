@@ -76,6 +76,8 @@ int main(int argc, char** argv) {
   bool own_records = true;
   hailwire::options settings;
   settings.max_sessions = 100'000;
+  // Limits are counted, as they are for everybody, and never met: a benchmark is one address that does all it can.
+  settings.newcomers_per_second = settings.commands_per_second = settings.bytes_per_second = 1'000'000'000'000;
   for (int i = 1; i < argc; ++i) {
     std::string_view name = argv[i];
     if (name == "--drivers") return std::puts("own embedded portable"), 0;

@@ -15,12 +15,17 @@
 #include <asio/signal_set.hpp>
 #include <asio/steady_timer.hpp>
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <charconv>
 #include <chrono>
 #include <cstdio>
 #include <exception>
+#include <fstream>
 #include <memory>
 #include <optional>
+#include <random>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -137,11 +142,29 @@ hailwire::result<hailwire::response> serve_page(const hailwire::request& r, cons
   return page;
 }
 
+// What tickets are signed with, so that they are good after a restart: beside the file of the rooms, for its owner
+// alone.
+std::string ticket_key(const settings& s) {
+  if (s.storage == "memory") return {};
+  const std::string name = s.storage.substr(7) + "-tickets";
+  std::string key;
+  if (std::ifstream(name, std::ios::binary) >> key && key.size() >= 16) return key;
+  key.clear();
+  std::random_device random;
+  for (int i = 0; i < 32; ++i) key += "0123456789abcdef"[random() % 16];
+  const int file = ::open(name.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  const bool kept = file >= 0 && ::write(file, key.data(), key.size()) == static_cast<ssize_t>(key.size());
+  if (file >= 0) ::close(file);
+  if (!kept) throw std::runtime_error("cannot write " + name);
+  return key;
+}
+
 template <class Storage>
 chat_server make_server(asio::io_context& io, const settings& s, Storage kept) {
   hailwire::options options{.path = s.path};
   // Whoever keeps many messages may be sent as many: a file that is piped into `hw publish` is one user's.
   options.max_keys_per_user = std::max(options.max_keys_per_user, s.history);
+  options.ticket_key = ticket_key(s);
   if (s.driver == "own") return chat_server(hailwire::own_thread, std::move(kept), options);
   if (s.driver == "portable") return chat_server(hailwire::portable, io, std::move(kept), options);
   return chat_server(io, std::move(kept), options);

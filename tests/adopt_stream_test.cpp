@@ -138,7 +138,7 @@ TEST_CASE("a stream that takes a few bytes at a time serves every transport") {
       lp.send(get("/live?channel=chat&wait=20"));
       auto first = lp.until("\"}");
       auto cursor = first.substr(first.find("\"cursor\":\"") + 10);
-      cursor.pop_back(), cursor.pop_back();
+      cursor.erase(cursor.find('"'));
       lp.send(get("/live?channel=chat&wait=20&since=" + cursor));
       std::string text(few * 700, 'x');  // a hundred buffers at most
       if (text.size() > 60'000) text.resize(60'000);

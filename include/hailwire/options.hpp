@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -56,6 +57,35 @@ struct options {
   std::vector<channel_rule> channels = {};
   /// The most channels that one session follows.
   std::size_t max_channels = 32;
+  /// The most connections at a time, over all threads of a `threaded_server`; more are answered `overloaded`, by up to
+  /// 128 that are accepted for this, and what comes while those are taken waits to be accepted. Unset: the descriptors
+  /// that this process may open when the server is made (the soft RLIMIT_NOFILE), but for 256, or half of them where
+  /// there are fewer than 512, which are left for files, other sockets and these answers.
+  std::optional<std::size_t> max_connections = {};
+  /// The most connections of one address, over all threads; more are answered `rate_limited`. A /64 of IPv6 counts as
+  /// one address; trusted proxies and who has no address are not counted. 0: no limit, because a proxy that is not
+  /// listed in `trusted_proxies` is one address for everybody.
+  std::size_t max_connections_per_address = 0;
+  /// How many clients a second may begin on a new connection, with a second's worth at once; more are `overloaded` and
+  /// told when there will be room for them, each at a time of its own. As many again who show a ticket of the last ten
+  /// minutes: they were here a moment ago, and come back before newcomers. By a core's TLS handshakes with ECDSA, 1–3
+  /// thousand a second, and so that a storage is not asked by everybody at once after a restart. Counted at a
+  /// connection's first request of the live resource; divided among the threads of a `threaded_server`. 0: no limit,
+  /// and no tickets.
+  std::size_t newcomers_per_second = 1000;
+  /// What tickets are signed with, at least 16 random bytes: the same after a restart and at each server that clients
+  /// may come back to. Empty: a key of this server's own, so that tickets end with it. A shorter one throws
+  /// `std::invalid_argument` when the server is made.
+  std::string ticket_key = {};
+  /// The most commands a second of one user, one `grant::key_scope`, or, of anonymous clients without one, one address
+  /// (a /64 of IPv6), over all its connections, with a second's worth at once; more are `rate_limited`. A request
+  /// counts as one, and each command of a POST; a `ping` does not. Many hundred times what a person does, for a whole
+  /// office may share an address, and few enough that nobody takes more than a few hundredths of a core. Each hub
+  /// counts for itself. 0: no limit.
+  std::size_t commands_per_second = 1000;
+  /// The same for bytes that clients send; what is over it is not read until its time has come, so that TCP holds the
+  /// sender back. 64 Mbit/s.
+  std::size_t bytes_per_second = 8u << 20;
   /// The most sessions at a time; more are answered `overloaded`. Below the descriptors that a process may open, the
   /// acceptor pauses by itself.
   std::size_t max_sessions = 1'000'000;

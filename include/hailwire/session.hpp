@@ -16,6 +16,7 @@
 #include "hailwire/detail/base/pointers.hpp"
 #include "hailwire/detail/base/vector.hpp"
 #include "hailwire/detail/hub/fan_out.hpp"
+#include "hailwire/detail/hub/senders.hpp"
 #include "hailwire/error.hpp"
 #include "hailwire/message.hpp"
 
@@ -248,6 +249,7 @@ class session : protected detail::follower {
     std::vector<std::string> revoked;
     std::string device;
     std::unique_ptr<any_box> data;
+    detail::intrusive_ptr<detail::sender> sends;  // who has sent something on this stream
   };
   // What an anonymous client on one channel does without; once it is there it stays until the session ends. Further
   // channels lie behind it. They move when it grows and when one before them goes.
@@ -287,6 +289,11 @@ class session : protected detail::follower {
   std::unique_ptr<extra_state> extra_;
   std::uint32_t generation_ = 0;
   bool open_ : 1 = false, listed_ : 1 = false;
+  // Of the connection, and here because there is a gap: whether it is one over a limit on connections; has been let in;
+  // is not read for now, because whoever sends on it sends too much.
+  enum class excess : std::uint8_t { none, of_all, of_address };
+  excess excess_ : 2 = excess::none;
+  bool let_in_ : 1 = false, throttled_ : 1 = false;
 };
 
 }  // namespace hailwire

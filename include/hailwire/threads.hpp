@@ -147,8 +147,9 @@ namespace hailwire::inline HAILWIRE_ASIO_NAMESPACE {
 /// twice. It is never called for one channel twice at a time; one that is `single_threaded` is called once at a time.
 /// One that guards itself better says `static constexpr bool thread_safe = true`, as `memory_storage` does.
 ///
-/// Limits of `options` hold for each thread, but `max_sessions`, which is divided among them, and
-/// `max_sessions_per_address`, which counts over all of them.
+/// Limits of `options` hold for each thread, but `max_sessions` and `newcomers_per_second`, which are divided among
+/// them, and `max_connections`, `max_connections_per_address` and `max_sessions_per_address`, which count over all of
+/// them.
 ///
 /// Threads: `publish`, `publish_all`, `post_each`, `quit`, `stop` and `drain` are safe from any; the rest is for one
 /// thread, before `run`.
@@ -174,16 +175,20 @@ class threaded_server {
     auto common = std::make_shared<detail::common_storage>(detail::erase_storage<Storage>(std::forward<Storage>(store)),
                                                            detail::guard_for<type>());
     o.max_sessions = (o.max_sessions + threads - 1) / threads;
+    o.newcomers_per_second = (o.newcomers_per_second + threads - 1) / threads;
+    if (o.ticket_key.empty()) o.ticket_key = detail::random_key();  // one for all threads
     for (unsigned i = 0; i < threads; ++i) {
       parts_.push_back(std::make_unique<part>(
           own_thread, std::unique_ptr<detail::any_storage>(new detail::common_storage_share(common)), o));
       parts_.back()->join(broker_);
       parts_.back()->hub().share_epochs(parts_.front()->hub());
     }
-    auto counts = std::make_shared<detail::address_table>();
+    auto counts = std::make_shared<detail::address_table>(), of_connections = std::make_shared<detail::address_table>();
     for (auto& p : parts_) {
       parts_.front()->share_with(*p);
       p->gate_.from_address.share(counts);
+      p->gate_.connections_of_address.share(of_connections);
+      p->gate_.door.share(parts_.front()->gate_.door);
     }
   }
   threaded_server(const threaded_server&) = delete;

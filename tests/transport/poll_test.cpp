@@ -77,18 +77,18 @@ TEST_CASE("a poll's answer is one JSON object whose length is known before its m
   CHECK(frames == ',' + json + ',' + json);
   std::string messages = frames.substr(1);
 
-  auto a = make_poll_answer(messages.size(), R"({"gap":{}})", "e.1", true, true, 1, "X: ", "y\r\n", false);
+  auto a = make_poll_answer(messages.size(), R"({"gap":{}})", "e.1", {}, true, true, 1, "X: ", "y\r\n", false);
   std::string body = R"({"messages":[)" + messages + R"(],"notices":[{"gap":{}}],"cursor":"e.1","more":true})";
   CHECK(a.head + messages + a.tail ==
         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: " + std::to_string(body.size()) +
             "\r\nCache-Control: no-store\r\nETag: \"e.1\"\r\nX: y\r\n\r\n" + body);
 
-  a = make_poll_answer(0, {}, "e.1,f.0", false, false, 0, {}, {}, false);
+  a = make_poll_answer(0, {}, "e.1,f.0", {}, false, false, 0, {}, {}, false);
   CHECK(a.head + a.tail ==
         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 47\r\nConnection: "
         "close\r\nCache-Control: no-store\r\nETag: \"e.1,f.0\"\r\n\r\n"
         R"({"messages":[],"notices":[],"cursor":"e.1,f.0"})");
-  auto head = make_poll_answer(0, {}, "e.1,f.0", false, false, 0, {}, {}, true);
+  auto head = make_poll_answer(0, {}, "e.1,f.0", {}, false, false, 0, {}, {}, true);
   CHECK(head.head + R"({"messages":[)" == a.head);
   CHECK(head.tail.empty());
 }

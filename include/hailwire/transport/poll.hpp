@@ -38,10 +38,12 @@ struct poll_answer {
   std::string tail;  ///< the body after the last message
 };
 
-/// Frames `size` bytes of messages (without the first comma). `notices` are objects joined by commas. `date` and
+/// Frames `size` bytes of messages (without the first comma). `notices` are objects joined by commas, `ticket`
+/// may be empty. `date` and
 /// `extra` are header lines, each with its CRLF. Without a body (`head_only`, for HEAD) only the head is made.
-poll_answer make_poll_answer(std::size_t size, std::string_view notices, std::string_view cursor, bool more,
-                             bool keep_alive, int minor, std::string_view date, std::string_view extra, bool head_only);
+poll_answer make_poll_answer(std::size_t size, std::string_view notices, std::string_view cursor,
+                             std::string_view ticket, bool more, bool keep_alive, int minor, std::string_view date,
+                             std::string_view extra, bool head_only);
 
 /// Appends the answer when there is nothing to tell a client that already has this cursor (RFC 9110, section 15.4.5).
 void append_not_modified(std::string& out, std::string_view cursor, bool keep_alive, int minor, std::string_view date,

@@ -17,15 +17,17 @@ HAILWIRE_INLINE void append_fields(std::string& out, std::string_view cursor, st
 namespace hailwire::transport {
 
 HAILWIRE_INLINE poll_answer make_poll_answer(std::size_t size, std::string_view notices, std::string_view cursor,
-                                             bool more, bool keep_alive, int minor, std::string_view date,
-                                             std::string_view extra, bool head_only) {
+                                             std::string_view ticket, bool more, bool keep_alive, int minor,
+                                             std::string_view date, std::string_view extra, bool head_only) {
   static constexpr std::string_view begin = "{\"messages\":[";
   poll_answer a;
   a.tail = "],\"notices\":[";
   a.tail += notices;
   a.tail += "],\"cursor\":\"";
   a.tail += cursor;
-  a.tail += more ? "\",\"more\":true}" : "\"}";
+  a.tail += '"';
+  if (!ticket.empty()) a.tail.append(",\"ticket\":\"").append(ticket) += '"';
+  a.tail += more ? ",\"more\":true}" : "}";
   proto::http1::begin_response_head(a.head, 200, "application/json", begin.size() + size + a.tail.size(), keep_alive,
                                     minor);
   poll_detail::append_fields(a.head, cursor, date, extra);

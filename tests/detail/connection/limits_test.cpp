@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: BSL-1.0
 // The limits of one connection, each at its last moment or byte within, and at the first one past it.
 
+#include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "detail/connection/stage.hpp"
 
@@ -322,6 +325,323 @@ TEST_CASE(
     h.advance(500);
     CHECK(plain.ask(post("?channel=slow/a", "1")).status == 201);
   }
+}
+
+// ---- connections and newcomers
+
+/// What is between `"ticket":"` and the next quote.
+std::string ticket_in(const std::string& text) {
+  static constexpr std::string_view name = "\"ticket\":\"";
+  const auto at = text.find(name);
+  return at == text.npos ? std::string()
+                         : text.substr(at + name.size(), text.find('"', at + name.size()) - at - name.size());
+}
+
+TEST_CASE("a connection over the limit is told so, in its transport's way, and the others do not notice") {
+  options o;
+  o.max_connections = 2;
+  house h(o);
+  client first(h), second(h);
+  first.join("?channel=chat");
+  second.open(event_stream("?channel=chat"));
+  SECTION("by status and time") {
+    const std::string request = GENERATE(get("/live?channel=chat"), upgrade("?channel=chat"), get("/elsewhere"),
+                                         post("?channel=chat", "1"), json_lines("?channel=chat"));
+    client third(h);
+    auto a = third.ask(request);
+    CHECK(a.status == 503);
+    CHECK(a["retry-after"] == "5");
+    CHECK(a.has("overloaded"));
+    CHECK(third.c->ended_by_server);
+  }
+  SECTION("by an event") {
+    client third(h);
+    auto a = third.ask(event_stream("?channel=chat"));
+    CHECK(a.status == 200);
+    CHECK(a.has("event: bye"));
+    CHECK(a.has(R"("code":"overloaded")"));
+    CHECK(third.c->ended_by_server);
+  }
+  SECTION("until another has gone") {
+    client third(h);
+    second.c->reset();
+    h.run();
+    client fourth(h);
+    CHECK(fourth.ask(get("/live?channel=chat")).status == 200);
+    CHECK(third.ask(get("/live?channel=chat")).status == 503);  // it came when there were too many
+  }
+  first.take();
+  h.publish("chat", "1");
+  CHECK(first.hear().size() == 1);
+}
+
+TEST_CASE("connections of one address are bounded, and those of trusted proxies are not") {
+  options o;
+  o.max_connections_per_address = 2;
+  o.trusted_proxies = {"10.0.0.1"};
+  house h(o);
+  auto begin = [&](const std::string& peer) {
+    auto c = std::make_shared<testing::memory_connection>(h.gate);
+    c->from = peer;
+    c->start();
+    c->send(get("/live?channel=chat"));
+    h.run();
+    const auto a = read_answer(c->take());
+    return std::pair(c, a);
+  };
+  auto a = begin("203.0.113.7:1"), b = begin("203.0.113.7:2");
+  CHECK(a.second.status == 200);
+  CHECK(b.second.status == 200);
+  {
+    auto c = begin("203.0.113.7:3");
+    CHECK(c.second.status == 429);
+    CHECK(c.second["retry-after"] == "5");
+  }
+  CHECK(begin("203.0.113.8:1").second.status == 200);
+  a.first->reset();
+  h.run();
+  CHECK(begin("203.0.113.7:4").second.status == 200);
+  std::vector<std::shared_ptr<testing::memory_connection>> proxied;
+  for (int i = 0; i < 5; ++i) {
+    auto p = begin("10.0.0.1:" + std::to_string(i));
+    CHECK(p.second.status == 200);
+    proxied.push_back(p.first);
+  }
+}
+
+TEST_CASE("so many new clients a second are let in by any transport; who is over it is told when there is room") {
+  options o;
+  o.newcomers_per_second = 2;
+  house h(o);
+  client a(h), b(h);
+  a.join("?channel=chat");
+  CHECK(b.ask(get("/live?channel=chat")).status == 200);
+  SECTION("more are not") {
+    const std::string request =
+        GENERATE(get("/live?channel=chat"), upgrade("?channel=chat"), post("?channel=chat", "1"));
+    client c(h);
+    auto refused = c.ask(request);
+    CHECK(refused.status == 503);
+    CHECK(refused["retry-after"] == "1");
+    CHECK(c.c->ended_by_server);
+    client events(h);
+    CHECK(events.ask(event_stream("?channel=chat")).has("event: bye"));
+  }
+  SECTION("more on the same connection are") {
+    for (int i = 0; i < 5; ++i) CHECK(b.ask(get("/live?channel=chat")).status == 200);
+    CHECK(b.ask(post("?channel=chat", "1")).status == 201);
+  }
+  SECTION("more are in time") {
+    h.advance(499);
+    client early(h), timely(h);
+    CHECK(early.ask(get("/live?channel=chat")).status == 503);
+    h.advance(1);
+    CHECK(timely.ask(get("/live?channel=chat")).status == 200);
+  }
+  SECTION("what is not for the live resource is not counted") {
+    client c(h);
+    CHECK(c.ask(get("/elsewhere")).status == 404);
+    CHECK(c.ask(get("/live?channel=chat")).status == 503);
+  }
+}
+
+TEST_CASE("who shows its ticket is let in where newcomers are not, and others' tickets, or none, help nobody") {
+  options o;
+  o.newcomers_per_second = 10;
+  house h(o);
+  client ada(h), poll(h), events(h), nobody(h);
+  ada.send(upgrade("?channel=chat&user=ada"));
+  const std::string of_ada = ticket_in(ada.c->take());
+  poll.send(get("/live?channel=chat&user=ada"));
+  const std::string of_poll = ticket_in(poll.c->take());
+  events.send(event_stream("?channel=chat&user=ada"));
+  CHECK(ticket_in(events.c->take()).size() == 38);
+  nobody.send(get("/live?channel=chat"));
+  const std::string of_address = ticket_in(nobody.c->take());
+  REQUIRE(of_ada.size() == 38);
+  CHECK(of_poll == of_ada);  // made in the same second
+  CHECK(of_address != of_ada);
+  for (int i = 0; i < 6; ++i) CHECK(client(h).ask(get("/live?channel=chat")).status == 200);
+  REQUIRE(client(h).ask(get("/live?channel=chat")).status == 503);
+  auto status = [&](const std::string& query) { return client(h).ask(get("/live?channel=chat" + query)).status; };
+  CHECK(status("&user=ada&ticket=" + of_ada) == 200);
+  CHECK(status("&ticket=" + of_address) == 200);
+  h.advance(100);  // room for one in ten of those who come back, and for one newcomer
+  CHECK(status("") == 200);
+  CHECK(status("&user=eve&ticket=" + of_ada) == 503);
+  CHECK(status("&user=ada&ticket=" + of_ada.substr(0, 37) + (of_ada[37] == 'A' ? 'Q' : 'A')) == 503);
+  SECTION("for ten minutes") {
+    h.advance(600'000 - 1'100);
+    while (status("") == 200) {
+    }
+    CHECK(status("&user=ada&ticket=" + of_ada) == 200);
+    h.advance(1'000);
+    while (status("") == 200) {
+    }
+    CHECK(status("&user=ada&ticket=" + of_ada) == 503);
+  }
+}
+
+TEST_CASE("a poll is given a ticket when it has none that lasts, and then no other") {
+  options o;
+  o.newcomers_per_second = 10;
+  house h(o);
+  client c(h);
+  auto given = [&](const std::string& query) {
+    c.send(get("/live?channel=chat&user=ada" + query));
+    return ticket_in(c.c->take());
+  };
+  const std::string t = given("");
+  CHECK(t.size() == 38);
+  CHECK(given("").empty());
+  CHECK(given("&ticket=" + t).empty());
+  for (int i = 0; i < 4; ++i) h.advance(60'000), given("");
+  CHECK(given("&ticket=" + t).empty());
+  h.advance(60'000);
+  CHECK(given("&ticket=" + t).size() == 38);
+  CHECK(given("&ticket=nonsense").size() == 38);
+  house without;
+  client d(without);
+  d.send(get("/live?channel=chat&user=ada"));
+  CHECK(ticket_in(d.c->take()).empty());
+}
+
+// ---- what one sender sends
+
+TEST_CASE("commands over a sender's rate are refused on every way, and the connection goes on") {
+  options o;
+  o.commands_per_second = 4;
+  house h(o);
+  const std::string who = GENERATE("", "&user=ada");  // by the address, or by the name
+  client socket(h), plain(h), raw(h), poll(h);
+  socket.join("?channel=chat" + who);  // each request is one, too
+  socket.say(R"({"id":1,"publish":{"channel":"chat","data":1}})");
+  CHECK(contains(socket.hear().at(0), "offset"));
+  raw.join("?channel=chat" + who, "Sec-WebSocket-Protocol: hailwire.v1.raw\r\n");
+  CHECK(poll.ask(get("/live?channel=chat" + who)).status == 200);
+  socket.take();
+  SECTION("past it") {
+    socket.say(R"({"id":2,"history":{"channel":"chat"}})");
+    CHECK(socket.hear().at(0) ==
+          R"(text {"reply":2,"error":{"code":"rate_limited","message":"too many commands","retry_after":1}})");
+    socket.say(R"({"publish":{"channel":"chat","data":1}})");
+    CHECK(contains(socket.hear().at(0), R"("reply":null,"error":{"code":"rate_limited")"));
+    socket.say(R"({"id":3,"ping":{}})");
+    CHECK(socket.hear().at(0) == R"(text {"reply":3,"ok":{}})");
+    auto a = plain.ask(post("?channel=chat" + who, "1"));
+    CHECK(a.status == 429);
+    CHECK(a["retry-after"] == "1");
+    a = plain.ask(post("?" + who.substr(who.empty() ? 0 : 1), R"([{"id":1,"history":{"channel":"chat"}}])"));
+    CHECK(a.status == 200);
+    CHECK(a.has("rate_limited"));
+    a = poll.ask(get("/live?channel=chat" + who));
+    CHECK(a.status == 429);
+    CHECK(a["retry-after"] == "1");
+    CHECK(poll.ask(event_stream("?channel=chat" + who)).has("event: bye"));
+    raw.send(frame("1"));
+    CHECK(raw.hear().at(0).starts_with("close 4429"));
+  }
+  SECTION("and within it again in time") {
+    h.advance(249);
+    CHECK(poll.ask(get("/live?channel=chat" + who)).status == 429);
+    h.advance(1);
+    CHECK(poll.ask(get("/live?channel=chat" + who)).status == 200);
+    CHECK(poll.ask(get("/live?channel=chat" + who)).status == 429);
+  }
+  SECTION("others have a rate of their own") { CHECK(plain.ask(post("?channel=chat&user=eve", "1")).status == 201); }
+}
+
+TEST_CASE("bytes over a sender's rate are not read until their time has come, and nothing of them is lost") {
+  options o;
+  o.bytes_per_second = 10'000;
+  o.commands_per_second = 0;
+  house h(o);
+  client c(h), same(h), other(h);
+  c.join("?channel=chat&user=ada");
+  same.join("?channel=chat&user=ada");
+  other.join("?channel=chat&user=eve");
+  auto command = [](int i, std::size_t bytes) {
+    return frame(R"({"id":)" + std::to_string(i) + R"(,"publish":{"channel":"chat","data":")" +
+                 std::string(bytes, 'x') + R"("}})");
+  };
+  c.c->send(command(1, 15'000));
+  h.run();
+  CHECK_FALSE(c.c->reading);
+  CHECK(contains(c.hear().at(0), R"("reply":1,"ok")"));
+  c.c->send(command(2, 10));
+  h.run();
+  CHECK(c.hear().empty());
+  CHECK_FALSE(c.c->unread.empty());
+  // Another connection of the same user has no more, once it says something.
+  same.c->send(command(3, 10));
+  h.run();
+  CHECK_FALSE(same.c->reading);
+  other.c->send(command(4, 10));
+  h.run();
+  CHECK(other.c->reading);
+  h.advance(500 + late);
+  c.c->deliver();
+  h.run();
+  CHECK(c.c->reading);
+  CHECK(c.c->unread.empty());
+  bool answered = false;
+  for (auto& line : c.hear()) answered = answered || contains(line, R"("reply":2,"ok")");
+  CHECK(answered);
+  CHECK_FALSE(c.c->ended_by_server);
+}
+
+TEST_CASE("requests count by their bytes too: the next one on the connection waits") {
+  options o;
+  o.bytes_per_second = 10'000;
+  house h(o);
+  client c(h);
+  CHECK(c.ask(post("?channel=chat&user=ada", std::string(15'000, ' ') + '1')).status == 201);
+  CHECK_FALSE(c.c->reading);
+  c.c->send(post("?channel=chat&user=ada", "2"));
+  h.run();
+  CHECK(c.take().empty());
+  h.advance(600 + late);
+  c.c->deliver();
+  h.run();
+  CHECK(read_answer(c.take()).status == 201);
+}
+
+TEST_CASE("a stream that is read no further for its bytes is shown life, and not held to account for its silence") {
+  options o;
+  o.bytes_per_second = 1'000;
+  house h(o);
+  client c(h);
+  c.join("?channel=chat");
+  c.c->send(frame(R"({"id":1,"publish":{"channel":"chat","data":")" + std::string(200'000, 'x') + R"("}})"));
+  h.run();
+  REQUIRE_FALSE(c.c->reading);
+  c.take();
+  h.advance(150'000);
+  CHECK_FALSE(c.c->ended_by_server);
+  int pings = 0;
+  for (auto& line : c.hear()) pings += line == "ping";
+  CHECK(pings >= 5);
+  h.advance(60'000);
+  CHECK(c.c->reading);
+  CHECK_FALSE(c.c->ended_by_server);
+}
+
+TEST_CASE("a client that only listens has no sender; a flood of control frames makes one") {
+  options o;
+  o.bytes_per_second = 10'000;
+  house h(o);
+  client c(h);
+  c.join("?channel=chat&user=ada");
+  const std::size_t before = h.gate.senders.size();
+  c.send(frame("", proto::ws_opcode::pong));
+  c.say(R"({"id":1,"ping":{}})");
+  CHECK(c.c->reading);
+  std::string flood;
+  while (flood.size() < 20'000) flood += frame("", proto::ws_opcode::ping);
+  c.c->send(flood);
+  h.run();
+  CHECK_FALSE(c.c->reading);
+  CHECK(h.gate.senders.size() <= before + 1);
 }
 
 }  // namespace

@@ -48,9 +48,14 @@ struct house {
   /// On another storage; `store` is idle then.
   explicit house(std::unique_ptr<detail::any_storage> other, const options& o = {},
                  const detail::linkage& linked = all_transports)
-      : gate(loop, std::move(other), o, linked) {
+      : gate(loop, std::move(other), paced(o), linked) {
     gate.host.authorize = [](const request& r, authorize_reply reply) { reply(usual(r)); };
     gate.messages.log().set([this](const log_record& r) { log.emplace_back(r.text); }, log_level::info);
+  }
+  /// Clients come as they like, and get no tickets, unless a test says otherwise.
+  static options paced(options o) {
+    if (o.newcomers_per_second == options().newcomers_per_second) o.newcomers_per_second = 0;
+    return o;
   }
   ~house() {
     gate.messages.stop();

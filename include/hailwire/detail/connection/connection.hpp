@@ -68,7 +68,10 @@ class stream_exchange {
 
 class connection : public session {
  public:
-  explicit connection(server_state& g) : work_(g) { g.messages.enter(*this); }
+  explicit connection(server_state& g) : work_(g) {
+    g.messages.enter(*this);
+    if (!g.door.enter()) excess_ = excess::of_all;
+  }
   ~connection() override { detach(); }
 
   // ---- called by the driver ---------------------------------------------------------------------------------------
@@ -200,6 +203,12 @@ class connection : public session {
   }
   void command_over();
 
+  // Limits
+  sender* sends();
+  void charge(std::size_t bytes);
+  std::int64_t owed_ms() const noexcept;
+  std::optional<failure> excess_failure() const;
+
   // Requests: the part that changes phases; `http_exchange` has the rest
   void process();
   void write_answer(std::span<const std::span<const char>> pieces);
@@ -293,6 +302,7 @@ inline constexpr std::int64_t looks = 4;
 #ifndef HAILWIRE_SEPARATE_COMPILATION
 #include "hailwire/detail/connection/connection.ipp"
 #include "hailwire/detail/connection/draining.ipp"
+#include "hailwire/detail/connection/limits.ipp"
 #include "hailwire/detail/connection/polls.ipp"
 #include "hailwire/detail/connection/requests.ipp"
 #include "hailwire/detail/connection/streams.ipp"

@@ -8,8 +8,18 @@ namespace hailwire::detail {
 /// What may wait behind a request that is being served, before reading pauses: a pipelined request or two.
 inline constexpr std::size_t pipelined_limit = 16 * 1024;
 
+/// What a stream may bring at a time, before it counts, from a client that has not sent anything that does: the largest
+/// control frame (RFC 6455, section 5.5), masked, is 131 bytes.
+inline constexpr std::size_t uncounted_bytes = 256;
+
 HAILWIRE_INLINE void connection::start() {
   last_read_ = last_write_ = since_ = moment(server().now());
+  if (const std::size_t most = server().settings.max_connections_per_address) {
+    const std::string from = peer();
+    if (!server().behind.trust(from) && !server().connections_of_address.add(slot_, from, most) &&
+        excess_ == excess::none)
+      excess_ = excess::of_address;
+  }
   schedule();
   update_watch();
 }
@@ -132,12 +142,12 @@ HAILWIRE_INLINE bool connection::wants_input() const noexcept {
   switch (phase_) {
     case phase::head:
     case phase::body:
-      return unsent() < server().settings.max_unsent;
+      return unsent() < server().settings.max_unsent && !throttled_;
     case phase::asked:
     case phase::held:
       return !asked() || asked()->rest_.size() < pipelined_limit;  // to learn that the peer is gone
     case phase::stream:
-      return may_read() && !holds_input();
+      return may_read() && !holds_input() && !throttled_;
     case phase::closing:
       return stream_ && stream_->awaits_end();
     case phase::lingering:
@@ -158,6 +168,7 @@ HAILWIRE_INLINE void connection::update_watch() {
 }
 
 HAILWIRE_INLINE void connection::receive(std::span<char> bytes) {
+  const std::size_t size = bytes.size();
   last_read_ = moment(server().now());
   switch (phase_) {
     case phase::head:
@@ -174,6 +185,7 @@ HAILWIRE_INLINE void connection::receive(std::span<char> bytes) {
       break;
     case phase::stream:
       stream_exchange(*this).feed(bytes);
+      if (phase_ == phase::stream && (size > uncounted_bytes || (find_rare() && find_rare()->sends))) charge(size);
       // Most read on as before, and the driver need not be told again.
       if (phase_ == phase::stream && reading_ && !blocked_ && wants_input()) return work_.rest();
       break;
@@ -273,6 +285,7 @@ HAILWIRE_INLINE void connection::schedule() {
     if (!work_->seen) busy().seen = acknowledged() + 1;
     due = std::min(due, now + milliseconds_of(server().settings.stall_time) / looks);
   }
+  if (throttled_) due = std::min(due, now + owed_ms());
   if (due == INT64_MAX || phase_ == phase::dead) return server().messages.wheel().disarm(*this);
   server().messages.arm(*this, due);
 }
@@ -287,10 +300,14 @@ HAILWIRE_INLINE void connection::look_at_progress(std::int64_t now) {
 }
 
 HAILWIRE_INLINE void connection::expire(std::int64_t now) {
+  if (throttled_ && !owed_ms()) {
+    throttled_ = false;
+    ask_settle();  // to read on
+  }
   if (phase_ == phase::stream && !blocked_) return stream_exchange(*this).beat(now);
   if (blocked_) look_at_progress(now);
   const std::int64_t due = limit(now);
-  if (phase_ == phase::dead || due == INT64_MAX) return;
+  if (phase_ == phase::dead || due == INT64_MAX) return schedule();
   if (now - due >= standstill) {
     since_ = last_write_ = moment(now);
     if (phase_ != phase::held || now < asked()->until_) return schedule();
@@ -427,6 +444,8 @@ HAILWIRE_INLINE void connection::detach() noexcept {
   server().messages.wheel().disarm(*this);
   if (is_open()) server().close(*this);
   server().messages.forget(*this);
+  if (server().settings.max_connections_per_address) server().connections_of_address.remove(slot_);
+  server().door.leave(excess_ != excess::of_all);
   server().messages.leave(*this);
   server().left();
   work_.drop();

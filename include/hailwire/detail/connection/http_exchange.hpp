@@ -14,6 +14,8 @@
 
 #include "hailwire/detail/base/pointers.hpp"
 #include "hailwire/detail/base/vector.hpp"
+#include "hailwire/detail/connection/admission.hpp"
+#include "hailwire/detail/hub/senders.hpp"
 #include "hailwire/hooks.hpp"
 #include "hailwire/hub.hpp"
 #include "hailwire/proto/http1.hpp"
@@ -51,6 +53,9 @@ struct request_state {
   bool array_ : 1 = false;                    // the POST's commands are one
   bool query_readable_ : 1 = true;
   bool patient_ : 1 = true;  // what a held poll has to tell is live-only, and is gathered for a while
+  // Of those on its connection that ask for the live resource it is the first; it was let in for its ticket's sake; it
+  // has one that lasts for a while.
+  bool first_ : 1 = false, by_ticket_ : 1 = false, fresh_ticket_ : 1 = false;
 };
 
 /// Serves HTTP requests on one connection, one after the other: from the bytes of a head to the answer, or to the
@@ -97,6 +102,11 @@ class http_exchange : private request_state {
   bool read_cursor();
   void authorize();
   void allowed(shared_grant g) { serving_ ? begin_following(std::move(g)) : begin_post(std::move(g)); }
+  std::optional<tickets::known> shown_ticket() const;
+  bool let_in();
+  bool count_request(const shared_grant& g);
+  bool gives_ticket() const noexcept;
+  std::string ticket() const;
   void begin_following(shared_grant g);
   void follow_next(std::size_t i);
   void began();
@@ -139,12 +149,13 @@ struct pending_io {
   explicit pending_io(server_state& s, bool of_all = false) : server(&s), common(of_all) {}
   server_state* server;
   const bool common;             // the one that all idle connections share, which nobody writes to
+  std::uint32_t next = 0;        // the channel whose turn it is, while not all have had theirs
   std::string out, held;         // unsent output of the session's own; input that was received and not read yet
   std::size_t sent = 0;          // of `out`
   subscription* half = nullptr;  // whose frame is half sent
-  std::size_t next = 0;          // the channel whose turn it is, while not all have had theirs
   std::unique_ptr<http_exchange> request;
   std::unique_ptr<close_reason> reason;
+  intrusive_ptr<sender> sends;  // who asks by requests; kept for the next one where it is the same
   // How far the peer's acknowledgements are looked at, as `connection::acknowledged` counts plus 1, while its bytes
   // stand in a queue; 0 when nobody looks.
   std::uint64_t seen = 0;  // when last looked at

@@ -35,7 +35,8 @@ HAILWIRE_INLINE void http_exchange::say_bye() {
 // The answer of a poll that follows one channel and is told one flush's messages: made for the first that waits, the
 // others send the same bytes. False when it is another case.
 HAILWIRE_INLINE bool http_exchange::answer_alike() {
-  if (on_->follow_count() != 1 || on_->find_rare() || !notices_.empty() || !extra_.empty() || head_.method != "GET")
+  if (on_->follow_count() != 1 || on_->find_rare() || gives_ticket() || !notices_.empty() || !extra_.empty() ||
+      head_.method != "GET")
     return false;
   subscription& s = on_->followed(0);
   if (!s.live() || !s.named()) return false;
@@ -55,8 +56,8 @@ HAILWIRE_INLINE bool http_exchange::answer_alike() {
       return false;
     std::string cursor;
     append_position(cursor, log.epoch(), chunk->last());
-    auto frame = transport::make_poll_answer(messages.size() - 1, {}, cursor, false, keep, head_.minor, server().date(),
-                                             {}, false);
+    auto frame = transport::make_poll_answer(messages.size() - 1, {}, cursor, {}, false, keep, head_.minor,
+                                             server().date(), {}, false);
     a = {messages.data(),          messages.size(), now,  log.head(),           std::string(log.name()),
          std::string(log.epoch()), head_.minor,     keep, std::move(frame.head)};
     a.whole.append(messages.data() + 1, messages.size() - 1).append(frame.tail);
@@ -211,7 +212,7 @@ HAILWIRE_INLINE bool http_exchange::answer_poll(bool at_end) {
     } else if (!parts.empty()) {
       parts[0].bytes = parts[0].bytes.subspan(1);
     }
-    auto frame = transport::make_poll_answer(bytes ? bytes - 1 : 0, notices_, at, more, keep, head_.minor,
+    auto frame = transport::make_poll_answer(bytes ? bytes - 1 : 0, notices_, at, ticket(), more, keep, head_.minor,
                                              server().date(), extra_, head_only);
     on_->out() += frame.head;
     if (head_only) parts.clear(), live = {};

@@ -110,6 +110,11 @@ HAILWIRE_INLINE void http_exchange::begin_request() {
     return refuse({errc::too_large, "the request body is over the limit"});
   query_readable_ = proto::parse_query(head_.query, query_);
   if (!query_readable_) query_.clear();
+  if (on_->excess_ != session::excess::none &&
+      (head_.has_body() || head_.method != "GET" || shown_.path_ != server().settings.path)) {
+    on_->keep_ = false;
+    return refuse(*on_->excess_failure());
+  }
   if (!head_.has_body()) return dispatch();
   on_->enter(connection::phase::body);
   if (head_.expect_continue && rest_.empty()) {
@@ -275,7 +280,7 @@ HAILWIRE_INLINE void http_exchange::serve_follow() {
   if (upgrade && !own_page_ && !listed_page_) return refuse({errc::forbidden, "this origin is not listed"});
   if (upgrade && head_.has_body()) return refuse({errc::bad_request, "a handshake has no body"});
 
-  if (!read_channels()) return;
+  if (!let_in() || !read_channels()) return;
   if (!may_follow_count(channels_.size(), o)) return refuse(too_many_channels(o));
   if (channels_.empty() && !upgrade) return refuse({errc::bad_request, "no channel is named"});
 
@@ -366,6 +371,7 @@ HAILWIRE_INLINE void http_exchange::authorize() {
 HAILWIRE_INLINE void http_exchange::begin_following(shared_grant g) {
   for (const std::string& c : channels_)
     if (auto why = server().refusal(g, &shared_grant::may_follow, c)) return refuse(*why);
+  if (!count_request(g)) return;
   if (on_->stream_ && head_.method == "HEAD") {
     open_(on_->out(), std::string(server().date()) + extra_);
     on_->ask_wake();
@@ -374,6 +380,8 @@ HAILWIRE_INLINE void http_exchange::begin_following(shared_grant g) {
   if (server().leaving())
     return refuse_stream({errc::draining, {}, server().drain.begun() ? server().drain.retry_after() : 1});
   if (!server().messages.open(*on_, std::move(g), device_, true)) return refuse_stream({errc::overloaded, {}, 5});
+  on_->charge(in_.size());
+  if (auto over = server().too_many(*on_)) return refuse_stream(*over);
   if (std::size_t most = server().settings.max_sessions_per_address;
       most && !server().from_address.add(on_->key().slot, shown_.address(), most))
     return refuse_stream({errc::rate_limited, "too many sessions from this address", 5});
@@ -449,6 +457,7 @@ HAILWIRE_INLINE bool http_exchange::cursor_returns() const {
 
 HAILWIRE_INLINE void http_exchange::post() {
   shown_.transport_ = "post";
+  if (!let_in()) return;
   // What followers would get is not what its type says (RFC 9110, sections 8.4 and 15.5.16).
   if (head_.any_element("Content-Encoding",
                         [](std::string_view coding) { return !proto::iequals(coding, "identity"); }))
@@ -476,7 +485,9 @@ HAILWIRE_INLINE void http_exchange::post() {
 }
 
 HAILWIRE_INLINE void http_exchange::begin_post(shared_grant g) {
+  if (!count_request(g)) return;
   if (!server().messages.open(*on_, std::move(g), device_, false)) return refuse({errc::overloaded, {}, 5});
+  on_->charge(in_.size() + body_.size());
   if (channels_.empty()) return next_command();
   // Before a look at what it says.
   if (auto why = server().refusal(on_->permissions(), &shared_grant::may_publish, channels_[0])) return refuse(*why);

@@ -17,10 +17,12 @@
 
 #include "hailwire/detail/base/pointers.hpp"
 #include "hailwire/detail/base/vector.hpp"
+#include "hailwire/detail/connection/admission.hpp"
 #include "hailwire/detail/connection/draining.hpp"
 #include "hailwire/detail/connection/http_exchange.hpp"
 #include "hailwire/detail/connection/trusted_proxies.hpp"
 #include "hailwire/detail/hub/hook_replies.hpp"
+#include "hailwire/detail/hub/senders.hpp"
 #include "hailwire/hooks.hpp"
 #include "hailwire/hub.hpp"
 #include "hailwire/proto/command.hpp"
@@ -126,7 +128,10 @@ class server_state {
   const std::span<const transport::entry* const> transports;
   const poll_table* const polls;
   const proxies behind;
-  address_count from_address;  // sessions, by their slot, when there is a limit
+  admission door;
+  address_count from_address;            // sessions, by their slot, when there is a limit
+  address_count connections_of_address;  // connections, likewise
+  sender_table senders;
   shared_answer alike;
   hooks host;
   vector<std::unique_ptr<frame_route>> frame_routes;
@@ -183,6 +188,9 @@ class server_state {
   }
   /// Whether an authorizer's answer can be used; the log is told what is wrong with one that cannot.
   bool sound(const shared_grant& g) const noexcept;
+
+  /// Counts a command of a session: what it is told if there were too many.
+  std::optional<failure> too_many(session& s);
 
   /// For a hook that may answer later: it has `options::hook_time` for that.
   template <class Answer, class F>

@@ -11,6 +11,8 @@ HAILWIRE_INLINE server_state::server_state(event_loop& l, std::unique_ptr<any_st
       transports(linked.transports),
       polls(linked.polls),
       behind(o),
+      door(o),
+      senders(o),
       messages(l, std::move(store), settings) {
   if (!settings.path.starts_with('/'))
     throw std::invalid_argument("hailwire: options::path begins with a slash, as a request's path does: \"/" +
@@ -48,6 +50,7 @@ HAILWIRE_INLINE std::unique_ptr<pending_io> server_state::take_spare() {
 HAILWIRE_INLINE void server_state::give_spare(std::unique_ptr<pending_io> block) noexcept {
   if (spares_.size() == spares_.capacity()) return;
   trim(*block);
+  block->sends = {};
   spares_.push_back(std::move(block));
 }
 

@@ -40,6 +40,7 @@ HAILWIRE_INLINE void stream_exchange::open() {
   proto::append_decimal(json, static_cast<std::uint64_t>(on_.server().settings.heartbeat.count()));
   json += ",\"keys\":";
   proto::append_decimal(json, static_cast<std::uint64_t>(on_.server().messages.keys_kept(on_.permissions())));
+  if (const std::string ticket = e->ticket(); !ticket.empty()) json.append(",\"ticket\":\"").append(ticket) += '"';
   json += ",\"channels\":{";
   for (std::size_t i = 0; i < e->channels_.size(); ++i) {
     if (i) json += ',';

@@ -16,6 +16,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -107,6 +108,9 @@ struct self_owned {
   virtual ~self_owned() = default;
   std::shared_ptr<self_owned> self;  ///< once it is closed: the one of its driver that was closed before
 };
+
+/// `o` with the most connections that this process has descriptors for, where it does not say.
+options within_descriptors(options o) noexcept;
 
 class driver : public event_loop {
  public:
@@ -229,8 +233,11 @@ class listener : public timer {
   server_state* gate_;
 
  private:
+  void pause();
+
   int descriptor_;
   bool paused_ = false;
+  log_rate full_;
   move_only_function<void(int)> accepted_;
 };
 

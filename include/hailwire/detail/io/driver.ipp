@@ -100,6 +100,14 @@ HAILWIRE_INLINE std::string peer_of(int descriptor) {
   return at.ss_family == AF_UNIX ? "unix" : "unknown";
 }
 
+HAILWIRE_INLINE options within_descriptors(options o) noexcept {
+  rlimit most{};
+  if (o.max_connections || ::getrlimit(RLIMIT_NOFILE, &most) != 0 || most.rlim_cur == RLIM_INFINITY) return o;
+  const auto n = static_cast<std::size_t>(most.rlim_cur);
+  o.max_connections = n < 512 ? n / 2 : n - 256;
+  return o;
+}
+
 HAILWIRE_INLINE descriptor_connection::descriptor_connection(server_state& g, owned_descriptor& d, bool layered)
     : connection(g), descriptor_(d.release()) {
   note(layered_note, layered);
@@ -202,6 +210,11 @@ HAILWIRE_INLINE listener::~listener() {
 HAILWIRE_INLINE void listener::accept() {
   // A burst of connections does not keep the others waiting.
   for (int n = 0; n < 64 && !gate_->stopping; ++n) {
+    if (gate_->door.shut()) {
+      gate_->log()(full_, gate_->now(), {log_level::warning, "accept_paused"},
+                   "accepting paused: too many connections");
+      return pause();
+    }
     int s = ::accept4(descriptor_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (s < 0) {
       int why = errno;
@@ -210,9 +223,7 @@ HAILWIRE_INLINE void listener::accept() {
         // The waiting connection keeps the socket readable, so waiting for readability would spin.
         const std::error_code none(why, std::system_category());
         gate_->log()({log_level::warning, "accept_paused", {}, {}, {}, none}, "accepting paused: " + none.message());
-        paused_ = true;
-        gate_->messages.arm(*this, gate_->now() + 200);
-        return;
+        return pause();
       }
       continue;  // the peer was gone before it was accepted
     }
@@ -225,6 +236,11 @@ HAILWIRE_INLINE void listener::accept() {
       gate_->log().thrown("accepting");
     }
   }
+}
+
+HAILWIRE_INLINE void listener::pause() {
+  paused_ = true;
+  gate_->messages.arm(*this, gate_->now() + 200);
 }
 
 HAILWIRE_INLINE void listener::expire(std::int64_t) {

@@ -8,10 +8,12 @@
 #endif
 
 #include "hailwire/broker/in_process.ipp"
+#include "hailwire/detail/connection/admission.ipp"
 #include "hailwire/detail/connection/commands.ipp"
 #include "hailwire/detail/connection/connection.ipp"
 #include "hailwire/detail/connection/draining.ipp"
 #include "hailwire/detail/connection/http_exchange.ipp"
+#include "hailwire/detail/connection/limits.ipp"
 #include "hailwire/detail/connection/requests.ipp"
 #include "hailwire/detail/connection/server_state.ipp"
 #include "hailwire/detail/connection/streams.ipp"
@@ -30,6 +32,7 @@
 #include "hailwire/detail/hub/pending_operations.ipp"
 #include "hailwire/detail/hub/permission_expiry.ipp"
 #include "hailwire/detail/hub/principal.ipp"
+#include "hailwire/detail/hub/senders.ipp"
 #include "hailwire/detail/hub/session_impl.ipp"
 #include "hailwire/detail/hub/session_registry.ipp"
 #include "hailwire/detail/io/driver.ipp"
