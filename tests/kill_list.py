@@ -21,6 +21,7 @@ COMMANDS, MACHINE = "detail/client/commands.hpp", "detail/client/machine.hpp"
 COMMANDS_TEST, MACHINE_TEST = "detail/client/commands_test.cpp", "detail/client/machine_test.cpp"
 MEMORY_TEST, KEYS_TEST, LIMITS_TEST = "storage/memory_model_test.cpp", "storage/memory_test.cpp", "detail/connection/limits_test.cpp"
 DRAINING, DRAINING_TEST = "detail/connection/draining.ipp", "detail/connection/draining_test.cpp"
+FAN_OUT, CHANNEL_LOG, ERASE_TEST = "detail/hub/fan_out.hpp", "detail/hub/channel_log.hpp", "detail/hub/erase_test.cpp"
 
 FAULTS = [
     ("a publish is repeated at the end of its key's life", COMMANDS, COMMANDS_TEST, "now - c.first >= life_", "now - c.first > life_"),
@@ -97,6 +98,19 @@ FAULTS = [
      "asked()->notices_.size() + comma + object.size() >", "asked()->notices_.size() + object.size() >"),
     ("a raw client is told that it is overloaded", STREAMS, LIMITS_TEST,
      "    if (!adjustable()) return errc::not_implemented;\n", "    if (!adjustable()) return errc::overloaded;\n"),
+    ("an erased payload is served from the tail", FAN_OUT, ERASE_TEST, "    if (!tail[i]->holds(offset)) {\n", "    if (tail[i]) {\n"),
+    ("an erased payload is served to who stands in its chunk", FAN_OUT, ERASE_TEST,
+     "    if (p.in && p.in->holds(offset)) release(p);\n  auto& tail", "    if (p.in && false) release(p);\n  auto& tail"),
+    ("an erased payload is served from the turn's chunk", FAN_OUT, ERASE_TEST, "!work_->building->holds(offset)) return false;", "offset > 0) return false;"),
+    ("what goes before an erased message in its turn is lost", FAN_OUT, ERASE_TEST, "    at(s).offset = offset;\n  }\n  if (!work_) return;\n", "  }\n  if (!work_) return;\n"),
+    ("a read that began before an erasure shows what it took away", CHANNEL_LOG, ERASE_TEST,
+     "  if (pins > 0) ensure_extra().erased.push_back(offset);\n", ""),
+    ("an erasure while away is not heard of", "detail/hub/erase.ipp", ERASE_TEST, "    m.erases = op.at.offset;\n", ""),
+    ("somebody takes back what is another's", "detail/connection/commands.ipp", ERASE_TEST,
+     "    if (m.from != by.user()) return failure(errc::forbidden, \"the message is somebody else's\");\n", ""),
+    ("a client without notices waits for ever behind an erased message", CHANNEL_LOG, ERASE_TEST,
+     "p.let_go(std::max(p.offset, p.in->last()));", "p.let_go(p.offset);"),
+    ("a mark falls", MEMORY, "storage/contract_test.cpp", "  detail::raise(own->second.levels, levels);\n", "  own->second.levels = levels;\n"),
     ("an address is counted before there is memory to remember it", "detail/connection/trusted_proxies.hpp", "out_of_memory/out_of_memory_test.cpp",
      "  std::unique_ptr<owner> who(new owner{{}, number, k});  // first: what is counted is always remembered\n  if (!table_->add(k, most)) return false;\n",
      "  if (!table_->add(k, most)) return false;\n  std::unique_ptr<owner> who(new owner{{}, number, k});\n"),

@@ -17,6 +17,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -120,6 +121,13 @@ class hub final : public detail::log_source {
   [[nodiscard]] std::error_code publish(std::string channel, payload p, publish_options o = {},
                                         publish_handler done = {});
 
+  /// Takes a message back, whoever published it: its type, payload and content are gone from the storage, its place is
+  /// shown as erased from then on, and the log has an entry that says so, whose position `done` is given. An empty
+  /// epoch in `at` means whichever it is. Taking back once more gives the first entry's position. Safe from any thread,
+  /// and answers as `publish` does; further errors: `not_found` (no such message, or another epoch), `not_implemented`
+  /// (the storage takes nothing back).
+  [[nodiscard]] std::error_code erase(std::string channel, position at, publish_handler done = {});
+
   /// Reads a stretch of history, as a client's `history` does. On the hub's executor. Errors: `bad_request` (name,
   /// limit), `not_found` (another epoch), `overloaded` (`max_pending` operations wait already), the storage's.
   void history(std::string_view channel, history_query q, std::uint64_t floor, history_handler done);
@@ -213,6 +221,11 @@ class hub final : public detail::log_source {
   void publish_for(session& s, std::string&& channel, const prefetch_hint& at, payload&& p, publish_options&& o,
                    bool checked, client_publish_handler&& done);
 
+  /// A client's `erase`; `allowed` is asked about the message before anything is done, and says why not.
+  using erase_check = detail::move_only_function<std::optional<failure>(session&, const message&)>;
+  void erase_for(session& s, std::string&& channel, position&& at, erase_check&& allowed,
+                 client_publish_handler&& done);
+
   /// For how many seconds an idempotency key of somebody with this grant is kept at least; 0: it means nothing.
   static std::int64_t keys_kept(const shared_grant& g) noexcept {
     return detail::principal(g) ? key_lifetime_ms / 1000 : 0;
@@ -271,6 +284,22 @@ class hub final : public detail::log_source {
     history_handler done;
   };
 
+  struct erase_op final : detail::operation {
+    erase_op(hub& h, std::string&& c, position&& p) : owner(&h), channel(std::move(c)), at(std::move(p)) {}
+    void finish(std::error_code ec, position p);
+    void refuse(failure why);
+    void abort() override { finish(operation_aborted(), {}); }
+    hub* owner;
+    std::string channel, from;
+    position at;
+    std::int64_t when = 0;
+    session_key by;
+    erase_check allowed;          // null: the host's own
+    publish_handler done;         // the host's, or
+    client_publish_handler told;  // a client's
+    bool over = false;
+  };
+
   template <class F>
   void guarded(F f) noexcept {
     log_.guarded("a handler", std::move(f));
@@ -322,6 +351,9 @@ class hub final : public detail::log_source {
   void uncount(publishing& what) noexcept;
   void finish(publishing& what, std::error_code ec, position&& p);
   void settle_key(kept_keys::key& k, std::error_code ec, const position& p);
+  void begin_erase(detail::intrusive_ptr<erase_op> op);
+  void looked_at(const detail::intrusive_ptr<erase_op>& op, read_result r);
+  void erased(erase_op& op, append_result&& r);
   void read_history(detail::intrusive_ptr<history_op> op);
   void history_read(const detail::intrusive_ptr<history_op>& op, read_result r);
   std::error_code check(const publishing& what, payload& p, const publish_options& o, bool checked);
@@ -390,6 +422,7 @@ class hub final : public detail::log_source {
 }  // namespace hailwire
 
 #ifndef HAILWIRE_SEPARATE_COMPILATION
+#include "hailwire/detail/hub/erase.ipp"
 #include "hailwire/detail/hub/expiry.ipp"
 #include "hailwire/detail/hub/history.ipp"
 #include "hailwire/detail/hub/hub_impl.ipp"

@@ -125,6 +125,11 @@ class basic_server {
     return publish(std::move(channel), std::move(p), publish_options{}, publish_handler(std::move(done)));
   }
 
+  /// Takes a message back, whoever published it; see `hub::erase`. Safe from any thread.
+  [[nodiscard]] std::error_code erase(std::string channel, position at, publish_handler done = {}) {
+    return gate_.messages.erase(std::move(channel), std::move(at), std::move(done));
+  }
+
   /// Every session. The pointers are good until the hub's executor runs something else.
   std::vector<session*> sessions() const;
   /// The sessions of one user.
@@ -231,6 +236,11 @@ class basic_server {
   /// A call that ends the session refuses the publish, whatever it returns.
   void on_publish(std::function<verdict(session&, std::string_view, const payload&)> f) {
     gate_.host.on_publish = std::move(f);
+  }
+  /// `bool(session&, std::string_view channel, const message&)`: a user that may publish to the channel takes back a
+  /// message of its own; false is `forbidden`. Absent: nobody but the host takes anything back (`erase`).
+  void on_erase(std::function<bool(session&, std::string_view, const message&)> f) {
+    gate_.host.on_erase = std::move(f);
   }
   /// `void(session&, std::string_view name, std::string_view body, command_reply)`: a command that is not the
   /// protocol's. The views are valid during the call.

@@ -231,6 +231,12 @@ class threaded_server {
     for (auto& p : parts_) p->post([p = p.get(), shared] { (*shared)(*p); });
   }
 
+  /// As `server::erase`; `done` runs where that of a publish to the channel does.
+  [[nodiscard]] std::error_code erase(std::string channel, position at, publish_handler done = {}) {
+    auto& by = *parts_[std::hash<std::string_view>()(channel) % parts_.size()];
+    return by.erase(std::move(channel), std::move(at), std::move(done));
+  }
+
   /// Serves, on this thread and on others that it starts, until `quit`.
   void run() {
     std::vector<std::thread> others;

@@ -173,6 +173,22 @@ TEST_CASE("reads watermarks, which need an offset") {
   }
 }
 
+TEST_CASE("reads an erase: which message of which life of the log") {
+  auto c = read_good(R"({"id":12,"erase":{"channel":"a","epoch":"e-1_Z","offset":42}})");
+  CHECK(c.what == verb::erase);
+  CHECK(c.channel == "a");
+  CHECK(c.epoch == "e-1_Z");
+  CHECK(c.offset == 42u);
+  auto with = [](const std::string& rest) { return "{\"erase\":{\"channel\":\"a\"" + rest + "}}"; };
+  CHECK(names(refusal(with(",\"epoch\":\"e\"")), "offset"));
+  CHECK(names(refusal(with(",\"offset\":1")), "epoch"));
+  for (auto n : {"0", "-1", "4.2e1", "9007199254740992", "\"42\"", "null"})
+    CHECK(names(refusal(with(",\"epoch\":\"e\",\"offset\":"s + n)), "offset"));
+  CHECK(read_good(with(R"(,"epoch":"e","offset":9007199254740991)")).offset == max_offset);
+  for (auto e : {"\"\"", "\"a.b\"", "7", "null"})
+    CHECK(names(refusal(with(",\"offset\":1,\"epoch\":"s + e)), "epoch"));
+}
+
 TEST_CASE("reads the commands with few arguments") {
   CHECK(read_good(R"({"unsubscribe":{"channel":"a"}})").what == verb::unsubscribe);
   CHECK(read_good(R"({"id":5,"presence":{"channel":"a"}})").count == false);
@@ -193,7 +209,7 @@ TEST_CASE("reads the commands with few arguments") {
 
 TEST_CASE("wants an object as the value of each of its own commands") {
   for (std::string v :
-       {"publish", "subscribe", "unsubscribe", "history", "presence", "received", "read", "renew", "device", "ping"})
+       {"publish", "subscribe", "unsubscribe", "history", "presence", "received", "read", "renew", "device", "erase", "ping"})
     for (auto body : {"null", "true", "1", "\"a\"", "[]"}) CHECK(names(refusal("{\"" + v + "\":" + body + "}"), v));
 }
 

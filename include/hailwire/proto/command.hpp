@@ -43,6 +43,7 @@ struct command {
     read,
     renew,
     device,
+    erase,
     ping,
     other,  ///< not one of the protocol's: the host may know it by `name`
   };
@@ -64,8 +65,8 @@ struct command {
   std::optional<std::uint64_t> before;  ///< history: only offsets below this one; never together with `after`
   std::optional<std::uint64_t> after;   ///< history: only offsets above this one; without both, the newest
   std::optional<std::uint64_t> limit;   ///< history: 1 to `max_history` messages
-  std::optional<std::uint64_t> offset;  ///< received, read: the watermark
-  std::optional<std::string> epoch;     ///< history: a valid epoch
+  std::optional<std::uint64_t> offset;  ///< received, read: the watermark; erase: the message, from 1
+  std::optional<std::string> epoch;     ///< history, erase: a valid epoch
   bool count = false;                   ///< presence: numbers alone
   std::string token;                    ///< renew
 };
@@ -86,6 +87,7 @@ inline constexpr verb_entry verbs[] = {
     {"read", command::verb::read},
     {"renew", command::verb::renew},
     {"device", command::verb::device},
+    {"erase", command::verb::erase},
     {"ping", command::verb::ping},
 };
 

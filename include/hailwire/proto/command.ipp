@@ -174,6 +174,18 @@ HAILWIRE_INLINE bool read_watermark(arguments& in, command& out) {
   return out.offset || in.fail("offset", "is missing");
 }
 
+HAILWIRE_INLINE bool read_erase(arguments& in, command& out) {
+  bool found;
+  std::string epoch;
+  if (!in.channel(out.channel) || !in.number("offset", out.offset, 1, max_offset)) return false;
+  if (!out.offset) return in.fail("offset", "is missing");
+  if (!in.text("epoch", epoch, found)) return false;
+  if (!found) return in.fail("epoch", "is missing");
+  if (!valid_epoch(epoch)) return in.fail("epoch", "must be 1 to 32 of A-Z a-z 0-9 _ -");
+  out.epoch = std::move(epoch);
+  return true;
+}
+
 HAILWIRE_INLINE bool read_renew(arguments& in, command& out) {
   bool found;
   if (!in.text("token", out.token, found)) return false;
@@ -249,6 +261,9 @@ HAILWIRE_INLINE std::optional<failure> read_into(command& out, std::string_view 
     case command::verb::received:
     case command::verb::read:
       good = read_watermark(in, out);
+      break;
+    case command::verb::erase:
+      good = read_erase(in, out);
       break;
     case command::verb::renew:
       good = read_renew(in, out);

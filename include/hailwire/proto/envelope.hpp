@@ -24,8 +24,9 @@ struct envelope {
 /// is one object of it for each way, with static lifetime, and ways are told apart by its address.
 struct encoding {
   std::string_view name;
-  bool wants_json;                                            ///< whether `append` reads `envelope::json`
-  void (*append)(std::string& out, const envelope& message);  ///< appends one whole frame; offset 0: an ephemeral one
+  bool wants_json;  ///< whether `append` reads `envelope::json`
+  /// Appends one whole frame, or nothing where there is nothing of it for these clients; offset 0: an ephemeral one.
+  void (*append)(std::string& out, const envelope& message);
   /// Appends one whole frame of a notice that all subscribers share, `json` being `{"name":…}` on one line; null: these
   /// clients have no notices. It ends with the bytes that messages end with.
   void (*notice)(std::string& out, std::string_view name, std::string_view json) = nullptr;
@@ -34,7 +35,12 @@ struct encoding {
 /// Appends a payload as the `data` or `bytes` member: `"data":<json>` or `"bytes":"<base64>"`.
 void append_payload_member(std::string& out, const payload& p);
 
-/// Appends the message object that every transport carries.
+/// Whether a client that takes payloads alone is sent anything of a message: not of one that was taken back, nor of one
+/// that takes another back.
+inline bool has_payload(const message& m) noexcept { return !m.erased && !m.erases; }
+
+/// Appends the message object that every transport carries. Of a message that was taken back there is neither payload
+/// nor type; one that takes another back has the other's offset in place of a payload.
 void append_message(std::string& out, std::string_view channel, const message& m);
 
 }  // namespace hailwire::proto

@@ -54,7 +54,7 @@ HAILWIRE_INLINE void append_message(std::string& out, std::string_view channel, 
   }
   add(",\"at\":");
   add({at.digits, at.size});
-  if (m.from.empty() && m.type.empty() && m.data.type() == payload::kind::json) {
+  if (m.from.empty() && m.type.empty() && m.data.type() == payload::kind::json && !m.erased && !m.erases) {
     add(",\"data\":");
     out.append(head, end).append(m.data.bytes()) += '}';
     return;
@@ -63,6 +63,16 @@ HAILWIRE_INLINE void append_message(std::string& out, std::string_view channel, 
   if (!m.from.empty()) {
     out += ",\"from\":";
     json::append_quoted(out, m.from);
+  }
+  if (m.erased) {
+    out += ",\"erased\":true}";
+    return;
+  }
+  if (m.erases) {
+    out += ",\"erases\":";
+    append_decimal(out, m.erases);
+    out += '}';
+    return;
   }
   if (!m.type.empty()) {
     out += ",\"type\":";

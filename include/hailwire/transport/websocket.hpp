@@ -24,6 +24,7 @@ inline constexpr proto::encoding websocket_object{
     [](std::string& out, std::string_view, std::string_view json) { proto::append_text(out, json); }};
 inline constexpr proto::encoding websocket_payload{"websocket, raw", false,
                                                    [](std::string& out, const proto::envelope& e) {
+                                                     if (!proto::has_payload(e.content)) return;
                                                      if (e.content.data.type() == payload::kind::binary) {
                                                        proto::append_binary(out, e.content.data.bytes());
                                                      } else {

@@ -56,6 +56,28 @@ class open_storage {
       done(std::move(r));
     });
   }
+  void async_erase(std::string_view channel, std::uint64_t offset, draft d, append_handler done) {
+    later([this, name = std::string(channel), offset, d = std::move(d), done = std::move(done)]() mutable {
+      if (failing) return done(failing);
+      log& l = logs_[name];
+      for (message& m : l.kept) {
+        if (m.offset != offset || m.erases) continue;
+        if (auto known = l.erased.find(offset); known != l.erased.end()) {
+          append_result first(position{epoch(name), known->second});
+          first.duplicate = true;
+          return done(std::move(first));
+        }
+        m.erased = true;
+        m.data = {};
+        m.type.clear();
+        m.content = nullptr;
+        l.kept.push_back({++l.head, d.at, d.from, "", {}, offset});
+        l.erased[offset] = l.head;
+        return done(position{epoch(name), l.head});
+      }
+      done(errc::not_found);
+    });
+  }
   /// Answers what has been asked, in order; what that asks as well.
   void answer(std::size_t most = SIZE_MAX) {
     for (; most && !waiting_.empty(); --most) {
@@ -73,6 +95,7 @@ class open_storage {
     ++l.life;
     l.head = 0;
     l.kept.clear();
+    l.erased.clear();
   }
 
  private:
@@ -80,6 +103,7 @@ class open_storage {
     std::uint64_t head = 0;
     int life = 1;
     std::deque<message> kept;
+    std::map<std::uint64_t, std::uint64_t> erased;  // by what
   };
   std::string epoch(const std::string& channel) {
     if (one_epoch) return "one";

@@ -22,6 +22,18 @@ inline void tell(command_dispatcher::command_done& done, F make) {
   done(std::move(ok));
 }
 
+/// Tells where something stands now.
+inline client_publish_handler tell_position(command_dispatcher::command_done&& done) {
+  return [done = std::move(done)](result<position>&& at) mutable {
+    if (!at) return done(at.error());
+    tell(done, [&](std::string& ok) {
+      ok.append("{\"epoch\":\"").append(at->epoch).append("\",\"offset\":");
+      proto::append_decimal(ok, at->offset);
+      ok += '}';
+    });
+  };
+}
+
 /// Ends a session because of a hook's exception.
 inline void hook_failed(session& s) { s.close(1011, hook_failed_text); }
 
@@ -82,14 +94,7 @@ HAILWIRE_INLINE void command_dispatcher::run(session& s, proto::command&& c, com
     case verb::ping:
       return done(std::string("{}"));
     case verb::publish:
-      return publish(s, std::move(c), [done = std::move(done)](result<position>&& at) mutable {
-        if (!at) return done(at.error());
-        tell(done, [&](std::string& ok) {
-          ok.append("{\"epoch\":\"").append(at->epoch).append("\",\"offset\":");
-          proto::append_decimal(ok, at->offset);
-          ok += '}';
-        });
-      });
+      return publish(s, std::move(c), tell_position(std::move(done)));
     case verb::subscribe:
       return subscribe(s, std::move(c), std::move(done));
     case verb::unsubscribe:
@@ -98,6 +103,8 @@ HAILWIRE_INLINE void command_dispatcher::run(session& s, proto::command&& c, com
       return done(std::string("{}"));
     case verb::history:
       return history(s, std::move(c), std::move(done));
+    case verb::erase:
+      return erase(s, std::move(c), std::move(done));
     case verb::renew:
       return renew(s, c.token, std::move(done));
     case verb::presence:
@@ -156,6 +163,30 @@ HAILWIRE_INLINE void command_dispatcher::history(session& s, proto::command&& c,
           ok += "],\"epoch\":\"" + r.epoch + (r.more ? "\",\"more\":true}" : "\",\"more\":false}");
         });
       });
+}
+
+// It is an entry of the log, so it needs the right to publish; and the message must be the client's own, as far as the
+// host allows that at all.
+HAILWIRE_INLINE void command_dispatcher::erase(session& s, proto::command&& c, command_done done) {
+  if (auto why = server_.refusal(s, &session::may_publish, c.channel)) {
+    done(*why);
+    return *why == errc::internal ? hook_failed(s) : void();
+  }
+  if (!server_.host.on_erase || s.user().empty()) return done(errc::forbidden);
+  auto allowed = [this, channel = c.channel](session& by, const message& m) -> std::optional<failure> {
+    if (m.offset < by.permissions().floor_of(channel)) return failure(errc::not_found, "there is no such message");
+    if (m.from != by.user()) return failure(errc::forbidden, "the message is somebody else's");
+    // What was allowed when it was asked may have been taken away while the storage was busy.
+    if (auto why = server_.refusal(by, &session::may_publish, channel)) return failure(*why);
+    bool yes = false;
+    if (!server_.guarded("on_erase", [&] { yes = server_.host.on_erase(by, channel, m); })) {
+      hook_failed(by);
+      return failure(errc::internal);
+    }
+    return yes && !by.ending() ? std::nullopt : std::optional(failure(errc::forbidden));
+  };
+  server_.messages.erase_for(s, std::move(c.channel), {std::move(*c.epoch), *c.offset}, std::move(allowed),
+                             tell_position(std::move(done)));
 }
 
 // A command that is not the protocol's is the host's.

@@ -77,6 +77,10 @@ class channel_log final : public log_node, public with_tail, private encoded_cha
   std::vector<session*> sessions();
   /// Something may have come that nobody has told of: the storage is asked.
   void look_again();
+  /// The hub needs the log for one operation less.
+  void unpin() noexcept;
+  /// What was read of the storage, as it is now: messages that were erased meanwhile are.
+  const std::vector<message>& as_erased(const std::vector<message>& read, std::vector<message>& changed) const;
   /// The answer to `log_source::fill`, of this epoch.
   void filled(const read_result& r);
   /// Reading failed, so nobody can be told what comes next. Who comes now has the storage asked where the channel
@@ -102,6 +106,7 @@ class channel_log final : public log_node, public with_tail, private encoded_cha
   };
   // What few logs have, most of them for a moment.
   struct extra {
+    vector<std::uint64_t> erased;            // while the storage is read, which may still show them as they were
     vector<held_live> live;                  // stand behind messages that are not here yet
     vector<early> held;                      // came while the storage was being asked
     std::uint64_t wanted = 0;                // the newest of which it is known that it is there
@@ -137,6 +142,7 @@ class channel_log final : public log_node, public with_tail, private encoded_cha
   // Who has work keeps its own mark of what is flushed; of the others the head is the mark, so it changes in between.
   void skip_to(std::uint64_t head);
   void append(const message& m);
+  void erase(std::uint64_t offset);
   void reopen();
   void restart(std::string_view epoch, std::uint64_t oldest, std::uint64_t head);
 

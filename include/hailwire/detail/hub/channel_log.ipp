@@ -242,8 +242,8 @@ HAILWIRE_INLINE void channel_log::caught_up() noexcept {
 }
 
 HAILWIRE_INLINE void channel_log::tidy() noexcept {
-  if (extra_ && extra_->held.empty() && extra_->live.empty() && extra_->wanted == 0 && !extra_->others &&
-      extra_->long_epoch.empty())
+  if (extra_ && extra_->held.empty() && extra_->erased.empty() && extra_->live.empty() && extra_->wanted == 0 &&
+      !extra_->others && extra_->long_epoch.empty())
     extra_.reset();
 }
 
@@ -264,7 +264,39 @@ HAILWIRE_INLINE void channel_log::skip_to(std::uint64_t head) {
   if (holds_live()) release_live();
 }
 
+HAILWIRE_INLINE void channel_log::erase(std::uint64_t offset) {
+  if (pins > 0) ensure_extra().erased.push_back(offset);
+  each([&](encoded_channel& l) {
+    if (l.forget(offset)) l.set_back(offset - 1, head_);
+  });
+}
+
+HAILWIRE_INLINE void channel_log::unpin() noexcept {
+  if (--pins > 0 || !extra_) return;
+  extra_->erased.clear();
+  tidy();
+}
+
+HAILWIRE_INLINE const std::vector<message>& channel_log::as_erased(const std::vector<message>& read,
+                                                                   std::vector<message>& changed) const {
+  if (!extra_ || extra_->erased.empty() || read.empty()) return read;
+  for (std::uint64_t offset : extra_->erased) {
+    if (offset < read.front().offset || offset > read.back().offset) continue;
+    if (changed.empty()) changed = read;
+    for (message& m : changed) {
+      if (m.offset != offset) continue;
+      m.erased = true;
+      m.type.clear();
+      m.data = {};
+      m.content = nullptr;
+    }
+  }
+  return changed.empty() ? read : changed;
+}
+
 HAILWIRE_INLINE void channel_log::append(const message& m) {
+  if (m.erases) [[unlikely]]
+    erase(m.erases);
   static thread_local std::string json;  // one scratch buffer a thread: its content never outlives this call
   json.clear();
   bool anybody = false;
@@ -342,7 +374,7 @@ HAILWIRE_INLINE std::span<const char> encoded_channel::pending(subscription& s) 
                  !rest.empty()) {
         return rest;
       }
-      p.let_go(p.offset);
+      p.let_go(std::max(p.offset, p.in->last()));  // behind the last bytes there may be empty frames
     }
     if (s.loading_) break;
     if (p.offset == work_->flushed) {
@@ -372,7 +404,8 @@ HAILWIRE_INLINE std::span<const char> encoded_channel::pending(subscription& s) 
 HAILWIRE_INLINE std::shared_ptr<const chunk> encoded_channel::encode(const std::vector<message>& messages) {
   auto c = std::make_shared<chunk>();
   std::string json;
-  for (const auto& m : messages) {
+  std::vector<message> changed;
+  for (const auto& m : log().as_erased(messages, changed)) {
     json.clear();
     if (how_->wants_json) proto::append_message(json, log().name(), m);
     how_->append(c->bytes, {log().name(), log().epoch(), m, json});

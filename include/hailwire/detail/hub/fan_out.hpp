@@ -26,6 +26,9 @@
 // A slow subscriber pins at most one chunk. When that chunk leaves the tail, only the rest of the frame that is half
 // sent is copied out (`subscriber::keep`) and the chunk is let go.
 //
+// A message that is erased goes out no more: the chunks that have it are let go, but for the rest of a frame half sent,
+// and an encoding that has nothing to say of a message appends an empty frame, which is passed over.
+//
 // What is live-only (a notice for all followers, an ephemeral message) is a frame among the messages of the chunk, so
 // it is encoded once and stands in order with them. Whoever is behind passes over it, and is told that it has missed
 // something when it is live again; nothing of it enters the tail by itself. The session that an ephemeral message came
@@ -154,7 +157,7 @@ struct encoded_channel_work {
   subscription* resolving = nullptr;
   bool ahead = false;  // somebody behind has already read past `flushed` and waits for the flush
 
-  bool built() const noexcept { return building && !building->bytes.empty(); }
+  bool built() const noexcept { return building && !building->marks.empty(); }
   bool idle() const noexcept { return behind.empty() && loads.empty() && !flushing && !built(); }
   /// Makes idle work new again, but for the memory of `building`. Most has had no more than that.
   void renew() noexcept;
@@ -297,6 +300,11 @@ class encoded_channel {
 
   /// Adds a message to this turn's chunk.
   void append(const proto::envelope& e);
+  /// A message was erased. What is encoded of it here is let go: whoever has not had it reads the storage. True when it
+  /// stood in this turn's chunk, of which then nothing is left from there on, and `set_back` has to follow.
+  bool forget(std::uint64_t offset) noexcept;
+  /// Who is in sync is sent what this turn's chunk has, up to `offset`, and reads the storage from there to `head`.
+  void set_back(std::uint64_t offset, std::uint64_t head);
   /// Takes a message of this turn's chunk back, if it is there and the last.
   void take_back(std::uint64_t offset) noexcept;
   /// Adds something live-only to this turn's chunk: `live` is its mark's, and `encode(out)` appends its frame. Without

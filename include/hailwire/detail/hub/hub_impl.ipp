@@ -310,7 +310,7 @@ void hub::ask_for(detail::channel_log& log, std::uint64_t since, read_limit limi
       h.guarded([] { throw; });
       h.guarded([&] { of.failed(make_error_code(errc::internal)); });
     }
-    --of.pins;
+    of.unpin();
     if (let_go || of.unused()) h.release_log(of);
   };
   try {
@@ -382,11 +382,11 @@ HAILWIRE_INLINE void hub::follow(session& s, std::string_view channel, const hai
                      } catch (...) {
                        if (session* asked = h.find(key)) asked->broken();
                      }
-                     --read.pins;
+                     read.unpin();
                      h.release_log(read);
                    }));
   } catch (...) {
-    --log.pins;
+    log.unpin();
     unfollow(s, channel);
     throw;
   }
@@ -471,7 +471,7 @@ HAILWIRE_INLINE void hub::fill(detail::channel_log& log) {
   try {
     loop_->post([box = mailbox_, &log] {
       if (!box->owner || box->closed()) return;
-      --log.pins;
+      log.unpin();
       box->owner->ask_for(log, log.head(), {}, [](hub& h, detail::channel_log& read, read_result r) {
         if (r.error) {
           read.failed(r.error);

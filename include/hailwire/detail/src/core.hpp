@@ -21,6 +21,7 @@
 #include "hailwire/detail/hub/channel_log.ipp"
 #include "hailwire/detail/hub/channel_rules.ipp"
 #include "hailwire/detail/hub/chunk.ipp"
+#include "hailwire/detail/hub/erase.ipp"
 #include "hailwire/detail/hub/expiry.ipp"
 #include "hailwire/detail/hub/fan_out.ipp"
 #include "hailwire/detail/hub/history.ipp"
