@@ -12,7 +12,7 @@ from conan.tools.layout import basic_layout
 # Option and component: its headers beside the core's, and the packages whose libraries it links.
 PARTS = {
     "boost": (["beast.hpp"], ["boost"]),
-    "fmt": (["fmt.hpp"], ["fmt"]),
+    "fmt": (["fmt.hpp", "metrics.hpp"], ["fmt"]),
     "tls": (["tls.hpp", "detail/tls/*", "client_tls.hpp", "detail/net/tls_layer.hpp"], ["openssl"]),
     "jwt": (["jwt.hpp"], ["cpp-jwt", "openssl"]),
     "deflate": (["deflate.hpp", "proto/deflate.hpp", "client_deflate.hpp"], ["zlib"]),

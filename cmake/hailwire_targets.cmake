@@ -15,7 +15,7 @@ endif()
 # <component>:<package[@oldest version], several with + between>:<imported targets, comma between>:<headers under include/hailwire, which belong to that target alone>
 set(hailwire_component_table
   "boost:Boost@1.81:Boost::headers:beast.hpp"
-  "fmt:fmt@9:fmt::fmt:fmt.hpp"
+  "fmt:fmt@9:fmt::fmt:fmt.hpp,metrics.hpp"
   "tls:OpenSSL:OpenSSL::SSL,OpenSSL::Crypto:tls.hpp,detail/tls/*.hpp,client_tls.hpp,detail/net/tls_layer.hpp"
   "jwt:cpp-jwt:cpp-jwt::cpp-jwt,OpenSSL::Crypto:jwt.hpp"
   "deflate:ZLIB:ZLIB::ZLIB:deflate.hpp,proto/deflate.hpp,client_deflate.hpp"

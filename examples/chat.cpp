@@ -4,6 +4,9 @@
 
 #include <hailwire/hailwire.hpp>
 #include <hailwire/transport/ndjson.hpp>
+#ifdef CHAT_WITH_FMT  // {fmt} was found
+#include <hailwire/metrics.hpp>
+#endif
 #ifdef CHAT_WITH_TLS  // OpenSSL was found
 #include <hailwire/tls.hpp>
 #endif
@@ -192,7 +195,12 @@ void run(const settings& s) {
   chat_server live = make_server(io, s);
 
   live.authorize(authorize);
-  live.on_http([&s](const hailwire::request& r) { return serve_page(r, s); });
+  live.on_http([&](const hailwire::request& r) {
+#ifdef CHAT_WITH_FMT
+    if (auto answer = hailwire::serve_metrics(live, r)) return std::move(*answer);
+#endif
+    return serve_page(r, s);
+  });
   live.on_log([](const hailwire::log_record& r) {
     std::fprintf(stderr, "%.*s: %.*s\n", int(r.event.size()), r.event.data(), int(r.text.size()), r.text.data());
   });

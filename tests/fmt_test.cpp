@@ -50,6 +50,16 @@ TEST_CASE("whatever a client has sent stays one line") {
   CHECK(fmt::format("{}", failure(errc::bad_request, std::string_view("\0\x1f ", 3))) == "bad_request: \\x00\\x1f ");
 }
 
+TEST_CASE("a record is one JSON object on one line, whatever a client has put into it") {
+  CHECK(log_json({log_level::warning, "accept_paused"}) == R"({"level":"warning","event":"accept_paused"})");
+  log_record r{log_level::debug, "refused"};
+  r.session = "s", r.user = "\"ada\"", r.peer = "192.0.2.1:9", r.code = errc::forbidden;
+  r.text = "a\nb\\ \xFF \xC3\xA9 \xE2\x82";
+  CHECK(log_json(r, 1764000000123) ==
+        R"({"level":"debug","event":"refused","session":"s","user":"\"ada\"","peer":"192.0.2.1:9","code":"forbidden",)"
+        "\"text\":\"a\\nb\\\\ \xEF\xBF\xBD \xC3\xA9 \xEF\xBF\xBD\xEF\xBF\xBD\",\"at\":1764000000123}");
+}
+
 TEST_CASE("width, alignment and precision are those of text") {
   CHECK(fmt::format("{:>7}|{:<7}|{:^7}", log_level::info, errc::range, position{"e", 1}) == "   info|range  |  e.1  ");
   CHECK(fmt::format("{:.4}", errc::forbidden) == "forb");

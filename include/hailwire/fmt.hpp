@@ -7,12 +7,16 @@
 //     live.on_close([](hailwire::session& s, const hailwire::close_reason& why) { fmt::print("{}: {}\n", s.user(),
 //     why); });
 //
+//     live.on_log([](const hailwire::log_record& r) { fmt::print(stderr, "{}\n", hailwire::log_json(r)); });
+//
 // Each is one line, whatever a client has put into it: control characters are written as \x0a. Width, alignment and
 // precision are those of text: {:>10}.
 
 #include <fmt/format.h>
 
+#include <cstdint>
 #include <iterator>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -21,6 +25,7 @@
 #include "hailwire/hooks.hpp"
 #include "hailwire/log.hpp"
 #include "hailwire/message.hpp"
+#include "hailwire/proto/json.hpp"
 #include "hailwire/session.hpp"
 
 namespace hailwire::detail {
@@ -78,6 +83,19 @@ inline std::string log_text(const log_record& r) {
   if (!r.text.empty()) append_line(out += ": ", r.text);
   return out;
 }
+/// A JSON string; bytes that are no UTF-8 become U+FFFD, as a log must be readable whatever a client has sent.
+inline void append_json(std::string& out, std::string_view name, std::string_view value) {
+  out.append(out.empty() ? "{\"" : ",\"").append(name).append("\":");
+  std::string text;
+  while (!value.empty()) {
+    std::size_t n = 1;
+    while (n <= 4 && n <= value.size() && !proto::valid_utf8(value.substr(0, n))) ++n;
+    const bool fine = n <= 4 && n <= value.size();
+    text += fine ? value.substr(0, n) : std::string_view("\xEF\xBF\xBD");
+    value.remove_prefix(fine ? n : 1);
+  }
+  proto::json::append_quoted(out, text);
+}
 inline std::string log_text(const session_key& k) { return fmt::format("{}:{}", k.slot, k.generation); }
 
 /// Writes `T` as the text that `log_text` makes of it.
@@ -91,6 +109,29 @@ struct line_formatter : fmt::formatter<std::string_view> {
 };
 
 }  // namespace hailwire::detail
+
+namespace hailwire {
+
+/// A record as one JSON object on one line:
+/// `{"level":"debug","event":"refused","peer":"192.0.2.1:9","code":"forbidden", "text":"not allowed"}`; what is not
+/// known is absent. `at` is when, in Unix milliseconds, if the host wants it there.
+inline std::string log_json(const log_record& r, std::optional<std::int64_t> at = {}) {
+  std::string out;
+  detail::append_json(out, "level", detail::log_text(r.level));
+  detail::append_json(out, "event", r.event);
+  const std::pair<std::string_view, std::string_view> known[] = {
+      {"session", r.session}, {"user", r.user}, {"peer", r.peer}};
+  for (auto [name, value] : known)
+    if (!value.empty()) detail::append_json(out, name, value);
+  if (r.code)
+    detail::append_json(out, "code",
+                        r.code.category() == category() ? detail::log_text(wire_code(r.code)) : r.code.message());
+  if (!r.text.empty()) detail::append_json(out, "text", r.text);
+  if (at) fmt::format_to(std::back_inserter(out), ",\"at\":{}", *at);
+  return out + '}';
+}
+
+}  // namespace hailwire
 
 template <>
 struct fmt::formatter<hailwire::position> : hailwire::detail::line_formatter<hailwire::position> {};

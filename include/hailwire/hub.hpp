@@ -47,6 +47,7 @@
 #include "hailwire/options.hpp"
 #include "hailwire/proto/json.hpp"
 #include "hailwire/session.hpp"
+#include "hailwire/stats.hpp"
 
 namespace hailwire {
 
@@ -172,7 +173,10 @@ class hub final : public detail::log_source {
   void join(std::unique_ptr<detail::any_broker> b);
 
   /// Gives whoever serves clients a slot, which it has until it leaves.
-  void enter(session& s) { registry_.enter(s); }
+  void enter(session& s) {
+    registry_.enter(s);
+    ++counted.accepted;
+  }
   void leave(session& s) noexcept { registry_.leave(s); }
   std::size_t connection_count() const noexcept { return registry_.connections(); }
   /// Who has entered stands in a slot: one below `slots`, null where there is none.
@@ -245,6 +249,11 @@ class hub final : public detail::log_source {
   /// turn is not lost by it.
   detail::logger& log() noexcept { return log_; }
   const detail::logger& log() const noexcept { return log_; }
+
+  /// What was counted, by the hub and by those who serve its clients.
+  server_stats counted;
+  /// The same with how everything stands.
+  server_stats stats() const;
 
   std::string printed(session_key k) const { return registry_.id_of(k); }
 
@@ -330,6 +339,20 @@ class hub final : public detail::log_source {
                       Result&& r) {
     to->put([to, f = std::move(f), r = std::move(r)]() mutable { f(*to->owner, std::move(r)); }, [] {});
   }
+  // The beginning of what is to be measured; 0 where it is not.
+  std::int64_t begin_watch(detail::sampler& by) const noexcept { return by.next() ? loop_->precise() : 0; }
+  void end_watch(std::int64_t since, duration_histogram& of) const noexcept {
+    if (since) [[unlikely]]
+      of.add(loop_->precise() - since);
+  }
+  // `on_loop` for a read.
+  template <class F>
+  auto on_read(F f) {
+    return on_loop([since = begin_watch(reads_), f = std::move(f)](hub& h, read_result r) mutable {
+      h.end_watch(since, h.counted.reading);
+      f(h, std::move(r));
+    });
+  }
   // A storage's handler: runs f(hub, result) on the loop, or never once the hub has stopped.
   template <class F>
   auto on_loop(F f) {
@@ -414,6 +437,7 @@ class hub final : public detail::log_source {
   detail::key_budget budget_{key_lifetime_ms};
 
   detail::log_rate append_failures_, read_failures_, publish_failures_, disorders_;
+  detail::sampler turns_, appends_, reads_;
   bool stopped_ = false;
   unsigned nesting_ = 0;
   std::size_t put_off_ = 0;  // publishes of this thread that wait for the loop, because they nested too deep

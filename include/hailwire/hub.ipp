@@ -121,9 +121,20 @@ HAILWIRE_INLINE void hub::uncount(publishing& what) noexcept {
 
 HAILWIRE_INLINE void hub::finish(publishing& what, std::error_code ec, position&& p) {
   uncount(what);
+  counted.failed += bool(ec);
   if (ec && !what.done && !what.told) publish_failed(what.channel, ec);
   if (auto f = std::exchange(what.done, nullptr)) guarded([&] { f(ec, std::move(p)); });
   if (auto f = std::exchange(what.told, nullptr)) ec ? f(storage_failure(ec)) : f(std::move(p));
+}
+
+HAILWIRE_INLINE server_stats hub::stats() const {
+  server_stats out = counted;
+  out.deliveries = deliveries;
+  out.connections = connection_count();
+  out.channels = channel_count();
+  out.pending = pending_count();
+  logs_.each([&](detail::channel_log& log) { log.measure(out); });
+  return out;
 }
 
 HAILWIRE_INLINE void hub::tick() {

@@ -128,6 +128,9 @@ struct options {
   /// Whether connections from trusted proxies begin with a header of the PROXY protocol, version 2. One that does not
   /// is closed. Holds for listeners, not for what a host adopts.
   bool proxy_protocol = false;
+  /// Of every so many sessions that begin, the end of one is told to the log (`session_ended`): 1 tells of each, and of
+  /// polls each request is one. 0: of none.
+  std::size_t access_log_every = 0;
   /// The most sessions of one address, streams and waiting polls, over all threads of a `threaded_server`; more are
   /// `rate_limited`. A /64 of IPv6 counts as one address. Who has none is not limited by it and counted nowhere: who
   /// comes by a Unix socket, or by a stream of the host's whose address is not known, without a proxy's word. 0: no

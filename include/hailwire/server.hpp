@@ -20,6 +20,7 @@
 #include "hailwire/detail/connection/server_state.hpp"
 #include "hailwire/detail/io/net.hpp"
 #include "hailwire/fwd.hpp"
+#include "hailwire/stats.hpp"
 #include "hailwire/storage/memory.hpp"
 
 namespace hailwire::detail {
@@ -170,6 +171,9 @@ class basic_server {
   void quit();
   const hailwire::options& settings() const noexcept { return gate_.settings; }
 
+  /// What has been counted, and how everything stands. Looks at every channel in memory and at who is behind: for every
+  /// few seconds, not for every message.
+  server_stats stats() const;
   /// Whether new clients are taken: not from the beginning of a drain or a stop on. What a health check asks for.
   bool ready() const noexcept { return !gate_.leaving(); }
 

@@ -126,6 +126,11 @@ HAILWIRE_INLINE void basic_server::stop() {
   for (auto* c : gate_.connections()) c->shut_down();
 }
 
+HAILWIRE_INLINE server_stats basic_server::stats() const {
+  assert(!driver_->elsewhere());
+  return gate_.stats();
+}
+
 HAILWIRE_INLINE void basic_server::stop(detail::move_only_function<void()> done) {
   stop();
   if (!done) return;

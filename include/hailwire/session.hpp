@@ -243,6 +243,16 @@ class session : protected detail::follower {
     std::size_t place;  // in the cursor
     std::string element;
   };
+  // Where a session began whose end is told to the log.
+  struct access_note {
+    std::int64_t since;
+    std::uint64_t acknowledged;
+    struct start {
+      std::uint32_t serial;
+      std::uint64_t offset;
+    };
+    detail::vector<start> from;
+  };
   // What few sessions have.
   struct rare_state {
     detail::vector<gone> gone_channels;  // by place
@@ -250,6 +260,7 @@ class session : protected detail::follower {
     std::string device;
     std::unique_ptr<any_box> data;
     detail::intrusive_ptr<detail::sender> sends;  // who has sent something on this stream
+    std::unique_ptr<access_note> access;
   };
   // What an anonymous client on one channel does without; once it is there it stays until the session ends. Further
   // channels lie behind it. They move when it grows and when one before them goes.

@@ -244,6 +244,26 @@ class threaded_server {
     front().run();
     for (auto& t : others) t.join();
   }
+  /// What `server::stats` says, of all threads together. `told` runs once, on one of the threads; not after `quit`.
+  /// Safe from any thread.
+  void stats(std::function<void(const server_stats&)> told) {
+    struct sum {
+      std::mutex mutex;
+      server_stats of;
+      std::size_t left;
+    };
+    auto all = std::make_shared<sum>();
+    all->left = parts_.size();
+    for (auto& p : parts_) {
+      p->post([p = p.get(), all, told] {
+        std::unique_lock lock(all->mutex);
+        all->of += p->stats();
+        if (--all->left) return;
+        lock.unlock();
+        told(all->of);
+      });
+    }
+  }
   /// Has `run` return.
   void quit() {
     for (auto& p : parts_) p->quit();

@@ -18,7 +18,7 @@ BELOW_CONNECTION = "base words concepts storage seam hub broker"
 FLOORS = [
     ("base", ["detail/base/*.hpp"], "", []),
     ("deflate codec", ["proto/deflate.hpp"], "base words", ["zlib.h"]),
-    ("words", ["channel_rule.hpp", "error.hpp", "fwd.hpp", "log.hpp", "version.hpp", "message.hpp", "options.hpp", "proto/*.hpp"], "base", []),
+    ("words", ["channel_rule.hpp", "error.hpp", "fwd.hpp", "log.hpp", "stats.hpp", "version.hpp", "message.hpp", "options.hpp", "proto/*.hpp"], "base", []),
     ("concepts", ["concepts.hpp", "storage_concept.hpp", "storage_members.hpp", "detail/storage/any_storage.hpp"], "base words", []),
     ("sqlite", ["storage/sqlite.hpp", "detail/storage/sqlite_*.hpp"], "base words concepts storage", ["sqlite3.h"]),
     ("redis", ["storage/redis.hpp", "broker/redis.hpp", "detail/redis/*.hpp"], "base words concepts storage asio net", ["hiredis/hiredis.h"]),
@@ -42,6 +42,7 @@ FLOORS = [
     ("beast", ["beast.hpp"], "server", ["boost"]),
     ("threads", ["threads.hpp"], BELOW_CONNECTION + " connection io server", []),
     ("fmt", ["fmt.hpp"], "base words hub", ["fmt/format.h"]),
+    ("metrics", ["metrics.hpp"], "base words hub server", ["fmt/format.h"]),
     ("jwt", ["jwt.hpp"], "base words hub", ["openssl", "jwt/jwt.hpp"]),
     ("notifier", ["push/notifier.hpp"], "base words", []),
     ("push", ["push/*.hpp", "detail/push/*.hpp"], "base words asio net notifier", ["openssl", "curl/curl.h"]),

@@ -90,6 +90,51 @@ TEST_CASE("what clients do wrong is not told at info") {
   CHECK(h.said.empty());
 }
 
+TEST_CASE("the end of a session says by what, how long, how much and why, and holds no secret") {
+  options o;
+  o.access_log_every = 1;
+  struct told : house {
+    explicit told(const options& o) : house(o) {
+      gate.messages.log().set(
+          [this](const log_record& r) {
+            if (r.event == "session_ended")
+              said.push_back(std::string(r.session.size() == 11 ? "" : "?") + std::string(r.user) + ' ' +
+                             std::string(r.peer) + ' ' + std::string(r.text));
+          },
+          log_level::info);
+    }
+    lines said;
+  } h(o);
+  h.publish("chat", "1");
+  client c(h);
+  c.join("?channel=chat&user=ada&token=hidden-token&since=earliest");
+  h.publish("chat", "2");
+  h.advance(12'345);
+  c.send(close_frame(1000, "bye"));
+  client(h).ask(get("/live?channel=chat&since=chat-1.1&ticket=hidden-token"));
+  REQUIRE(h.said.size() == 2);
+  CHECK(h.said[0].starts_with("ada 203.0.113.7:4711 websocket for 12.345 s, 2 messages, "));
+  CHECK(h.said[0].ends_with(" bytes: 1000 by peer: bye"));
+  CHECK(h.said[1].starts_with(" 203.0.113.7:4711 short_poll for 0.000 s, 1 messages, "));
+  CHECK(h.said[1].ends_with("1000 by server"));
+}
+
+TEST_CASE("of so many sessions the end of one is told, of none when nobody hears it") {
+  options o;
+  o.access_log_every = 3;
+  house h(o);
+  int told = 0;
+  auto listen = [&](log_level least) {
+    h.gate.messages.log().set([&](const log_record& r) { told += r.event == "session_ended"; }, least);
+  };
+  listen(log_level::info);
+  for (int i = 0; i < 8; ++i) client(h).ask(get("/live?channel=chat"));
+  CHECK(told == 2);
+  listen(log_level::warning);
+  for (int i = 0; i < 8; ++i) client(h).ask(get("/live?channel=chat"));
+  CHECK(told == 2);
+}
+
 TEST_CASE("that there is no authorizer is told once, when it matters") {
   rig h(log_level::warning);
   h.gate.host.authorize = nullptr;

@@ -20,6 +20,8 @@ class event_loop {
   virtual bool here() const noexcept = 0;
   /// Milliseconds of a clock that only rises.
   virtual std::int64_t now() const noexcept = 0;
+  /// The same clock in nanoseconds, for measuring what a loop's turn does: read anew each time.
+  virtual std::int64_t precise() const noexcept { return now() * 1'000'000; }
   /// Unix time in milliseconds.
   virtual std::int64_t unix_time() const noexcept = 0;
   /// Calls the function given to `on_alarm` once at `at` (as `now` counts) or a little later; replaces an earlier

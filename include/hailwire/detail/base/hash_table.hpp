@@ -104,6 +104,12 @@ class intrusive_hash_table : public hash_table {
       if (n->hash == static_cast<std::uint32_t>(hash) && same(static_cast<const T&>(*n))) return static_cast<T*>(n);
     return nullptr;
   }
+  /// Calls `f(T&)` for each; `f` changes nothing of the table.
+  template <class F>
+  void each(F f) const {
+    for (std::size_t i = 0; i < buckets(); ++i)
+      for (hash_node* n = bucket(i); n; n = n->next_in_bucket) f(static_cast<T&>(*n));
+  }
   /// For an index whose objects belong to it.
   void delete_all() noexcept {
     for (std::size_t i = 0; i < buckets(); ++i) {

@@ -258,6 +258,9 @@ class connection : public session {
   void tell_gap(const channel_log& log, const gap& g, std::string_view cursor);
   void enter(phase p);
   void die(bool by_peer, errc why = errc::internal) noexcept;
+  void session_began();
+  void session_over() noexcept;
+  [[gnu::cold]] void note_access(const close_reason& why) noexcept;
   void end_session();
   void end_answered();
   http_exchange* asked() const noexcept { return work_->request.get(); }

@@ -170,6 +170,7 @@ HAILWIRE_INLINE void connection::update_watch() {
 HAILWIRE_INLINE void connection::receive(std::span<char> bytes) {
   const std::size_t size = bytes.size();
   last_read_ = moment(server().now());
+  server().messages.counted.bytes_in += bytes.size();
   switch (phase_) {
     case phase::head:
       if (!asked() || asked()->in_.empty()) since_ = last_read_;
@@ -375,12 +376,48 @@ HAILWIRE_INLINE void connection::die(bool by_peer, errc why) noexcept {
   ask_settle();
 }
 
+HAILWIRE_INLINE void connection::session_began() {
+  server_state& s = server();
+  s.began(transport());
+  if (!s.access_due()) return;
+  auto note = std::unique_ptr<access_note>(new access_note{s.now(), acknowledged(), {}});
+  for (std::size_t i = 0; i < follow_count(); ++i)
+    note->from.push_back({followed(i).serial(), followed(i).offset_when_whole()});
+  ensure_rare().access = std::move(note);
+}
+
+HAILWIRE_INLINE void connection::session_over() noexcept {
+  if (opened_ && is_open()) server().over(transport());
+}
+
+HAILWIRE_INLINE void connection::note_access(const close_reason& why) noexcept {
+  const access_note& n = *find_rare()->access;
+  try {
+    std::uint64_t messages = 0;
+    for (std::size_t i = 0; i < follow_count(); ++i)
+      for (auto [serial, offset] : n.from)
+        if (serial == followed(i).serial()) messages += followed(i).offset_when_whole() - offset;
+    const std::int64_t ms = server().now() - n.since;
+    std::string text(transport());
+    text.append(" for ").append(std::to_string(ms / 1000)).append(".");
+    text.append(std::to_string(1000 + ms % 1000), 1, 3).append(" s, ").append(std::to_string(messages));
+    text.append(" messages, ").append(std::to_string(acknowledged() - n.acknowledged)).append(" bytes: ");
+    text.append(std::to_string(why.close_code)).append(why.by_peer ? " by peer" : " by server");
+    if (!why.text.empty()) text.append(": ").append(why.text);
+    const std::string key = id(), peer = known_peer();
+    server().log()({log_level::info, "session_ended", key, user(), peer, {}, {}}, std::move(text));
+  } catch (...) {  // no memory to tell of it
+  }
+}
+
 HAILWIRE_INLINE void connection::end_session() {
   if (asked()) ++asked()->serial_;
   command_under_way_ = false;
   static const close_reason in_order{errc::internal, 1000, {}, false};
   const close_reason& why = work_->reason ? *work_->reason : in_order;
   const bool told = opened_;
+  session_over();
+  if (told && is_open() && find_rare() && find_rare()->access) note_access(why);
   opened_ = false;
   if (frames* own = own_frames()) {
     auto& to = own->route->handlers;
@@ -442,6 +479,7 @@ HAILWIRE_INLINE void connection::detach() noexcept {
   detached_ = true;
   phase_ = phase::dead;
   server().messages.wheel().disarm(*this);
+  session_over();
   if (is_open()) server().close(*this);
   server().messages.forget(*this);
   if (server().settings.max_connections_per_address) server().connections_of_address.remove(slot_);

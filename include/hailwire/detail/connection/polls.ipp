@@ -14,6 +14,7 @@ namespace hailwire::detail {
 
 HAILWIRE_INLINE void http_exchange::begin_poll() {
   on_->opened_ = true;
+  on_->session_began();
   tell_losses();
   if (server().host.on_open && !server().guarded("on_open", [&] { server().host.on_open(*on_); }))
     on_->end(errc::internal, 1011, hook_failed_text);
@@ -73,6 +74,7 @@ HAILWIRE_INLINE void connection::write_answer(std::span<const std::span<const ch
   last_write_ = moment(server().now());
   constexpr std::size_t most = 64;  // pieces that a write takes
   std::size_t taken = blocked_ ? 0 : write(pieces.first(std::min(pieces.size(), most)));
+  server().messages.counted.bytes_out += taken;
   std::string left;
   for (auto& p : pieces) {
     std::size_t k = std::min(taken, p.size());

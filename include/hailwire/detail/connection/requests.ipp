@@ -556,7 +556,7 @@ HAILWIRE_INLINE void http_exchange::next_command() {
         return x.respond(200, "application/json", body, "Cache-Control: no-store\r\n");
       }
       if (r && id.empty()) return;
-      if (!r) on->server().note("refused", *on, r.error().code, r.error().text());
+      if (!r) on->server().refused(*on, r.error());
       if (!x.replies_.empty()) x.replies_ += ',';
       if (r) {
         proto::append_reply_ok(x.replies_, id, *r);
@@ -645,7 +645,7 @@ HAILWIRE_INLINE void http_exchange::respond(int status, std::string_view type, s
 }
 
 HAILWIRE_INLINE void http_exchange::refuse(const failure& why) {
-  server().note("refused", *on_, why.code, why.text());
+  server().refused(*on_, why);
   std::string extra = "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n", body;
   switch (why.code) {
     case errc::unauthenticated:
@@ -678,7 +678,7 @@ HAILWIRE_INLINE void http_exchange::refuse(const failure& why) {
 HAILWIRE_INLINE void http_exchange::refuse_stream(const failure& why) {
   bool passing = why.code == errc::draining || why.code == errc::overloaded || why.code == errc::rate_limited;
   if (!passing || !serving_ || !serving_->refuse) return refuse(why);
-  server().note("refused", *on_, why.code, why.text());
+  server().refused(*on_, why);
   on_->keep_ = false;
   transport::spoken_refusal said = serving_->refuse(why);
   respond(200, said.content_type, said.body, "Cache-Control: no-store\r\n" + std::string(said.fields));

@@ -176,6 +176,29 @@ class server_state {
   /// session.
   [[gnu::cold]] void note(std::string_view event, const connection& c, const std::error_code& code,
                           std::string_view text = {}) const noexcept;
+  /// An error is about to be told to a client.
+  void refused(const connection& c, const failure& why) noexcept {
+    ++messages.counted.refused[static_cast<std::size_t>(why.code)];
+    note("refused", c, why.code, why.text());
+  }
+  /// A session of this transport has begun, or is over.
+  void began(std::string_view transport) noexcept {
+    if (auto* t = counted(transport)) ++t->opened, ++t->open;
+  }
+  void over(std::string_view transport) noexcept {
+    if (auto* t = counted(transport)) --t->open;
+  }
+  /// Whether the end of the session that begins is to be told to the log.
+  bool access_due() noexcept {
+    if (!settings.access_log_every || ++accesses_ < settings.access_log_every) return false;
+    accesses_ = 0;
+    return log().hears(log_level::info);
+  }
+  server_stats stats() const {
+    server_stats out = messages.stats();
+    out.draining = leaving();
+    return out;
+  }
   /// A client is served as if it were nobody, because no hook says who it is; told once.
   [[gnu::cold, gnu::noinline]] HAILWIRE_INLINE void no_authorizer() noexcept;
 
@@ -204,10 +227,16 @@ class server_state {
 
  private:
   [[gnu::cold]] void tell_emptied() noexcept;
+  server_stats::transport* counted(std::string_view transport) noexcept {
+    for (auto& t : messages.counted.transports)
+      if (t.name == transport) return &t;
+    return nullptr;
+  }
 
   vector<std::unique_ptr<pending_io>> spares_;
   vector<move_only_function<void()>> emptied_;
   hook_replies replies_{messages};
+  std::size_t accesses_ = 0;
   bool told_no_authorizer_ = false;
   std::int64_t date_second_ = -1;
   std::string date_line_;

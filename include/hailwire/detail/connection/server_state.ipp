@@ -18,6 +18,7 @@ HAILWIRE_INLINE server_state::server_state(event_loop& l, std::unique_ptr<any_st
     throw std::invalid_argument("hailwire: options::path begins with a slash, as a request's path does: \"/" +
                                 settings.path + "\", not \"" + settings.path + '"');
   spares_.reserve(64);
+  for (const transport::entry* t : transports) messages.counted.transports.push_back({t->name});
 }
 
 HAILWIRE_INLINE void server_state::stop() {

@@ -53,6 +53,7 @@ HAILWIRE_INLINE void stream_exchange::open() {
   on_.stream_->notice(on_.out(), "open", json, on_.told_cursor(&*e));
   e->tell_losses();
   on_.opened_ = on_.phase_ == connection::phase::stream;  // else a loss has ended it, before anybody heard of it
+  if (on_.opened_) on_.session_began();
   if (on_.opened_ && on_.server().host.on_open &&
       !on_.server().guarded("on_open", [&] { on_.server().host.on_open(on_); }))
     on_.end(errc::internal, 1011, hook_failed_text);
@@ -205,7 +206,7 @@ HAILWIRE_INLINE void stream_exchange::command(std::string_view text) {
 
 HAILWIRE_INLINE void stream_exchange::answer_command(std::string_view id, const result<std::string>& r) {
   if (on_.phase_ != connection::phase::stream || (r && id.empty())) return;
-  if (!r) on_.server().note("refused", on_, r.error().code, r.error().text());
+  if (!r) on_.server().refused(on_, r.error());
   std::string json;
   if (r) {
     proto::append_reply_ok(json, id, *r);
@@ -374,6 +375,7 @@ HAILWIRE_INLINE void connection::block() {
   std::span<const char> bytes = live ? live->in().in_flight() : own_bytes();
   if (bytes.empty()) return true;
   std::size_t total = bytes.size(), n = write({&bytes, 1});
+  server().messages.counted.bytes_out += n;
   last_write_ = moment(server().now());
   if (live && n < total) {
     live->advance(n);
@@ -400,6 +402,7 @@ HAILWIRE_INLINE void connection::pump(subscription* live) {
       return;
     }
     std::size_t n = write(std::span(b.bytes).first(b.n));
+    server().messages.counted.bytes_out += n;
     last_write_ = moment(server().now());  // also when nothing was taken: a peer's time to take something begins
     b.turns = b.turns && (n < total || b.more);
     taken(b, n);
@@ -556,6 +559,7 @@ HAILWIRE_INLINE void connection::missed(subscription& s) {
 
 // `cursor`: the client's place behind this gap.
 HAILWIRE_INLINE void connection::tell_gap(const channel_log& log, const gap& g, std::string_view cursor) {
+  ++server().messages.counted.gaps;
   std::string json = "{\"gap\":{\"channel\":";
   proto::json::append_quoted(json, log.name());
   json.append(",\"reason\":\"")

@@ -284,6 +284,7 @@ HAILWIRE_INLINE void encoded_channel::fall_behind(subscription& s, std::shared_p
   room_behind();
   leave(s);
   std::uint64_t offset = in ? in->offset_at(done, flushed()) : flushed();
+  log().source().deliveries += offset - flushed();
   join_behind(s, {&s, std::move(in), offset, static_cast<std::uint32_t>(done), in_sync});
 }
 
@@ -334,7 +335,18 @@ HAILWIRE_INLINE void encoded_channel::release(place& p) noexcept {
       p.who->to().broken();
     }
   }
+  log().source().deliveries += pulled - p.offset;
   p.let_go(pulled);
+}
+
+HAILWIRE_INLINE void encoded_channel::measure(server_stats& out) const noexcept {
+  if (!work_) return;
+  const std::uint64_t head = log().head();
+  for (const place& p : work_->behind) {
+    ++out.slow;
+    out.lag = std::max(out.lag, head - std::min(head, p.offset));
+  }
+  out.memory += work_->tail_bytes + built();
 }
 
 HAILWIRE_INLINE void encoded_channel::wake_behind() {
@@ -377,6 +389,7 @@ HAILWIRE_INLINE void encoded_channel::flush() {
       if (s->live_ && s->index_ == i) ++i;
     }
   }
+  log().source().deliveries += live_.size() * flushing->marks.size();
   work_->flushed = flushing->last();
   if (!work_->behind.empty()) {
     if (live) miss_behind(flushing.get());
@@ -497,7 +510,8 @@ HAILWIRE_INLINE void subscription::advance(std::size_t n) {
   }
   auto& p = encoded_->at(*this);
   p.done += static_cast<std::uint32_t>(n);
-  p.offset = p.in->offset_at(p.done, p.offset);
+  const std::uint64_t before = std::exchange(p.offset, p.in->offset_at(p.done, p.offset));
+  encoded_->log().source().deliveries += p.offset - before;
 }
 
 }  // namespace hailwire::detail

@@ -68,6 +68,12 @@ HAILWIRE_INLINE void loop_turn::stop() noexcept {
 
 HAILWIRE_INLINE void loop_turn::run() {
   scheduled_ = false;
+  const std::int64_t since = hub_->begin_watch(hub_->turns_);
+  run_all();
+  hub_->end_watch(since, hub_->counted.turn);
+}
+
+HAILWIRE_INLINE void loop_turn::run_all() {
   hub_->post_box()->read_untold();
   auto logs = std::exchange(dirty_, {});
   for (std::size_t i = 0; i < logs.size(); ++i) {
@@ -314,7 +320,7 @@ void hub::ask_for(detail::channel_log& log, std::uint64_t since, read_limit limi
     if (let_go || of.unused()) h.release_log(of);
   };
   try {
-    storage_->read(log.name(), since, limit, on_loop([take, name = std::string(log.name())](hub& h, read_result r) {
+    storage_->read(log.name(), since, limit, on_read([take, name = std::string(log.name())](hub& h, read_result r) {
                      take(h, *h.find_log(name), std::move(r));
                    }));
   } catch (...) {
@@ -365,7 +371,7 @@ HAILWIRE_INLINE void hub::follow(session& s, std::string_view channel, const hai
   ++log.pins;
   try {
     storage_->read(channel, since, limit,
-                   on_loop([key = s.key(), serial = follow_serial_, name = std::string(channel), from, floor,
+                   on_read([key = s.key(), serial = follow_serial_, name = std::string(channel), from, floor,
                             done = std::move(done)](hub& h, read_result r) mutable {
                      auto& read = *h.find_log(name);
                      h.read_failed(name, r);
@@ -585,7 +591,9 @@ HAILWIRE_INLINE void hub::begin(publishing& what, payload&& p, publish_options&&
   m.data = d.data;
   if (storage_->at_once()) {
     if (auto* near = logs_.candidate(what.at.hash, true)) detail::fetch(near, 2);  // while the storage is at work
+    const std::int64_t since = begin_watch(appends_);
     append_result r = storage_->append_now(what.at.stored, what.channel, d);
+    end_watch(since, counted.append);
     if (!d.from.empty()) m.from.swap(d.from);
     if (!d.type.empty()) m.type.swap(d.type);
     return stopped_ ? finish(what, operation_aborted(), {}) : stored(what, std::move(r));
@@ -595,8 +603,10 @@ HAILWIRE_INLINE void hub::begin(publishing& what, payload&& p, publish_options&&
   auto op = wait(std::move(what));
   std::string_view channel = op->what.channel;
   try {
-    storage_->append(channel, std::move(d),
-                     on_loop([op](hub& h, append_result&& later) { h.stored_later(*op, std::move(later)); }));
+    storage_->append(channel, std::move(d), on_loop([op, since = begin_watch(appends_)](hub& h, append_result&& later) {
+                       h.end_watch(since, h.counted.append);
+                       h.stored_later(*op, std::move(later));
+                     }));
   } catch (...) {  // it was not asked
     stored_later(*op, detail::failed<append_result>());
   }
@@ -637,6 +647,7 @@ HAILWIRE_INLINE void hub::stored(publishing& what, append_result&& r) {
       p = {};
     } else if (!r.duplicate) {
       what.content.offset = r.offset;
+      ++counted.published;
       // It is stored: what fails from here on is not the publisher's. Others see the hole, and read.
       if (log) guarded([&] { much = log->apply(p.epoch, what.content); });
       if (broker_ && !announces_) guarded([&] { broker_->publish(broker_id_, what.channel, p.epoch, what.content); });

@@ -40,6 +40,7 @@ class loop_turn {
     void broken() noexcept override { of->try_again(); }
     loop_turn* of;
   };
+  void run_all();
   void schedule();
   void ask(vector<session*>& list, session& s) noexcept;
   void try_again() noexcept;
