@@ -81,7 +81,7 @@ TESTED_BY = {
     "detail/redis/core.hpp": "storage/redis_test.cpp",
     "detail/redis/log.hpp": "storage/redis_test.cpp",
     "detail/redis/members.hpp": "storage/redis_test.cpp",
-    "detail/redis/nodes.hpp": "storage/redis_test.cpp",
+    "detail/redis/nodes.hpp": "storage/redis_cluster_test.cpp",
     "detail/redis/script.hpp": "storage/redis_test.cpp",
     "detail/storage/sqlite_file.hpp": "storage/sqlite_fault_test.cpp",
     "detail/storage/sqlite_log.hpp": "storage/sqlite_test.cpp",
