@@ -18,7 +18,7 @@ BELOW_CONNECTION = "base words concepts storage seam hub broker"
 FLOORS = [
     ("base", ["detail/base/*.hpp"], "", []),
     ("deflate codec", ["proto/deflate.hpp"], "base words", ["zlib.h"]),
-    ("words", ["channel_rule.hpp", "error.hpp", "fwd.hpp", "log.hpp", "stats.hpp", "version.hpp", "message.hpp", "options.hpp", "proto/*.hpp"], "base", []),
+    ("words", ["channel_rule.hpp", "error.hpp", "fwd.hpp", "log.hpp", "stats.hpp", "version.hpp", "message.hpp", "node_for.hpp", "options.hpp", "proto/*.hpp"], "base", []),
     ("concepts", ["concepts.hpp", "storage_concept.hpp", "storage_members.hpp", "detail/storage/any_storage.hpp"], "base words", []),
     ("sqlite", ["storage/sqlite.hpp", "detail/storage/sqlite_*.hpp"], "base words concepts storage", ["sqlite3.h"]),
     ("redis", ["storage/redis.hpp", "broker/redis.hpp", "detail/redis/*.hpp"], "base words concepts storage asio net", ["hiredis/hiredis.h"]),
@@ -82,7 +82,7 @@ TESTED_BY = {
     "detail/redis/core.hpp": "storage/redis_test.cpp",
     "detail/redis/log.hpp": "storage/redis_test.cpp",
     "detail/redis/members.hpp": "storage/redis_test.cpp",
-    "detail/redis/nodes.hpp": "storage/redis_test.cpp",
+    "detail/redis/nodes.hpp": "storage/redis_cluster_test.cpp",
     "detail/redis/script.hpp": "storage/redis_test.cpp",
     "detail/storage/sqlite_file.hpp": "storage/sqlite_fault_test.cpp",
     "detail/storage/sqlite_log.hpp": "storage/sqlite_test.cpp",

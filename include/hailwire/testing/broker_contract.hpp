@@ -445,6 +445,8 @@ std::vector<outcome> broker_contract(Fixture&& fixture, std::chrono::millisecond
       o.test(subject);
     } catch (const detail::broken_promise& broken) {
       result = {o.name, verdict::failed, broken.why};
+    } catch (const detail::absent& part) {
+      result = {o.name, verdict::not_offered, part.why};
     } catch (const std::exception& e) {
       result = {o.name, verdict::failed, std::string("an exception: ") + e.what()};
     }

@@ -42,3 +42,8 @@ TEST_CASE("escapes that are none are refused") {
   CHECK(read_percent("%41%7b", out));
   CHECK(out == "A{");
 }
+
+TEST_CASE("each slot has a tag") {
+  for (unsigned slot = 0; slot < redis_slots; ++slot) REQUIRE(redis_slot("x:{" + redis_slot_tag(slot) + "}") == slot);
+  CHECK(redis_slot_tag(redis_slot("0")) == "0");
+}

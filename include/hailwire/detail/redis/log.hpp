@@ -319,6 +319,7 @@ class redis_log final : redis_nodes::user {
         add_redis_reads(out, p.jobs);
       }
     }
+    if (nodes_.cluster()) out.own(options_.prefix + ":secret:{" + redis_slot_tag(c->parts[0].of->slot) + '}');
     auto& link = *c->to->commands;
     if (std::exchange(c->asking, false)) link.send(redis_command{"ASKING"}, [](std::error_code, redis_reply) {});
     ++under_way_[c->to];

@@ -22,7 +22,9 @@
 // - of a message that was taken back `xN` = the offset of the one that did it, and its head; `xn` = how many there are.
 //
 // `hailwire:secret`: a random text that is made where it is missing, so that a database that was emptied gives other
-// epochs. Not in a cluster.
+// epochs. In a cluster each slot has one of its own, `hailwire:secret:{N}` with the least number N that is in the slot;
+// it is named behind all other ARGV, not among KEYS, so that a slot on its way has one key less to be asked for at
+// once.
 //
 // A hash that is missing where a Stream is there (it was evicted) makes a new life of the channel: the Stream goes.
 //
@@ -52,13 +54,14 @@ inline constexpr int redis_layout = 1;
 inline constexpr std::string_view redis_prelude = R"lua(
 local identity, seed, now, ttl = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local channels = math.floor(#KEYS / 2)
-local secret = ''
-if #KEYS % 2 == 1 then
-  secret = redis.call('GET', KEYS[#KEYS])
-  if not secret then
-    secret = seed
-    redis.call('SET', KEYS[#KEYS], secret)
-  end
+-- The secret of the log. That of a slot that is on its way may be at another server: then there is none for now.
+local function secret()
+  local key = #KEYS % 2 == 1 and KEYS[#KEYS] or ARGV[#ARGV]
+  local there = redis.pcall('GET', key)
+  if type(there) == 'string' then return there end
+  if type(there) == 'table' and there.err then return '' end
+  redis.pcall('SET', key, seed)
+  return seed
 end
 local function id(n) return string.format('%.0f', n) end
 local function offset_of(entry) return tonumber(string.match(entry[1], '^%d+')) end
@@ -83,7 +86,7 @@ local function open(meta, stream, rule)
       redis.call('HSET', meta, 'h', 0, 'o', 1, 'e', c.epoch, 'i', identity)
     else
       local era = ttl > 0 and math.floor(time() / ttl) or 0
-      c.epoch = string.sub(redis.sha1hex(secret .. identity .. ' ' .. era .. ' ' .. meta), 1, 20)
+      c.epoch = string.sub(redis.sha1hex(secret() .. identity .. ' ' .. era .. ' ' .. meta), 1, 20)
       c.new = true
     end
     return c

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "hailwire/detail/base/requirements.hpp"
 #include "hailwire/detail/base/text.hpp"
@@ -26,6 +28,23 @@ inline unsigned redis_slot(std::string_view key) noexcept {
     for (int bit = 0; bit < 8; ++bit) crc = (crc << 1 ^ (crc & 0x8000 ? 0x1021u : 0u)) & 0xFFFF;
   }
   return crc % redis_slots;
+}
+
+/// The least number that is in the slot, as text: a hash tag for what belongs to a slot as a whole.
+inline const std::string& redis_slot_tag(unsigned slot) {
+  static const std::vector<std::string> all = [] {
+    std::vector<std::string> tags(redis_slots);
+    unsigned missing = redis_slots;
+    for (std::uint64_t n = 0; missing; ++n) {  // 200,000 or so: a few milliseconds, once
+      auto tag = std::to_string(n);
+      auto& place = tags[redis_slot(tag)];
+      if (!place.empty()) continue;
+      place = std::move(tag);
+      --missing;
+    }
+    return tags;
+  }();
+  return all[slot % redis_slots];
 }
 
 /// Appends `text` with `%XX` (upper case) in place of `%` and of what `special` names.
