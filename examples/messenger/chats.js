@@ -311,7 +311,7 @@ export class Messenger {
     }
     if (missed) this.#ask(of);
     if (receipt && (of.epoch ?? receipt.epoch) === receipt.epoch && of.mark(receipt.user, receipt)) this.#keep(of);
-    if (closed) this.chats.delete(closed.channel);
+    if (closed && this.chats.delete(closed.channel)) this.#save();
     this.#changed(of);
   }
 

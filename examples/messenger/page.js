@@ -211,15 +211,21 @@ function show_room() {
     if (message.offset !== undefined && message.offset === divider) first = items.push({ slot: 'new', look: '', draw: () => make('li', { class: 'new' }, 'New') }) > 0;
     const item = { source: message, ...message, first, tick: message.tick ?? (message.from === messenger.me ? chat.tick(message.offset) : undefined) };
     const readers = chat.kind === 'group' && item.tick && item.offset ? chat.readers(item.offset) : [];
+    const body = JSON.stringify([item.offset, item.text, item.state, first, !item.tick, item.fault, item.progress, item.source.fetching, !!item.source.file?.blob]);
     items.push({
       slot: item.from === messenger.me && item.id ? `own ${item.id}` : `${chat.epoch}.${item.offset}`,
-      look: JSON.stringify([item.offset, item.text, item.state, first, item.tick, item.fault, item.progress, item.source.fetching, !!item.source.file?.blob, readers]),
-      draw: (old) => draw_message(chat, item, readers, old),
+      look: `${body} ${item.tick} ${readers}`,
+      draw: (old) => (old?.body === body ? old : Object.assign(draw_message(chat, item, old), { body })),
+      draw_tick: (li) => draw_tick(li, item, readers),
     });
     before = message;
   }
   if (!items.length) note(chat.begins ? 'Nothing here yet. Say hello.' : ' ');
-  reconcile(log, items, ({ slot }) => slot, ({ look }) => look, ({ draw }, old) => draw(old));
+  reconcile(log, items, ({ slot }) => slot, ({ look }) => look, ({ draw, draw_tick: tick }, old) => {
+    const li = draw(old);
+    tick?.(li);
+    return li;
+  });
   if (at_end) log.scrollTop = log.scrollHeight;
   else if (first?.isConnected && first !== log.querySelector('.message')) log.scrollTop += log.scrollHeight - height;
   if (log.scrollTop < 200) messenger.earlier(chat);
@@ -229,11 +235,23 @@ function show_room() {
 const tick_words = { waiting: 'not sent yet', sent: 'sent', delivered: 'delivered', read: 'read' };
 const tick_icons = { waiting: 'clock', sent: 'tick', delivered: 'ticks', read: 'ticks' };
 
-function draw_message(chat, item, readers, old) {
+/** In place, so that a screen reader does not read the message again because somebody has read it. */
+function draw_tick(li, { tick, state }, readers) {
+  li.dataset.tick = tick ?? '';
+  const ticks = li.querySelector('.ticks');
+  if (!ticks) return;
+  ticks.hidden = state === 'erased';
+  ticks.className = `ticks ${tick}`;
+  const words = readers.length ? `read by ${readers.join(', ')}` : tick_words[tick];
+  ticks.title = words;
+  ticks.querySelector('use').setAttribute('href', `#i-${tick_icons[tick]}`);
+  ticks.lastChild.firstChild.data = words;
+}
+
+function draw_message(chat, item, old) {
   const mine = item.from === messenger.me;
   const li = old ?? make('li');
   li.className = `message${mine ? ' mine' : ''}${item.first ? ' first' : ''}`;
-  li.dataset.tick = item.tick ?? '';
   li.dataset.offset = item.offset ?? '';
   li.dataset.state = item.state ?? '';
   const bubble = make('div', { class: 'bubble' });
@@ -244,9 +262,7 @@ function draw_message(chat, item, readers, old) {
   const still = { erased: mine ? 'You took this message back' : 'This message was taken back', locked: 'This message cannot be read on this device', opening: '…' }[item.state];
   if (still || item.text) bubble.append(make('div', { class: `text${still ? ' still' : ''}` }, still ?? item.text));
   const meta = make('div', { class: 'meta' }, make('time', { datetime: new Date(item.at).toISOString() }, time(item.at)));
-  if (item.tick && item.state !== 'erased') {
-    meta.append(make('span', { class: `ticks ${item.tick}`, title: readers.length ? `Read by ${readers.join(', ')}` : tick_words[item.tick] }, icon(tick_icons[item.tick]), make('span', { class: 'hidden' }, readers.length ? `read by ${readers.join(', ')}` : tick_words[item.tick])));
-  }
+  if (item.tick) meta.append(make('span', { class: 'ticks' }, icon(tick_icons[item.tick]), make('span', { class: 'hidden' }, tick_words[item.tick])));
   bubble.append(meta);
   if (item.fault) {
     bubble.append(make('div', { class: 'fault', role: 'alert' }, make('span', {}, item.fault),
