@@ -32,6 +32,7 @@ struct log_record {
   ///     publish_failed     warning  a publish of the host's that has no handler was refused; as seldom
   ///     accept_paused      warning  no descriptor is left for one more connection
   ///     tls_fallback       warning  OpenSSL keeps the records
+  ///     push_failed        debug    a notice to a device was not delivered
   ///     refused            debug    a request or a command was answered with an error
   ///     closed             debug    the server has ended a stream
   ///     connection_failed  debug    a connection broke, or its TLS handshake failed
