@@ -39,7 +39,7 @@ void block_%d([[maybe_unused]] asio::io_context& io, [[maybe_unused]] all_transp
 %s}
 """
 LIBRARIES = {"hailwire/tls.hpp": "openssl/ssl.h", "hailwire/adopt_stream.hpp": "openssl/ssl.h", "hailwire/storage/sqlite.hpp": "sqlite3.h", "hailwire/jwt.hpp": "jwt/jwt.hpp",
-             "hailwire/client.hpp": "asio.hpp", "hailwire/websocket_client.hpp": "asio.hpp", "hailwire/client_tls.hpp": "openssl/ssl.h"}
+             "hailwire/client.hpp": "asio.hpp", "hailwire/websocket_client.hpp": "asio.hpp", "hailwire/client_tls.hpp": "openssl/ssl.h", "hailwire/push/web_push.hpp": "curl/curl.h"}
 BESIDE = {"hailwire/adopt_stream.hpp": "#include <asio/ssl.hpp>\n", "hailwire/client.hpp": "#include <asio/use_future.hpp>\n",
           "hailwire/client_tls.hpp": "#include <hailwire/client.hpp>\n"}
 

@@ -20,6 +20,8 @@ FILE, LOG, LOCK, START_TEST = "detail/storage/sqlite_file.hpp", "detail/storage/
 COMMANDS, MACHINE = "detail/client/commands.hpp", "detail/client/machine.hpp"
 COMMANDS_TEST, MACHINE_TEST = "detail/client/commands_test.cpp", "detail/client/machine_test.cpp"
 MEMORY_TEST, KEYS_TEST, LIMITS_TEST = "storage/memory_model_test.cpp", "storage/memory_test.cpp", "detail/connection/limits_test.cpp"
+WAKING, WAKING_TEST = "detail/hub/waking.ipp", "detail/hub/waking_test.cpp"
+DELIVERY, DELIVERY_TEST = "detail/push/delivery.hpp", "detail/push/delivery_test.cpp"
 DRAINING, DRAINING_TEST = "detail/connection/draining.ipp", "detail/connection/draining_test.cpp"
 FAN_OUT, CHANNEL_LOG, ERASE_TEST = "detail/hub/fan_out.hpp", "detail/hub/channel_log.hpp", "detail/hub/erase_test.cpp"
 
@@ -39,6 +41,27 @@ FAULTS = [
     ("a least time has no randomness on top", MACHINE, MACHINE_TEST, "std::max(least, retry_) + jitter", "std::max({least, retry_, jitter})"),
     ("a dead server is waited for", MACHINE, MACHINE_TEST, "if (at - heard_ >= 2 * beat_) return lose(\"silent\");", "if (at - heard_ >= 200 * beat_) return lose(\"silent\");"),
     ("nobody climbs back", MACHINE, MACHINE_TEST, "    level_ = 0;\n    renew_link();\n", "    renew_link();\n"),
+    ("a device that is woken has received all of it", WAKING, WAKING_TEST, "own->levels.received >= r.offset;", "own->levels.received > r.offset;"),
+    ("a device is woken that has received nothing less than all but one", WAKING, WAKING_TEST,
+     "own->levels.received >= r.offset;", "own->levels.received + 1 >= r.offset;"),
+    ("what one device has read another is woken for", WAKING, WAKING_TEST, "highest(member.marks, r.epoch).read >= r.offset", "false"),
+    ("a device is woken twice at a time", WAKING, WAKING_TEST, "under_way_.count({t.user, t.device}) ||", ""),
+    ("a device is woken for ever once", WAKING, WAKING_TEST,
+     "  under_way_.erase({t.user, t.device});\n  ++(r.outcome", "  ++(r.outcome"),
+    ("a live device is woken", WAKING, WAKING_TEST, "live_->has(t.user, t.device) || under_way_", "under_way_"),
+    ("who has written something is woken for it", WAKING, WAKING_TEST, "if (!m.user.empty() && m.user == r->from) continue;", ""),
+    ("a dead session wakes for a device that never said where it is", WAKING, WAKING_TEST, "const bool nothing = r.count == 0 && !own;", "const bool nothing = false;"),
+    ("a token that has taken another's place is forgotten with it", WAKING, WAKING_TEST, "forget_token(t.user, t.device, t.token,", "forget_token(t.user, t.device, {},"),
+    ("one channel more than may wait", WAKING, WAKING_TEST, "waits_.size() >= hub_->options_.max_pending", "waits_.size() > hub_->options_.max_pending"),
+    ("a session without a sign of life has ended in order", "detail/connection/connection.ipp", WAKING_TEST, "why.close_code == 1006 || why.close_code == 4408", "why.close_code == 1006"),
+    ("one notice more than may wait", DELIVERY, DELIVERY_TEST,
+     "memory_order_relaxed) < limits_.max_waiting", "memory_order_relaxed) <= limits_.max_waiting"),
+    ("one attempt more than may be made", DELIVERY, DELIVERY_TEST, "job.attempts >= limits_.max_attempts", "job.attempts > limits_.max_attempts"),
+    ("what a service asks for is the whole wait", DELIVERY, DELIVERY_TEST, "std::int64_t{1'000'000}) * 1000 +", "std::int64_t{1'000'000}) * 1000 + 0 *"),
+    ("a service that is away is given all that waits", DELIVERY, DELIVERY_TEST, "calm_.attempts() == 0 ? limits_.max_in_flight : 1", "limits_.max_in_flight"),
+    ("what fails together waits once for each", DELIVERY, DELIVERY_TEST,
+     "now >= held_until_ ? now + pause(calm_, retry_after) : now + retry_after * 1000", "now + pause(calm_, retry_after)"),
+    ("attempts count while a service is away", DELIVERY, DELIVERY_TEST, "(v.next != wait && job.attempts", "(job.attempts"),
     ("a drain cuts off a command under way", "detail/connection/connection.ipp", DRAINING_TEST,
      "if (!at_once && (command_under_way_ || holds_input())) return farewell::owed;", "(void)at_once;"),
     ("all clients of a drain are closed at one moment", DRAINING, DRAINING_TEST, "!at_deadline && told_ >= due;", "!at_deadline && told_ > 1'000'000;"),

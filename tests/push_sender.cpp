@@ -5,7 +5,7 @@
 //     push_sender CONFIGURATION.json
 //
 // Reads one notice a line, as JSON: {"id":1,"service":"apns","device":{…the device command's object…},"registered":0},
-// with "kept" in place of "device" for what an earlier line was told. Writes one line for each: {"id":1,"outcome":
+// with the "kept" that an earlier line was told, too or in place of it. Writes one line for each: {"id":1,"outcome":
 // "delivered"|"gone"|"failed"|"refused","reason":"…","kept":"…"}. At the end of its input it waits for all answers,
 // writes {"counters":{…}} for each notifier, and ends.
 
@@ -31,7 +31,7 @@ using nlohmann::json;
 namespace {
 
 struct any_notifier {
-  std::function<hailwire::result<std::string>(std::string_view, std::string_view)> accept;
+  std::function<hailwire::result<hailwire::push_token>(std::string_view, const hailwire::push_token&)> accept;
   std::function<void(hailwire::push_device, hailwire::push_notice, hailwire::push_handler)> notify;
   std::function<hailwire::push_counters()> counters;
 };
@@ -85,7 +85,7 @@ class sender {
   void add(std::shared_ptr<N> n) {
     static_assert(hailwire::push_notifier<N>);
     all_[std::string(n->service())] = {
-        [n](std::string_view object, std::string_view kept) { return n->accept(object, kept); },
+        [n](std::string_view object, const hailwire::push_token& kept) { return n->accept(object, kept); },
         [n](hailwire::push_device to, hailwire::push_notice what, hailwire::push_handler done) {
           n->async_notify(std::move(to), std::move(what), std::move(done));
         },
@@ -107,7 +107,8 @@ class sender {
   }
   void take(const json& j) {
     any_notifier& n = all_.at(j["service"]);
-    std::string kept = j.value("kept", "");
+    hailwire::push_token kept;
+    if (j.contains("kept")) kept = {j["kept"]["token"], j["kept"]["extra"]};
     if (j.contains("device")) {
       auto r = n.accept(j["device"].dump(), kept);
       if (!r) return tell({{"id", j["id"]}, {"outcome", "refused"}, {"reason", std::string(r.error().text())}});
@@ -116,10 +117,13 @@ class sender {
     ++open_;
     static constexpr const char* words[] = {"delivered", "gone", "failed"};
     n.notify(
-        {"ada", "phone", j["service"], kept, j.value("registered", std::int64_t{0})},
+        {"ada", "phone", j["service"], kept.token, kept.extra, j.value("registered", std::int64_t{0})},
         {j.value("channel", "@ada"), "E1", j.value("offset", std::uint64_t{42}), j.value("count", std::uint64_t{3})},
         [this, id = j["id"], kept](hailwire::push_result r) {
-          tell({{"id", id}, {"outcome", words[static_cast<int>(r.outcome)]}, {"reason", r.reason}, {"kept", kept}});
+          tell({{"id", id},
+                {"outcome", words[static_cast<int>(r.outcome)]},
+                {"reason", r.reason},
+                {"kept", {{"token", kept.token}, {"extra", kept.extra}}}});
           --open_;
           end_if_done();
         });

@@ -39,6 +39,10 @@ struct channel_rule {
   /// `rate_limited`, with the time after which there is room. What the host publishes is not counted. Each hub counts
   /// for itself. 0: no limit.
   std::optional<std::size_t> publishes_per_second = {};
+  /// Whether a message wakes the devices of those who stand behind the channel (`server::add_notifier`): of an inbox
+  /// its user, of any other channel the users who have watermarks in it, but not whose words they are. Inboxes do by
+  /// default, other channels do not.
+  std::optional<bool> wake = {};
 };
 
 }  // namespace hailwire

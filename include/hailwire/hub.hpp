@@ -42,6 +42,7 @@
 #include "hailwire/detail/hub/rules.hpp"
 #include "hailwire/detail/hub/session_registry.hpp"
 #include "hailwire/detail/hub/turn.hpp"
+#include "hailwire/detail/hub/waking.hpp"
 #include "hailwire/detail/storage/fingerprint.hpp"
 #include "hailwire/log.hpp"
 #include "hailwire/options.hpp"
@@ -152,6 +153,11 @@ class hub final : public detail::log_source {
   std::size_t session_count() const noexcept { return registry_.listed(); }
   /// Channels of which something is kept here: those that are followed, or were busy a moment ago.
   std::size_t channel_count() const noexcept { return logs_.size(); }
+  /// From now on devices of that service can name themselves (`device`), and are woken. Before the first connection.
+  /// Throws `std::invalid_argument` where the storage keeps no device tokens, and for a second notifier of one service.
+  void add_notifier(std::unique_ptr<detail::any_notifier> n);
+  /// What became of waking devices; all 0 without a notifier.
+  wake_counters wakes() const noexcept { return waking_ ? waking_->counters() : wake_counters(); }
   /// Publishes and reads of history that are not answered yet. Safe from any thread.
   std::size_t pending_count() const noexcept { return pending_.count(); }
 
@@ -230,6 +236,15 @@ class hub final : public detail::log_source {
   void erase_for(session& s, std::string&& channel, position&& at, erase_check&& allowed,
                  client_publish_handler&& done);
 
+  /// A session that is about to be closed has ended as dead: what it was sent may never have arrived.
+  void died(session& s) noexcept {
+    if (waking_) guarded([&] { waking_->died(s); });
+  }
+  /// Carries out a client's `device` command: `object` is its value. `not_implemented` without a notifier.
+  void keep_device(session& s, std::string_view object, detail::waking::device_handler done);
+  /// Which devices are live is known to both from now on. Before a notifier is added.
+  void share_devices(hub& other);
+
   /// For how many seconds an idempotency key of somebody with this grant is kept at least; 0: it means nothing.
   static std::int64_t keys_kept(const shared_grant& g) noexcept {
     return detail::principal(g) ? key_lifetime_ms / 1000 : 0;
@@ -259,6 +274,7 @@ class hub final : public detail::log_source {
 
  private:
   friend class detail::loop_turn;
+  friend class detail::waking;
   struct publish_op;
   using kept_keys = detail::idempotency_keys<detail::intrusive_ptr<publish_op>>;
 
@@ -438,6 +454,8 @@ class hub final : public detail::log_source {
 
   detail::log_rate append_failures_, read_failures_, publish_failures_, disorders_;
   detail::sampler turns_, appends_, reads_;
+  std::shared_ptr<detail::live_devices> devices_;
+  std::unique_ptr<detail::waking> waking_;  // null until there is a notifier
   bool stopped_ = false;
   unsigned nesting_ = 0;
   std::size_t put_off_ = 0;  // publishes of this thread that wait for the loop, because they nested too deep
@@ -451,5 +469,6 @@ class hub final : public detail::log_source {
 #include "hailwire/detail/hub/history.ipp"
 #include "hailwire/detail/hub/hub_impl.ipp"
 #include "hailwire/detail/hub/session_impl.ipp"
+#include "hailwire/detail/hub/waking.ipp"
 #include "hailwire/hub.ipp"
 #endif

@@ -85,6 +85,24 @@ HAILWIRE_INLINE void hub::prefetch_entry(const prefetch_hint& at) const noexcept
   if (auto* near = logs_.candidate(at.hash, false)) detail::fetch(near, 2);
 }
 
+HAILWIRE_INLINE void hub::add_notifier(std::unique_ptr<detail::any_notifier> n) {
+  if (!storage_->offers(detail::storage_member::tokens))
+    throw std::invalid_argument("hailwire: a notifier wakes devices, whose tokens this storage does not keep");
+  if (!devices_) devices_ = std::make_shared<detail::live_devices>();
+  if (!waking_) waking_ = std::make_unique<detail::waking>(*this, devices_);
+  waking_->add(std::move(n));
+}
+
+HAILWIRE_INLINE void hub::share_devices(hub& other) {
+  if (!other.devices_) other.devices_ = std::make_shared<detail::live_devices>();
+  devices_ = other.devices_;
+}
+
+HAILWIRE_INLINE void hub::keep_device(session& s, std::string_view object, detail::waking::device_handler done) {
+  if (!waking_) return done({errc::not_implemented, "device is not offered by this server"});
+  waking_->keep(s, object, std::move(done));
+}
+
 HAILWIRE_INLINE void hub::forget(session& o) noexcept {
   turn_.forget(o);
   rest();

@@ -33,8 +33,9 @@ struct log_record {
   ///     accept_paused      warning  no descriptor is left for one more connection
   ///     tls_fallback       warning  OpenSSL keeps the records
   ///     session_ended      info     transport, seconds, messages that it was given of what it followed to its end,
-  ///     bytes
-  ///                                 that its system has acknowledged, who closed it; see `options::access_log_every`
+  ///                                 bytes that its system has acknowledged, who closed it; see
+  ///                                 `options::access_log_every`
+  ///     push_failed        debug    a notice to a device was not delivered
   ///     refused            debug    a request or a command was answered with an error
   ///     closed             debug    the server has ended a stream
   ///     connection_failed  debug    a connection broke, or its TLS handshake failed

@@ -55,6 +55,13 @@ struct options {
   /// What holds for some channels instead of the options here: of the rules whose pattern fits a channel the first. A
   /// rule that makes no sense throws `std::invalid_argument` when the server is made.
   std::vector<channel_rule> channels = {};
+  /// How long after a message the devices of its inbox's user are woken that have no live session, where there is a
+  /// notifier (`server::add_notifier`): in time for a device that is just coming back to say `received`, or for another
+  /// one to say `read`, which spares it.
+  std::chrono::milliseconds wake_delay{5000};
+  /// Whether a device is woken only while no device of its user has a live session. By default a tab that was left open
+  /// on a desk does not silence a phone.
+  bool wake_absent_users_only = false;
   /// The most channels that one session follows.
   std::size_t max_channels = 32;
   /// The most connections at a time, over all threads of a `threaded_server`; more are answered `overloaded`, by up to

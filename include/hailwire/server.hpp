@@ -256,6 +256,14 @@ class basic_server {
   /// this has returned. Those that are open when the server is destroyed get it from within the destructor, on its
   /// thread.
   void on_close(std::function<void(session&, const close_reason&)> f) { gate_.host.on_close = std::move(f); }
+  /// Wakes devices that have no connection, by way of `n`: one of push/, or of the host's own. It stays the host's and
+  /// outlives the server. One for each push service; a `threaded_server` is told of it in `each`. Where two nodes share
+  /// a storage, a device that is live on the other one is woken unless it says `received`. Throws
+  /// `std::invalid_argument` where the storage keeps no device tokens, and for a second one of a service.
+  template <push_notifier N>
+  void add_notifier(N& n) {
+    gate_.messages.add_notifier(std::make_unique<detail::erased_notifier<N>>(n));
+  }
   /// What no transport claims: `response(const request&)`, or `void(const request&, reply_to<result<response>>)` to
   /// answer later. An error `method_not_allowed` says that GET and HEAD are; a response may have its own `Allow`.
   /// Absent: 404.

@@ -182,6 +182,7 @@ class threaded_server {
           own_thread, std::unique_ptr<detail::any_storage>(new detail::common_storage_share(common)), o));
       parts_.back()->join(broker_);
       parts_.back()->hub().share_epochs(parts_.front()->hub());
+      parts_.back()->hub().share_devices(parts_.front()->hub());
     }
     auto counts = std::make_shared<detail::address_table>(), of_connections = std::make_shared<detail::address_table>();
     for (auto& p : parts_) {

@@ -14,7 +14,7 @@ import sys
 
 # Room: its headers under include/hailwire, one glob a folder and the names of the top level (the first pattern that fits a
 # header decides), the rooms they may include besides their own, and the foreign headers that are theirs alone.
-BELOW_CONNECTION = "base words concepts storage seam hub broker"
+BELOW_CONNECTION = "base words concepts storage seam hub broker notifier"
 FLOORS = [
     ("base", ["detail/base/*.hpp"], "", []),
     ("deflate codec", ["proto/deflate.hpp"], "base words", ["zlib.h"]),
@@ -27,7 +27,7 @@ FLOORS = [
     ("seam", ["transport/stream.hpp", "transport/poll.hpp"], "base words", []),
     ("transport", ["transport/*.hpp"], "base words seam", []),
     ("broker", ["broker/*.hpp"], "base words concepts", []),
-    ("hub", ["hub.hpp", "session.hpp", "hooks.hpp", "detail/hub/*.hpp"], "base words concepts storage", []),
+    ("hub", ["hub.hpp", "session.hpp", "hooks.hpp", "detail/hub/*.hpp"], "base words concepts storage notifier", []),
     ("connection", ["detail/connection/*.hpp"], "base words concepts seam hub", []),
     ("asio", ["detail/io/net.hpp", "detail/net/asio.hpp"], "base", ["asio", "boost"]),
     ("io", ["detail/io/*.hpp"], "base words concepts seam hub connection asio", ["sys/socket.h"]),

@@ -157,20 +157,20 @@ TEST_CASE("429 of one device is retried; one for too many tokens holds the line"
 TEST_CASE("a developer's device is reached where developers' devices are") {
   apple a;
   told t;
-  a.add(t, *apns::accept(R"({"push":"apns","token":"AB","environment":"sandbox"})", ""));
+  a.add(t, apns::accept(R"({"push":"apns","token":"AB","environment":"sandbox"})")->token);
   CHECK(a.transport.requests[0].request.url == "https://api.sandbox.push.apple.com/3/device/ab");
 }
 
 TEST_CASE("an APNs token is hexadecimal") {
-  CHECK(*apns::accept(R"({"token":"00aBfF"})", "") == "00abff");
-  CHECK(*apns::accept(R"({"token":"00","environment":"production"})", "") == "00");
-  CHECK(apns::accept("{\"token\":\"" + std::string(400, 'a') + "\"}", ""));
-  CHECK_FALSE(apns::accept("{\"token\":\"" + std::string(402, 'a') + "\"}", ""));
+  CHECK(apns::accept(R"({"token":"00aBfF"})")->token == "00abff");
+  CHECK(apns::accept(R"({"token":"00","environment":"production"})")->token == "00");
+  CHECK(apns::accept("{\"token\":\"" + std::string(400, 'a') + "\"}"));
+  CHECK_FALSE(apns::accept("{\"token\":\"" + std::string(402, 'a') + "\"}"));
   for (const char* bad :
        {"{}", R"({"token":""})", R"({"token":"0"})", R"({"token":"0g"})", R"({"token":7})", R"({"token":"../../x1"})",
         R"({"token":"00","environment":"moon"})", R"({"token":"00","environment":null})"}) {
     INFO(bad);
-    CHECK_FALSE(apns::accept(bad, ""));
+    CHECK_FALSE(apns::accept(bad));
   }
 }
 

@@ -103,18 +103,18 @@ TEST_CASE("a notice to FCM is a data message of texts, of high priority, that co
 TEST_CASE("a device of FCM is named by its installation id or by its token") {
   google g;
   told t;
-  g.add(t, *fcm::accept(R"({"push":"fcm","fid":"F1"})", ""));
+  g.add(t, fcm::accept(R"({"push":"fcm","fid":"F1"})")->token);
   g.sign_in();
   const json m = json::parse(g.transport.requests.at(0).request.body)["message"];
   CHECK(m["fid"] == "F1");
   CHECK_FALSE(m.contains("token"));
-  CHECK(*fcm::accept(R"({"token":"a:b"})", "") == "token:a:b");
-  CHECK(fcm::accept("{\"token\":\"" + std::string(4096, 'a') + "\"}", ""));
-  CHECK_FALSE(fcm::accept("{\"token\":\"" + std::string(4097, 'a') + "\"}", ""));
+  CHECK(fcm::accept(R"({"token":"a:b"})")->token == "token:a:b");
+  CHECK(fcm::accept("{\"token\":\"" + std::string(4000, 'a') + "\"}"));
+  CHECK_FALSE(fcm::accept("{\"token\":\"" + std::string(4001, 'a') + "\"}"));
   for (const char* bad : {"{}", R"({"token":""})", R"({"token":"a b"})", R"({"token":"a","fid":"b"})", R"({"fid":3})",
                           R"({"fid":"é"})"}) {
     INFO(bad);
-    CHECK_FALSE(fcm::accept(bad, ""));
+    CHECK_FALSE(fcm::accept(bad));
   }
 }
 

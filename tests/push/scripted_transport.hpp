@@ -75,6 +75,6 @@ struct told {
 };
 
 inline hailwire::push_device phone(std::string service, std::string token, std::int64_t registered = 0) {
-  return {"ada", "phone", std::move(service), std::move(token), registered};
+  return {"ada", "phone", std::move(service), std::move(token), {}, registered};
 }
 inline hailwire::push_notice news() { return {"@ada", "E1", 42, 3}; }

@@ -38,9 +38,11 @@ std::string subscription(const std::string& endpoint = "https://updates.push.ser
 
 struct web {
   explicit web(web_push_options o = filled()) : provider(std::move(o)), delivery(transport, provider, {}) {}
-  void add(told& t, std::string kept) {
+  void add(told& t, const push_token& kept) {
     REQUIRE(delivery.reserve());
-    delivery.add(phone("web", std::move(kept)), news(), t.handler());
+    push_device to = phone("web", kept.token);
+    to.extra = kept.extra;
+    delivery.add(std::move(to), news(), t.handler());
   }
   scripted_transport transport;
   web_push_provider provider;
@@ -59,7 +61,7 @@ static_assert(push_notifier<web_push>);
 TEST_CASE("a notice to a browser is encrypted, says how long it lives, and who sends it") {
   web w;
   told t;
-  auto kept = w.provider.accept(subscription(), "");
+  auto kept = w.provider.accept(subscription());
   REQUIRE(kept);
   w.add(t, *kept);
   REQUIRE(w.transport.requests.size() == 1);
@@ -94,7 +96,7 @@ TEST_CASE("a notice to a browser is encrypted, says how long it lives, and who s
 TEST_CASE("salt and key of every message are new, and a VAPID token serves its origin for half its life") {
   web w;
   told t;
-  const std::string kept = *w.provider.accept(subscription(), "");
+  const push_token kept = *w.provider.accept(subscription());
   std::set<std::string> salts, points, tokens;
   for (int i = 0; i < 8; ++i) {
     w.add(t, kept);
@@ -120,7 +122,7 @@ TEST_CASE("salt and key of every message are new, and a VAPID token serves its o
 
 TEST_CASE("a subscription stays with the key that it was made for, while that key is there") {
   web before(filled({first_key}));
-  const std::string old = *before.provider.accept(subscription(), "");
+  const push_token old = *before.provider.accept(subscription());
   web after(filled({second_key, first_key}));
   CHECK(after.provider.public_key() != before.provider.public_key());
   told t;
@@ -128,20 +130,22 @@ TEST_CASE("a subscription stays with the key that it was made for, while that ke
   CHECK(after.transport.requests[0].header("Authorization").ends_with("k=" + before.provider.public_key()));
   after.transport.answer(201);
   // A page names its subscription at every start: the same one keeps its key, another gets the first.
-  CHECK(*after.provider.accept(subscription(), old) == old);
-  const std::string fresh = *after.provider.accept(subscription("https://web.push.apple.com/new"), old);
-  CHECK(json::parse(fresh)["key"] == after.provider.public_key());
+  auto same = after.provider.accept(subscription(), old);
+  REQUIRE(same);
+  CHECK((same->token == old.token && same->extra == old.extra));
+  const push_token fresh = *after.provider.accept(subscription("https://web.push.apple.com/new"), old);
+  CHECK(json::parse(fresh.extra)["key"] == after.provider.public_key());
   web gone(filled({second_key}));
   gone.add(t, old);
   CHECK(gone.transport.requests.empty());
   CHECK(t.last.outcome == push_outcome::failed);
-  CHECK(json::parse(*gone.provider.accept(subscription(), old))["key"] == gone.provider.public_key());
+  CHECK(json::parse(gone.provider.accept(subscription(), old)->extra)["key"] == gone.provider.public_key());
 }
 
 TEST_CASE("404 and 410 forget a subscription, refusals do not, a service without room is tried again alone") {
   web w;
   told t, u;
-  const std::string kept = *w.provider.accept(subscription(), "");
+  const push_token kept = *w.provider.accept(subscription());
   for (int status : {404, 410}) {
     w.add(t, kept);
     w.transport.answer(status);
@@ -155,7 +159,7 @@ TEST_CASE("404 and 410 forget a subscription, refusals do not, a service without
   const int before = t.times;
   w.add(t, kept);
   w.transport.answer(503, "", 5);
-  w.add(u, *w.provider.accept(subscription("https://web.push.apple.com/y"), ""));
+  w.add(u, *w.provider.accept(subscription("https://web.push.apple.com/y")));
   w.transport.answer(201);
   CHECK(u.last.outcome == push_outcome::delivered);
   CHECK(t.times == before);
@@ -170,7 +174,7 @@ TEST_CASE("no client can make the server call a URL of its choice") {
                            "https://wns2-par02p.notify.windows.com/w/?token=x", "https://fcm.googleapis.com:443/x",
                            "https://FCM.googleapis.com/x"}) {
     INFO(good);
-    CHECK(w.provider.accept(subscription(good), ""));
+    CHECK(w.provider.accept(subscription(good)));
   }
   for (const char* bad :
        {"http://fcm.googleapis.com/x", "https://example.org/x", "https://127.0.0.1/x", "https://[::1]/x",
@@ -180,13 +184,13 @@ TEST_CASE("no client can make the server call a URL of its choice") {
         "gopher://fcm.googleapis.com/", "//fcm.googleapis.com/x", "https://fcm.googleapis.com\\@evil.org/",
         "https://fcm.googleapis.com/\r\nX: y", "", "https://"}) {
     INFO(bad);
-    CHECK_FALSE(w.provider.accept(subscription(bad), ""));
+    CHECK_FALSE(w.provider.accept(subscription(bad)));
   }
-  CHECK(w.provider.accept(subscription("https://fcm.googleapis.com/" + std::string(2048 - 27, 'x')), ""));
-  CHECK_FALSE(w.provider.accept(subscription("https://fcm.googleapis.com/" + std::string(2048 - 26, 'x')), ""));
+  CHECK(w.provider.accept(subscription("https://fcm.googleapis.com/" + std::string(2048 - 27, 'x'))));
+  CHECK_FALSE(w.provider.accept(subscription("https://fcm.googleapis.com/" + std::string(2048 - 26, 'x'))));
   // What was kept when the list was longer is not called either.
   auto o = filled();
-  const std::string kept = *w.provider.accept(subscription(), "");
+  const push_token kept = *w.provider.accept(subscription());
   o.services = {"fcm.googleapis.com"};
   web fewer(std::move(o));
   told t;
@@ -231,18 +235,18 @@ TEST_CASE("a subscription is read strictly") {
     change(j["token"]);
     return j.dump();
   };
-  CHECK(w.provider.accept(changed([](json& t) { t["more"] = 1; }), ""));
-  CHECK_FALSE(w.provider.accept(changed([](json& t) { t["keys"]["auth"] = base64url(std::string(15, 'a')); }), ""));
-  CHECK_FALSE(w.provider.accept(changed([](json& t) { t["keys"]["auth"] = base64url(std::string(17, 'a')); }), ""));
-  CHECK_FALSE(w.provider.accept(changed([](json& t) { t["keys"]["p256dh"] = base64url(std::string(65, '\4')); }), ""));
-  CHECK_FALSE(w.provider.accept(changed([](json& t) { t["keys"].erase("p256dh"); }), ""));
-  CHECK_FALSE(w.provider.accept(changed([](json& t) { t["keys"] = 1; }), ""));
-  CHECK_FALSE(w.provider.accept(changed([](json& t) { t = "https://fcm.googleapis.com/"; }), ""));
-  CHECK_FALSE(w.provider.accept("", ""));
-  CHECK_FALSE(w.provider.accept("{\"token\":{}}", ""));
+  CHECK(w.provider.accept(changed([](json& t) { t["more"] = 1; })));
+  CHECK_FALSE(w.provider.accept(changed([](json& t) { t["keys"]["auth"] = base64url(std::string(15, 'a')); })));
+  CHECK_FALSE(w.provider.accept(changed([](json& t) { t["keys"]["auth"] = base64url(std::string(17, 'a')); })));
+  CHECK_FALSE(w.provider.accept(changed([](json& t) { t["keys"]["p256dh"] = base64url(std::string(65, '\4')); })));
+  CHECK_FALSE(w.provider.accept(changed([](json& t) { t["keys"].erase("p256dh"); })));
+  CHECK_FALSE(w.provider.accept(changed([](json& t) { t["keys"] = 1; })));
+  CHECK_FALSE(w.provider.accept(changed([](json& t) { t = "https://fcm.googleapis.com/"; })));
+  CHECK_FALSE(w.provider.accept(""));
+  CHECK_FALSE(w.provider.accept("{\"token\":{}}"));
   told t;
-  for (const char* odd : {"", "{}", R"({"endpoint":"https://fcm.googleapis.com/"})"}) {
-    w.add(t, odd);
+  for (const char* odd : {"", "{}", R"({"p256dh":"AA"})", R"({"p256dh":"AA","auth":"AA","key":"AA"})"}) {
+    w.add(t, {"https://fcm.googleapis.com/", odd});
     CHECK(t.last.outcome == push_outcome::failed);
   }
 }

@@ -66,7 +66,7 @@ class apns_provider final : public push_provider {
   }
 
   /// What is kept of a device: its token in lower case, behind `sandbox:` where it is a developer's.
-  static result<std::string> accept(std::string_view object) {
+  static result<push_token> accept(std::string_view object) {
     const json_members all(object);
     auto token = all.text("token");
     // Its length is Apple's to choose and has grown before; the bound is ours.
@@ -77,9 +77,9 @@ class apns_provider final : public push_provider {
       if (proto::hex_digit(c) < 0) return {errc::bad_request, "an APNs token is written in hexadecimal digits"};
     }
     auto* environment = all.find("environment");
-    if (!environment || environment->text == "\"production\"") return std::move(*token);
+    if (!environment || environment->text == "\"production\"") return push_token{std::move(*token)};
     if (environment->text != "\"sandbox\"") return {errc::bad_request, "environment is sandbox or production"};
-    return "sandbox:" + *token;
+    return push_token{"sandbox:" + *token};
   }
 
   result<push_request> write(const push_job& job, std::int64_t now) override {
@@ -154,7 +154,7 @@ class apns : public http_notifier {
   apns(Context&& where, apns_options o) : apns(where, o.limits, std::move(o.network), o) {}
 
   static constexpr std::string_view service() noexcept { return "apns"; }
-  static result<std::string> accept(std::string_view object, std::string_view /*kept*/) {
+  static result<push_token> accept(std::string_view object, const push_token& /*kept*/ = {}) {
     return detail::apns_provider::accept(object);
   }
 

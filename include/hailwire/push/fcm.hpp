@@ -54,15 +54,15 @@ class fcm_provider final : public push_provider {
   explicit fcm_provider(fcm_options o) : fcm_provider(std::move(o), json_members(o.service_account)) {}
 
   /// What is kept of a device: `fid:` or `token:` and the word.
-  static result<std::string> accept(std::string_view object) {
+  static result<push_token> accept(std::string_view object) {
     const json_members all(object);
     auto fid = all.text("fid"), token = all.text("token");
     if (fid.has_value() == token.has_value()) return {errc::bad_request, "fcm wants a fid or a token"};
     const std::string& word = fid ? *fid : *token;
-    if (word.empty() || word.size() > 4096) return {errc::bad_request, "a fid or token has 1 to 4,096 letters"};
+    if (word.empty() || word.size() > 4000) return {errc::bad_request, "a fid or token has 1 to 4,000 letters"};
     for (char c : word)
       if (c <= ' ' || c > '~') return {errc::bad_request, "a fid or token is visible ASCII"};
-    return (fid ? "fid:" : "token:") + word;
+    return push_token{(fid ? "fid:" : "token:") + word};
   }
 
   // RFC 7523, section 2.1: a token that the account's key has signed is exchanged for one that the API takes.
@@ -181,7 +181,7 @@ class fcm : public http_notifier {
   fcm(Context&& where, fcm_options o) : fcm(where, o.limits, std::move(o.network), o) {}
 
   static constexpr std::string_view service() noexcept { return "fcm"; }
-  static result<std::string> accept(std::string_view object, std::string_view /*kept*/) {
+  static result<push_token> accept(std::string_view object, const push_token& /*kept*/ = {}) {
     return detail::fcm_provider::accept(object);
   }
 

@@ -38,11 +38,18 @@ struct push_notice {
   }
 };
 
+/// What a notifier makes of a client's words.
+struct push_token {
+  std::string token;  ///< 1–4,096 bytes that name the device at its service: whoever names the same token last has it
+  std::string extra = {};  ///< up to 4,096 bytes that are kept with it
+};
+
 /// A device that can be woken, as the storage keeps it.
 struct push_device {
   std::string user, device;
   std::string service;          ///< the notifier that can reach it: `web`, `apns`, `fcm`, `webhook`, a host's own word
   std::string token;            ///< what that notifier's `accept` made of the client's words
+  std::string extra = {};       ///< and what else it wants to have back
   std::int64_t registered = 0;  ///< when the client last named it, Unix milliseconds
 };
 
@@ -73,16 +80,18 @@ struct push_counters {
 /// Obligations:
 /// - `service()` is the word of the `device` command's `push`; it stays the same.
 /// - `accept` reads a client's `device` command, the whole object: what it returns is kept as the device's token and
-///   handed back in `push_device::token`. `kept` is what is kept of this device already, empty for nothing. What cannot
-///   be a token is `bad_request`. It does not block, and is called on the hub's executor.
+///   handed back in `push_device`. `kept` is what is kept of this device at this service already, empty for nothing.
+///   What cannot be a token is `bad_request`. It does not block, and is called on the executors of hubs, of several at
+///   the same time.
 /// - `async_notify` returns at once, whatever the service does, and calls `done` exactly once, from any thread,
 /// possibly
 ///   before it returns; or drops it when the notifier ends. It bounds what waits. Safe from any thread.
 template <class N>
-concept push_notifier = requires(N& n, std::string_view text, push_device to, push_notice what, push_handler done) {
-  { n.service() } -> std::convertible_to<std::string_view>;
-  { n.accept(text, text) } -> std::same_as<result<std::string>>;
-  n.async_notify(std::move(to), std::move(what), std::move(done));
-};
+concept push_notifier =
+    requires(N& n, std::string_view text, const push_token& kept, push_device to, push_notice what, push_handler done) {
+      { n.service() } -> std::convertible_to<std::string_view>;
+      { n.accept(text, kept) } -> std::same_as<result<push_token>>;
+      n.async_notify(std::move(to), std::move(what), std::move(done));
+    };
 
 }  // namespace hailwire

@@ -85,9 +85,9 @@ class web_push_provider final : public push_provider {
 
   const std::string& public_key() const noexcept { return points_.front(); }
 
-  /// What is kept of a device: {"endpoint":"…","p256dh":"…","auth":"…","key":"…"}, the last being the public VAPID key.
-  /// A subscription that is kept already stays with its key: it was made for that one.
-  result<std::string> accept(std::string_view object, std::string_view kept) const {
+  /// What is kept of a device: its endpoint, and {"p256dh":"…","auth":"…","key":"…"}, the last being the public VAPID
+  /// key. A subscription that is kept already stays with its key: it was made for that one.
+  result<push_token> accept(std::string_view object, const push_token& kept = {}) const {
     const json_members subscription(json_members(object).inner("token"));
     const json_members keys(subscription.inner("keys"));
     auto endpoint = subscription.text("endpoint"), p256dh = keys.text("p256dh"), auth = keys.text("auth");
@@ -101,18 +101,15 @@ class web_push_provider final : public push_provider {
     if (!point || !p256_key::from_point(*point)) return {errc::bad_request, "p256dh is no public key on P-256"};
     if (!secret || secret->size() != 16) return {errc::bad_request, "auth is not 16 bytes"};
     std::string key = points_.front();
-    if (const json_members before(kept); before.text("endpoint") == endpoint)
-      if (auto old = before.text("key"); old && find_key(*old)) key = std::move(*old);
-    std::string out = "{\"endpoint\":";
-    proto::json::append_quoted(out, *endpoint);
-    out += ",\"p256dh\":\"" + base64url(*point) + "\",\"auth\":\"" + base64url(*secret) + "\",\"key\":\"" + key + "\"}";
-    return out;
+    if (kept.token == *endpoint)
+      if (auto old = json_members(kept.extra).text("key"); old && find_key(*old)) key = std::move(*old);
+    return push_token{std::move(*endpoint), "{\"p256dh\":\"" + base64url(*point) + "\",\"auth\":\"" +
+                                                base64url(*secret) + "\",\"key\":\"" + key + "\"}"};
   }
 
   result<push_request> write(const push_job& job, std::int64_t now) override {
-    const json_members kept(job.to.token);
-    auto endpoint = kept.text("endpoint");
-    auto at = proto::parse_url(endpoint.value_or(""));
+    const json_members kept(job.to.extra);
+    auto at = proto::parse_url(job.to.token);
     auto point = decode_base64url(kept.text("p256dh").value_or("")),
          secret = decode_base64url(kept.text("auth").value_or(""));
     auto to = point ? p256_key::from_point(*point) : std::nullopt;
@@ -132,7 +129,7 @@ class web_push_provider final : public push_provider {
     std::string salt(16, '\0');
     secret_bytes({raw(salt), salt.size()});
 
-    push_request r{*endpoint};
+    push_request r{job.to.token};
     r.public_only = !own(*at);
     r.body = encrypt_push(text, *to, *secret, p256_key::generate(), salt);
     const std::int64_t left = std::max<std::int64_t>(o_.time_to_live.count() - (now - job.began) / 1000, 0);
@@ -210,7 +207,7 @@ class web_push : public http_notifier {
       : web_push(where, o.limits, o.network, std::make_unique<detail::web_push_provider>(o)) {}
 
   static constexpr std::string_view service() noexcept { return "web"; }
-  result<std::string> accept(std::string_view object, std::string_view kept) const {
+  result<push_token> accept(std::string_view object, const push_token& kept = {}) const {
     return provider_->accept(object, kept);
   }
   /// What pages subscribe with (`applicationServerKey`): base64url.

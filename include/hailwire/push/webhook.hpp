@@ -49,11 +49,11 @@ class webhook_provider final : public push_provider {
       if (s.size() < 24 || s.size() > 64) wrong("a secret has 24 to 64 bytes");
   }
 
-  static result<std::string> accept(std::string_view object) {
+  static result<push_token> accept(std::string_view object) {
     auto token = json_members(object).text("token");
     if (!token || token->empty() || token->size() > 1024 || !proto::printable_utf8(*token))
       return {errc::bad_request, "a webhook's token is a word of 1 to 1,024 bytes"};
-    return std::move(*token);
+    return push_token{std::move(*token)};
   }
 
   result<push_request> write(const push_job& job, std::int64_t now) override {
@@ -92,7 +92,7 @@ class webhook : public http_notifier {
   webhook(Context&& where, webhook_options o) : webhook(where, std::move(o.limits), std::move(o.network), o) {}
 
   static constexpr std::string_view service() noexcept { return "webhook"; }
-  static result<std::string> accept(std::string_view object, std::string_view /*kept*/) {
+  static result<push_token> accept(std::string_view object, const push_token& /*kept*/ = {}) {
     return detail::webhook_provider::accept(object);
   }
 

@@ -107,10 +107,11 @@ HAILWIRE_INLINE void command_dispatcher::run(session& s, proto::command&& c, com
       return erase(s, std::move(c), std::move(done));
     case verb::renew:
       return renew(s, c.token, std::move(done));
+    case verb::device:
+      return server_.messages.keep_device(s, c.body, std::move(done));
     case verb::presence:
     case verb::received:
     case verb::read:
-    case verb::device:
       return done({errc::not_implemented, std::string(c.name) + " is not offered by this server"});
     case verb::other:
       return ask_host(s, c, std::move(done));

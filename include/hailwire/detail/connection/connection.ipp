@@ -426,6 +426,7 @@ HAILWIRE_INLINE void connection::end_session() {
   }
   if (is_open()) {
     if (told && server().host.on_close) server().guarded("on_close", [&] { server().host.on_close(*this, why); });
+    if (why.close_code == 1006 || why.close_code == 4408) server().messages.died(*this);
     server().close(*this);
   }
   if (half()) busy().half = nullptr;

@@ -20,6 +20,7 @@ struct channel_settings {
   std::size_t max_payload = 0;
   token_rate publishes = {};
   retention keep = {};
+  std::optional<bool> wake = {};
 };
 
 /// `options::channels`, read. Which rule is whose is found out once for each channel that is in use, and kept.

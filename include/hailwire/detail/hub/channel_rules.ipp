@@ -28,6 +28,7 @@ HAILWIRE_INLINE channel_rules::channel_rules(const options& o) {
     const bool prefix = r.pattern.ends_with('*');
     channel_settings s = general_;
     s.keep = r.keep;
+    s.wake = r.wake;
     any_keep_ = any_keep_ || r.keep.any();
     s.max_payload = r.max_payload.value_or(s.max_payload);
     if (r.publishes_per_second) {

@@ -20,6 +20,7 @@ HAILWIRE_INLINE void hub::stop() {
   mailbox_->close();
   pending_.abort_all();
   keys_.clear();
+  if (waking_) waking_->stop();
   turn_.stop();
   rest();
 }
@@ -248,6 +249,7 @@ HAILWIRE_INLINE void hub::tell(std::string_view channel, std::string_view name, 
 HAILWIRE_INLINE bool hub::open(session& s, shared_grant g, std::string device, bool listed) {
   if (stopped_ || (listed && registry_.listed() >= options_.max_sessions)) return false;
   registry_.open(s, std::move(g), std::move(device), listed);
+  if (waking_ && listed && !s.user().empty()) guarded([&] { waking_->opened(s); });
   return true;
 }
 
@@ -258,6 +260,7 @@ HAILWIRE_INLINE void hub::close(session& s) {
     release_log(log);
   }
   expiries_.forget(s.key());
+  if (waking_ && s.listed_ && !s.user().empty()) waking_->closed(s);
   registry_.close(s);
 }
 
@@ -651,6 +654,7 @@ HAILWIRE_INLINE void hub::stored(publishing& what, append_result&& r) {
       // It is stored: what fails from here on is not the publisher's. Others see the hole, and read.
       if (log) guarded([&] { much = log->apply(p.epoch, what.content); });
       if (broker_ && !announces_) guarded([&] { broker_->publish(broker_id_, what.channel, p.epoch, what.content); });
+      if (waking_ && !what.content.erases) guarded([&] { waking_->stored(what.channel, p.epoch, what.content); });
     }
   }
   if (r.error || r.duplicate) uncharge(what);

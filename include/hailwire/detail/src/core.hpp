@@ -36,6 +36,7 @@
 #include "hailwire/detail/hub/senders.ipp"
 #include "hailwire/detail/hub/session_impl.ipp"
 #include "hailwire/detail/hub/session_registry.ipp"
+#include "hailwire/detail/hub/waking.ipp"
 #include "hailwire/detail/io/driver.ipp"
 #include "hailwire/detail/io/epoll.ipp"
 #include "hailwire/detail/io/proxy_protocol.ipp"
