@@ -43,6 +43,10 @@ struct channel_rule {
   /// its user, of any other channel the users who have watermarks in it, but not whose words they are. Inboxes do by
   /// default, other channels do not.
   std::optional<bool> wake = {};
+  /// Whether followers see who follows: `join`, `leave`, and the command `presence`.
+  bool presence = false;
+  /// Whether clients may publish what is stored nowhere (typing, pointers): to whoever is there, or to nobody.
+  bool ephemeral = false;
 };
 
 }  // namespace hailwire

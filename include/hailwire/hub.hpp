@@ -38,6 +38,7 @@
 #include "hailwire/detail/hub/mailbox.hpp"
 #include "hailwire/detail/hub/pending_operations.hpp"
 #include "hailwire/detail/hub/permission_expiry.hpp"
+#include "hailwire/detail/hub/presence.hpp"
 #include "hailwire/detail/hub/principal.hpp"
 #include "hailwire/detail/hub/rules.hpp"
 #include "hailwire/detail/hub/session_registry.hpp"
@@ -145,6 +146,19 @@ class hub final : public detail::log_source {
     return log ? log->sessions() : std::vector<session*>();
   }
 
+  /// Who follows the channel, at all hubs that are joined; at most the first `max_presence_members` are named, and with
+  /// `names` false nobody. On the hub's executor, on which `done` is called, possibly before this returns, and a second
+  /// later at the latest. Errors: `not_found` (no rule gives the channel presence), `bad_request` (not a channel),
+  /// `operation_aborted`.
+  void presence(std::string_view channel, presence_handler done, bool names = true) {
+    presence_.ask(channel, names, std::move(done));
+  }
+  /// Sets what is told, on the hub's executor, when a channel with presence has its first follower at this hub, and
+  /// when it has had its last.
+  void on_followed(std::function<void(std::string_view channel, bool followed)> f) {
+    presence_.on_followed = std::move(f);
+  }
+
   /// Every session, streams and waiting polls. On the hub's executor; the pointers are good until it runs something
   /// else.
   std::vector<session*> sessions() const { return registry_.sessions(); }
@@ -158,6 +172,8 @@ class hub final : public detail::log_source {
   void add_notifier(std::unique_ptr<detail::any_notifier> n);
   /// What became of waking devices; all 0 without a notifier.
   wake_counters wakes() const noexcept { return waking_ ? waking_->counters() : wake_counters(); }
+  /// Channels of which it is known who follows them.
+  std::size_t channels_with_presence() const noexcept { return presence_.size(); }
   /// Publishes and reads of history that are not answered yet. Safe from any thread.
   std::size_t pending_count() const noexcept { return pending_.count(); }
 
@@ -203,6 +219,8 @@ class hub final : public detail::log_source {
   bool unfollow(session& s, std::string_view channel);
   detail::subscription* find(session& s, std::string_view channel) const noexcept;
 
+  /// The session has another grant than `before`.
+  void regranted(session& s, const shared_grant& before);
   /// How long a permission still holds, in milliseconds: not above 0 when it has ended, `INT64_MAX` when it never does.
   std::int64_t left(const shared_grant& g) const noexcept;
   bool ended(const shared_grant& g) const noexcept { return left(g) <= 0; }
@@ -275,6 +293,7 @@ class hub final : public detail::log_source {
  private:
   friend class detail::loop_turn;
   friend class detail::waking;
+  friend class detail::presence;
   struct publish_op;
   using kept_keys = detail::idempotency_keys<detail::intrusive_ptr<publish_op>>;
 
@@ -406,6 +425,8 @@ class hub final : public detail::log_source {
   template <class F>
   void ask_for(detail::channel_log& log, std::uint64_t since, read_limit limit, F f);
   void open_log(detail::channel_log& log, read_result& r);
+  void begin_follow(session& s, detail::channel_log& log);
+  void end_follow(session& s, std::size_t i, bool at_once);
   void began(session& s, detail::subscription& sub, const hailwire::start& from, std::uint64_t floor, read_result r,
              follow_handler& done);
 
@@ -449,6 +470,7 @@ class hub final : public detail::log_source {
   detail::session_registry registry_;
   std::uint32_t follow_serial_ = 0;
   detail::permission_expiry expiries_{*this};
+  detail::presence presence_{*this};
   kept_keys keys_;
   detail::key_budget budget_{key_lifetime_ms};
 
@@ -468,6 +490,7 @@ class hub final : public detail::log_source {
 #include "hailwire/detail/hub/expiry.ipp"
 #include "hailwire/detail/hub/history.ipp"
 #include "hailwire/detail/hub/hub_impl.ipp"
+#include "hailwire/detail/hub/presence.ipp"
 #include "hailwire/detail/hub/session_impl.ipp"
 #include "hailwire/detail/hub/waking.ipp"
 #include "hailwire/hub.ipp"

@@ -74,6 +74,13 @@ HAILWIRE_INLINE void hub::arm(detail::timer& t, std::int64_t due) {
   if (alarm_ < 0 || due < alarm_) set_alarm();
 }
 
+HAILWIRE_INLINE void hub::regranted(session& s, const shared_grant& before) {
+  for (std::size_t i = 0; i < s.follow_count(); ++i) {
+    auto& log = s.followed(i).in().log();
+    if (log.watched && s.followed(i).started()) guarded([&] { presence_.regranted(s, log, before); });
+  }
+}
+
 HAILWIRE_INLINE hub::prefetch_hint hub::prefetch(std::string_view channel) const noexcept {
   prefetch_hint at{hash_of(channel), storage_->prefetch(channel)};
   __builtin_prefetch(logs_.bucket_address(at.hash));

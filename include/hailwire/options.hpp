@@ -62,6 +62,10 @@ struct options {
   /// Whether a device is woken only while no device of its user has a live session. By default a tab that was left open
   /// on a desk does not silence a phone.
   bool wake_absent_users_only = false;
+  /// Up to how many followers of a channel with presence are told of by name when they come and go; of more they are
+  /// told how many there are, once a second. 100 names are a list that somebody reads, and 100 who come and go are
+  /// 10,000 notices.
+  std::size_t presence_names = 100;
   /// The most channels that one session follows.
   std::size_t max_channels = 32;
   /// The most connections at a time, over all threads of a `threaded_server`; more are answered `overloaded`, by up to

@@ -31,6 +31,7 @@ class session_registry;
 class permission_expiry;
 class loop_turn;
 class stream_exchange;
+class presence;
 }  // namespace detail
 
 /// Some channels: none (the default), all, some by name or prefix, or whatever a predicate says. Copies share what it
@@ -75,6 +76,8 @@ struct grant {
   std::chrono::system_clock::time_point expires = std::chrono::system_clock::time_point::max();
   /// What may be told of the user to others, a JSON text; empty: nothing.
   std::string info = {};
+  /// Whether it is left out of presence: neither named nor counted.
+  bool hidden = false;
   /// The host's own, which it finds again by `session::permissions().attached()`: what it looked up to decide, say.
   std::shared_ptr<void> attached = {};
 };
@@ -96,6 +99,7 @@ class shared_grant {
   std::string_view key_scope() const noexcept {
     return at_->more ? std::string_view(at_->more->key_scope) : std::string_view();
   }
+  bool hidden() const noexcept { return at_->hidden; }
   std::string_view info() const noexcept { return at_->more ? std::string_view(at_->more->info) : std::string_view(); }
   /// What the authorizer attached; null when it did not.
   std::shared_ptr<void> attached() const noexcept { return at_->more ? at_->more->attached : nullptr; }
@@ -114,7 +118,7 @@ class shared_grant {
     std::shared_ptr<void> attached;
   };
   struct content : detail::intrusive_count, detail::with_tail {
-    std::uint32_t name_size = 0;
+    std::uint32_t name_size : 31 = 0, hidden : 1 = 0;
     channel_set follow, publish;
     std::chrono::system_clock::time_point expires;
     std::unique_ptr<const rare> more;
@@ -212,6 +216,7 @@ class session : protected detail::follower {
   friend class detail::session_registry;
   friend class detail::permission_expiry;
   friend class detail::loop_turn;
+  friend class detail::presence;
 
   // ---- what whoever serves the client does for it ----------------------------------------------------------------
 
@@ -228,6 +233,8 @@ class session : protected detail::follower {
   virtual bool ending() const noexcept = 0;
   /// Whether the session outlives one answer and its client can be told what it follows.
   virtual bool adjustable() const noexcept = 0;
+  /// Whether it lasts for one answer to a poll.
+  virtual bool polls() const noexcept { return false; }
   /// Whether its client says by commands what it follows, so that its URL does not have to.
   virtual bool duplex() const noexcept = 0;
 

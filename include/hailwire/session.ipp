@@ -28,7 +28,8 @@ HAILWIRE_INLINE channel_set::rules::rules(std::vector<std::string> n, std::funct
 HAILWIRE_INLINE shared_grant::shared_grant(grant g) {
   auto fresh = std::unique_ptr<content>(new (detail::with_tail::tail{g.user.size()}) content);
   g.user.copy(content::behind(fresh.get()), g.user.size());
-  fresh->name_size = static_cast<std::uint32_t>(g.user.size());
+  fresh->name_size = static_cast<std::uint32_t>(g.user.size()) & 0x7FFFFFFF;
+  fresh->hidden = g.hidden;
   fresh->follow = std::move(g.follow);
   fresh->publish = std::move(g.publish);
   fresh->expires = g.expires;

@@ -235,8 +235,7 @@ TEST_CASE("a gap follows open at once, with the session's id on SSE") {
   std::string gap = R"({"gap":{"channel":"chat","reason":"trimmed","epoch":"chat-1","next":4}})";
   client c(h), w(h);
   CHECK(c.open(event_stream("?channel=chat&channel=news&since=chat-1.1,news-1.1")) ==
-        "retry: R\n" +
-            event("open", opening(entry("chat", 3, false) + ',' + entry("news", 1)), "chat-1.1,news-1.1") +
+        "retry: R\n" + event("open", opening(entry("chat", 3, false) + ',' + entry("news", 1)), "chat-1.1,news-1.1") +
             event("gap", gap, "chat-1.3,news-1.1") + "data: " + published("chat", 4, "1") +
             "\nid: chat-1.4,news-1.1\n\n");
   CHECK(w.join("?channel=news&channel=chat&since=news-1.1,chat-1.0") ==
@@ -551,7 +550,8 @@ TEST_CASE("bad commands are answered, the connection goes on") {
   error(R"({"id":7,"history":{"channel":"secret"}})", "7", errc::forbidden);
   error(R"({"id":7,"subscribe":{"channel":"a","since":"x"}})", "7", errc::bad_request);
   error(R"({"id":7,"unsubscribe":{"channel":"a"}})", "7", errc::bad_request);
-  error(R"({"id":7,"presence":{"channel":"a"}})", "7", errc::not_implemented);
+  error(R"({"id":7,"presence":{"channel":"a"}})", "7", errc::not_found);
+  error(R"({"id":7,"presence":{"channel":"secret"}})", "7", errc::forbidden);
   error(R"({"id":7,"received":{"channel":"a","offset":1}})", "7", errc::not_implemented);
   error(R"({"id":7,"renew":{"token":"t"}})", "7", errc::not_implemented);
   error(R"({"id":7,"device":{"push":"web","token":null}})", "7", errc::not_implemented);
@@ -658,12 +658,35 @@ TEST_CASE("a command of the protocol that is not offered is answered so by its n
   h.gate.host.on_renew = [&](session&, std::string_view, authorize_reply) { ++asked; };
   client c(h);
   c.join("?channel=chat&user=ada");
-  for (std::string name : {"presence", "received", "read", "device"}) {
+  for (std::string name : {"received", "read", "device"}) {
     c.say("{\"id\":1,\"" + name + R"(":{"channel":"chat","offset":1,"push":"web","token":"t"}})");
     CHECK(c.hear() == lines{text(R"({"reply":1,"error":{"code":"not_implemented","message":")" + name +
                                  R"( is not offered by this server"}})")});
   }
   CHECK(asked == 0);
+}
+
+TEST_CASE("who follows a channel with presence is told who comes and goes, and lists who is there") {
+  options o;
+  o.channels = {{.pattern = "chat", .presence = true}};
+  house h(o);
+  h.advance(10'000);
+  client c(h), d(h);
+  c.join("?channel=chat&user=ada");
+  h.run();
+  CHECK(c.hear() == lines{text(R"({"join":{"channel":"chat","user":"ada"}})")});
+  d.join("?channel=chat&user=bob");
+  h.run();
+  CHECK(c.hear() == lines{text(R"({"join":{"channel":"chat","user":"bob"}})")});
+  c.say(R"({"id":1,"presence":{"channel":"chat"}})");
+  c.say(R"({"id":2,"presence":{"channel":"chat","count":true}})");
+  CHECK(c.hear() ==
+        lines{text(R"({"reply":1,"ok":{"members":[{"user":"ada","sessions":1},{"user":"bob","sessions":1}],)"
+                   R"("count":2,"anonymous":0,"more":false}})"),
+              text(R"({"reply":2,"ok":{"count":2,"anonymous":0,"more":false}})")});
+  d.say(R"({"id":1,"unsubscribe":{"channel":"chat"}})");
+  h.run();
+  CHECK(c.hear() == lines{text(R"({"leave":{"channel":"chat","user":"bob"}})")});
 }
 
 TEST_CASE("a host-defined command is answered by the host, now or later, once") {
@@ -1865,7 +1888,8 @@ TEST_CASE("a client that cannot be told what it follows is closed, so nothing is
   events.widen();
   std::string told = events.take();
   INFO(told.substr(told.size() > 300 ? told.size() - 300 : 0));
-  CHECK(without_retry(told).find("x\"}\n\nretry: R\nevent: bye\ndata: {\"bye\":{\"code\":\"overloaded\"") != std::string::npos);
+  CHECK(without_retry(told).find("x\"}\n\nretry: R\nevent: bye\ndata: {\"bye\":{\"code\":\"overloaded\"") !=
+        std::string::npos);
   CHECK(events.c->ended_by_server);
 }
 

@@ -1573,8 +1573,7 @@ TEST_CASE(
   CHECK(w.say(R"({"id":1,"subscribe":{"channel":"news"}})").hear() == lines{"text " + refused});
   CHECK(raw.say("2").hear().at(0) == "close 1013 " + text);
   CHECK(c.ask(get("/live?channel=news"))["retry-after"] == seconds);
-  CHECK(e.ask(event_stream("?channel=news"))
-            .has("retry: R\nevent: bye\ndata: {\"bye\":{\"code\":\"overloaded\""));
+  CHECK(e.ask(event_stream("?channel=news")).has("retry: R\nevent: bye\ndata: {\"bye\":{\"code\":\"overloaded\""));
 
   h.store.failing = {};
   CHECK(c.ask(post("", publish)).has("\"offset\":2"));
@@ -1610,7 +1609,7 @@ TEST_CASE("commands by POST: one is answered 200 or its HTTP error, an array alw
   check_problem(c.ask(post("", R"({"id":1,"fly":{}})")), errc::bad_request);
   check_problem(c.ask(post("", R"({"id":1,"subscribe":{"channel":"chat"}})")), errc::bad_request);
   check_problem(c.ask(post("", R"({"id":1,"unsubscribe":{"channel":"chat"}})")), errc::bad_request);
-  check_problem(c.ask(post("", R"({"id":1,"presence":{"channel":"chat"}})")), errc::not_implemented);
+  check_problem(c.ask(post("", R"({"id":1,"presence":{"channel":"chat"}})")), errc::not_found);
   check_problem(c.ask(post("", R"({"id":1,"publish":{"channel":"chat","data":1,"ephemeral":true}})")),
                 errc::not_implemented);
   check_problem(c.ask(post("", R"({"id":1,"history":{"channel":"secret"}})")), errc::forbidden);

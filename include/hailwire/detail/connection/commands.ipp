@@ -110,6 +110,7 @@ HAILWIRE_INLINE void command_dispatcher::run(session& s, proto::command&& c, com
     case verb::device:
       return server_.messages.keep_device(s, c.body, std::move(done));
     case verb::presence:
+      return presence(s, std::move(c), std::move(done));
     case verb::received:
     case verb::read:
       return done({errc::not_implemented, std::string(c.name) + " is not offered by this server"});
@@ -188,6 +189,39 @@ HAILWIRE_INLINE void command_dispatcher::erase(session& s, proto::command&& c, c
   };
   server_.messages.erase_for(s, std::move(c.channel), {std::move(*c.epoch), *c.offset}, std::move(allowed),
                              tell_position(std::move(done)));
+}
+
+HAILWIRE_INLINE void command_dispatcher::presence(session& s, proto::command&& c, command_done done) {
+  if (forbidden(s, c.channel, done)) return;
+  server_.messages.presence(
+      c.channel,
+      [this, key = s.key(), channel = c.channel, names = !c.count, done = std::move(done)](presence_result r) mutable {
+        session* asked = server_.messages.find(key);
+        if (!asked) return;
+        if (r.error == errc::not_found) return done({errc::not_found, "the channel has no presence"});
+        if (r.error) return done(storage_failure(r.error));
+        // What was allowed when it was asked may have been taken away since.
+        if (auto why = server_.refusal(*asked, &session::may_follow, channel)) return done(*why);
+        tell(done, [&](std::string& ok) {
+          ok = "{";
+          if (names) {
+            ok += "\"members\":[";
+            for (const presence_member& m : r.members) {
+              if (ok.back() == '}') ok += ',';
+              proto::json::append_quoted(ok += "{\"user\":", m.user);
+              proto::append_decimal(ok += ",\"sessions\":", m.sessions);
+              if (!m.info.empty()) ok.append(",\"info\":").append(m.info);
+              ok += '}';
+            }
+            ok += "],";
+          }
+          proto::append_decimal(ok += "\"count\":", r.count);
+          proto::append_decimal(ok += ",\"anonymous\":", r.anonymous);
+          ok += names && r.more ? ",\"more\":true}" : ",\"more\":false}";
+          proto::json::spaces_for_line_breaks(ok);
+        });
+      },
+      !c.count);
 }
 
 // A command that is not the protocol's is the host's.

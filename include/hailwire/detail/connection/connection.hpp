@@ -121,6 +121,7 @@ class connection : public session {
   bool ending() const noexcept override { return phase_ >= phase::closing || answered_; }
   bool adjustable() const noexcept override { return phase_ == phase::stream && stream_->speaks(); }
   bool duplex() const noexcept override { return stream_ && stream_->duplex(); }
+  bool polls() const noexcept override { return !stream_ && !framed_; }
   hub& at() const noexcept override { return server().messages; }
   std::string_view transport() const noexcept override {
     return stream_ ? stream_->name() : asked() ? asked()->shown_.transport() : std::string_view();

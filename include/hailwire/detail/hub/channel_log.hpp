@@ -154,6 +154,7 @@ class channel_log final : public log_node, public with_tail, private encoded_cha
  public:
   /// In the hub's lists of those to be flushed at the end of the turn, and of those that were lately.
   bool dirty : 1 = false, warm : 1 = false;
+  bool watched : 1 = false;  ///< its channel has presence
 
  private:
   bool open_ : 1 = false, filling_ : 1 = false, failed_ : 1 = false, made_up_ : 1 = false;

@@ -21,6 +21,7 @@ struct channel_settings {
   token_rate publishes = {};
   retention keep = {};
   std::optional<bool> wake = {};
+  bool presence = false, ephemeral = false;
 };
 
 /// `options::channels`, read. Which rule is whose is found out once for each channel that is in use, and kept.

@@ -29,6 +29,8 @@ HAILWIRE_INLINE channel_rules::channel_rules(const options& o) {
     channel_settings s = general_;
     s.keep = r.keep;
     s.wake = r.wake;
+    s.presence = r.presence;
+    s.ephemeral = r.ephemeral;
     any_keep_ = any_keep_ || r.keep.any();
     s.max_payload = r.max_payload.value_or(s.max_payload);
     if (r.publishes_per_second) {

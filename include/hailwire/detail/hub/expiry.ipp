@@ -77,8 +77,9 @@ HAILWIRE_INLINE std::error_code session::permit(shared_grant g) {
     std::string_view name = f.in().log().name();
     if (f.named() && !g.may_follow(name)) lost.emplace_back(name);
   }
-  grant_ = std::move(g);
+  const shared_grant before = std::exchange(grant_, std::move(g));
   for (const std::string& name : lost) unfollow(name);
+  at().regranted(*this, before);
   for (std::size_t i = 0; i < follow_count(); ++i) followed(i).raise(grant_.floor_of(followed(i).in().log().name()));
   at().watch_expiry(*this);
   at().request_wake(*this);

@@ -243,6 +243,8 @@ class subscription {
   bool live() const noexcept { return live_; }
   /// Lets it pull from `offset` on; until then it has nothing.
   void begin(std::uint64_t offset) noexcept;
+  /// Is in sync from now on if there is nothing between its place and the others'; else its next pull finds that out.
+  void join_if_current();
   bool started() const noexcept { return started_; }
   void raise(std::uint64_t next);  ///< what lies before `next` is hidden from it from now on
   /// Tells its client of a gap that was there from the start.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+// Over 500 lines because an encoded channel, its work and its subscriptions change one another's state.
+
 #include "hailwire/detail/hub/fan_out.hpp"
 
 namespace hailwire::detail {
@@ -479,6 +481,13 @@ HAILWIRE_INLINE void subscription::leave() noexcept {
 HAILWIRE_INLINE void subscription::begin(std::uint64_t offset) noexcept {
   encoded_->at(*this).offset = offset;
   started_ = true;
+}
+
+HAILWIRE_INLINE void subscription::join_if_current() {
+  if (live_ || loading_ || encoded_->at(*this).in || encoded_->at(*this).offset != encoded_->flushed()) return;
+  encoded_->live_.reserve_one();
+  encoded_->leave(*this);
+  encoded_->join_live(*this);
 }
 
 HAILWIRE_INLINE std::uint64_t subscription::offset() const noexcept {

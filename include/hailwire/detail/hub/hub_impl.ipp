@@ -17,6 +17,7 @@ namespace hailwire {
 HAILWIRE_INLINE void hub::stop() {
   if (stopped_) return;
   stopped_ = true;
+  presence_.stop();
   mailbox_->close();
   pending_.abort_all();
   keys_.clear();
@@ -156,6 +157,7 @@ HAILWIRE_INLINE void hub::join(std::unique_ptr<detail::any_broker> b) {
       box->put(
           [box, channel = std::string(e.channel), epoch = std::string(e.live->epoch), after = e.live->after,
            bytes = std::string(e.live->bytes)] {
+            if (detail::presence::is_own(channel)) return box->owner->presence_.heard(channel, bytes);
             auto* log = box->owner->find_log(channel);
             if (!log) return;
             log->apply(live_event{epoch, after, bytes});
@@ -166,10 +168,12 @@ HAILWIRE_INLINE void hub::join(std::unique_ptr<detail::any_broker> b) {
       box->put(
           [box, channel = std::string(e.channel)] {
             if (auto* log = box->owner->find_log(channel)) log->look_again();
+            box->owner->presence_.look_again(channel);
           },
           [] {});
     }
   });
+  presence_.joined();
 }
 
 // ---- live-only
@@ -186,7 +190,7 @@ HAILWIRE_INLINE void hub::told(detail::channel_log& log, std::string_view bytes)
       if (message m = in.content(); in.ok()) log.ephemeral(m);
       return;
     case detail::live_kind::presence:
-      return;
+      return presence_.heard(log.name(), bytes);
   }
 }
 
@@ -254,14 +258,25 @@ HAILWIRE_INLINE bool hub::open(session& s, shared_grant g, std::string device, b
 }
 
 HAILWIRE_INLINE void hub::close(session& s) {
-  while (s.follow_count()) {
-    auto& log = s.followed(s.follow_count() - 1).in().log();
-    s.drop_follow(s.follow_count() - 1);
-    release_log(log);
-  }
+  const bool at_once = s.follow_count() && ended(s.permissions());
+  while (s.follow_count()) end_follow(s, s.follow_count() - 1, at_once);
   expiries_.forget(s.key());
   if (waking_ && s.listed_ && !s.user().empty()) waking_->closed(s);
   registry_.close(s);
+}
+
+// A session that begins to follow comes by here, whether it begins at once or the storage had to be asked.
+HAILWIRE_INLINE void hub::begin_follow(session& s, detail::channel_log& log) {
+  if (log.watched) guarded([&] { presence_.began(s, log); });
+}
+
+// However a session ceases to follow, it comes by here. `at_once`: nobody waits for its return.
+HAILWIRE_INLINE void hub::end_follow(session& s, std::size_t i, bool at_once) {
+  auto& log = s.followed(i).in().log();
+  const bool began = s.followed(i).started();
+  s.drop_follow(i);
+  if (began && log.watched) guarded([&] { presence_.ended(s, log, at_once); });
+  release_log(log);
 }
 
 HAILWIRE_INLINE detail::subscription* hub::find(session& s, std::string_view channel) const noexcept {
@@ -274,6 +289,7 @@ HAILWIRE_INLINE detail::channel_log& hub::obtain_log(std::string_view channel) {
   std::uint64_t hash = hash_of(channel);
   if (auto* there = find_log(channel, hash)) return *there;
   auto log = detail::channel_log::make(*this, channel);
+  log->watched = presence_.enabled() && rules_.of(channel).presence;
   if (broker_) broker_->subscribe(broker_id_, channel);  // may throw; nothing is entered then
   logs_.insert(*log, hash);
   return *log.release();
@@ -284,6 +300,7 @@ HAILWIRE_INLINE void hub::release_log(detail::channel_log& log) noexcept {
   if (!log.unused()) return;  // one that was busy a moment ago stays until it has cooled
   if (broker_)
     guarded([&] { broker_->unsubscribe(broker_id_, log.name()); });  // what it brings all the same is dropped
+  if (log.watched) presence_.unfollowed(log.name());
   logs_.remove(log);
   delete &log;
 }
@@ -359,6 +376,7 @@ HAILWIRE_INLINE void hub::follow(session& s, std::string_view channel, const hai
   fresh.log = nullptr;
   if (begins) {
     encoded.add(sub, offset);
+    begin_follow(s, log);
     try {
       return done(follow_start{{std::string(log.epoch()), offset}, true, {}});
     } catch (...) {
@@ -440,6 +458,8 @@ HAILWIRE_INLINE void hub::began(session& s, detail::subscription& sub, const hai
   }
   sub.begin(out.at.offset);
   sub.in().prime(sub, r.messages);
+  sub.join_if_current();
+  begin_follow(s, log);
   done(std::move(out));
 }
 
@@ -447,8 +467,7 @@ HAILWIRE_INLINE bool hub::unfollow(session& s, std::string_view channel) {
   for (std::size_t i = 0; i < s.follow_count(); ++i) {
     auto& log = s.followed(i).in().log();
     if (log.name() != channel) continue;
-    s.drop_follow(i);
-    release_log(log);
+    end_follow(s, i, true);
     return true;
   }
   return false;

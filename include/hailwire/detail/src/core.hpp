@@ -32,6 +32,7 @@
 #include "hailwire/detail/hub/mailbox.ipp"
 #include "hailwire/detail/hub/pending_operations.ipp"
 #include "hailwire/detail/hub/permission_expiry.ipp"
+#include "hailwire/detail/hub/presence.ipp"
 #include "hailwire/detail/hub/principal.ipp"
 #include "hailwire/detail/hub/senders.ipp"
 #include "hailwire/detail/hub/session_impl.ipp"
