@@ -354,7 +354,9 @@ class hub final : public detail::log_source {
   void append_failed(std::string_view channel, const std::error_code& ec, const std::exception_ptr& cause) noexcept {
     storage_failed("an append to", append_failures_, channel, ec, cause);
   }
-  void read_failed(std::string_view channel, const read_result& r) noexcept;
+  // Every read of a channel comes through here: what went wrong is logged, and JSON that another program wrote into the
+  // storage with raw line breaks gets spaces in their place, because a line break would end a line of an event stream.
+  void take_read(std::string_view channel, read_result& r);
   void publish_failed(std::string_view channel, const std::error_code& ec) noexcept;
   // Tells of a storage that does not count by ones: it gave, or left out, what lies behind `head`.
   HAILWIRE_INLINE void disorder(std::string_view channel, std::uint64_t head, std::uint64_t next) noexcept override;

@@ -132,8 +132,17 @@ HAILWIRE_INLINE void hub::history_op::abort() {
   finish(std::move(r));
 }
 
-HAILWIRE_INLINE void hub::read_failed(std::string_view channel, const read_result& r) noexcept {
-  if (r.error) storage_failed("a read of", read_failures_, channel, r.error, r.cause);
+HAILWIRE_INLINE void hub::take_read(std::string_view channel, read_result& r) {
+  if (r.error) return storage_failed("a read of", read_failures_, channel, r.error, r.cause);
+  for (message& m : r.messages) {
+    const std::string_view text = m.data.bytes();
+    if (m.data.type() != payload::kind::json ||
+        (text.find('\n') == std::string_view::npos && text.find('\r') == std::string_view::npos))
+      continue;
+    std::string one_line(text);
+    proto::json::spaces_for_line_breaks(one_line);
+    m.data = payload::json(one_line);
+  }
 }
 
 HAILWIRE_INLINE void hub::uncharge(publishing& what) noexcept {

@@ -17,7 +17,8 @@ namespace hailwire {
 /// Read once, when the server is made.
 struct options {
   /// The resource that clients follow and publish to, as the request's path names it after decoding. One that does not
-  /// begin with a slash throws `std::invalid_argument` when the server is made.
+  /// begin with a slash throws `std::invalid_argument` when the server is made. Beside it stands `{path}/messages`,
+  /// where single messages are fetched.
   std::string path = "/live";
 
   /// Life is shown on every open stream at least this often. Proxies and NATs commonly drop what is silent for 30–60 s.

@@ -124,9 +124,8 @@ inline constexpr bool announces = [] {
 /// Obligations:
 /// - `append` gives each channel the offsets 1, 2, 3, … without holes and has the message readable when it returns. It
 ///   keeps all of the draft but its key, byte for byte.
-/// - A JSON text lies in the log without line breaks (the hub puts spaces in their place, RFC 8259 section 2): it is
-///   handed on as it stands, and in an event stream a line is what a line break ends. Who writes to the log by other
-///   ways keeps to that.
+/// - A JSON text lies in the log as it came, without line breaks (the hub puts spaces in their place, RFC 8259 section
+///   2). Who writes to the log by other ways may leave them: the hub looks for them in what it reads.
 /// - `read` returns the messages with offset > `since`, within `limit`, and always `oldest` and `head`. A channel that
 /// was
 ///   never published to is empty: `oldest` 1, `head` 0; reading it leaves no trace.

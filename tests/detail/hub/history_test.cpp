@@ -234,3 +234,36 @@ TEST_CASE("the command history gives the same in both directions, as a frame and
     CHECK(ask("secret", "") == "forbidden");
   }
 }
+
+TEST_CASE("JSON with raw line breaks that another program wrote into the storage breaks no transport's framing") {
+  house h;
+  draft d;
+  d.at = 1;
+  for (const char* text : {"{\"a\":\n1,\r\n\"b\":2}", "\r[\n]", "\n\ndata: \"no\""}) {
+    d.data = payload::json(text);
+    h.store.async_append("chat", d, append_handler([](append_result) {}));
+  }
+  const lines due = {R"("data":{"a": 1,  "b":2}})", R"("data": [ ]})", R"("data":  data: "no"})"};
+  auto sse = client(h).open(event_stream("?channel=chat&since=earliest"));
+  auto nd = client(h).open(json_lines("?channel=chat&since=earliest"));
+  std::string ws;
+  for (auto& line : client(h).join("?channel=chat&since=earliest")) ws += line + '\n';
+  auto poll = client(h).ask(get("/live?channel=chat&since=earliest")).body;
+  auto history = client(h).ask(post("", R"({"history":{"channel":"chat"}})")).body;
+  for (const auto& part : due)
+    for (const auto* text : {&sse, &nd, &ws, &poll, &history}) CHECK(text->find(part) != text->npos);
+  for (const auto* text : {&poll, &history}) CHECK(text->find_first_of("\r\n") == text->npos);
+  CHECK(std::count(nd.begin(), nd.end(), '\n') == 4);  // open, and three messages
+  CHECK(sse.find('\r') == sse.npos);
+  CHECK(client(h).join("?channel=chat&since=earliest", "Sec-WebSocket-Protocol: hailwire.v1.raw\r\n").at(1) ==
+        "text  [ ]");
+  // What is missing here and read from the storage live.
+  client live(h);
+  live.open(json_lines("?channel=chat"));
+  d.data = payload::json("[\n4]");
+  h.store.async_append("chat", d, append_handler([](append_result) {}));
+  h.publish("chat", "5");
+  auto heard = live.take();
+  CHECK(heard.find("\"data\":[ 4]}\n") != heard.npos);
+  CHECK(heard.find("\"data\":5}\n") != heard.npos);
+}

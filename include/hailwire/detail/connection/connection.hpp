@@ -305,6 +305,7 @@ inline constexpr std::int64_t looks = 4;
 
 #ifndef HAILWIRE_SEPARATE_COMPILATION
 #include "hailwire/detail/connection/connection.ipp"
+#include "hailwire/detail/connection/contents.ipp"
 #include "hailwire/detail/connection/draining.ipp"
 #include "hailwire/detail/connection/limits.ipp"
 #include "hailwire/detail/connection/polls.ipp"

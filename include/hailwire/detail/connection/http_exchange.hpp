@@ -2,8 +2,8 @@
 #pragma once
 
 // What a connection has only while something is unfinished on it: `pending_io`, and in it, while it serves HTTP
-// requests, an `http_exchange`, whose functions are in requests.ipp and polls.ipp. A stream on which nobody says
-// anything has none of this.
+// requests, an `http_exchange`, whose functions are in requests.ipp, contents.ipp and polls.ipp. A stream on which
+// nobody says anything has none of this.
 
 #include <algorithm>
 #include <cstdint>
@@ -51,6 +51,7 @@ struct request_state {
   bool at_once_ : 1 = false;                  // the poll is answered even if there is nothing
   bool said_bye_ : 1 = false;                 // its notices have one
   bool array_ : 1 = false;                    // the POST's commands are one
+  bool fetch_ : 1 = false;                    // it asks for one message
   bool query_readable_ : 1 = true;
   bool patient_ : 1 = true;  // what a held poll has to tell is live-only, and is gathered for a while
   // Of those on its connection that ask for the live resource it is the first; it was let in for its ticket's sake; it
@@ -96,12 +97,15 @@ class http_exchange : private request_state {
   // The live resource
   void look_at_origin();
   std::string methods() const;
+  static void allow_fields(std::string& out, std::string_view methods);
   void serve_live();
   bool read_channels();
   void serve_follow();
   bool read_cursor();
   void authorize();
-  void allowed(shared_grant g) { serving_ ? begin_following(std::move(g)) : begin_post(std::move(g)); }
+  void allowed(shared_grant g) {
+    serving_ ? begin_following(std::move(g)) : fetch_ ? begin_fetch(std::move(g)) : begin_post(std::move(g));
+  }
   std::optional<tickets::known> shown_ticket() const;
   bool let_in();
   bool count_request(const shared_grant& g);
@@ -115,6 +119,11 @@ class http_exchange : private request_state {
   void post();
   void begin_post(shared_grant g);
   void next_command();
+
+  // One message, in contents.ipp
+  void serve_message();
+  void begin_fetch(shared_grant g);
+  void respond_with_message(const message& m, std::string_view epoch);
 
   void begin_poll();
   void say_bye();

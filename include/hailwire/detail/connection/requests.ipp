@@ -148,6 +148,7 @@ HAILWIRE_INLINE void http_exchange::dispatch() {
   // Of the server as a whole (RFC 9110, section 9.3.7): the host's to answer, where it answers requests.
   if (head_.path == "*" && !server().host.on_http) return respond(204, {}, {}, "Allow: " + methods());
   if (shown_.path_ == server().settings.path) return serve_live();
+  if (is_messages(shown_.path_, server().settings)) return serve_message();
   serve_elsewhere();
 }
 
@@ -199,18 +200,29 @@ HAILWIRE_INLINE void http_exchange::look_at_origin() {
   if (origin.data() && std::count_if(head_.headers.begin(), head_.headers.end(),
                                      [](const auto& h) { return proto::iequals(h.name, "Origin"); }) > 1)
     own_page_ = listed_page_ = false;
-  if (shown_.path_ != server().settings.path) return;
+  if (shown_.path_ != server().settings.path && !is_messages(shown_.path_, server().settings)) return;
   if (!listed.empty()) extra_ += "Vary: Origin\r\n";
   if (!listed_page_) return;
   extra_.append("Access-Control-Allow-Origin: ").append(origin);
-  extra_ += "\r\nAccess-Control-Allow-Credentials: true\r\nAccess-Control-Expose-Headers: ETag, Retry-After\r\n";
+  extra_ +=
+      "\r\nAccess-Control-Allow-Credentials: true\r\n"
+      "Access-Control-Expose-Headers: ETag, Retry-After, Content-Range, Accept-Ranges\r\n";
 }
 
-// The methods of the live resource, as a header line ends with them.
+// Of the live resource, as a header line ends with them.
 HAILWIRE_INLINE std::string http_exchange::methods() const {
   const auto& all = server().transports;
   const bool heads = std::any_of(all.begin(), all.end(), [](const transport::entry* t) { return t->answers_head; });
   return heads ? "GET, HEAD, POST, OPTIONS\r\n" : "GET, POST, OPTIONS\r\n";
+}
+
+// What a page of a listed origin may ask with (Fetch standard, CORS protocol). `methods` ends its line.
+HAILWIRE_INLINE void http_exchange::allow_fields(std::string& out, std::string_view methods) {
+  out.append("Access-Control-Allow-Methods: ").append(methods);
+  out +=
+      "Access-Control-Allow-Headers: Content-Type, Authorization, Prefer, If-None-Match, Last-Event-ID, "
+      "Idempotency-Key, Cache-Control, Range, If-Range\r\n"
+      "Access-Control-Max-Age: 600\r\n";
 }
 
 HAILWIRE_INLINE void http_exchange::serve_live() {
@@ -223,13 +235,7 @@ HAILWIRE_INLINE void http_exchange::serve_live() {
   }
   if (head_.method == "OPTIONS") {
     std::string extra = "Allow: " + methods();
-    if (listed_page_) {
-      extra += "Access-Control-Allow-Methods: " + methods();
-      extra +=
-          "Access-Control-Allow-Headers: Content-Type, Authorization, Prefer, If-None-Match, Last-Event-ID, "
-          "Idempotency-Key\r\n"
-          "Access-Control-Max-Age: 600\r\n";
-    }
+    if (listed_page_) allow_fields(extra, methods());
     return respond(204, {}, {}, extra);
   }
   refuse(errc::method_not_allowed);
@@ -652,7 +658,9 @@ HAILWIRE_INLINE void http_exchange::refuse(const failure& why) {
       extra += "WWW-Authenticate: Bearer\r\n";
       break;  // one must be there: RFC 9110, section 15.5.2
     case errc::method_not_allowed:
-      extra += "Allow: " + (shown_.path_ == server().settings.path ? methods() : "GET, HEAD\r\n");
+      extra += "Allow: " + (shown_.path_ == server().settings.path         ? methods()
+                            : is_messages(shown_.path_, server().settings) ? "GET, HEAD, OPTIONS\r\n"
+                                                                           : "GET, HEAD\r\n");
       break;
     case errc::upgrade_required:
       extra += "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";

@@ -78,7 +78,7 @@ HAILWIRE_INLINE void hub::begin_erase(detail::intrusive_ptr<erase_op> op) {
 
 HAILWIRE_INLINE void hub::looked_at(const detail::intrusive_ptr<erase_op>& op, read_result r) {
   if (op->over) return;  // aborted by stop()
-  read_failed(op->channel, r);
+  take_read(op->channel, r);
   if (r.error) {
     pending_.dismiss(*op);
     return op->finish(r.error, {});

@@ -117,46 +117,6 @@ HAILWIRE_INLINE void encoded_channel::take_back(std::uint64_t offset) noexcept {
   c.bytes.resize(c.marks.empty() ? 0 : c.marks.back().end);
 }
 
-HAILWIRE_INLINE bool encoded_channel::forget(std::uint64_t offset) noexcept {
-  if (!work_) return false;
-  for (place& p : work_->behind)
-    if (p.in && p.in->holds(offset)) release(p);
-  auto& tail = work_->tail;
-  for (std::size_t i = work_->tail_begin; i < tail.size();) {
-    if (!tail[i]->holds(offset)) {
-      ++i;
-      continue;
-    }
-    work_->tail_bytes -= tail[i]->bytes.size();
-    tail.erase(tail.begin() + static_cast<std::ptrdiff_t>(i), tail.begin() + static_cast<std::ptrdiff_t>(i) + 1);
-  }
-  for (auto& weak : work_->recent)
-    if (auto c = weak.lock(); c && c->holds(offset)) weak.reset();
-  if (!built() || !work_->building->holds(offset)) return false;
-  chunk& c = *work_->building;
-  while (!c.marks.empty() && c.marks.back().offset >= offset) {
-    if (c.marks.back().live) --c.live;
-    c.marks.pop_back();
-  }
-  c.bytes.resize(c.marks.empty() ? 0 : c.marks.back().end);
-  for (std::size_t i = 0; i < live_.size(); ++i)
-    live_[i]->missed_ = true;  // maybe: what was live-only behind it is gone
-  return true;
-}
-
-HAILWIRE_INLINE void encoded_channel::set_back(std::uint64_t offset, std::uint64_t head) {
-  room_for_all();  // what comes now cannot stop half way
-  flush();
-  while (!live_.empty()) {
-    subscription& s = *live_.back();
-    fall_behind(s, nullptr, 0);
-    at(s).offset = offset;
-  }
-  if (!work_) return;
-  work_->flushed = head;
-  wake_behind();
-}
-
 HAILWIRE_INLINE void encoded_channel::prefetch(int steps) noexcept {
   if (steps == 3) {
     if (work_) fetch(work_.get(), 2);

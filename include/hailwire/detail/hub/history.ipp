@@ -66,7 +66,7 @@ HAILWIRE_INLINE void hub::read_history(detail::intrusive_ptr<history_op> op) {
 HAILWIRE_INLINE void hub::history_read(const detail::intrusive_ptr<history_op>& op, read_result r) {
   if (!op->enrolled()) return;  // aborted by stop()
   history_query& q = op->query;
-  read_failed(op->channel, r);
+  take_read(op->channel, r);
   history_result out;
   out.error = r.error;
   if (!r.error) {

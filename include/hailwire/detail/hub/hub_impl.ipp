@@ -329,7 +329,7 @@ void hub::ask_for(detail::channel_log& log, std::uint64_t since, read_limit limi
   ++log.pins;
   auto take = [f](hub& h, detail::channel_log& of, read_result r) {
     bool let_go = true;
-    h.read_failed(of.name(), r);
+    h.take_read(of.name(), r);
     try {
       let_go = f(h, of, std::move(r));
     } catch (...) {
@@ -395,7 +395,7 @@ HAILWIRE_INLINE void hub::follow(session& s, std::string_view channel, const hai
                    on_read([key = s.key(), serial = follow_serial_, name = std::string(channel), from, floor,
                             done = std::move(done)](hub& h, read_result r) mutable {
                      auto& read = *h.find_log(name);
-                     h.read_failed(name, r);
+                     h.take_read(name, r);
                      try {
                        if (session* asked = h.find(key)) {
                          std::size_t still = 0;

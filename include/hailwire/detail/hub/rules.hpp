@@ -45,6 +45,20 @@ inline failure too_often(std::string what, std::int64_t wait_ms) {
           static_cast<int>(std::min<std::int64_t>((wait_ms + 999) / 1000, INT_MAX))};
 }
 
+/// Whether a path is that of one message: `{path}/messages`.
+inline bool is_messages(std::string_view path, const options& o) noexcept {
+  const std::string_view base = std::string_view(o.path).substr(0, o.path.size() - o.path.ends_with('/'));
+  return path.size() == base.size() + 9 && path.starts_with(base) && path.ends_with("/messages");
+}
+
+/// Whether a type is shown by browsers as what it is, and nothing else: no page, no script. Others are only saved.
+inline bool shown_in_place(std::string_view content_type) noexcept {
+  const std::string_view type = proto::trim(content_type.substr(0, content_type.find(';')));
+  for (std::string_view one : {"image/png", "image/jpeg", "image/gif", "image/webp"})
+    if (proto::iequals(type, one)) return true;
+  return proto::iequals(type.substr(0, 6), "audio/") || proto::iequals(type.substr(0, 6), "video/");
+}
+
 /// Of a grant whose time is over, in an answer and as the reason of a close.
 inline constexpr std::string_view permission_ended_text = "the permission has expired";
 inline failure permission_ended() { return {errc::unauthenticated, permission_ended_text}; }
