@@ -396,6 +396,48 @@ class Feed(Case):
         self.assertRegex("\n".join(map(function, names("chat").splitlines())), "(?<!e)poll", "and this too")
 
 
+class Ticker(Case):
+    def test_shows_a_slow_reader_the_newest_of_a_thousand_symbols_beside_a_fast_one(self):
+        ticker = self.start("ticker", "0")
+
+        def open_socket():
+            stream = Stream(ticker, ["GET /live HTTP/1.1", "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="])
+            self.addCleanup(stream.close)
+            self.assertIn(" 101 ", stream.status)
+            for n in range(1000):
+                text = json.dumps({"id": n, "subscribe": {"channel": f"symbol-{n}"}}).encode()
+                stream.socket.sendall(bytes([0x81, 0x80 + len(text), 0, 0, 0, 0]) + text)  # masked with nothing
+            return stream
+
+        def objects(stream):
+            while True:
+                size = stream.file.read(2)[1]
+                size = int.from_bytes(stream.file.read(2), "big") if size == 126 else size
+                yield json.loads(stream.file.read(size))
+
+        newest, deliveries = {}, {}
+
+        def take(name, o):
+            self.assertNotIn("gap", o)
+            if "reply" in o:
+                self.assertIs(o["ok"]["conflated"], True)
+            if "offset" in o:
+                self.assertGreater(o["offset"], newest.setdefault(name, {}).get(o["channel"], 0))
+                newest[name][o["channel"]] = o["offset"]
+                deliveries[name] = deliveries.get(name, 0) + 1
+
+        fast, slow = open_socket(), open_socket()
+        of_fast = objects(fast)
+        while deliveries.get("fast", 0) < 12_000:  # a second or three, in which the slow one reads nothing
+            take("fast", next(of_fast))
+        self.assertEqual(len(newest["fast"]), 1000)
+        self.assertGreater(sum(newest["fast"].values()), 2 * deliveries["fast"], "several updates to a delivery")
+        wanted = dict(newest["fast"])
+        of_slow = objects(slow)
+        while any(newest.get("slow", {}).get(channel, 0) < offset for channel, offset in wanted.items()):
+            take("slow", next(of_slow))
+
+
 class CustomStorage(Case):
     def test_keeps_the_last_hundred_messages_and_tells_of_the_rest(self):
         host = self.start("custom_storage", "0")

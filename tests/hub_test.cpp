@@ -239,6 +239,139 @@ TEST_CASE("a rule about what is kept holds for its channels where the storage ca
   CHECK_NOTHROW(rig(o));
 }
 
+// ---- channels of which the newest message matters, and those that are given at intervals
+
+TEST_CASE("of a channel's last value each follower gets the newest, whatever came in between, and no gap") {
+  options o;
+  o.channels = {{.pattern = "price", .last_value = true}};
+  rig r(o);
+  client fast(r.h), slow(r.h);
+  fast.follow("price");
+  slow.follow("price");
+  for (int i = 1; i <= 3; ++i) CHECK_FALSE(r.publish("price", payload::json(std::to_string(i))));
+  r.loop.run();
+  CHECK(fast.take() == "<price-1.3 3>");
+  CHECK(slow.take() == "<price-1.3 3>");
+  slow.shut = true;
+  for (int i = 4; i <= 2000; ++i) {  // more than what is kept for who is behind, and than the storage keeps
+    CHECK_FALSE(r.publish("price", payload::json('"' + std::string(1000, 'x') + std::to_string(i) + '"')));
+    if (i % 3 == 0) r.loop.run();
+    CHECK(fast.take().find("[") == std::string::npos);
+  }
+  CHECK_FALSE(r.publish("price", payload::json("2001")));
+  r.loop.run();
+  CHECK(fast.take().ends_with("<price-1.2001 2001>"));
+  CHECK(slow.take().empty());
+  slow.shut = false;
+  r.h.request_wake(slow);
+  r.loop.run();
+  CHECK(slow.take() == "<price-1.2001 2001>");
+  CHECK_FALSE(r.publish("price", payload::json("2002")));
+  r.loop.run();
+  CHECK(slow.take() == "<price-1.2002 2002>");
+}
+
+TEST_CASE("who follows a last value begins with it, from wherever") {
+  options o;
+  o.channels = {{.pattern = "price*", .last_value = true}};
+  rig r(o);
+  r.fill("price", 9);
+  const bool somebody_follows = GENERATE(false, true);
+  client there(r.h);
+  if (somebody_follows) there.follow("price"), r.loop.run(), there.take();
+  struct from {
+    start at;
+    const char *begins, *gets;
+  };
+  for (const from& f :
+       {from{start::latest(), "price-1.8", "<price-1.9 9>"}, from{start::earliest(), "price-1.8", "<price-1.9 9>"},
+        from{start::after({"price-1", 3}), "price-1.8", "<price-1.9 9>"},
+        from{start::after({"price-1", 8}), "price-1.8", "<price-1.9 9>"},
+        from{start::after({"price-1", 9}), "price-1.9", ""},
+        from{start::after({"price-1", 10}), "price-1.8 epoch 9", "[epoch 9]<price-1.9 9>"},
+        from{start::after({"another", 3}), "price-1.8 epoch 9", "[epoch 9]<price-1.9 9>"}}) {
+    client c(r.h);
+    CHECK(c.follow("price", f.at) == f.begins);
+    r.loop.run();
+    CHECK(c.take() == f.gets);
+  }
+  client empty(r.h);
+  CHECK(empty.follow("price-of-nothing") == "price-of-nothing-1.0");
+  r.loop.run();
+  CHECK(empty.take().empty());
+}
+
+TEST_CASE("an entry says of a channel whether its newest message is all that matters") {
+  std::string plain, conflated;
+  append_entry(plain, {{"e", 3}, true, {}, false});
+  append_entry(conflated, {{"e", 3}, true, {}, true});
+  CHECK(plain == R"({"epoch":"e","offset":3,"recovered":true})");
+  CHECK(conflated == R"({"epoch":"e","offset":3,"recovered":true,"conflated":true})");
+}
+
+TEST_CASE("a channel is given at most once in its time: together what has come, or the newest") {
+  const bool last_value = GENERATE(false, true);
+  options o;
+  o.channels = {{.pattern = "paced", .last_value = last_value, .at_most_every = std::chrono::milliseconds(1000)}};
+  rig r(o);
+  client c(r.h);
+  c.follow("paced");
+  r.loop.advance(1);
+  auto publish = [&](int n) {
+    CHECK_FALSE(r.publish("paced", payload::json(std::to_string(n))));
+    r.loop.run();
+  };
+  publish(1);
+  CHECK(c.take() == "<paced-1.1 1>");
+  publish(2);
+  r.loop.advance(500);
+  publish(3);
+  r.loop.advance(499);
+  CHECK(c.take().empty());
+  r.loop.advance(1 + 300);  // the timer wheel may ring so much later
+  CHECK(c.take() == (last_value ? "<paced-1.3 3>" : "<paced-1.2 2><paced-1.3 3>"));
+  publish(4);
+  CHECK(c.take().empty());
+  r.loop.advance(1'300);
+  CHECK(c.take() == "<paced-1.4 4>");
+  r.loop.advance(5'000);
+  publish(5);
+  CHECK(c.take() == "<paced-1.5 5>");
+  SECTION("who leaves meanwhile takes nothing along") {
+    publish(6);
+    c.leave();
+    r.loop.advance(5'000);
+    CHECK(r.h.channel_count() == 0);
+  }
+  SECTION("nor does a hub that stops") {
+    publish(6);
+    r.h.stop();
+    r.loop.advance(5'000);
+  }
+}
+
+TEST_CASE("channels that are given at intervals do not wait for one another") {
+  options o;
+  o.channels = {{.pattern = "often", .at_most_every = std::chrono::milliseconds(1000)},
+                {.pattern = "seldom", .at_most_every = std::chrono::milliseconds(5000)}};
+  rig r(o);
+  client c(r.h);
+  c.follow("seldom");
+  c.follow("often");
+  for (const char* channel : {"seldom", "often"})
+    for (int i = 1; i <= 2; ++i) {
+      CHECK_FALSE(r.publish(channel));
+      r.loop.run();
+    }
+  CHECK(c.take() == "<seldom-1.1 1><often-1.1 1>");
+  r.loop.advance(1'300);
+  CHECK(c.take() == "<often-1.2 1>");
+  r.loop.advance(3'600);
+  CHECK(c.take().empty());
+  r.loop.advance(500);
+  CHECK(c.take() == "<seldom-1.2 1>");
+}
+
 TEST_CASE("line breaks between a JSON payload's tokens become spaces, all else travels as it came") {
   rig r;
   client c(r.h);

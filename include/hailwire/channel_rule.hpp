@@ -47,6 +47,14 @@ struct channel_rule {
   bool presence = false;
   /// Whether clients may publish what is stored nowhere (typing, pointers): to whoever is there, or to nobody.
   bool ephemeral = false;
+  /// Whether only the newest message matters, as of a price or a place on a map. Followers may be given the newest one
+  /// alone where several have come, begin with it, and hear of no `gap` but for a new epoch; the newest always arrives.
+  /// Their `open` says `"conflated":true`. The log is kept as ever, and `history` reads all of it.
+  std::optional<bool> last_value = {};
+  /// Each follower of such a channel is given something at most once in this time, rounded up to 0.1 s; what comes in
+  /// between is given together, or, with `last_value`, the newest of it. The first after a pause goes at once. 0: as
+  /// soon as it comes.
+  std::optional<std::chrono::milliseconds> at_most_every = {};
 };
 
 }  // namespace hailwire

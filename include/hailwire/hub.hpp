@@ -91,6 +91,7 @@ struct follow_start {
   position at;            ///< before the first message that will follow
   bool recovered = true;  ///< nothing was lost; else `lost` says what
   detail::gap lost{};
+  bool conflated = false;  ///< only the newest message of the channel matters
 };
 
 /// Appends a channel's entry as `open`, `followed` and the answer to `subscribe` carry it.

@@ -12,7 +12,8 @@ HAILWIRE_INLINE void append_entry(std::string& out, const follow_start& f) {
   out += f.at.epoch;
   out += "\",\"offset\":";
   proto::append_decimal(out, f.at.offset);
-  out += f.recovered ? ",\"recovered\":true}" : ",\"recovered\":false}";
+  out += f.recovered ? ",\"recovered\":true" : ",\"recovered\":false";
+  out += f.conflated ? ",\"conflated\":true}" : "}";
 }
 
 HAILWIRE_INLINE hub::hub(detail::event_loop& l, std::unique_ptr<detail::any_storage> store, const options& o)

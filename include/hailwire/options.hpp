@@ -21,8 +21,17 @@ struct options {
   /// where single messages are fetched.
   std::string path = "/live";
 
-  /// Life is shown on every open stream at least this often. Proxies and NATs commonly drop what is silent for 30–60 s.
+  /// Life is shown on every open stream at least this often, and asked for where a transport can: by a ping on
+  /// WebSocket, else by the system (keep-alive probes of TCP, and its acknowledgements). Proxies and NATs commonly drop
+  /// what is silent for 30–60 s. At least a second, as the times that follow.
   std::chrono::seconds heartbeat{25};
+  /// Who is asked for life and shows none for this long is gone. Long enough for what a mobile network holds back for
+  /// some seconds when it wakes or changes cells. A peer that is there and reads nothing has `stall_time` all the same.
+  std::chrono::seconds heartbeat_answer{10};
+  /// Between these a client may choose its own interval (`&heartbeat=`); what lies outside counts as the nearer one.
+  /// The shorter one bounds what a client costs, the longer one for how long one that vanished is still thought to be
+  /// there.
+  std::chrono::seconds shortest_heartbeat{10}, longest_heartbeat{300};
   /// The longest that a poll is held; a client may ask for less. Below the usual 60 s time-out of proxies.
   std::chrono::seconds longest_wait{55};
   /// What SSE clients are told to wait before they reconnect (`retry:`): a random time between this and its double for

@@ -205,6 +205,7 @@ HAILWIRE_INLINE void basic_server::serve(int descriptor, make_layer layer, std::
   ::fcntl(descriptor, F_SETFL, flags | O_NONBLOCK);
   detail::owned_descriptor own(descriptor);
   detail::tune(descriptor, gate_.settings.send_buffer);
+  detail::probe_silence(descriptor, gate_.settings.heartbeat, gate_.settings.heartbeat_answer);
   if (driver_->here()) return serve_here(std::move(own), layer, already_read);
   post([this, own = std::move(own), layer = std::move(layer), read = std::string(already_read)]() mutable {
     serve_here(std::move(own), layer, read);

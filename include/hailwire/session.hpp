@@ -266,6 +266,7 @@ class session : protected detail::follower {
     std::vector<std::string> revoked;
     std::string device;
     std::unique_ptr<any_box> data;
+    std::uint32_t heartbeat = 0;                  // seconds, of a stream that has asked for its own
     detail::intrusive_ptr<detail::sender> sends;  // who has sent something on this stream
     std::unique_ptr<access_note> access;
   };

@@ -164,6 +164,7 @@ class client {
   void check_cursor(std::string_view text, const char* where);
   void began(follow& f, std::string_view entry);
   void message(std::string_view text);
+  bool conflates(const std::string& channel) const { return channel == world_.rec.last_value; }
   void gap(std::string_view text);
   void moved(follow& f);
   void notice(std::string_view name, std::string_view content);
@@ -256,7 +257,9 @@ inline void client::connect(way w) {
     }
   }
   for (std::size_t i = follows_.size(); i > 1; --i) std::swap(follows_[i - 1], follows_[below(i)]);
-  if (w == way::raw && (follows_.size() != 1 || !follows_[0].at.known)) w = way::websocket;
+  // A raw client counts what it gets, so it knows no place where some of it is passed over.
+  if (w == way::raw && (follows_.size() != 1 || !follows_[0].at.known || conflates(follows_[0].channel)))
+    w = way::websocket;
   way_ = w;
   connection_ = hailwire::testing::memory_connection::open(*world_.gate);
   ++world_.rec.count.connections;
@@ -378,6 +381,14 @@ inline void client::began(follow& f, std::string_view entry) {
   place p{string_of(simulation::find(m, "epoch")), number_of(simulation::find(m, "offset")), true};
   bool recovered = simulation::find(m, "recovered") == "true";
   trace("begins in " + f.channel + " at " + p.text() + (recovered ? "" : ", with a gap"));
+  const bool conflated = conflates(f.channel);
+  if ((simulation::find(m, "conflated") == "true") != conflated)
+    complain(f.channel + (conflated ? " is not said to be conflated" : " is said to be conflated"));
+  if (conflated && (!f.at.known || (recovered && p.epoch == f.at.epoch && p.offset >= f.at.offset))) {
+    f.at = p;
+    moved(f);
+    return;
+  }
   if (!f.at.known) {
     f.at = p;
     moved(f);
@@ -409,6 +420,7 @@ inline void client::gap(std::string_view text) {
   if (std::exchange(f->from_word, false)) {
     f->at.epoch = epoch;
   } else if (reason == "trimmed") {
+    if (conflates(channel)) return complain("a trimmed gap in " + channel + ", of which the newest message matters");
     if (epoch != f->at.epoch) return complain("a trimmed gap into another epoch in " + channel);
     if (next <= f->at.offset + 1) return complain("a gap of nothing in " + channel + " at " + f->at.text());
   } else if (reason == "epoch") {
@@ -418,7 +430,7 @@ inline void client::gap(std::string_view text) {
   } else {
     return complain("a gap without a reason");
   }
-  if (!world_.rec.may_be_trimmed(channel, epoch, next - 1))
+  if (!conflates(channel) && !world_.rec.may_be_trimmed(channel, epoch, next - 1))
     complain("the gap in " + channel + " hides message " + std::to_string(next - 1) + ", which is retained");
   f->at = {epoch, next - 1, true};
   f->gap_due = false;
@@ -436,7 +448,7 @@ inline void client::message(std::string_view text) {
   if (!f || !f->asked) return complain("a message of " + channel + ", which it does not follow");
   if (f->gap_due) return complain("a message before the gap that was announced in " + channel);
   if (!f->at.known) return complain("a message before its start in " + channel);
-  if (offset != f->at.offset + 1)
+  if (conflates(channel) ? offset <= f->at.offset : offset != f->at.offset + 1)
     return complain("message " + std::to_string(offset) + " after " + f->at.text() + " in " + channel);
   f->at.offset = offset;
   std::string_view data = simulation::find(m, "data"), bytes = simulation::find(m, "bytes");
@@ -548,7 +560,8 @@ inline void client::poll_answer(const http_answer& a) {
       f.at = {p.epoch, 0, true};
       f.from_word = true;
     } else {
-      began(f, "{\"epoch\":\"" + p.epoch + "\",\"offset\":" + std::to_string(p.offset) + ",\"recovered\":true}");
+      began(f, "{\"epoch\":\"" + p.epoch + "\",\"offset\":" + std::to_string(p.offset) +
+                   (conflates(f.channel) ? ",\"recovered\":true,\"conflated\":true}" : ",\"recovered\":true}"));
     }
   }
   for (const auto& v : notices) {

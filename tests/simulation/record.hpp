@@ -64,6 +64,8 @@ class record {
   totals count;
   /// Whether epochs may change, and whether reads may fail, in this seed.
   bool restarts = false, failures = false;
+  /// A channel of which the newest message alone matters; empty: there is none.
+  std::string last_value;
   /// Whether another program writes into the storage too. The server hears of that late, so that `latest` may be some
   /// messages ago.
   bool shared = false;

@@ -53,6 +53,15 @@ class simulation {
     if (random_.chance(30)) o.poll_bytes = random_.between(1, 2000);
     if (random_.chance(20)) o.max_unsent = 2048;
     o.expiry_notice = std::chrono::seconds(random_.between(0, 3));
+    if (random_.chance(30)) {
+      rec_.last_value = "chat";
+      o.channels = {{.pattern = rec_.last_value,
+                     .last_value = true,
+                     .at_most_every = std::chrono::milliseconds(100 * random_.below(3))}};
+    }
+    // All of them are one address, and do all that they can; half of them are given tickets.
+    o.commands_per_second = 0;
+    o.newcomers_per_second = random_.chance(50) ? 1'000'000 : 0;
     options_ = o;
     begin_server(make_storage());
     static const std::vector<std::string> names = {"chat", "news,\xCF\x80 \"1\"", "a/b?c&d=e%", "deals"};

@@ -87,6 +87,8 @@ class memory_connection final : public detail::connection {
   leaving still() const noexcept override { return holds ? leaving::bytes : leaving::nothing; }
   std::uint64_t unacknowledged() const noexcept override { return taken_ - acknowledged_; }
   std::uint64_t acknowledged() const noexcept override { return acknowledged_; }
+  std::int64_t silent_for() const noexcept override { return silence; }
+  void keep_alive(std::chrono::seconds after) override { probed_after = after; }
 
  public:
   /// A layer before the socket takes what is written, and keeps its end until `leave`.
@@ -101,6 +103,8 @@ class memory_connection final : public detail::connection {
   void move() { moved(); }
   /// The client's system does not acknowledge by itself what it is sent, but when told to.
   bool withholds = false;
+  std::int64_t silence = 0;              ///< for so many milliseconds its system has said nothing
+  std::chrono::seconds probed_after{0};  ///< what the connection has asked for, other than the server's default
   void acknowledge(std::uint64_t n) { acknowledged_ += std::min(n, unacknowledged()); }
 
  private:

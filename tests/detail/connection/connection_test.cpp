@@ -1029,7 +1029,7 @@ TEST_CASE("SSE shows life every heartbeat of silence") {
   CHECK(c.take() == ": beat\n" + event("ping", "{\"ping\":{}}"));
 }
 
-TEST_CASE("a WebSocket is asked for life after one heartbeat and closed with 4408 after two") {
+TEST_CASE("a WebSocket is asked for life after one heartbeat and closed with 4408 when it has not answered in time") {
   house h;
   client c(h);
   c.join("?channel=chat");
@@ -1040,14 +1040,89 @@ TEST_CASE("a WebSocket is asked for life after one heartbeat and closed with 440
   CHECK(c.hear().empty());
   h.advance(1'200);
   CHECK(c.hear() == lines{"ping"});
-  h.advance(20'000);
+  h.advance(9'000);
   c.c->send("\x81");  // any bytes count
   h.advance(26'000);
   CHECK(c.hear() == lines{"ping"});
-  h.advance(25'200);
-  CHECK(c.hear() == lines{"ping", "close 4408 no sign of life"});
+  h.advance(8'900);
+  CHECK(c.hear().empty());
+  h.advance(600);
+  CHECK(c.hear() == lines{"close 4408 no sign of life"});
   h.advance(5'200);
   CHECK(c.c->closed);
+}
+
+TEST_CASE("the time to answer may be shorter than a heartbeat, or longer") {
+  options o;
+  o.heartbeat_answer = std::chrono::seconds(GENERATE(1, 10, 25, 40));
+  house h(o);
+  client c(h);
+  c.join("?channel=chat");
+  h.advance(25'000);
+  h.advance(detail::milliseconds_of(o.heartbeat_answer) - 1);
+  for (auto& line : c.hear()) CHECK(line == "ping");
+  h.advance(1 + 600);  // twice what the timer wheel rounds
+  auto heard = c.hear();
+  REQUIRE_FALSE(heard.empty());
+  CHECK(heard.back() == "close 4408 no sign of life");
+}
+
+TEST_CASE("a stream whose client says nothing ends when its system is silent in time; one that is slow goes on") {
+  enum class peer : std::uint8_t { vanished, has_acknowledged, acknowledges_nothing_but_lives, was_quiet_for_less };
+  const auto is =
+      GENERATE(peer::vanished, peer::has_acknowledged, peer::acknowledges_nothing_but_lives, peer::was_quiet_for_less);
+  const bool is_told_something = GENERATE(false, true);  // before its first heartbeat, so there is none in time
+  house h;
+  client c(h);
+  c.open(GENERATE(event_stream("?channel=chat"), json_lines("?channel=chat")));
+  c.c->withholds = is != peer::has_acknowledged;
+  c.c->silence = is == peer::vanished ? 10'000 : is == peer::was_quiet_for_less ? 9'999 : 0;
+  if (is_told_something) {
+    h.advance(20'000);
+    h.publish("chat", "1");
+    h.advance(14'900);
+  } else {
+    h.advance(34'900);
+  }
+  CHECK_FALSE(c.c->closed);
+  h.advance(700);
+  CHECK(c.c->closed == (is == peer::vanished));
+  if (is == peer::vanished) return;
+  h.advance(120'000);
+  CHECK_FALSE(c.c->closed);
+}
+
+TEST_CASE("a client asks for a heartbeat of its own, within bounds, and is told which holds") {
+  struct wish {
+    const char* query;
+    int holds;
+  };
+  const auto w = GENERATE(wish{"", 25}, wish{"&heartbeat=25", 25}, wish{"&heartbeat=9", 10}, wish{"&heartbeat=10", 10},
+                          wish{"&heartbeat=11", 11}, wish{"&heartbeat=299", 299}, wish{"&heartbeat=300", 300},
+                          wish{"&heartbeat=301", 300}, wish{"&heartbeat=18446744073709551615", 300});
+  const bool events = GENERATE(false, true);
+  const std::string query = std::string("?channel=chat") + w.query;
+  house h;
+  client c(h);
+  const std::string open = events ? c.open(event_stream(query)) : c.join(query).at(0);
+  CHECK(open.find("\"heartbeat\":" + std::to_string(w.holds) + ',') != open.npos);
+  CHECK(c.c->probed_after.count() == (w.holds == 25 ? 0 : w.holds));
+  c.take();
+  h.advance(w.holds * 1000 - 100);
+  CHECK(c.take().empty());
+  h.advance(400);
+  CHECK_FALSE(c.take().empty());
+  if (events) return;
+  h.advance(10'600);
+  CHECK(c.hear() == lines{"close 4408 no sign of life"});
+}
+
+TEST_CASE("what is no number of seconds is no heartbeat") {
+  house h;
+  for (const char* value : {"0", "", "-1", "1.5", "x", "18446744073709551616"}) {
+    INFO(value);
+    CHECK(client(h).ask(get(std::string("/live?channel=chat&heartbeat=") + value)).status == 400);
+  }
 }
 
 TEST_CASE("a connection is not idle while the end of its answer has yet to reach a peer who takes it slowly") {
@@ -1208,7 +1283,9 @@ TEST_CASE("what a layer has taken and not sent yet is waited for like what waits
 }
 
 TEST_CASE("a sign of life counts that has come while the loop was held up and is not read yet") {
-  house h;
+  options o;
+  o.heartbeat_answer = o.heartbeat;
+  house h(o);
   client c(h);
   c.join("?channel=chat");
   h.advance(25'200);
@@ -1228,6 +1305,7 @@ TEST_CASE("after a pause of the server whoever was not asked for life is asked, 
   const bool answers = GENERATE(true, false);
   options o;
   o.stall_time = std::chrono::seconds(300);
+  o.heartbeat_answer = o.heartbeat;
   house h(o);
   client c(h);
   c.join("?channel=chat");
@@ -1315,7 +1393,9 @@ TEST_CASE("the time to answer a ping begins when the peer's system has it; until
   auto only_pings = [](const lines& heard) {
     return std::all_of(heard.begin(), heard.end(), [](auto& line) { return line == "ping"; });
   };
-  house h;
+  options o;
+  o.heartbeat_answer = o.heartbeat;
+  house h(o);
   client c(h);
   c.join("?channel=chat");
   c.c->withholds = true;

@@ -106,7 +106,9 @@ TEST_CASE("what a peer still sends while its connection ends does not put off th
 }
 
 TEST_CASE("silence counts from where reading goes on, on a stream that was not read for long") {
-  house h;
+  options o;
+  o.heartbeat_answer = o.heartbeat;
+  house h(o);
   client c(h);
   c.join("?channel=chat");
   h.store.holding = true;

@@ -118,6 +118,9 @@ TEST_CASE("a rule that makes no sense is said by its pattern and its fault") {
   CHECK(fault({.pattern = "\xC3*"}).ends_with("no channel has a name like that"));
   CHECK(fault({.pattern = "a", .max_payload = 0}).ends_with("max_payload is 1 at least"));
   CHECK(fault({.pattern = "a", .keep = {.age = -1s}}).ends_with("an age is not negative"));
+  CHECK(fault({.pattern = "a", .at_most_every = -1ms}).ends_with("at_most_every is between nothing and a day"));
+  CHECK(fault({.pattern = "a", .at_most_every = 24h}) == "none");
+  CHECK(fault({.pattern = "a", .at_most_every = 24h + 1ms}).ends_with("at_most_every is between nothing and a day"));
   CHECK(fault({.pattern = "*"}) == "none");
   CHECK(fault({.pattern = std::string(255, 'a'), .keep = {.age = 0s}, .max_payload = 1, .publishes_per_second = 0}) ==
         "none");

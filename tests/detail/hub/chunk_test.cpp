@@ -23,6 +23,36 @@ chunk of(std::initializer_list<int> sizes) {
   return c;
 }
 
+TEST_CASE("all messages but the last are taken out, and what is live-only stays in its order") {
+  using hailwire::detail::chunk;
+  chunk c;
+  auto add = [&](std::string_view frame, std::uint64_t offset, std::uint32_t live = 0) {
+    c.bytes += frame;
+    c.marks.push_back({offset, static_cast<std::uint32_t>(c.bytes.size()), live});
+    c.live += live != 0;
+  };
+  c.keep_last();
+  CHECK(c.bytes.empty());
+  add("first", 1);
+  c.keep_last();
+  CHECK(c.bytes == "first");
+  add("[a]", 1, chunk::notice);
+  add("2", 2);
+  c.keep_last();
+  CHECK(c.bytes == "[a]2");
+  add("[bb]", 2, chunk::ephemeral);
+  add("the third", 3);
+  c.keep_last();
+  CHECK(c.bytes == "[a][bb]the third");
+  REQUIRE(c.marks.size() == 3);
+  CHECK(c.marks[0].end == 3);
+  CHECK(c.marks[1].end == 7);
+  CHECK(c.marks[2].end == 16);
+  CHECK(c.first() == 3);
+  CHECK(c.last() == 3);
+  CHECK(c.live == 2);
+}
+
 TEST_CASE("a chunk knows the frame of each of its bytes") {
   const chunk c = of({3, 1, 4});
   const std::size_t begins[] = {0, 0, 0, 3, 4, 4, 4, 4}, ends[] = {3, 3, 3, 4, 8, 8, 8, 8};

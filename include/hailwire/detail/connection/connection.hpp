@@ -62,6 +62,9 @@ class stream_exchange {
   void answer_command(std::string_view id, const result<std::string>& r);
   bool asked_for_life() const noexcept;
   std::int64_t life_due(std::int64_t now) const noexcept;
+  std::int64_t acknowledged_due(std::int64_t now) const noexcept;
+  bool vanished(std::int64_t now);
+  std::int64_t interval() const noexcept;
 
   connection& on_;
 };
@@ -167,6 +170,10 @@ class connection : public session {
   /// how many it has not yet. Both are 0 where nobody knows.
   virtual std::uint64_t acknowledged() const noexcept { return 0; }
   virtual std::uint64_t unacknowledged() const noexcept { return 0; }
+  /// For how many milliseconds the peer's system has sent nothing, not even an acknowledgement; 0 where nobody knows.
+  virtual std::int64_t silent_for() const noexcept { return 0; }
+  /// Has the system ask for life after so long a silence.
+  virtual void keep_alive(std::chrono::seconds /*silence*/) {}
   /// What has been taken by `write` and has not left this process yet, where that can be: such a driver says `moved`
   /// whenever some has, and, once `shut_write` is done, `ended` if the peer has ended too.
   enum class leaving : std::uint8_t { nothing, farewell, bytes };

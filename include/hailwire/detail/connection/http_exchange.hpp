@@ -46,6 +46,7 @@ struct request_state {
   std::string replies_;  // of a POST; of a poll, which has none, the ephemeral messages, each with a comma before it
 
   std::uint32_t following_ = 0;  // channels whose start is not known yet
+  std::uint16_t heartbeat_ = 0;  // seconds, that it has asked for
   bool own_page_ : 1 = true,
                    listed_page_ : 1 = false;  // the page that asks: this host's or nobody's; of a listed origin
   bool at_once_ : 1 = false;                  // the poll is answered even if there is nothing

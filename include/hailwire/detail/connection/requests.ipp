@@ -254,6 +254,15 @@ HAILWIRE_INLINE bool http_exchange::read_channels() {
       if (value.size() > 64 || !proto::printable_utf8(value))
         return no("a device's name is 1 to 64 bytes of UTF-8 without control characters");
       if (device_.empty()) device_ = value;
+    } else if (name == "heartbeat") {
+      const auto asked = proto::parse_decimal(value);
+      if (!asked || *asked == 0) return no("a heartbeat is a number of seconds");
+      const auto& o = server().settings;
+      const auto bound = [](std::chrono::seconds s) {
+        return static_cast<std::uint64_t>(std::clamp<std::int64_t>(s.count(), 1, UINT16_MAX));
+      };
+      const std::uint64_t least = bound(o.shortest_heartbeat), most = std::max(least, bound(o.longest_heartbeat));
+      heartbeat_ = static_cast<std::uint16_t>(std::clamp(*asked, least, most));
     }
   }
   return true;

@@ -37,7 +37,11 @@ HAILWIRE_INLINE void stream_exchange::open() {
   std::string json = "{\"open\":{\"session\":\"" + on_.id() + "\",\"user\":";
   proto::json::append_quoted(json, on_.user());
   json += ",\"heartbeat\":";
-  proto::append_decimal(json, static_cast<std::uint64_t>(on_.server().settings.heartbeat.count()));
+  if (e->heartbeat_ && e->heartbeat_ != on_.server().settings.heartbeat.count()) {
+    on_.ensure_rare().heartbeat = e->heartbeat_;
+    on_.keep_alive(std::chrono::seconds(e->heartbeat_));
+  }
+  proto::append_decimal(json, static_cast<std::uint64_t>(interval() / 1000));
   json += ",\"keys\":";
   proto::append_decimal(json, static_cast<std::uint64_t>(on_.server().messages.keys_kept(on_.permissions())));
   if (const std::string ticket = e->ticket(); !ticket.empty()) json.append(",\"ticket\":\"").append(ticket) += '"';
@@ -441,32 +445,57 @@ HAILWIRE_INLINE bool connection::flush_is_near() const noexcept {
   return false;
 }
 
-// Whether a ping has been sent and nothing was heard since.
-HAILWIRE_INLINE bool stream_exchange::asked_for_life() const noexcept {
-  return on_.stream_->expects_life() && on_.since_.after(on_.last_read_);
+// How often life is shown here, in milliseconds.
+HAILWIRE_INLINE std::int64_t stream_exchange::interval() const noexcept {
+  const auto* rare = on_.find_rare();
+  return rare && rare->heartbeat ? std::int64_t{rare->heartbeat} * 1000
+                                 : milliseconds_of(on_.server().settings.heartbeat);
 }
+
+// Whether life has been asked for and none was seen since: by a ping; on a stream whose peer says nothing, by bytes
+// that its system is to acknowledge.
+HAILWIRE_INLINE bool stream_exchange::asked_for_life() const noexcept { return on_.since_.after(on_.last_read_); }
 
 // When a stream is next looked at: to show life where nothing was written for a heartbeat, and, where the peer owes a
 // sign of life, to ask for one after a heartbeat without, and to end where there was no answer.
 HAILWIRE_INLINE std::int64_t stream_exchange::next_beat(std::int64_t now) const noexcept {
-  const std::int64_t beat = milliseconds_of(on_.server().settings.heartbeat);
+  const std::int64_t beat = interval();
   std::int64_t due = on_.last_write_.at(now) + beat;
-  if (!on_.stream_->expects_life()) return due;
   if (!asked_for_life()) return std::min(due, on_.last_read_.at(now) + beat);
+  if (!on_.stream_->expects_life()) return std::min(due, acknowledged_due(now));
   if (on_.reading_) due = std::min(due, life_due(now));
   return on_.work_->ping ? std::min(due, now + beat / looks) : due;
 }
 
-// Two heartbeats behind the last sign of life; but whoever was asked late has one from then on.
+// A heartbeat and the time to answer behind the last sign of life; but whoever was asked late has that time from then
+// on.
 HAILWIRE_INLINE std::int64_t stream_exchange::life_due(std::int64_t now) const noexcept {
-  const std::int64_t beat = milliseconds_of(on_.server().settings.heartbeat);
-  return std::max(on_.since_.at(now) + beat, on_.last_read_.at(now) + 2 * beat);
+  const std::int64_t answer = milliseconds_of(on_.server().settings.heartbeat_answer);
+  return std::max(on_.since_.at(now) + answer, on_.last_read_.at(now) + interval() + answer);
+}
+
+// When a stream whose peer says nothing is looked at for what its system says.
+HAILWIRE_INLINE std::int64_t stream_exchange::acknowledged_due(std::int64_t now) const noexcept {
+  return on_.since_.at(now) + milliseconds_of(on_.server().settings.heartbeat_answer);
+}
+
+// Behind what was written: a peer whose system has said nothing at all since then is gone. One that does not read, and
+// whose system says so, is not.
+HAILWIRE_INLINE bool stream_exchange::vanished(std::int64_t now) {
+  if (on_.stream_->expects_life() || !asked_for_life() || now < acknowledged_due(now)) return false;
+  const bool silent =
+      on_.unacknowledged() > 0 && on_.silent_for() >= milliseconds_of(on_.server().settings.heartbeat_answer);
+  const bool held_up = now - acknowledged_due(now) >= standstill;
+  on_.last_read_ = moment(now);
+  return silent && !held_up;
 }
 
 HAILWIRE_INLINE void stream_exchange::beat(std::int64_t now) {
-  const std::int64_t beat = milliseconds_of(on_.server().settings.heartbeat);
+  if (vanished(now)) return on_.die(false, errc::timeout);
+  const std::int64_t beat = interval();
   const bool owed = on_.stream_->expects_life();
-  bool asks = owed && !asked_for_life() && now >= on_.last_read_.at(now) + beat;
+  const bool shows = now >= on_.last_write_.at(now) + beat;
+  bool asks = !asked_for_life() && now >= on_.last_read_.at(now) + beat;
   if (owed && on_.work_->ping) {
     // The ping stood behind bytes that the peer has not had: the time to answer begins when it has them.
     const std::uint64_t seen = on_.acknowledged() + 1;
@@ -485,12 +514,12 @@ HAILWIRE_INLINE void stream_exchange::beat(std::int64_t now) {
       asks = true;
     }
   }
-  if (asks || now >= on_.last_write_.at(now) + beat) {
-    on_.last_write_ = moment(now);
-    asks = asks || (owed && !asked_for_life());
+  if (asks || shows) {
+    if (owed || shows) on_.last_write_ = moment(now);
+    asks = asks || !asked_for_life();
     if (asks) on_.since_ = moment(now);
-    const bool queues = asks && on_.unacknowledged() > 0;
-    if (owed || !on_.unsent()) on_.stream_->beat(on_.out());
+    const bool queues = owed && asks && on_.unacknowledged() > 0;
+    if (owed || (shows && !on_.unsent())) on_.stream_->beat(on_.out());
     on_.pump(nullptr);  // at once: thousands are due together, and the memory of one serves the next
     if (queues && on_.phase_ == connection::phase::stream && !on_.blocked_) {
       on_.busy().seen = on_.acknowledged() + 1;

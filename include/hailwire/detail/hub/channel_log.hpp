@@ -5,6 +5,7 @@
 // fan_out.hpp.
 
 #include <memory>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -45,6 +46,15 @@ class channel_log final : public log_node, public with_tail, private encoded_cha
     return !how_ && !(extra_ && extra_->others) && pins == 0 && !filling_ && !dirty && !warm;
   }
   log_source& source() const noexcept { return *source_; }
+  /// Whether only the newest message matters: each chunk has at most one, and whoever is behind passes over the others.
+  bool conflated() const noexcept { return conflated_; }
+  /// Before anybody follows. `every`: there is nothing to flush more often than once in so many milliseconds; 0: there
+  /// is no such bound.
+  void set_rule(bool conflated, std::int64_t every);
+  /// Whether there is such a bound; and, of a channel that has one, when it may be flushed next.
+  bool paced() const noexcept { return extra_ && extra_->every != 0; }
+  std::int64_t flush_at() const noexcept { return extra_->flush_at; }
+  void flushed_at(std::int64_t now) noexcept { extra_->flush_at = now + extra_->every; }
 
   encoded_channel& encoded_as(const proto::encoding& how);
   encoded_channel* find_encoded(const proto::encoding* how) noexcept;
@@ -80,7 +90,7 @@ class channel_log final : public log_node, public with_tail, private encoded_cha
   /// The hub needs the log for one operation less.
   void unpin() noexcept;
   /// What was read of the storage, as it is now: messages that were erased meanwhile are.
-  const std::vector<message>& as_erased(const std::vector<message>& read, std::vector<message>& changed) const;
+  std::span<const message> as_erased(std::span<const message> read, std::vector<message>& changed) const;
   /// The answer to `log_source::fill`, of this epoch.
   void filled(const read_result& r);
   /// Reading failed, so nobody can be told what comes next. Who comes now has the storage asked where the channel
@@ -116,6 +126,7 @@ class channel_log final : public log_node, public with_tail, private encoded_cha
     std::uint64_t wanted = 0;                // the newest of which it is known that it is there
     std::unique_ptr<other_encoding> others;  // of those who follow in other encodings
     std::string long_epoch;                  // one that does not fit into `epoch_`
+    std::int64_t every = 0, flush_at = 0;    // see `set_rule`
   };
 
   // The name is at most 255 bytes, the epoch at most 32.
@@ -158,6 +169,7 @@ class channel_log final : public log_node, public with_tail, private encoded_cha
 
  private:
   bool open_ : 1 = false, filling_ : 1 = false, failed_ : 1 = false, made_up_ : 1 = false;
+  bool conflated_ : 1 = false;
   std::uint8_t name_size_, epoch_size_ = 0;
   char epoch_[12];  // as long as an epoch that is made of a hash
   log_source* source_;

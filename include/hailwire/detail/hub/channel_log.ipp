@@ -89,6 +89,10 @@ HAILWIRE_INLINE bool channel_log::apply(std::string_view epoch, const message& m
     if (held.size() >= most_early) held.pop_back();
     held.push_back({std::string(epoch), m, false});
     if (open_ || failed_) reopen();  // else it is being asked
+  } else if (conflated_ && m.offset > head_) {
+    head_ = m.offset - 1;  // nobody waits for what is missing
+    append(m);
+    return flush_early();
   } else if (m.offset > head_ + 1) {
     ensure_extra().wanted = std::max(ensure_extra().wanted, m.offset);
     fill();
@@ -225,6 +229,11 @@ HAILWIRE_INLINE bool channel_log::flush_early() const noexcept {
 HAILWIRE_INLINE channel_log::channel_log(log_source& source, std::size_t name_size) noexcept
     : encoded_channel(true), name_size_(static_cast<std::uint8_t>(name_size)), source_(&source) {}
 
+HAILWIRE_INLINE void channel_log::set_rule(bool conflated, std::int64_t every) {
+  if (every > 0) ensure_extra().every = every;
+  conflated_ = conflated;
+}
+
 HAILWIRE_INLINE channel_log::extra& channel_log::ensure_extra() {
   if (!extra_) extra_ = std::unique_ptr<extra>(new extra());
   return *extra_;
@@ -242,8 +251,8 @@ HAILWIRE_INLINE void channel_log::caught_up() noexcept {
 }
 
 HAILWIRE_INLINE void channel_log::tidy() noexcept {
-  if (extra_ && extra_->held.empty() && extra_->erased.empty() && extra_->live.empty() && extra_->wanted == 0 &&
-      !extra_->others && extra_->long_epoch.empty())
+  if (extra_ && !paced() && extra_->held.empty() && extra_->erased.empty() && extra_->live.empty() &&
+      extra_->wanted == 0 && !extra_->others && extra_->long_epoch.empty())
     extra_.reset();
 }
 
@@ -277,12 +286,12 @@ HAILWIRE_INLINE void channel_log::unpin() noexcept {
   tidy();
 }
 
-HAILWIRE_INLINE const std::vector<message>& channel_log::as_erased(const std::vector<message>& read,
-                                                                   std::vector<message>& changed) const {
+HAILWIRE_INLINE std::span<const message> channel_log::as_erased(std::span<const message> read,
+                                                                std::vector<message>& changed) const {
   if (!extra_ || extra_->erased.empty() || read.empty()) return read;
   for (std::uint64_t offset : extra_->erased) {
     if (offset < read.front().offset || offset > read.back().offset) continue;
-    if (changed.empty()) changed = read;
+    if (changed.empty()) changed.assign(read.begin(), read.end());
     for (message& m : changed) {
       if (m.offset != offset) continue;
       m.erased = true;
@@ -291,7 +300,7 @@ HAILWIRE_INLINE const std::vector<message>& channel_log::as_erased(const std::ve
       m.content = nullptr;
     }
   }
-  return changed.empty() ? read : changed;
+  return changed.empty() ? read : std::span<const message>(changed);
 }
 
 HAILWIRE_INLINE void channel_log::append(const message& m) {
@@ -391,6 +400,7 @@ HAILWIRE_INLINE std::span<const char> encoded_channel::pending(subscription& s) 
       work_->ahead = true;
       break;
     }
+    if (log().conflated()) p.offset = work_->flushed - 1;  // what lies before the newest is passed over
     if (auto c = find(p.offset + 1)) {
       p.done = static_cast<std::uint32_t>(c->begin_after(p.offset));
       p.in = std::move(c);
@@ -441,7 +451,7 @@ HAILWIRE_INLINE void encoded_channel::set_back(std::uint64_t offset, std::uint64
   wake_behind();
 }
 
-HAILWIRE_INLINE std::shared_ptr<const chunk> encoded_channel::encode(const std::vector<message>& messages) {
+HAILWIRE_INLINE std::shared_ptr<const chunk> encoded_channel::encode(std::span<const message> messages) {
   auto c = std::make_shared<chunk>();
   std::string json;
   std::vector<message> changed;
@@ -470,7 +480,7 @@ HAILWIRE_INLINE void encoded_channel::loaded(std::uint64_t since, const read_res
   std::shared_ptr<const chunk> c;
   std::uint64_t next = r.messages.empty() ? std::max(r.oldest, work_->flushed + 1) : r.messages.front().offset;
   try {
-    if (!r.messages.empty()) c = encode(r.messages);
+    if (!r.messages.empty()) c = encode(log().conflated() ? std::span(&r.messages.back(), 1) : std::span(r.messages));
   } catch (const std::bad_alloc&) {
     for (subscription* s : waiting) unreadable(*s, make_error_code(errc::internal));
     return rest();
@@ -478,7 +488,7 @@ HAILWIRE_INLINE void encoded_channel::loaded(std::uint64_t since, const read_res
   for (subscription* s : waiting) {
     if (next > since + 1) {
       at(*s).offset = next - 1;
-      lost(*s, {false, next});
+      if (!log().conflated()) lost(*s, {false, next});
     }
     at(*s).in = c;
     at(*s).done = 0;

@@ -19,6 +19,8 @@ namespace hailwire::detail {
 struct channel_settings {
   std::size_t max_payload = 0;
   token_rate publishes = {};
+  bool last_value = false;
+  std::int64_t at_most_every = 0;  // milliseconds
   retention keep = {};
   std::optional<bool> wake = {};
   bool presence = false, ephemeral = false;

@@ -16,6 +16,8 @@ inline const char* fault_of(const channel_rule& r) noexcept {
   if (p.find('*') < p.size() - 1) return "a * stands at a pattern's end alone";
   if (p != "*" && !valid_channel(p)) return "no channel has a name like that";
   if (r.max_payload == 0u) return "max_payload is 1 at least";
+  if (r.at_most_every && (r.at_most_every->count() < 0 || *r.at_most_every > std::chrono::hours(24)))
+    return "at_most_every is between nothing and a day";
   if (r.keep.age.count() < 0) return "an age is not negative";
   return nullptr;
 }
@@ -32,6 +34,8 @@ HAILWIRE_INLINE channel_rules::channel_rules(const options& o) {
     s.presence = r.presence;
     s.ephemeral = r.ephemeral;
     any_keep_ = any_keep_ || r.keep.any();
+    s.last_value = r.last_value.value_or(false);
+    s.at_most_every = r.at_most_every.value_or(std::chrono::milliseconds(0)).count();
     s.max_payload = r.max_payload.value_or(s.max_payload);
     if (r.publishes_per_second) {
       const auto rate = static_cast<double>(*r.publishes_per_second);

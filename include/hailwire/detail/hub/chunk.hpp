@@ -42,6 +42,8 @@ struct chunk {
     marks.clear();
     live = 0;
   }
+  /// Takes out all messages but the last. What is live-only stays, in its order.
+  void keep_last() noexcept;
   /// Where the frame that starts at or contains byte `at` ends. Precondition: `at` < size.
   std::size_t frame_end(std::size_t at) const noexcept { return containing(at)->end; }
   /// Where the frame that contains byte `at` begins.

@@ -34,4 +34,22 @@ HAILWIRE_INLINE std::size_t chunk::begin_after(std::uint64_t offset) const noexc
   return m == marks.begin() ? 0 : std::prev(m)->end;
 }
 
+HAILWIRE_INLINE void chunk::keep_last() noexcept {
+  if (marks.size() < 2) return;
+  const mark last = marks.back();
+  std::size_t kept = 0;
+  std::uint32_t begin = 0, end = 0;  // of a frame where it was, and of what is kept
+  for (const mark m : marks) {
+    const std::uint32_t size = m.end - begin;
+    if (m.live || m.offset == last.offset) {
+      if (end != begin) bytes.replace(end, size, bytes, begin, size);
+      marks[kept] = m;
+      marks[kept++].end = end += size;
+    }
+    begin = m.end;
+  }
+  bytes.resize(end);
+  while (marks.size() > kept) marks.pop_back();
+}
+
 }  // namespace hailwire::detail

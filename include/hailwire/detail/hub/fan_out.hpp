@@ -400,7 +400,7 @@ class encoded_channel {
   std::span<const char> pending(subscription& s);
   /// Has the storage read on for one who is behind. False when it has to wait.
   bool read_on(subscription& s);
-  std::shared_ptr<const chunk> encode(const std::vector<message>& messages);
+  std::shared_ptr<const chunk> encode(std::span<const message> messages);
   std::shared_ptr<const chunk> find(std::uint64_t offset) const noexcept;
 
   const proto::encoding* how_ = nullptr;

@@ -73,6 +73,7 @@ HAILWIRE_INLINE void encoded_channel::append(const proto::envelope& e) {
   try {
     how_->append(c->bytes, e);
     c->marks.push_back({e.content.offset, static_cast<std::uint32_t>(c->bytes.size())});
+    if (log().conflated()) c->keep_last();
   } catch (...) {
     c->bytes.resize(before);  // a frame is there whole or not at all
     throw;
@@ -407,7 +408,7 @@ HAILWIRE_INLINE void encoded_channel::keep_in_tail(std::shared_ptr<const chunk> 
 HAILWIRE_INLINE void encoded_channel::trim() noexcept {
   auto& tail = work_->tail;
   auto& begin = work_->tail_begin;
-  while (work_->tail_bytes > tail_limit && tail.size() - begin > 1) {
+  while ((work_->tail_bytes > tail_limit || log().conflated()) && tail.size() - begin > 1) {
     auto oldest = std::move(tail[begin++]);
     work_->tail_bytes -= oldest->bytes.size();
     for (place& p : work_->behind)

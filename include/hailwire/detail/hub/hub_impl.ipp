@@ -38,9 +38,41 @@ HAILWIRE_INLINE void loop_turn::schedule() {
 
 HAILWIRE_INLINE void loop_turn::mark_dirty(channel_log& log) {
   if (log.dirty) return;
+  if (log.paced() && wait(log)) return;
   schedule();
   dirty_.push_back(&log);
   log.dirty = true;
+}
+
+// A channel that is given at intervals waits for its time; false when that has come.
+HAILWIRE_INLINE bool loop_turn::wait(channel_log& log) {
+  const std::int64_t until = log.flush_at();
+  if (until <= hub_->loop().now() || stopped_) return false;
+  paced_.push_back(&log);
+  if (!pacing_.armed() || until < pacing_due_) hub_->arm(pacing_, pacing_due_ = until);
+  return log.dirty = true;
+}
+
+// Channels whose time has come are flushed at the end of this turn; the others wait on.
+HAILWIRE_INLINE void loop_turn::flush_paced(std::int64_t now) {
+  dirty_.reserve(dirty_.size() + paced_.size());
+  std::size_t rest = 0;
+  std::int64_t next = INT64_MAX;
+  for (channel_log* log : paced_) {
+    if (const std::int64_t at = log->flush_at(); at > now) {
+      next = std::min(next, at);
+      paced_[rest++] = log;
+    } else {
+      dirty_.push_back(log);
+    }
+  }
+  while (paced_.size() > rest) paced_.pop_back();
+  if (rest) hub_->arm(pacing_, pacing_due_ = next);
+  schedule();
+}
+
+HAILWIRE_INLINE void loop_turn::pace_again() noexcept {
+  hub_->guarded([this] { hub_->arm(pacing_, pacing_due_ = hub_->loop().now()); });
 }
 
 HAILWIRE_INLINE void loop_turn::ask(vector<session*>& list, session& s) noexcept {
@@ -65,6 +97,7 @@ HAILWIRE_INLINE void loop_turn::forget(session& s) noexcept {
 HAILWIRE_INLINE void loop_turn::stop() noexcept {
   stopped_ = true;
   hub_->wheel().disarm(cooling_);
+  hub_->wheel().disarm(pacing_);
   hub_->wheel().disarm(retry_);
 }
 
@@ -85,6 +118,7 @@ HAILWIRE_INLINE void loop_turn::run_all() {
     auto* log = logs[i];
     log->dirty = false;
     log->flush();
+    if (log->paced()) log->flushed_at(hub_->loop().now());
   }
   if (!logs.empty()) {
     hub_->guarded([&] { keep_warm(logs); });
@@ -289,7 +323,9 @@ HAILWIRE_INLINE detail::channel_log& hub::obtain_log(std::string_view channel) {
   std::uint64_t hash = hash_of(channel);
   if (auto* there = find_log(channel, hash)) return *there;
   auto log = detail::channel_log::make(*this, channel);
-  log->watched = presence_.enabled() && rules_.of(channel).presence;
+  const detail::channel_settings& rule = rules_.of(channel);
+  if (rule.last_value || rule.at_most_every) log->set_rule(rule.last_value, rule.at_most_every);
+  log->watched = presence_.enabled() && rule.presence;
   if (broker_) broker_->subscribe(broker_id_, channel);  // may throw; nothing is entered then
   logs_.insert(*log, hash);
   return *log.release();
@@ -370,7 +406,9 @@ HAILWIRE_INLINE void hub::follow(session& s, std::string_view channel, const hai
   bool at_head =
       from.from == word::at && from.at.offset == log.head() && from.at.epoch == log.epoch() && floor <= log.head() + 1;
   const bool begins = log.open() && (at_head || from.from == word::latest);
-  const std::uint64_t offset = std::max(log.head(), floor - 1);
+  // Who follows a channel of which the newest message matters begins with that.
+  const bool newest = log.conflated() && !at_head && log.head() > 0;
+  const std::uint64_t offset = std::max(log.head() - newest, floor - 1);
   encoded.reserve_one(begins && offset == encoded.flushed());
   auto& sub = s.add_follow(encoded, follow_serial_ = (follow_serial_ + 1) % detail::subscription::serials, named);
   fresh.log = nullptr;
@@ -378,7 +416,7 @@ HAILWIRE_INLINE void hub::follow(session& s, std::string_view channel, const hai
     encoded.add(sub, offset);
     begin_follow(s, log);
     try {
-      return done(follow_start{{std::string(log.epoch()), offset}, true, {}});
+      return done(follow_start{{std::string(log.epoch()), offset}, true, {}, log.conflated()});
     } catch (...) {
       unfollow(s, channel);
       throw;
@@ -455,6 +493,16 @@ HAILWIRE_INLINE void hub::began(session& s, detail::subscription& sub, const hai
       }
       out.recovered = false;
       out.at.offset = oldest - 1;
+  }
+  if (log.conflated()) {
+    // The newest, if it is still there, and nothing else; what lay before it is not missed, but in a new epoch.
+    const std::uint64_t newest = std::max(oldest, head) - 1;
+    if (out.recovered || !out.lost.epoch_changed) out.recovered = true, out.lost = {};
+    if (!out.recovered) out.lost.next = newest + 1;
+    const bool has_all = from.from == word::at && out.recovered && from.at.offset == head;
+    out.at.offset = has_all ? head : newest;
+    out.conflated = true;
+    r.messages.clear();
   }
   sub.begin(out.at.offset);
   sub.in().prime(sub, r.messages);

@@ -231,7 +231,3 @@ class presence {
 
 }  // namespace detail
 }  // namespace hailwire
-
-#ifndef HAILWIRE_SEPARATE_COMPILATION
-#include "hailwire/detail/hub/presence.ipp"
-#endif

@@ -13,7 +13,7 @@ namespace hailwire::detail {
 /// keep their memory from turn to turn. A second after a channel was busy it gives back what only a busy channel needs.
 class loop_turn {
  public:
-  explicit loop_turn(hub& h) noexcept : hub_(&h), cooling_(*this), retry_(*this) {}
+  explicit loop_turn(hub& h) noexcept : hub_(&h), cooling_(*this), pacing_(*this), retry_(*this) {}
   loop_turn(const loop_turn&) = delete;
   loop_turn& operator=(const loop_turn&) = delete;
 
@@ -33,6 +33,12 @@ class loop_turn {
     void expire(std::int64_t) override { of->cool(); }
     loop_turn* of;
   };
+  struct pacing final : timer {
+    explicit pacing(loop_turn& t) noexcept : of(&t) {}
+    void expire(std::int64_t now) override { of->flush_paced(now); }
+    void broken() noexcept override { of->pace_again(); }
+    loop_turn* of;
+  };
   // Has a turn come for which there was no memory when it was asked for.
   struct retry final : timer {
     explicit retry(loop_turn& t) noexcept : of(&t) {}
@@ -42,6 +48,9 @@ class loop_turn {
   };
   void run_all();
   void schedule();
+  bool wait(channel_log& log);
+  void pace_again() noexcept;
+  void flush_paced(std::int64_t now);
   void ask(vector<session*>& list, session& s) noexcept;
   void try_again() noexcept;
   void cool();
@@ -50,9 +59,11 @@ class loop_turn {
   static void settle(session& s) noexcept;
 
   hub* hub_;
-  vector<channel_log*> dirty_, warm_;
+  vector<channel_log*> dirty_, warm_, paced_;
   vector<session*> wakes_, settles_, waking_, settling_;
   cooling cooling_;
+  pacing pacing_;
+  std::int64_t pacing_due_ = 0;
   retry retry_;
   bool scheduled_ = false, look_at_all_ = false, stopped_ = false;
 };

@@ -87,6 +87,15 @@ std::uint64_t unacknowledged_by_peer([[maybe_unused]] int descriptor) noexcept;
 /// for TCP always.
 std::uint64_t acknowledged_by_peer(int descriptor) noexcept;
 
+/// For how many milliseconds a peer's kernel has sent nothing; 0 where nobody knows.
+std::int64_t silence_of_peer([[maybe_unused]] int descriptor) noexcept;
+
+/// Has the kernel probe a peer that was silent for so long, and end the connection when it has not answered within
+/// `answer` (RFC 9293, section 3.8.4). Accepted descriptors inherit it from the listening one. There is no
+/// TCP_USER_TIMEOUT: Linux ends by that a peer that answers each probe of its closed window, and a slow client is not
+/// gone; and where it is set, it holds in place of the number of probes.
+void probe_silence(int descriptor, std::chrono::seconds silence, std::chrono::seconds answer) noexcept;
+
 /// What the kernel keeps before it has sent it: enough to fill the wire until the next turn, and no more, because what
 /// stays in the log serves all (precedent: 16–128 KiB in servers that set it).
 inline constexpr int unsent_in_kernel = 64 * 1024;
@@ -210,6 +219,8 @@ class descriptor_connection : public connection {
   // Under a layer these are its bytes, of which there are more: what has been acknowledged compares all the same.
   std::uint64_t acknowledged() const noexcept final { return closed() ? 0 : acknowledged_by_peer(descriptor_); }
   std::uint64_t unacknowledged() const noexcept final { return closed() ? 0 : unacknowledged_by_peer(descriptor_); }
+  std::int64_t silent_for() const noexcept final { return closed() ? 0 : silence_of_peer(descriptor_); }
+  HAILWIRE_INLINE void keep_alive(std::chrono::seconds silence) final;
   HAILWIRE_INLINE std::string peer() const final;
 
  private:

@@ -66,6 +66,30 @@ HAILWIRE_INLINE std::uint64_t acknowledged_by_peer(int descriptor) noexcept {
   return (std::uint64_t{1} << 62) - unacknowledged_by_peer(descriptor);
 }
 
+HAILWIRE_INLINE std::int64_t silence_of_peer([[maybe_unused]] int descriptor) noexcept {
+#if defined(__linux__) && defined(TCP_INFO)
+  tcp_info info{};
+  socklen_t size = sizeof info;
+  if (::getsockopt(descriptor, IPPROTO_TCP, TCP_INFO, &info, &size) == 0) return info.tcpi_last_ack_recv;
+#endif
+  return 0;
+}
+
+HAILWIRE_INLINE void probe_silence(int descriptor, std::chrono::seconds silence, std::chrono::seconds answer) noexcept {
+  const auto seconds = [](std::int64_t n, std::int64_t most) {
+    return static_cast<int>(std::clamp<std::int64_t>(n, 1, most));
+  };
+  constexpr int probes = 2;
+  // Linux takes 1 to 32,767 seconds for either.
+  const int on = 1, idle = seconds(silence.count(), 32'767), between = seconds(answer.count() / probes, 32'767);
+  ::setsockopt(descriptor, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+#ifdef TCP_KEEPIDLE
+  ::setsockopt(descriptor, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
+  ::setsockopt(descriptor, IPPROTO_TCP, TCP_KEEPINTVL, &between, sizeof between);
+  ::setsockopt(descriptor, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
+#endif
+}
+
 HAILWIRE_INLINE void bound_sending(int descriptor, std::size_t send_buffer) noexcept {
   if (send_buffer == 0) return;
   int most = static_cast<int>(std::min<std::size_t>(send_buffer, INT_MAX));
@@ -180,6 +204,10 @@ HAILWIRE_INLINE void descriptor_connection::shut() {
   ::close(std::exchange(descriptor_, -1));
 }
 
+HAILWIRE_INLINE void descriptor_connection::keep_alive(std::chrono::seconds silence) {
+  if (!closed()) probe_silence(descriptor_, silence, server().settings.heartbeat_answer);
+}
+
 HAILWIRE_INLINE bool descriptor_connection::input_waits() const noexcept {
   int waiting = 0;
   return !closed() && ::ioctl(descriptor_, FIONREAD, &waiting) == 0 && waiting > 0;
@@ -201,6 +229,7 @@ HAILWIRE_INLINE listener::listener(server_state& g, int descriptor, move_only_fu
     : gate_(&g), descriptor_(descriptor), accepted_(std::move(accepted)) {
   ::fcntl(descriptor_, F_SETFL, ::fcntl(descriptor_, F_GETFL) | O_NONBLOCK);
   bound_sending(descriptor_, g.settings.send_buffer);
+  probe_silence(descriptor_, g.settings.heartbeat, g.settings.heartbeat_answer);
 }
 
 HAILWIRE_INLINE listener::~listener() {
