@@ -430,7 +430,10 @@ class hub final : public detail::log_source {
   void open_log(detail::channel_log& log, read_result& r);
   void begin_follow(session& s, detail::channel_log& log);
   void end_follow(session& s, std::size_t i, bool at_once);
-  void began(session& s, detail::subscription& sub, const hailwire::start& from, std::uint64_t floor, read_result r,
+  // A channel that is to be followed has been read.
+  void start_read(detail::channel_log& read, session_key asked, std::uint32_t serial, const hailwire::start& from,
+                  std::uint64_t floor, read_result&& r, follow_handler& done);
+  void began(session& s, detail::subscription& sub, const hailwire::start& from, std::uint64_t floor, read_result&& r,
              follow_handler& done);
 
   // log_source

@@ -128,6 +128,11 @@ inline constexpr std::size_t max_cursor_size = 8192;
 /// message.
 result<cursor> parse_cursor(std::string_view text, std::size_t channels, std::size_t longest = max_cursor_size);
 
+namespace detail {
+/// The same into `out`, in place of what was there, whose memory is used again; why not, when it cannot be read.
+std::optional<failure> read_cursor(cursor& out, std::string_view text, std::size_t channels, std::size_t longest);
+}  // namespace detail
+
 /// Whether `text` has a cursor's form: one that `parse_cursor` does not take was meant as a cursor all the same. That
 /// is nothing but the letters of cursors, with a point or one of the words among them.
 bool resembles_cursor(std::string_view text) noexcept;

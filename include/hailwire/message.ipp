@@ -7,9 +7,11 @@ namespace hailwire {
 
 HAILWIRE_INLINE bool valid_epoch(std::string_view text) noexcept {
   if (text.empty() || text.size() > 32) return false;
-  for (char c : text)
-    if (!proto::is_token_letter(c)) return false;
-  return true;
+  auto other = [](auto b) {
+    return ~(b.with_bits(0x20).between('a', 'z') | b.between('0', '9') | b.is('_') | b.is('-'));
+  };
+  const char* end = text.data() + text.size();
+  return detail::find_first(text.data(), end, other) == end;
 }
 
 HAILWIRE_INLINE std::string_view payload::content_type() const noexcept {
@@ -35,10 +37,11 @@ HAILWIRE_INLINE payload::content::content(kind k, std::string_view bytes, std::s
 HAILWIRE_INLINE payload::payload(kind k, std::string_view bytes, std::string_view media)
     : data_(new(detail::with_tail::tail{bytes.size() + media.size()}) content(k, bytes, media)) {}
 
-HAILWIRE_INLINE result<cursor> parse_cursor(std::string_view text, std::size_t channels, std::size_t longest) {
+HAILWIRE_INLINE std::optional<failure> detail::read_cursor(cursor& out, std::string_view text, std::size_t channels,
+                                                           std::size_t longest) {
+  out.clear();
   if (text.size() > longest)
-    return {errc::bad_request, "the cursor is longer than " + std::to_string(longest) + " bytes"};
-  cursor out;
+    return failure(errc::bad_request, "the cursor is longer than " + std::to_string(longest) + " bytes");
   auto element = [](std::string_view part, start& s) {
     if (part == "latest") return s.from = start::word::latest, true;
     if (part == "earliest") return s.from = start::word::earliest, true;
@@ -47,17 +50,16 @@ HAILWIRE_INLINE result<cursor> parse_cursor(std::string_view text, std::size_t c
     if (dot == part.npos || !valid_epoch(part.substr(0, dot))) return false;
     auto offset = proto::parse_decimal(part.substr(dot + 1), max_offset);
     if (!offset) return false;
-    s = start::after({std::string(part.substr(0, dot)), *offset});
-    return true;
+    s.at.epoch.assign(part, 0, dot);
+    s.at.offset = *offset;
+    return s.from = start::word::at, true;
   };
   for (std::string_view rest = text;;) {
     auto comma = rest.find(',');
-    start s;
-    if (!element(rest.substr(0, comma), s)) {
-      return {errc::bad_request,
-              "the cursor has an element that is neither epoch.offset, latest, earliest nor received"};
+    if (!element(rest.substr(0, comma), out.emplace_back())) {
+      return failure(errc::bad_request,
+                     "the cursor has an element that is neither epoch.offset, latest, earliest nor received");
     }
-    out.push_back(std::move(s));
     if (comma == rest.npos) break;
     rest.remove_prefix(comma + 1);
   }
@@ -67,9 +69,15 @@ HAILWIRE_INLINE result<cursor> parse_cursor(std::string_view text, std::size_t c
     while (out.size() < channels) out.push_back({word, {}});
   }
   if (out.size() != channels) {
-    return {errc::bad_request,
-            "the cursor has " + std::to_string(out.size()) + " elements for " + std::to_string(channels) + " channels"};
+    return failure(errc::bad_request, "the cursor has " + std::to_string(out.size()) + " elements for " +
+                                          std::to_string(channels) + " channels");
   }
+  return {};
+}
+
+HAILWIRE_INLINE result<cursor> parse_cursor(std::string_view text, std::size_t channels, std::size_t longest) {
+  result<cursor> out(std::in_place);
+  if (auto why = detail::read_cursor(*out, text, channels, longest)) out = std::move(*why);
   return out;
 }
 

@@ -83,7 +83,8 @@ class head_parser {
   bool read_target(head& out);
 
   /// RFC 9112, section 5: no white space before the colon or the name. The scan has seen to the value's bytes.
-  bool read_header(std::string_view line, header& out);
+  /// `end` is that of what has arrived, behind the line's CR.
+  bool read_header(std::string_view line, const char* end, header& out);
 
   /// What the lines mean together.
   bool judge(head& out);

@@ -38,7 +38,7 @@ HAILWIRE_INLINE progress head_parser::parse(std::string_view buffered, head& out
     } else if (!line.empty()) {
       if (lines_ > limits_.headers) return fail(errc::headers_too_large, "too many headers");
       header h;
-      if (!read_header(line, h)) return progress::failed;
+      if (!read_header(line, buffered.data() + end, h)) return progress::failed;
       if (from_start) out.headers.push_back(h);
     } else if (from_start) {
       return judge(out) ? progress::done : progress::failed;
@@ -112,13 +112,20 @@ HAILWIRE_INLINE bool head_parser::read_target(head& out) {
   return true;
 }
 
-HAILWIRE_INLINE bool head_parser::read_header(std::string_view line, header& out) {
-  const std::size_t n = detail::name_size(detail::token, line);
+HAILWIRE_INLINE bool head_parser::read_header(std::string_view line, const char* end, header& out) {
+  // The name ends at a byte that is none of its own, at the latest at the CR: so it is looked for in whole blocks.
+  const char* behind = hailwire::detail::find_first(line.data(), end, detail::not_name());
+  const std::size_t n =
+      *behind == ':' ? static_cast<std::size_t>(behind - line.data()) : detail::name_size(detail::token, line);
   if (n == 0 && (line[0] == ' ' || line[0] == '\t')) return refuse(errc::bad_request, "a folded header line");
   if (n == 0 || n == line.size() || line[n] != ':')
     return refuse(errc::bad_request, "a header's name is not a token with a colon behind it");
   out.name = {line.data(), n};
-  out.value = trim({line.data() + n + 1, line.size() - n - 1});
+  const char *from = line.data() + n + 1, *to = line.data() + line.size();
+  if (from != to && *from == ' ') ++from;  // nearly all have this one space and no other
+  out.value = from != to && (static_cast<unsigned char>(*from) <= ' ' || static_cast<unsigned char>(to[-1]) <= ' ')
+                  ? trim({from, static_cast<std::size_t>(to - from)})
+                  : std::string_view(from, static_cast<std::size_t>(to - from));
   return true;
 }
 

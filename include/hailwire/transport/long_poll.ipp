@@ -9,8 +9,8 @@ HAILWIRE_INLINE result<poll> long_poll::begin(const live_request& a) {
   std::optional<std::uint64_t> seconds;
   if (auto asked = a.param("wait")) {
     seconds = proto::parse_decimal(*asked);
-    bool digits = !asked->empty() && asked->find_first_not_of("0123456789") == asked->npos;
-    if (!seconds && digits && asked->front() != '0') seconds = UINT64_MAX;  // more than fits is capped like what fits
+    if (!seconds && !asked->empty() && asked->front() != '0' && asked->find_first_not_of("0123456789") == asked->npos)
+      seconds = UINT64_MAX;  // more than fits is capped like what fits
     if (!seconds) return {errc::bad_request, "wait is not a number of whole seconds"};
   } else {
     seconds = proto::http1::prefer_wait(a.head);

@@ -176,7 +176,7 @@ HAILWIRE_INLINE void connection::receive(std::span<char> bytes) {
       if (!asked() || asked()->in_.empty()) since_ = last_read_;
       ex().in_.append(bytes.data(), bytes.size());
       process();
-      schedule();
+      if (phase_ == phase::head && asked() && !asked()->in_.empty()) schedule();  // else it is done
       break;
     case phase::body:
     case phase::asked:

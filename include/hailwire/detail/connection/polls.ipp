@@ -20,9 +20,10 @@ HAILWIRE_INLINE void http_exchange::begin_poll() {
     on_->end(errc::internal, 1011, hook_failed_text);
   if (on_->answered_) return;
   until_ = server().now() + std::min(once_->wait, server().messages.left(on_->permissions()));
-  on_->enter(connection::phase::held);
+  on_->phase_ = connection::phase::held;
+  on_->since_ = moment(server().now());
   if (server().drain.begun()) say_bye();
-  answer_poll(at_once_ || once_->wait == 0 || on_->peer_ended_ || server().leaving());
+  if (!answer_poll(at_once_ || once_->wait == 0 || on_->peer_ended_ || server().leaving())) on_->schedule();
 }
 
 // Its next request is for whoever takes over.

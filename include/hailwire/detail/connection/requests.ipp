@@ -318,19 +318,14 @@ HAILWIRE_INLINE bool http_exchange::read_cursor() {
   std::string_view text = head_.find("Last-Event-ID");
   if (text.empty()) text = shown_.param("since");
   if (!text.empty()) {
-    auto from = parse_cursor(text, channels_.size(), longest);
-    if (!from) return refuse(from.error()), false;
-    from_ = std::move(*from);
+    if (auto why = hailwire::detail::read_cursor(from_, text, channels_.size(), longest)) return refuse(*why), false;
   } else if (!channels_.empty()) {
     // Read first: nearly every tag is a cursor, and what is none is looked at by its letters only then.
     auto take_tag = [&](std::string_view tag) {
-      auto from = parse_cursor(tag, channels_.size(), longest);
-      if (from) {
-        from_ = std::move(*from);
-        tag_at_ = static_cast<std::uint32_t>(tag.data() - in_.data());
-        return true;
-      }
-      if (!wrong && resembles_cursor(tag)) wrong = from.error();
+      auto why = hailwire::detail::read_cursor(from_, tag, channels_.size(), longest);
+      if (!why) return tag_at_ = static_cast<std::uint32_t>(tag.data() - in_.data()), true;
+      if (!wrong && resembles_cursor(tag)) wrong = std::move(why);
+      from_.clear();
       return false;
     };
     if (proto::http1::any_entity_tag(head_, take_tag)) {

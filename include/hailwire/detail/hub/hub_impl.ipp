@@ -428,27 +428,13 @@ HAILWIRE_INLINE void hub::follow(session& s, std::string_view channel, const hai
                                                   : floor - 1;
   read_limit limit = from.from == word::latest ? read_limit{0, 0} : read_limit{};
   ++log.pins;
+  if (storage_->at_once() && !stopped_)
+    return start_read(log, s.key(), follow_serial_, from, floor, storage_->read_now(channel, since, limit), done);
   try {
     storage_->read(channel, since, limit,
                    on_read([key = s.key(), serial = follow_serial_, name = std::string(channel), from, floor,
                             done = std::move(done)](hub& h, read_result r) mutable {
-                     auto& read = *h.find_log(name);
-                     h.take_read(name, r);
-                     try {
-                       if (session* asked = h.find(key)) {
-                         std::size_t still = 0;
-                         while (still < asked->follow_count() && asked->followed(still).serial() != serial) ++still;
-                         if (still == asked->follow_count()) {
-                           done({errc::forbidden, "the host took the channel away"});
-                         } else {
-                           h.began(*asked, asked->followed(still), from, floor, std::move(r), done);
-                         }
-                       }
-                     } catch (...) {
-                       if (session* asked = h.find(key)) asked->broken();
-                     }
-                     read.unpin();
-                     h.release_log(read);
+                     h.start_read(*h.find_log(name), key, serial, from, floor, std::move(r), done);
                    }));
   } catch (...) {
     log.unpin();
@@ -457,8 +443,29 @@ HAILWIRE_INLINE void hub::follow(session& s, std::string_view channel, const hai
   }
 }
 
+HAILWIRE_INLINE void hub::start_read(detail::channel_log& read, session_key asked, std::uint32_t serial,
+                                     const hailwire::start& from, std::uint64_t floor, read_result&& r,
+                                     follow_handler& done) {
+  take_read(read.name(), r);
+  try {
+    if (session* s = find(asked)) {
+      std::size_t still = 0;
+      while (still < s->follow_count() && s->followed(still).serial() != serial) ++still;
+      if (still == s->follow_count()) {
+        done({errc::forbidden, "the host took the channel away"});
+      } else {
+        began(*s, s->followed(still), from, floor, std::move(r), done);
+      }
+    }
+  } catch (...) {
+    if (session* s = find(asked)) s->broken();
+  }
+  read.unpin();
+  release_log(read);
+}
+
 HAILWIRE_INLINE void hub::began(session& s, detail::subscription& sub, const hailwire::start& from, std::uint64_t floor,
-                                read_result r, follow_handler& done) {
+                                read_result&& r, follow_handler& done) {
   auto& log = sub.in().log();
   floor = std::max(floor, s.permissions().floor_of(log.name()));  // it may have risen while the storage was asked
   if (r.error) {

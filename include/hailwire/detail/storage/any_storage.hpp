@@ -37,7 +37,8 @@ struct any_storage {
   struct place {
     alignas(8) unsigned char bytes[16];
   };
-  /// Whether it answers when it returns; then an append needs no handler. `at` is of this channel.
+  /// Whether it answers when it returns; then an append or a read needs no handler. `at` is of this
+  /// channel.
   virtual bool at_once() const noexcept { return false; }
   virtual append_result append_now(const place& /*at*/, std::string_view /*channel*/, const draft& /*d*/) {
     return errc::internal;
@@ -46,6 +47,9 @@ struct any_storage {
   virtual place prefetch(std::string_view /*channel*/) noexcept { return {}; }
   virtual void prefetch_entry(const place& /*at*/) noexcept {}
   virtual void read(std::string_view channel, std::uint64_t since, read_limit limit, read_handler done) = 0;
+  virtual read_result read_now(std::string_view /*channel*/, std::uint64_t /*since*/, read_limit /*limit*/) {
+    return make_error_code(errc::internal);
+  }
   virtual bool keeps_keys() const noexcept = 0;
   virtual bool announces() const noexcept { return false; }
 
@@ -132,7 +136,18 @@ class erased_storage final : public any_storage {
     if constexpr (asynchronous_storage<type>) {
       storage().async_read(channel, since, limit, std::move(done));
     } else {
-      answer<read_result>(done, [&] { return storage().read(channel, since, limit); });
+      done(read_now(channel, since, limit));
+    }
+  }
+  read_result read_now(std::string_view channel, std::uint64_t since, read_limit limit) override {
+    if constexpr (asynchronous_storage<type>) {
+      return any_storage::read_now(channel, since, limit);
+    } else {
+      try {
+        return storage().read(channel, since, limit);
+      } catch (...) {
+        return failed<read_result>();
+      }
     }
   }
   bool keeps_keys() const noexcept override {
