@@ -448,7 +448,7 @@ int presence(const settings& s) {
 int soak(const settings& s) {
   job j(s);
   std::vector<std::unique_ptr<hw::basic_client>> all;
-  std::uint64_t heard = 0, heard_before = 0, sent = 0, stored = 0, failed = 0, losses = 0;
+  std::uint64_t heard = 0, heard_before = 0, sent = 0, answered = 0, stored = 0, failed = 0, losses = 0;
   std::size_t open = 0;
   std::vector<bool> is_open(s.clients);
   for (std::size_t i = 0; i < s.clients; ++i) {
@@ -468,18 +468,22 @@ int soak(const settings& s) {
     c->follow(s.channel);
     all.push_back(std::move(c));
   }
-  const auto began = std::chrono::steady_clock::now();
+  // The first message is published when all of them follow; behind the last one each has a while to hear it.
+  auto began = std::chrono::steady_clock::now();
+  bool begun = false;
+  constexpr double a_while = 30;
   auto seconds = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count(); };
   const std::string data(s.size, 'x');
   asio::steady_timer tick(j.io());
   double last = 0;
   std::function<void(std::error_code)> turn = [&](std::error_code ec) {
     if (ec || j.ended()) return;
+    if (!begun && open == s.clients) begun = true, began = std::chrono::steady_clock::now(), last = 0;
     const double now = seconds();
-    while (static_cast<double>(sent) < now * s.rate && !all.empty()) {
+    while (begun && now < s.seconds && static_cast<double>(sent) < now * s.rate) {
       all[sent++ % all.size()]->publish(
           s.channel, hw::payload::text(data),
-          [&](const hw::client_error& e, const hw::position&) { ++(e ? failed : stored); });
+          [&](const hw::client_error& e, const hw::position&) { ++answered, ++(e ? failed : stored); });
     }
     if (now - last >= 1) {
       const auto line =
@@ -488,7 +492,8 @@ int soak(const settings& s) {
       j.out().person() ? j.out().line(line) : j.out().say(line, false);
       last = now, heard_before = heard;
     }
-    if (now >= s.seconds) return j.finish(open == s.clients && !failed ? done : unknown);
+    const bool whole = begun && open == s.clients && answered == sent && heard >= stored * s.clients;
+    if ((now >= s.seconds && whole) || now >= s.seconds + a_while) return j.finish(whole && !failed ? done : unknown);
     tick.expires_after(20ms);
     tick.async_wait(turn);
   };

@@ -173,8 +173,9 @@ struct drain_options {
   /// hour.
   std::size_t closes_per_second = 1000;
   /// How many clients a second whoever takes over lets in: they are told to come back spread over so many seconds as
-  /// this takes, a quarter more for the luck of the draw, and never less than one.
-  std::size_t returns_per_second = 1000;
+  /// this takes, a quarter more for the luck of the draw, and never less than one. 0: as many newcomers as this server
+  /// lets in itself (`options::newcomers_per_second`), or, where that is without limit, 1,000.
+  std::size_t returns_per_second = 0;
   /// Where they are to come back to, as `bye` carries it: an absolute URL, or one that is relative to theirs. Empty:
   /// where they are, after this server has gone; with a URL they may come at once.
   std::string url = {};

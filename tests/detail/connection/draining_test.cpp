@@ -110,6 +110,16 @@ TEST_CASE("closes are paced, and all come back within one span that begins when 
   CHECK(h.drained == 1);
 }
 
+TEST_CASE("who is sent away comes back at the rate at which this server lets newcomers in") {
+  options o;
+  o.newcomers_per_second = GENERATE(0u, 20u);
+  rig h(o);
+  auto all = h.crowd(20);
+  h.drain(0);
+  const std::int64_t spread = o.newcomers_per_second ? 1250 : 1000;
+  CHECK(contains(all[0]->c->received, bye(1000, 1000 + spread)));
+}
+
 TEST_CASE("closes are quicker when the deadline could not be kept else") {
   rig h;
   auto all = h.crowd(100);

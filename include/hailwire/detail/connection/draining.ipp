@@ -30,8 +30,10 @@ HAILWIRE_INLINE void draining::begin(std::int64_t deadline, const drain_options&
   begun_at_ = now;
   deadline_ = now + deadline;
   closed_by_ = now + std::min(deadline, static_cast<std::int64_t>(sessions * 1000 / per_second_));
-  spread_ = std::max<std::int64_t>(
-      1000, static_cast<std::int64_t>(sessions * 1250 / std::max<std::size_t>(o.returns_per_second, 1)));
+  const std::size_t rate = o.returns_per_second                    ? o.returns_per_second
+                           : server_.settings.newcomers_per_second ? server_.settings.newcomers_per_second
+                                                                   : 1000;
+  spread_ = std::max<std::int64_t>(1000, static_cast<std::int64_t>(sessions * 1250 / rate));
   begun_ = true;
   look_at_all(deadline == 0);
 }
