@@ -5,10 +5,12 @@
 usage: cluster_test.py FOLDER_OF_THE_BINARIES [unittest options]      exit code 77 without redis-server or haproxy
 """
 
+import contextlib
 import http.client
 import json
 import os
 import pathlib
+import random
 import re
 import shutil
 import signal
@@ -16,6 +18,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import unittest
 
 here = pathlib.Path(__file__).resolve().parent
@@ -65,6 +68,7 @@ class Follower(threading.Thread):
         super().__init__(daemon=True)
         self.port, self.channel = port, channel
         self.seen, self.gaps, self.connects, self.cursor = [], [], 0, "earliest"
+        self.epoch, self.same = None, []  # of the newest message; of each whether the one before is of the same epoch
         self.changed, self.ended = threading.Condition(), False
         self.start()
 
@@ -97,11 +101,23 @@ class Follower(threading.Thread):
             data = json.loads(event.get("data", "{}"))
             if "open" in data:
                 self.connects += 1
-            if "gap" in data:
-                self.gaps.append(data)
+                if self.epoch is None:
+                    self.epoch = data["open"]["channels"][self.channel]["epoch"]
+            self.begin(data.get("gap"))
             if "offset" in data and "channel" in data:
-                self.seen.append((data["offset"], data["data"]))
+                self.take_message(data)
             self.changed.notify_all()
+
+    def begin(self, gap):
+        if gap:
+            self.gaps.append(gap)
+            self.same.append(False) if gap["epoch"] != self.epoch and len(self.same) == len(self.seen) else None
+            self.epoch = gap["epoch"]
+
+    def take_message(self, message):
+        if len(self.same) == len(self.seen):
+            self.same.append(bool(self.seen))
+        self.seen.append((message["offset"], message["data"]))
 
     def wait(self, done):
         with self.changed:
@@ -111,7 +127,7 @@ class Follower(threading.Thread):
             return True
 
 
-class Nodes(unittest.TestCase):
+class Case(unittest.TestCase):
     def setUp(self):
         self.cluster = Cluster()
         self.addCleanup(self.cluster.end)
@@ -129,6 +145,8 @@ class Nodes(unittest.TestCase):
                 return json.loads(answer)["offset"]
             self.assertIn(status, (408, 500, 502, 503, 504), answer)
 
+
+class Nodes(Case):
     def test_nodes_die_and_nothing_is_lost_or_doubled(self):
         c = self.cluster
         through, direct = c.port, c.nodes
@@ -184,6 +202,77 @@ class Nodes(unittest.TestCase):
         self.assertEqual(follower.seen, [(1, "a"), (2, "b"), (3, "c")])
         self.assertGreaterEqual(follower.connects, 2)
         follower.ended = True
+
+
+class Poller(Follower):
+    """The same by long poll, one request after the other, by whichever node the proxy picks."""
+
+    def stream(self):
+        status, answer = request(self.port, "GET", f"/live?channel={self.channel}&since={self.cursor}&wait=5")
+        if status != 200:
+            return
+        answer = json.loads(answer)
+        with self.changed:
+            for gap in answer.get("notices", []):
+                self.begin(gap.get("gap"))
+            if self.epoch is None:
+                self.epoch = answer["cursor"].split(".")[0]
+            for message in answer["messages"]:
+                self.take_message(message)
+            self.cursor = answer["cursor"]
+            self.changed.notify_all()
+
+
+class Faults(Case):
+    def test_what_was_acknowledged_is_there_once_and_in_order_whatever_dies(self):
+        c, seed = self.cluster, int(os.environ.get("HAILWIRE_SEED", "1"))
+        seconds = float(os.environ.get("HAILWIRE_FAULT_SECONDS", "12"))
+        random_of = random.Random(seed)
+        followers = [Follower(c.port, "lobby") for _ in range(3)] + [Follower(p, "lobby") for p in c.nodes.values()]
+        followers += [Poller(c.port, "lobby") for _ in range(3)]
+        acknowledged, over = [], threading.Event()
+
+        def publish_until_over(who):
+            chance = random.Random(seed * 10 + who)
+            for i in range(400):
+                if over.is_set():
+                    return
+                acknowledged.append((self.publish(c.port, "lobby", f"{who}.{i}", f"key{who}.{i}"), f"{who}.{i}"))
+                time.sleep(chance.uniform(0, 0.06) * max(1, seconds / 12))
+
+        publishers = [threading.Thread(target=publish_until_over, args=(who,), daemon=True) for who in range(2)]
+        for p in publishers:
+            p.start()
+        end, done = time.monotonic() + seconds, []
+        while time.monotonic() < end:
+            node = random_of.choice("abc")
+            for line in random_of.choice([[f"kill {node}", f"start {node}"], [f"stop {node}", f"start {node}"], ["pause redis", "resume redis"],
+                                          ["kill redis", "start redis"], ["SCRIPT FLUSH"], ["CLIENT KILL TYPE pubsub"]]):
+                done.append(line)
+                if line[0].isupper():
+                    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", int(c.redis.rsplit(":")[-1])), timeout=PATIENCE) as s:
+                        s.sendall(line.encode() + b"\r\n")
+                        s.recv(100)
+                else:
+                    c.tell(line)
+                # Silence is noticed within 5 seconds; some pauses are longer, some shorter.
+                time.sleep(random_of.uniform(0.05, 6 if line.startswith("pause") else 1))
+        over.set()
+        for p in publishers:
+            p.join(PATIENCE)
+        last = self.publish(c.port, "lobby", "end", "end")
+        with self.subTest(seed=seed, faults=done):
+            for f in followers:
+                self.assertTrue(f.wait(lambda f: f.seen and f.seen[-1][0] == last), (type(f).__name__, f.seen[-2:], last))
+                f.ended = True
+                # Within an epoch offsets rise by one; the last epoch has everything that was ever acknowledged.
+                for (before, _), (after, _), same in zip(f.seen, f.seen[1:], f.same[1:]):
+                    self.assertTrue(not same or after == before + 1, (before, after))
+                ours = f.seen[len(f.same) - 1 - f.same[::-1].index(False):]
+                self.assertEqual([at for at, _ in ours], list(range(1, last + 1)))
+                for at, data in acknowledged:
+                    self.assertEqual(ours[at - 1], (at, data))
+                self.assertEqual(len({data for _, data in ours}), last)
 
 
 if __name__ == "__main__":
