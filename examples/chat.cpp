@@ -8,10 +8,14 @@
 #include <hailwire/metrics.hpp>
 #endif
 #ifdef CHAT_WITH_TLS  // OpenSSL was found
+#include <hailwire/client_tls.hpp>
 #include <hailwire/tls.hpp>
 #endif
 #ifdef CHAT_WITH_SQLITE  // SQLite was found
 #include <hailwire/storage/sqlite.hpp>
+#endif
+#ifdef CHAT_WITH_REDIS  // hiredis was found
+#include <hailwire/broker/redis.hpp>
 #endif
 
 #include <asio/io_context.hpp>
@@ -33,6 +37,7 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <utility>
 
 #include "web.hpp"  // web/index.html and web/hailwire.js as text, made by the build
 
@@ -42,13 +47,17 @@ using chat_server =
 
 constexpr char usage[] =
     "usage: chat [--host 127.0.0.1] [--port 8080] [--path /live] [--history 1000]\n"
-    "            [--storage memory|sqlite:FILE] [--tls-cert chain.pem --tls-key key.pem]\n"
+    "            [--storage memory|sqlite:FILE|redis://HOST:PORT] [--node NAME]\n"
+    "            [--tls-cert chain.pem --tls-key key.pem]\n"
     "            [--tls-records openssl|own] [--driver embedded|own|portable] [--drain-seconds 5]\n"
     "  --host     IPv4 or IPv6 address to listen on\n"
     "  --port     0 has the system pick one\n"
     "  --path     where clients connect: letters, digits and /-_.~\n"
     "  --history  messages kept for each room\n"
-    "  --storage  where they are kept: memory, or a file that survives the chat and the machine's power\n"
+    "  --storage  where they are kept: memory, a file that survives the chat and the machine's power, or a Redis that "
+    "any\n"
+    "             number of chats share, as nodes of one (also rediss://, redis-sentinel://, redis-cluster://)\n"
+    "  --node     what the page calls this one of several\n"
     "  --tls-cert, --tls-key  PEM files: https and wss in place of http and ws\n"
     "  --tls-records  who keeps the records: own takes 466 bytes for an idle connection, openssl 14 KB\n"
     "  --driver   who waits for the sockets: the context with one descriptor for all, a thread of its own, or Asio for "
@@ -56,7 +65,7 @@ constexpr char usage[] =
     "  --drain-seconds  how long clients may take to leave after SIGTERM; a second signal ends the chat at once\n";
 
 struct settings {
-  std::string host = "127.0.0.1", path = "/live", storage = "memory", tls_cert, tls_key, tls_records = "openssl",
+  std::string host = "127.0.0.1", path = "/live", storage = "memory", node, tls_cert, tls_key, tls_records = "openssl",
               driver = "embedded";
   std::uint16_t port = 8080;
   std::size_t history = 1000;
@@ -86,7 +95,9 @@ bool read_options(int count, char** words, settings& s) {
                 : name == "--path"    ? (s.path = value, is_path(value))
                 : name == "--history" ? read_number(value, s.history) && s.history > 0
                 : name == "--storage"
-                    ? (s.storage = value, value == "memory" || (value.starts_with("sqlite:") && value.size() > 7))
+                    ? (s.storage = value, value == "memory" || (value.starts_with("sqlite:") && value.size() > 7) ||
+                                              value.starts_with("redis"))
+                : name == "--node"          ? (s.node = value, hailwire::valid_channel(value) && is_path("/" + s.node))
                 : name == "--tls-cert"      ? (s.tls_cert = value, true)
                 : name == "--tls-key"       ? (s.tls_key = value, true)
                 : name == "--tls-records"   ? (s.tls_records = value, value == "own" || value == "openssl")
@@ -130,7 +141,8 @@ hailwire::result<hailwire::response> serve_page(const hailwire::request& r, cons
     page.body = web::hailwire_js;
   } else if (r.path() == "/config.json") {
     page.content_type = "application/json";
-    page.body = R"({"path":")" + s.path + R"(","storage":")" + s.storage.substr(0, s.storage.find(':')) + "\"}";
+    page.body = R"({"path":")" + s.path + R"(","storage":")" + s.storage.substr(0, s.storage.find(':')) +
+                (s.node.empty() ? "" : "\",\"node\":\"" + s.node) + "\"}";
   } else {
     return hailwire::errc::not_found;
   }
@@ -148,7 +160,7 @@ hailwire::result<hailwire::response> serve_page(const hailwire::request& r, cons
 // What tickets are signed with, so that they are good after a restart: beside the file of the rooms, for its owner
 // alone.
 std::string ticket_key(const settings& s) {
-  if (s.storage == "memory") return {};
+  if (!s.storage.starts_with("sqlite:")) return {};
   const std::string name = s.storage.substr(7) + "-tickets";
   std::string key;
   if (std::ifstream(name, std::ios::binary) >> key && key.size() >= 16) return key;
@@ -163,17 +175,48 @@ std::string ticket_key(const settings& s) {
 }
 
 template <class Storage>
-chat_server make_server(asio::io_context& io, const settings& s, Storage kept) {
+chat_server make_server(asio::io_context& io, const settings& s, Storage&& kept) {
   hailwire::options options{.path = s.path};
   // Whoever keeps many messages may be sent as many: a file that is piped into `hw publish` is one user's.
   options.max_keys_per_user = std::max(options.max_keys_per_user, s.history);
   options.ticket_key = ticket_key(s);
-  if (s.driver == "own") return chat_server(hailwire::own_thread, std::move(kept), options);
-  if (s.driver == "portable") return chat_server(hailwire::portable, io, std::move(kept), options);
-  return chat_server(io, std::move(kept), options);
+  if (s.driver == "own") return chat_server(hailwire::own_thread, std::forward<Storage>(kept), options);
+  if (s.driver == "portable") return chat_server(hailwire::portable, io, std::forward<Storage>(kept), options);
+  return chat_server(io, std::forward<Storage>(kept), options);
 }
 
-chat_server make_server(asio::io_context& io, const settings& s) {
+/// What the nodes of one chat share; it outlives the server.
+struct shared_logs {
+#ifdef CHAT_WITH_REDIS
+  std::unique_ptr<hailwire::redis_storage> storage;
+  std::unique_ptr<hailwire::redis_broker> broker;
+
+  chat_server open(asio::io_context& io, const settings& s) {
+    hailwire::redis_options keep;
+    keep.messages = s.history;
+    keep.on_log = [](std::string_view text) { std::fprintf(stderr, "%.*s\n", int(text.size()), text.data()); };
+#ifdef CHAT_WITH_TLS
+    if (s.storage.starts_with("rediss:")) keep.tls = hailwire::client_tls();
+#endif
+    auto logs = hailwire::redis_storage::open(s.storage, keep);
+    if (!logs) throw std::runtime_error(std::string(logs.error().text()));
+    storage = std::move(*logs);
+    broker = std::make_unique<hailwire::redis_broker>(*storage);
+    return make_server(io, s, *storage);
+  }
+  void join(chat_server& live) {
+    if (broker) live.join(*broker);
+  }
+#else
+  chat_server open(asio::io_context&, const settings&) {
+    throw std::runtime_error("built without hiredis: --storage cannot be a Redis");
+  }
+  void join(chat_server&) {}
+#endif
+};
+
+chat_server make_server(asio::io_context& io, const settings& s, shared_logs& shared) {
+  if (s.storage.starts_with("redis")) return shared.open(io, s);
   if (s.storage == "memory") {
     hailwire::memory_options keep{.messages = s.history};
     keep.bytes = std::max(keep.bytes, s.history * 4096);
@@ -186,13 +229,15 @@ chat_server make_server(asio::io_context& io, const settings& s) {
   if (!file) throw std::runtime_error(std::string(file.error().text()));
   return make_server(io, s, std::move(*file));
 #else
-  throw std::runtime_error("built without SQLite: --storage can only be memory");
+  throw std::runtime_error("built without SQLite: --storage cannot be a file");
 #endif
 }
 
 void run(const settings& s) {
   asio::io_context io(1);
-  chat_server live = make_server(io, s);
+  shared_logs shared;
+  chat_server live = make_server(io, s, shared);
+  shared.join(live);
 
   live.authorize(authorize);
   live.on_http([&](const hailwire::request& r) {
