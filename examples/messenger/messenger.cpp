@@ -208,6 +208,7 @@ void run(const settings& s) {
   messenger_server live = make_server(io, s);
   push.join(live);
   live.authorize(authorize);
+  live.on_erase([](auto&&...) { return true; });  // one's own messages; of others' nobody is asked
   live.on_http([config = R"({"path":"/live","storage":")" + s.storage.substr(0, s.storage.find(':')) + '"' +
                          push.config + "}"](const hailwire::request& r) { return serve_page(r, config); });
   live.on_log([](const hailwire::log_record& r) {
