@@ -6,10 +6,13 @@ usage: examples_test.py FOLDER_OF_THE_BINARIES CLASS [unittest options]
 """
 
 import base64
+import hmac
 import http.client
+import http.server
 import json
 import os
 import pathlib
+import queue
 import re
 import signal
 import socket
@@ -17,6 +20,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import unittest
 import urllib.parse
 
@@ -351,8 +355,40 @@ class Messenger(Case):
         for user in ["", "a:b", "a+b", "a" * 33, "%C3%BC"]:
             self.assertEqual(messenger.get(f"/live?channel=people&user={user}").status, 401, user)
 
+    def test_tells_a_service_of_the_hosts_who_is_to_be_woken(self):
+        told = queue.Queue()
+
+        class Service(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                told.put((dict(self.headers), self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        service = http.server.HTTPServer(("127.0.0.1", 0), Service)
+        self.addCleanup(service.server_close)
+        threading.Thread(target=service.serve_forever, daemon=True).start()
+        self.addCleanup(service.shutdown)
+        secret = "a secret that nobody knows"
+        try:
+            messenger = self.start("messenger", "--port", "0", "--webhook", f"http://127.0.0.1:{service.server_port}/wake", "--webhook-secret", secret)
+        except AssertionError:
+            self.skipTest("built without libcurl")
+        self.assertIn("webhook", json.loads(messenger.get("/config.json").body))
+        named = messenger.request("POST", "/live?user=bob&device=phone", json.dumps({"id": 1, "device": {"push": "webhook", "token": "bob's phone"}}), {"Content-Type": "application/json"})
+        self.assertEqual(json.loads(named.body), {"reply": 1, "ok": {}})
+        status, place = messenger.publish("/live?channel=@bob&user=ada", {"channel": "direct:ada:bob"})
+        self.assertEqual(status, 201)
+        headers, body = told.get(timeout=PATIENCE)
+        self.assertEqual(json.loads(body), {"user": "bob", "device": "phone", "token": "bob's phone", "channel": "@bob", "epoch": place["epoch"], "offset": 1, "count": 1})
+        headers = {name.lower(): value for name, value in headers.items()}
+        signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+        self.assertEqual(headers["webhook-signature"], "v1," + base64.b64encode(hmac.digest(secret.encode(), signed, "sha256")).decode())
+
     def test_options_that_make_no_sense_are_refused_with_a_usage(self):
-        for words in [["--port"], ["--port", "x"], ["--storage", "sqlite:"], ["--history", "0"], ["--hello", "1"]]:
+        for words in [["--port"], ["--port", "x"], ["--storage", "sqlite:"], ["--history", "0"], ["--hello", "1"], ["--vapid-key", "x"], ["--webhook", "http://x/"]]:
             done = subprocess.run([binaries / "messenger", *words], capture_output=True, text=True, timeout=PATIENCE)
             self.assertEqual((done.returncode, done.stderr[:17]), (2, "usage: messenger "), words)
 

@@ -8,6 +8,11 @@
 #include <hailwire/storage/sqlite.hpp>
 #endif
 
+#ifdef MESSENGER_WITH_PUSH  // libcurl and OpenSSL were found
+#include <hailwire/push/web_push.hpp>
+#include <hailwire/push/webhook.hpp>
+#endif
+
 #include <asio/io_context.hpp>
 #include <asio/signal_set.hpp>
 #include <asio/steady_timer.hpp>
@@ -18,6 +23,7 @@
 #include <cstdio>
 #include <exception>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -31,13 +37,16 @@ using messenger_server =
 
 constexpr char usage[] =
     "usage: messenger [--host 127.0.0.1] [--port 8080] [--history 10000] [--storage memory|sqlite:FILE]\n"
+    "                 [--vapid-key KEY --page URL] [--webhook URL --webhook-secret WORDS]\n"
     "  --host     IPv4 or IPv6 address to listen on\n"
     "  --port     0 has the system pick one\n"
     "  --history  messages kept for each chat\n"
-    "  --storage  where they are kept: memory, or a file that survives the messenger and the machine's power\n";
+    "  --storage  where they are kept: memory, or a file that survives the messenger and the machine's power\n"
+    "  --vapid-key  PEM text or base64url: browsers are woken by Web Push, and open --page, an https URL\n"
+    "  --webhook  who is not there is told of to this URL, signed with --webhook-secret (24 to 64 bytes)\n";
 
 struct settings {
-  std::string host = "127.0.0.1", storage = "memory";
+  std::string host = "127.0.0.1", storage = "memory", vapid_key, page, webhook, webhook_secret;
   std::uint16_t port = 8080;
   std::size_t history = 10'000;
 };
@@ -59,10 +68,14 @@ bool read_options(int count, char** words, settings& s) {
                 : name == "--history" ? read_number(value, s.history) && s.history > 0
                 : name == "--storage"
                     ? (s.storage = value, value == "memory" || (value.starts_with("sqlite:") && value.size() > 7))
-                    : false;
+                : name == "--vapid-key"      ? (s.vapid_key = value, true)
+                : name == "--page"           ? (s.page = value, true)
+                : name == "--webhook"        ? (s.webhook = value, true)
+                : name == "--webhook-secret" ? (s.webhook_secret = value, true)
+                                             : false;
     if (!fine) return false;
   }
-  return true;
+  return s.vapid_key.empty() == s.page.empty() && s.webhook.empty() == s.webhook_secret.empty();
 }
 
 // A name of a user: it stands between colons in the names of channels.
@@ -107,12 +120,40 @@ hailwire::decision authorize(const hailwire::request& r) {
                          })};
 }
 
-// The page, for whatever is not the live resource.
-hailwire::result<hailwire::response> serve_page(const hailwire::request& r, const settings& s) {
+// What wakes the devices of who is not there.
+struct notifiers {
+#ifdef MESSENGER_WITH_PUSH
+  notifiers(asio::io_context& io, const settings& s) {
+    if (!s.vapid_key.empty()) {
+      web.emplace(io, hailwire::web_push_options{
+                          .keys = {s.vapid_key}, .subject = s.page, .title = "New message", .navigate = s.page});
+      config = ",\"push_key\":\"" + web->public_key() + '"';
+    }
+    if (!s.webhook.empty()) {
+      hook.emplace(io, hailwire::webhook_options{.url = s.webhook, .secrets = {s.webhook_secret}});
+      config += ",\"webhook\":true";
+    }
+  }
+  void join(messenger_server& live) {
+    if (web) live.add_notifier(*web);
+    if (hook) live.add_notifier(*hook);
+  }
+  std::optional<hailwire::web_push> web;
+  std::optional<hailwire::webhook> hook;
+#else
+  notifiers(asio::io_context&, const settings& s) {
+    if (!s.vapid_key.empty() || !s.webhook.empty()) throw std::runtime_error("built without libcurl: nobody is woken");
+  }
+  void join(messenger_server&) {}
+#endif
+  std::string config;  // what the page is told of it
+};
+
+// The page, for whatever is not the live resource. `config`: what it is told of this server.
+hailwire::result<hailwire::response> serve_page(const hailwire::request& r, const std::string& config) {
   struct file {
     std::string_view path, type, text;
   };
-  const std::string config = R"({"path":"/live","storage":")" + s.storage.substr(0, s.storage.find(':')) + "\"}";
   const file files[] = {{"/", "text/html", web::index_html},
                         {"/style.css", "text/css", web::style_css},
                         {"/page.js", "text/javascript", web::page_js},
@@ -140,6 +181,7 @@ hailwire::result<hailwire::response> serve_page(const hailwire::request& r, cons
 hailwire::options make_options() {
   hailwire::options o{.path = "/live"};
   o.max_channels = 200;  // every chat that a person has is followed all the time
+  for (const char* chats : {"direct:*", "secret:*", "group:*"}) o.channels.push_back({.pattern = chats, .wake = true});
   return o;
 }
 
@@ -162,9 +204,13 @@ messenger_server make_server(asio::io_context& io, const settings& s) {
 
 void run(const settings& s) {
   asio::io_context io(1);
+  notifiers push(io, s);
   messenger_server live = make_server(io, s);
+  push.join(live);
   live.authorize(authorize);
-  live.on_http([&s](const hailwire::request& r) { return serve_page(r, s); });
+  live.on_erase([](auto&&...) { return true; });  // one's own messages; of others' nobody is asked
+  live.on_http([config = R"({"path":"/live","storage":")" + s.storage.substr(0, s.storage.find(':')) + '"' +
+                         push.config + "}"](const hailwire::request& r) { return serve_page(r, config); });
   live.on_log([](const hailwire::log_record& r) {
     std::fprintf(stderr, "%.*s: %.*s\n", int(r.event.size()), r.event.data(), int(r.text.size()), r.text.data());
   });

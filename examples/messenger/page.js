@@ -550,6 +550,8 @@ async function start(user, device) {
     connect: (options) => connect({ url: config.path, params: { user, device }, transports: transports.includes(wanted) ? [wanted] : transports, ...options }),
   });
   messenger.announce().catch(() => {});
+  // A service of the host's wakes devices: it knows them by the name that it is given here.
+  if (config.webhook) messenger.live.command('device', { push: 'webhook', token: device }).catch(() => {});
   avatar(user, {}, $('my-avatar'));
   $('my-name').textContent = user;
   show_now();

@@ -16,7 +16,7 @@
 // A link ends in one of three ways: `#lose` (come back after a while), `#fall` (this transport does not get through:
 // try the next one), `#stop` (do not come back). Publishes wait in one queue, carry a key, and stay in `#sent` until
 // they are answered; what was unanswered when a link ended is sent again with the same key, so it is stored once. Questions
-// (`history`, `presence`, `receipts`) change nothing and are sent again too; all else is rejected as `disconnected`. Where a
+// (`history`, `presence`, `receipts`) and taking back (`erase`) are the same done twice and are sent again too; all else is rejected as `disconnected`. Where a
 // server ends a WebSocket for what it was sent, what was unanswered is *suspect*: it is sent again one at a time, and what
 // stands alone before such an end for the second time is given up.
 //
@@ -51,7 +51,7 @@ const piece = { least: 64 * 1024, first: 256 * 1024, most: 8 * 1024 * 1024, limi
 const most_restarts = 3;         // uploads that the server no longer knows, after which the content is given up
 
 const notice_names = ['open', 'gap', 'missed', 'join', 'leave', 'presence', 'receipt', 'followed', 'closed', 'expiring', 'bye', 'ping'];
-const questions = new Set(['history', 'presence', 'receipts']);  // change nothing, so they may be repeated
+const harmless = new Set(['history', 'presence', 'receipts', 'erase']);  // done once or twice is the same, so they may be repeated
 const final_closes = { 1000: 'closed', 4401: 'unauthenticated', 4403: 'forbidden' };
 const our_fault = { 1002: 'protocol_error', 1007: 'invalid_utf8', 1008: 'policy', 1009: 'too_large' };
 const close_names = { 1011: 'internal', 1012: 'draining', 1013: 'overloaded', 4408: 'heartbeat_missed', 4429: 'rate_limited' };
@@ -214,8 +214,8 @@ export class Connection {
     return this.command('publish', body);
   }
 
-  /** Takes one's own message back, if the host allows it. Its place stays, without what was in it. Not repeated: where it is
-   *  `disconnected`, the message with `erases` says whether it was done.
+  /** Takes one's own message back, if the host allows it. Its place stays, without what was in it; the message with `erases`
+   *  tells everybody.
    *  @param {{epoch: string, offset: number}} at @returns {Promise<{epoch: string, offset: number}>} the place of the taking back */
   erase(channel, { epoch, offset }) { return this.command('erase', { channel, epoch, offset }); }
 
@@ -356,7 +356,7 @@ export class Connection {
       if (this.#status.state === 'stopped') return reject(new HailwireError('closed'));
       if (body.ephemeral && this.#status.state !== 'open') return reject(new HailwireError('disconnected', 'there is nobody to tell now'));
       if (this.#queue.length + this.#sent.size >= most_pending) return reject(new HailwireError('overloaded', 'too much is unanswered'));
-      this.#enqueue(name, body, { resolve, reject, repeat: questions.has(name) || body.key !== undefined, passing: body.ephemeral });
+      this.#enqueue(name, body, { resolve, reject, repeat: harmless.has(name) || body.key !== undefined, passing: body.ephemeral });
       this.#flush();
     });
   }

@@ -1107,21 +1107,22 @@ test('what is suspect is posted one at a time too', async () => {
   assert.deepEqual(posts()[1].commands.map(({ publish }) => publish.data), ['two']);
 });
 
-test('commands of the host, and ephemeral messages, are not repeated; questions are', async () => {
+test('commands of the host, and ephemeral messages, are not repeated; questions and taking back are', async () => {
   const world = new World();
   const live = await world.connected();
-  const lost = [live.command('host.kick', { user: 'bob' }), live.erase('chat', { epoch: 'e1', offset: 3 }), live.publish('chat', 'typing', { ephemeral: true })].map(quiet);
-  const asked = [live.history('chat', { before: 9 }), live.presence('chat'), live.receipts('chat')];
+  const lost = [live.command('host.kick', { user: 'bob' }), live.publish('chat', 'typing', { ephemeral: true })].map(quiet);
+  const asked = [live.history('chat', { before: 9 }), live.presence('chat'), live.receipts('chat'), live.erase('chat', { epoch: 'e1', offset: 3 })];
   assert.equal('key' in named(world.socket, 'publish')[0].publish, false);
   await world.socket.end(1006);
   for (const one of lost) await assert.rejects(one, { code: 'disconnected' });
   await world.pass(live.status.retryIn + 1);
   await world.socket.receive(open({ chat: ['e1', 0] }));
   assert.deepEqual(world.socket.sent, [
-    { id: 4, history: { channel: 'chat', before: 9 } }, { id: 5, presence: { channel: 'chat' } }, { id: 6, receipts: { channel: 'chat' } },
+    { id: 3, history: { channel: 'chat', before: 9 } }, { id: 4, presence: { channel: 'chat' } }, { id: 5, receipts: { channel: 'chat' } },
+    { id: 6, erase: { channel: 'chat', epoch: 'e1', offset: 3 } },
   ]);
-  for (const id of [4, 5, 6]) await world.socket.receive({ reply: id, ok: { id } });
-  assert.deepEqual(await Promise.all(asked), [{ id: 4 }, { id: 5 }, { id: 6 }]);
+  for (const id of [3, 4, 5, 6]) await world.socket.receive({ reply: id, ok: { id } });
+  assert.deepEqual(await Promise.all(asked), [{ id: 3 }, { id: 4 }, { id: 5 }, { id: 6 }]);
 });
 
 test('an outcome that is not known is settled by repeating with the same key, within limits', async () => {

@@ -129,7 +129,7 @@ async function say(page, text) {
 const shown = (page) => page.$$eval('#log > li', (items) => items.filter((item) => !item.matches('.note')).map((item) => {
   if (item.matches('.new')) return '--- New';
   if (item.dataset.state === 'erased') return '(taken back)';
-  return `${item.querySelector('.text')?.textContent ?? '(file)'}${item.dataset.tick ? ` [${item.dataset.tick}]` : ''}`;
+  return `${item.querySelector('.text')?.textContent ?? '(file)'}${item.dataset.tick === 'waiting' ? ' [waiting]' : ''}`;
 }));
 /** Waits until the open chat shows just this; gives up with a readable difference. */
 async function shows(page, wanted) {
@@ -141,7 +141,6 @@ async function shows(page, wanted) {
   assert.deepEqual(await shown(page), wanted);
 }
 const row = (page, channel, what) => page.waitForFunction(([key, words]) => document.querySelector(`#chats [data-key^="${key}"]`)?.textContent.includes(words), [channel, what], patience);
-const room_says = (page, words) => page.waitForFunction((text) => document.getElementById('room-state').textContent === text, words, patience);
 
 /** Nothing sticks out, and every text stands out from its background by at least 4.5 to 1 (WCAG 2.2, success criterion 1.4.3). */
 async function looks_well(page) {
@@ -177,6 +176,173 @@ async function looks_well(page) {
   });
   assert.deepEqual(faint, []);
 }
+
+test('three people: one loses the network while messages flow and one is taken back, and returns on another transport', async () => {
+  const { origin } = await serve('--port', '0');
+  const way = await way_to(origin);
+  const ada = await visit(origin, 'ada');
+  const bob = await visit(origin, 'bob', { ...wide, ...dark });
+  const eve = await visit(way.origin, 'eve', narrow, { device: 'phone' });
+
+  // A group, announced to the others' inboxes.
+  await begin(ada, 'group', 'bob, eve', 'Weekend');
+  await say(ada, 'Who is in for the lake on Saturday?');
+  await row(eve, 'group:', '1 unread');
+  await row(bob, 'group:', 'Who is in');
+  await shows(ada, ['Who is in for the lake on Saturday?']);
+  await enter(bob, 'group:');
+  await shows(ada, ['Who is in for the lake on Saturday?']);
+  await looks_well(eve);
+  await shot(eve, 'list_narrow_light');
+  await enter(eve, 'group:');
+  await shows(eve, ['--- New', 'Who is in for the lake on Saturday?']);
+  await shows(ada, ['Who is in for the lake on Saturday?']);
+
+  await eve.type('#text', 'Me');
+  await say(eve, 'Me! I bring the boat.');
+  await say(bob, 'Only if it does not rain.');
+  await shows(bob, ['Who is in for the lake on Saturday?', 'Me! I bring the boat.', 'Only if it does not rain.']);
+
+  // Eve's network is gone. What she writes waits; what the others write, and take back, comes later.
+  await way.cut();
+  await eve.waitForSelector('#offline', patience);
+  await say(eve, 'Written in the tunnel');
+  await say(bob, 'Wrong chat, sorry');
+  await say(bob, 'I have the tent.');
+  await shows(ada, ['Who is in for the lake on Saturday?', 'Me! I bring the boat.', 'Only if it does not rain.', 'Wrong chat, sorry', 'I have the tent.']);
+  for (const text of ['Only if it does not rain.', 'Wrong chat, sorry']) {
+    await bob.click(`#log [aria-label="Take back: ${text}"]`);
+    await bob.click('#take button.bad');
+  }
+  await shows(bob, ['Who is in for the lake on Saturday?', 'Me! I bring the boat.', '(taken back)', '(taken back)', 'I have the tent.']);
+  await say(ada, 'Eve?');
+  await shows(bob, ['Who is in for the lake on Saturday?', 'Me! I bring the boat.', '(taken back)', '(taken back)', 'I have the tent.', 'Eve?']);
+  await shows(eve, ['Who is in for the lake on Saturday?', 'Me! I bring the boat.', 'Only if it does not rain.', 'Written in the tunnel [waiting]']);
+  await looks_well(eve);
+  await shot(eve, 'offline_narrow_light');
+
+  // She is back, over another transport: once, in order, with the empty places.
+  await eve.click('#back');
+  await eve.click('#status');
+  await eve.selectOption('#transport', 'sse');
+  await eve.click('#line button.main');
+  await way.mend();
+  await eve.evaluate(() => dispatchEvent(new Event('online')));  // a browser without a network of its own says nothing
+  await is(eve, 'open', 'sse');
+  await enter(eve, 'group:');
+  await shows(eve, ['Who is in for the lake on Saturday?', 'Me! I bring the boat.', '(taken back)', '--- New', '(taken back)', 'I have the tent.', 'Eve?', 'Written in the tunnel']);
+  await shows(bob, ['Who is in for the lake on Saturday?', 'Me! I bring the boat.', '(taken back)', '(taken back)', 'I have the tent.', 'Eve?', 'Written in the tunnel']);
+  for (const [page, name] of [[ada, 'group_wide_light'], [bob, 'group_wide_dark'], [eve, 'group_narrow_light']]) {
+    await looks_well(page);
+    await shot(page, name);
+  }
+  await eve.emulateMedia({ colorScheme: 'dark' });
+  await looks_well(eve);
+  await shot(eve, 'group_narrow_dark');
+
+  // Another device of hers has all of it.
+  const tablet = await visit(origin, 'eve', wide, { device: 'tablet' });
+  await row(tablet, 'group:', 'You: Written in the tunnel');
+  await enter(tablet, 'group:');
+  await shows(tablet, ['--- New', 'Who is in for the lake on Saturday?', 'Me! I bring the boat.', '(taken back)', '(taken back)', 'I have the tent.', 'Eve?', 'Written in the tunnel']);
+});
+
+test('opens without a network too, shows what it has, and sends what was written then, once', async () => {
+  const { origin } = await serve('--port', '0');
+  const way = await way_to(origin);
+  const ada = await visit(origin, 'ada');
+  const bob = await visit(way.origin, 'bob', narrow, { device: 'phone' });
+  await begin(ada, 'direct', 'bob');
+  await say(ada, 'The train leaves at nine.');
+  await say(ada, 'Platform 7.');
+  await enter(bob, 'direct:');
+  await shows(ada, ['The train leaves at nine.', 'Platform 7.']);
+  await bob.evaluate(() => navigator.serviceWorker.ready.then(() => 0));
+  await way.cut();
+  await bob.reload();
+  await enter(bob, 'direct:');
+  await bob.waitForSelector('#offline', patience);
+  await shows(bob, ['The train leaves at nine.', 'Platform 7.']);
+  await say(bob, 'I am in the tunnel.');
+  await bob.reload();
+  await enter(bob, 'direct:');
+  await shows(bob, ['The train leaves at nine.', 'Platform 7.', 'I am in the tunnel. [waiting]']);
+  await say(ada, 'Hurry!');
+  await way.mend();
+  await bob.evaluate(() => dispatchEvent(new Event('online')));
+  await shows(bob, ['The train leaves at nine.', 'Platform 7.', 'Hurry!', 'I am in the tunnel.']);
+  await shows(ada, ['The train leaves at nine.', 'Platform 7.', 'Hurry!', 'I am in the tunnel.']);
+});
+
+test('what is written between two in an encrypted chat is read by them alone', async () => {
+  const { origin } = await serve('--port', '0');
+  const ada = await visit(origin, 'ada');
+  const bob = await visit(origin, 'bob', { ...narrow, ...dark });
+  await begin(ada, 'secret', 'bob');
+  await say(ada, 'The door code is 4711.');
+  await row(bob, 'secret:', 'The door code is 4711.');
+  await enter(bob, 'secret:');
+  await say(bob, 'Burn after reading.');
+  await shows(ada, ['The door code is 4711.', 'Burn after reading.']);
+  const kept = await fetch(`${origin}live?user=ada&channel=secret:ada:bob&since=earliest`).then((answer) => answer.json());
+  assert.equal(kept.messages.length, 2);
+  for (const { data } of kept.messages) assert.deepEqual(Object.keys(data), ['id', 'sealed']);
+  assert.doesNotMatch(JSON.stringify(kept), /4711|Burn/);
+  const numbers = [];
+  for (const page of [ada, bob]) {
+    await page.click('#info-open');
+    await page.waitForFunction(() => /^(\d{5} ?){6}$/.test(document.getElementById('info-number').textContent), undefined, patience);
+    numbers.push(await page.textContent('#info-number'));
+    await looks_well(page);
+    await shot(page, page === ada ? 'secret_wide_light' : 'secret_narrow_dark');
+    await page.press('#info button', 'Enter');
+  }
+  assert.equal(numbers[0], numbers[1]);
+
+  // The key is the browser's, and is there again after the page.
+  await bob.reload();
+  await is(bob, 'open');
+  await enter(bob, 'secret:');
+  await shows(bob, ['The door code is 4711.', 'Burn after reading.']);
+});
+
+test('a device that was away for a thousand messages across a kill of the server shows each once, in order', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'messenger-'));
+  ends.push(() => rmSync(folder, { recursive: true }));
+  const storage = ['--storage', `sqlite:${join(folder, 'chats.db')}`];
+  const first = await serve('--port', '0', ...storage);
+  const { port } = new URL(first.origin);
+  const way = await way_to(first.origin);
+  const ada = await visit(first.origin, 'ada');
+  const bob = await visit(way.origin, 'bob', narrow, { device: 'phone' });
+  await begin(ada, 'direct', 'bob');
+  await say(ada, 'Are you there?');
+  await enter(bob, 'direct:');
+  await shows(ada, ['Are you there?']);
+  await bob.click('#back');
+  await way.cut();
+
+  const lines = Array.from({ length: 1000 }, (_, i) => `line ${i + 1}`);
+  const post = async (origin, texts) => {
+    const commands = texts.map((text) => ({ id: text, publish: { channel: 'direct:ada:bob', data: { id: text, text }, type: 'text', key: text.replace(' ', '-') } }));
+    const answer = await fetch(`${origin}live?user=ada`, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(commands) });
+    for (const { error } of await answer.json()) assert.equal(error, undefined);
+  };
+  for (let i = 0; i < 500; i += 50) await post(first.origin, lines.slice(i, i + 50));
+  await first.stop('SIGKILL');
+  const { origin } = await serve('--port', port, ...storage);
+  for (let i = 450; i < 1000; i += 50) await post(origin, lines.slice(i, i + 50));  // who was not sure repeats with the same keys
+  await way.mend();
+  await bob.evaluate(() => dispatchEvent(new Event('online')));
+  await row(bob, 'direct:', '1000 unread');
+  const last = (page) => page.waitForFunction(() => [...document.querySelectorAll('#log .message')].at(-1)?.textContent.includes('line 1000'), undefined, patience);
+  await last(ada);
+  await shows(ada, ['Are you there?', ...lines.map((line) => `${line}`)]);
+  await enter(bob, 'direct:');
+  await last(bob);
+  assert.deepEqual((await shown(bob)).slice(-1001), ['--- New', ...lines]);
+  await shows(ada, ['Are you there?', ...lines.map((line) => `${line}`)]);
+});
 
 test('by keyboard alone: a chat is begun, written in, left and found again, and every control has a name', async () => {
   const { origin } = await serve('--port', '0');
