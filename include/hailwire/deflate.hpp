@@ -64,6 +64,9 @@ inline constexpr proto::encoding websocket_payload_deflated{
           out, p.type() == payload::kind::binary ? proto::ws_opcode::binary : proto::ws_opcode::text, p.bytes());
     }};
 
+template <deflate_options Options>
+inline constexpr proto::encoding websocket_signal_deflated = proto::signals_of(websocket_object_deflated<Options>);
+
 /// One WebSocket connection that agreed on compression: the same machine, with messages deflated and inflated.
 template <deflate_options Options>
 class websocket_deflate_stream : public websocket_stream {
@@ -77,7 +80,10 @@ class websocket_deflate_stream : public websocket_stream {
   }
 
   const proto::encoding& messages() const noexcept override {
-    return objects() ? websocket_object_deflated<Options> : websocket_payload_deflated<Options>;
+    return as() == mode::object       ? websocket_object_deflated<Options>
+           : as() == mode::signal     ? websocket_signal_deflated<Options>
+           : as() == mode::raw_signal ? websocket_position  // shorter than what compressing is worth
+                                      : websocket_payload_deflated<Options>;
   }
   stream_event receive(std::span<char>& in, std::string& out) override { return read(in, out, &inflater_); }
 

@@ -30,6 +30,7 @@ struct encoding {
   /// Appends one whole frame of a notice that all subscribers share, `json` being `{"name":…}` on one line; null: these
   /// clients have no notices. It ends with the bytes that messages end with.
   void (*notice)(std::string& out, std::string_view name, std::string_view json) = nullptr;
+  bool signals = false;  ///< what it is given as `json` is a signal, without the payload
 };
 
 /// Appends a payload as the `data` or `bytes` member: `"data":<json>` or `"bytes":"<base64>"`.
@@ -42,6 +43,22 @@ inline bool has_payload(const message& m) noexcept { return !m.erased && !m.eras
 /// Appends the message object that every transport carries. Of a message that was taken back there is neither payload
 /// nor type; one that takes another back has the other's offset in place of a payload.
 void append_message(std::string& out, std::string_view channel, const message& m);
+
+/// The same without the payload: its epoch, size and type stand in its place, and whoever wants it fetches it. What
+/// cannot be fetched, because it has no place in the log, is written whole.
+void append_signal(std::string& out, std::string_view channel, std::string_view epoch, const message& m);
+
+/// The message object as an encoding wants it.
+inline void append_as(std::string& out, const encoding& how, std::string_view channel, std::string_view epoch,
+                      const message& m) {
+  how.signals ? append_signal(out, channel, epoch, m) : append_message(out, channel, m);
+}
+
+/// An encoding of message objects, with signals in place of messages.
+constexpr encoding signals_of(encoding messages) noexcept {
+  messages.signals = true;
+  return messages;
+}
 
 }  // namespace hailwire::proto
 

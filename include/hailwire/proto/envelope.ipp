@@ -83,4 +83,29 @@ HAILWIRE_INLINE void append_message(std::string& out, std::string_view channel, 
   out += '}';
 }
 
+HAILWIRE_INLINE void append_signal(std::string& out, std::string_view channel, std::string_view epoch,
+                                   const message& m) {
+  if (!m.offset || !has_payload(m)) return append_message(out, channel, m);
+  out += "{\"channel\":";
+  json::append_quoted(out, channel);
+  out += ",\"offset\":";
+  append_decimal(out, m.offset);
+  out += ",\"at\":";
+  append_decimal(out, static_cast<std::uint64_t>(m.at < 0 ? 0 : m.at));
+  if (!m.from.empty()) {
+    out += ",\"from\":";
+    json::append_quoted(out, m.from);
+  }
+  if (!m.type.empty()) {
+    out += ",\"type\":";
+    json::append_quoted(out, m.type);
+  }
+  const content_reference* c = m.content.get();
+  out.append(",\"epoch\":\"").append(epoch).append("\",\"size\":");
+  append_decimal(out, c ? c->size : m.data.bytes().size());
+  out += ",\"content_type\":";
+  json::append_quoted(out, c ? std::string_view(c->type) : m.data.content_type());
+  out += '}';
+}
+
 }  // namespace hailwire::proto

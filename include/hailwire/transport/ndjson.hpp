@@ -34,15 +34,19 @@ inline constexpr proto::encoding lines{
     "ndjson", true, [](std::string& out, const proto::envelope& e) { append_line<chunked>(out, e.json); },
     [](std::string& out, std::string_view, std::string_view json) { append_line<chunked>(out, json); }};
 
+template <bool chunked>
+inline constexpr proto::encoding signals = proto::signals_of(lines<chunked>);
+
 }  // namespace ndjson_detail
 
 /// One stream of lines. `chunked`: it is framed as HTTP/1.1 does.
 class ndjson_stream : public stream {
  public:
-  explicit ndjson_stream(bool chunked) noexcept : chunked_(chunked) {}
+  explicit ndjson_stream(bool chunked, bool signals = false) noexcept : chunked_(chunked), signals_(signals) {}
 
   std::string_view name() const noexcept override { return "ndjson"; }
   const proto::encoding& messages() const noexcept override {
+    if (signals_) return chunked_ ? ndjson_detail::signals<true> : ndjson_detail::signals<false>;
     return chunked_ ? ndjson_detail::lines<true> : ndjson_detail::lines<false>;
   }
   HAILWIRE_INLINE bool notice(std::string& out, std::string_view, std::string_view json, std::string_view) override;
@@ -53,7 +57,7 @@ class ndjson_stream : public stream {
   void append(std::string& out, std::string_view json) const {
     chunked_ ? ndjson_detail::append_line<true>(out, json) : ndjson_detail::append_line<false>(out, json);
   }
-  bool chunked_;
+  bool chunked_, signals_;
 };
 static_assert(sizeof(ndjson_stream) <= stream_box::room);
 

@@ -24,7 +24,7 @@ HAILWIRE_INLINE void ndjson_stream::end(std::string& out, std::uint16_t code, st
 HAILWIRE_INLINE result<accepted> ndjson::begin(const live_request& a) {
   accepted b;
   const bool chunked = a.head.minor >= 1;
-  b.live = stream_box::of<ndjson_stream>(chunked);
+  b.live = stream_box::of<ndjson_stream>(chunked, wants_signals(a));
   b.open = [chunked](std::string& out, std::string_view extra) {
     std::string fields = "Cache-Control: no-store\r\nX-Accel-Buffering: no\r\n";
     // Without chunks the end of the connection is the end of the body (RFC 9112, section 6.3, rule 8).

@@ -32,6 +32,8 @@ inline constexpr proto::encoding poll_element{"poll", true,
                                                 out += json;
                                               }};
 
+inline constexpr proto::encoding poll_signal = proto::signals_of(poll_element);
+
 /// A poll's answer around its messages.
 struct poll_answer {
   std::string head;  ///< the response head, and the body up to the first message

@@ -65,18 +65,24 @@ inline constexpr proto::encoding with_id{"sse", true, append_with_id<chunked>, a
 template <bool chunked>
 inline constexpr proto::encoding plain{"sse, several channels", true, append_plain<chunked>, append_notice<chunked>};
 
+template <bool chunked>
+inline constexpr proto::encoding signals_with_id = proto::signals_of(with_id<chunked>);
+template <bool chunked>
+inline constexpr proto::encoding plain_signals = proto::signals_of(plain<chunked>);
+
 }  // namespace sse_detail
 
 /// One event stream. `several`: more than one channel is followed, so batches carry the session's own cursor.
 /// `chunked`: it is framed as HTTP/1.1 does. `retry`: milliseconds that the client is to wait before it comes back, if
-/// nothing else is said.
+/// nothing else is said. `signals`: without payloads.
 class sse_stream : public stream {
  public:
-  sse_stream(bool several, bool chunked, std::uint32_t retry) noexcept;
+  sse_stream(bool several, bool chunked, std::uint32_t retry, bool signals = false) noexcept;
 
   std::string_view name() const noexcept override { return "sse"; }
   HAILWIRE_INLINE const proto::encoding& messages() const noexcept override;
   const proto::encoding& others() const noexcept override {
+    if (signals_) return chunked_ ? sse_detail::plain_signals<true> : sse_detail::plain_signals<false>;
     return chunked_ ? sse_detail::plain<true> : sse_detail::plain<false>;
   }
   HAILWIRE_INLINE bool notice(std::string& out, std::string_view name, std::string_view json,
@@ -92,7 +98,7 @@ class sse_stream : public stream {
   static void append_block(std::string& block, std::string_view name, std::string_view json, std::string_view cursor);
 
   std::uint32_t retry_;
-  bool several_, chunked_;
+  bool several_, chunked_, signals_;
 };
 static_assert(sizeof(sse_stream) <= stream_box::room);
 

@@ -27,10 +27,11 @@ inline void append_passing_end(std::string& out, const failure& why) {
 
 namespace hailwire::transport {
 
-HAILWIRE_INLINE sse_stream::sse_stream(bool several, bool chunked, std::uint32_t retry) noexcept
-    : retry_(retry), several_(several), chunked_(chunked) {}
+HAILWIRE_INLINE sse_stream::sse_stream(bool several, bool chunked, std::uint32_t retry, bool signals) noexcept
+    : retry_(retry), several_(several), chunked_(chunked), signals_(signals) {}
 
 HAILWIRE_INLINE const proto::encoding& sse_stream::messages() const noexcept {
+  if (!several_ && signals_) return chunked_ ? sse_detail::signals_with_id<true> : sse_detail::signals_with_id<false>;
   if (!several_) return chunked_ ? sse_detail::with_id<true> : sse_detail::with_id<false>;
   return others();
 }
@@ -93,7 +94,7 @@ HAILWIRE_INLINE result<accepted> sse::begin(const live_request& a) {
   const bool chunked = a.head.minor >= 1;
   const std::int64_t retry = a.settings.retry.count();
   b.live = stream_box::of<sse_stream>(a.count("channel") > 1, chunked,
-                                      static_cast<std::uint32_t>(detail::between(retry, 2 * retry)));
+                                      static_cast<std::uint32_t>(detail::between(retry, 2 * retry)), wants_signals(a));
   b.open = [chunked](std::string& out, std::string_view extra) {
     std::string headers = "Cache-Control: no-store\r\nX-Accel-Buffering: no\r\n";
     // Without chunks the end of the connection is the end of the body (RFC 9112, section 6.3, rule 8).

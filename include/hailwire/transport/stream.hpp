@@ -39,6 +39,10 @@ struct live_request {
   std::size_t count(std::string_view name) const noexcept;
 };
 
+/// Whether the client asks for signals (`&signal=1`): where a message stands, how large it is and what it is, in place
+/// of its payload. See `proto::signals_of`.
+inline bool wants_signals(const live_request& a) noexcept { return a.param("signal") == "1"; }
+
 /// What received bytes turned out to be.
 struct stream_event {
   enum class kind : std::uint8_t {

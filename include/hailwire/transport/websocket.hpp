@@ -32,17 +32,34 @@ inline constexpr proto::encoding websocket_payload{"websocket, raw", false,
                                                      }
                                                    }};
 
+inline constexpr proto::encoding websocket_signal = proto::signals_of(websocket_object);
+/// A text frame with the position; of an ephemeral message, which has none, the payload.
+inline constexpr proto::encoding websocket_position{"websocket, raw signals", false,
+                                                    [](std::string& out, const proto::envelope& e) {
+                                                      if (!e.content.offset) return websocket_payload.append(out, e);
+                                                      if (!proto::has_payload(e.content)) return;
+                                                      std::string at;
+                                                      append_position(at, e.epoch, e.content.offset);
+                                                      proto::append_text(out, at);
+                                                    },
+                                                    nullptr, true};
+
 /// One WebSocket connection of a server's: protocol objects (`hailwire.v1`), payloads alone (`hailwire.v1.raw`), or a
 /// host's own frames.
 class websocket_stream : public stream {
  public:
-  enum class mode : std::uint8_t { object, raw, plain };
+  /// The last two send signals: positions in place of payloads.
+  enum class mode : std::uint8_t { object, raw, plain, signal, raw_signal };
 
   websocket_stream(mode m, std::size_t max_message) noexcept;
 
   std::string_view name() const noexcept override { return "websocket"; }
   const proto::encoding& messages() const noexcept override {
-    return mode_ == mode::object ? websocket_object : websocket_payload;
+    return mode_ == mode::object       ? websocket_object
+           : mode_ == mode::raw        ? websocket_payload
+           : mode_ == mode::signal     ? websocket_signal
+           : mode_ == mode::raw_signal ? websocket_position
+                                       : websocket_payload;
   }
 
   stream_event receive(std::span<char>& in, std::string& out) override { return read(in, out, nullptr); }
@@ -56,14 +73,15 @@ class websocket_stream : public stream {
   bool duplex() const noexcept override { return true; }
   HAILWIRE_INLINE void end(std::string& out, std::uint16_t code, std::string_view reason) override;
   bool awaits_end() const noexcept override { return !in_.ended(); }
-  bool speaks() const noexcept override { return mode_ == mode::object; }
+  bool speaks() const noexcept override { return objects(); }
 
  protected:
   /// Appends a message of this connection's own.
   virtual void append(std::string& out, proto::ws_opcode what, std::string_view bytes) {
     proto::append_frame(out, what, bytes);
   }
-  bool objects() const noexcept { return mode_ == mode::object; }
+  bool objects() const noexcept { return mode_ == mode::object || mode_ == mode::signal; }
+  mode as() const noexcept { return mode_; }
   /// `receive`, with what inflates messages if that was agreed on.
   stream_event read(std::span<char>& in, std::string& out, proto::ws_inflater* inflater);
 
@@ -80,7 +98,7 @@ class websocket_stream : public stream {
   stream_event next(std::span<char>& in, std::string& out, proto::ws_inflater* inflater, ping& newest);
 
   [[no_unique_address]] proto::ws_connection in_;  // what follows lies in its padding
-  mode mode_ : 2;
+  mode mode_ : 3;
   bool ended_ : 1;
 };
 static_assert(sizeof(websocket_stream) <= stream_box::room);
@@ -123,7 +141,9 @@ struct websocket {
     if (raw && a.count("channel") != 1) return {errc::bad_request, "hailwire.v1.raw needs exactly one channel"};
     std::size_t most = largest_payload(a.settings);
     if (!raw) most = most / 3 * 4 + 4 + command_room;  // base64 (RFC 4648) takes four letters for three bytes
-    return begun(*asked, chosen, raw ? websocket_stream::mode::raw : websocket_stream::mode::object, most, make_stream);
+    using mode = websocket_stream::mode;
+    const mode m = wants_signals(a) ? raw ? mode::raw_signal : mode::signal : raw ? mode::raw : mode::object;
+    return begun(*asked, chosen, m, most, make_stream);
   }
   template <class Make>
   static result<accepted> begin_plain_as(const live_request& a, const std::vector<std::string>& known,

@@ -10,8 +10,8 @@ HAILWIRE_INLINE websocket_stream::websocket_stream(mode m, std::size_t max_messa
 
 HAILWIRE_INLINE bool websocket_stream::notice(std::string& out, std::string_view, std::string_view json,
                                               std::string_view) {
-  if (mode_ == mode::object) append(out, proto::ws_opcode::text, json);
-  return mode_ == mode::object;
+  if (objects()) append(out, proto::ws_opcode::text, json);
+  return objects();
 }
 
 HAILWIRE_INLINE void websocket_stream::end(std::string& out, std::uint16_t code, std::string_view reason) {
@@ -55,10 +55,10 @@ HAILWIRE_INLINE stream_event websocket_stream::next(std::span<char>& in, std::st
         return {stream_event::kind::failed, event.data, event.code};
       case type::text:
         if (ended_) continue;  // RFC 6455, section 1.4: data after our close is not processed
-        return {mode_ == mode::object ? stream_event::kind::command : stream_event::kind::text, event.data, 0};
+        return {objects() ? stream_event::kind::command : stream_event::kind::text, event.data, 0};
       case type::binary:
         if (ended_) continue;
-        if (mode_ == mode::object) return {stream_event::kind::failed, "commands are text frames", proto::ws_policy};
+        if (objects()) return {stream_event::kind::failed, "commands are text frames", proto::ws_policy};
         return {stream_event::kind::binary, event.data, 0};
     }
   }

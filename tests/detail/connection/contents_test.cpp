@@ -200,3 +200,87 @@ TEST_CASE("the path of messages stands beside the live resource's, wherever that
   for (auto path : {"/live/messages", "//messages", "/messages/", "/message", "/xmessages"})
     CHECK(c.ask(get(path + first)).status == 404);
 }
+
+// ---- signals
+
+namespace {
+
+/// What a client without payloads is told of a message.
+std::string signal(std::string_view channel, int offset, const std::string& rest, std::string_view from = {}) {
+  std::string out = "{\"channel\":\"" + std::string(channel) + "\",\"offset\":" + std::to_string(offset) +
+                    ",\"at\":" + std::to_string(testing::manual_loop::unix_start + 1000);
+  if (!from.empty()) out += ",\"from\":\"" + std::string(from) + '"';
+  return out + rest + '}';
+}
+const std::string raw = "Sec-WebSocket-Protocol: hailwire.v1.raw\r\n";
+
+}  // namespace
+
+TEST_CASE("with signal=1 every transport tells of messages without their payloads, live and replayed") {
+  house h;
+  publish(h, payload::json("\"first\""));
+  client ws(h), sse(h), two(h), nd(h), bare(h), held(h), full(h);
+  ws.join("?channel=chat&signal=1");
+  bare.join("?channel=chat&signal=1", raw);
+  sse.open(event_stream("?channel=chat&signal=1"));
+  two.open(event_stream("?channel=chat&channel=b&signal=1"));
+  nd.open(json_lines("?channel=chat&signal=1"));
+  full.join("?channel=chat");
+  held.send(get("/live?channel=chat&signal=1&wait=20&since=chat-1.1"));
+  for (auto* c : {&ws, &sse, &two, &nd, &bare, &full}) c->take();
+
+  CHECK_FALSE(h.gate.messages.publish("chat", payload::binary("\1\2\3", "image/png"), {.type = "pic"}));
+  h.run();
+  const std::string told = signal("chat", 2, R"(,"type":"pic","epoch":"chat-1","size":3,"content_type":"image/png")");
+  CHECK(ws.hear() == lines{"text " + told});
+  CHECK(bare.hear() == lines{"text chat-1.2"});
+  CHECK(sse.take() == "data: " + told + "\nid: chat-1.2\n\n");
+  CHECK(two.take() == "data: " + told + "\nid: chat-1.2,b-1.0\n\n");
+  CHECK(nd.take() == told + '\n');
+  CHECK(held.take().find("\"messages\":[" + told + ']') != std::string::npos);
+  CHECK(full.hear().at(0).find("\"bytes\":\"AQID\"") != std::string::npos);
+
+  const std::string before = signal("chat", 1, R"(,"epoch":"chat-1","size":7,"content_type":"application/json")");
+  CHECK(client(h).ask(get("/live?channel=chat&since=earliest&signal=1")).has("[" + before + ',' + told + ']'));
+  auto replayed = client(h).join("?channel=chat&since=earliest&signal=1");
+  CHECK(lines(replayed.begin() + 1, replayed.end()) == lines{"text " + before, "text " + told});
+  CHECK(client(h).join("?channel=chat&since=earliest&signal=1", raw) == lines{"text chat-1.1", "text chat-1.2"});
+  for (auto other : {"signal=0", "signal=", "signal=true", "signal=2"})
+    CHECK(client(h).ask(get("/live?channel=chat&since=earliest&" + std::string(other))).has("\"first\""));
+  CHECK(client(h).ask(fetch("?channel=chat&epoch=chat-1&offset=2")).body == "\1\2\3");
+}
+
+TEST_CASE("who is told by signals hears of what was taken back as everybody does") {
+  house h;
+  publish(h, payload::json("\"first\""));
+  client ws(h), bare(h);
+  ws.join("?channel=chat&signal=1");
+  bare.join("?channel=chat&signal=1", raw);
+  CHECK_FALSE(h.gate.messages.erase("chat", {"", 1}));
+  h.run();
+  CHECK(ws.hear() == lines{"text " + signal("chat", 2, ",\"erases\":1")});
+  CHECK(bare.hear().empty());
+  auto a = client(h).ask(get("/live?channel=chat&since=earliest&signal=1"));
+  CHECK(a.has(signal("chat", 1, ",\"erased\":true") + ',' + signal("chat", 2, ",\"erases\":1")));
+  publish(h, payload::text("zwölf"));
+  CHECK(bare.hear() == lines{"text chat-1.3"});
+  CHECK(ws.hear() ==
+        lines{"text " + signal("chat", 3, R"(,"epoch":"chat-1","size":6,"content_type":"text/plain;charset=utf-8")")});
+}
+
+TEST_CASE("a client of payloads and one of signals on the same channel are each given their own, message by message") {
+  house h;
+  client full(h), told(h);
+  full.join("?channel=chat");
+  told.join("?channel=chat&signal=1");
+  for (int i = 1; i <= 3; ++i) CHECK_FALSE(h.gate.messages.publish("chat", payload::json(std::to_string(i))));
+  h.run();
+  auto a = full.hear(), b = told.hear();
+  REQUIRE(a.size() == 3);
+  REQUIRE(b.size() == 3);
+  for (int i = 1; i <= 3; ++i) {
+    const auto n = static_cast<std::size_t>(i - 1);
+    CHECK(a[n] == "text " + published("chat", i, std::to_string(i)));
+    CHECK(b[n] == "text " + signal("chat", i, R"(,"epoch":"chat-1","size":1,"content_type":"application/json")"));
+  }
+}

@@ -130,7 +130,8 @@ class connection : public session {
     return stream_ ? stream_->name() : asked() ? asked()->shown_.transport() : std::string_view();
   }
   const proto::encoding& encoding() const noexcept override {
-    return !stream_ ? *server().polls->messages : phase_ == phase::asked ? stream_->messages() : stream_->others();
+    if (!stream_) return asked() && asked()->signals_ ? *server().polls->signals : *server().polls->messages;
+    return phase_ == phase::asked ? stream_->messages() : stream_->others();
   }
 
  protected:

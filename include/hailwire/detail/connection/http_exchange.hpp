@@ -53,6 +53,7 @@ struct request_state {
   bool said_bye_ : 1 = false;                 // its notices have one
   bool array_ : 1 = false;                    // the POST's commands are one
   bool fetch_ : 1 = false;                    // it asks for one message
+  bool signals_ : 1 = false;                  // the poll is told of messages without their payloads
   bool query_readable_ : 1 = true;
   bool patient_ : 1 = true;  // what a held poll has to tell is live-only, and is gathered for a while
   // Of those on its connection that ask for the live resource it is the first; it was let in for its ticket's sake; it

@@ -231,7 +231,7 @@ HAILWIRE_INLINE bool http_exchange::answer_poll(bool at_end) {
 }
 
 HAILWIRE_INLINE const poll_table http_exchange::polling{
-    &transport::poll_element, [](http_exchange& e) { e.begin_poll(); },
+    &transport::poll_element, &transport::poll_signal, [](http_exchange& e) { e.begin_poll(); },
     [](http_exchange& e, bool at_end) { return e.answer_poll(at_end); }};
 
 }  // namespace hailwire::detail

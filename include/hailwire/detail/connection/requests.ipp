@@ -263,6 +263,8 @@ HAILWIRE_INLINE bool http_exchange::read_channels() {
       };
       const std::uint64_t least = bound(o.shortest_heartbeat), most = std::max(least, bound(o.longest_heartbeat));
       heartbeat_ = static_cast<std::uint16_t>(std::clamp(*asked, least, most));
+    } else if (name == "signal") {
+      signals_ = signals_ || value == "1";
     }
   }
   return true;

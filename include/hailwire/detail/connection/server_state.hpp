@@ -35,6 +35,7 @@ class connection;
 /// What a connection needs for requests that a poll serves.
 struct poll_table {
   const proto::encoding* messages;
+  const proto::encoding* signals;  ///< for clients that ask for no payloads
   void (*begin)(http_exchange&);
   /// Answers if there is something to tell, or `at_end` in any case; whether it has.
   bool (*answer)(http_exchange&, bool at_end);

@@ -306,13 +306,16 @@ HAILWIRE_INLINE std::span<const message> channel_log::as_erased(std::span<const 
 HAILWIRE_INLINE void channel_log::append(const message& m) {
   if (m.erases) [[unlikely]]
     erase(m.erases);
-  static thread_local std::string json;  // one scratch buffer a thread: its content never outlives this call
+  // One scratch buffer a thread for messages and one for signals: their content never outlives this call.
+  static thread_local std::string json, signal;
   json.clear();
+  signal.clear();
   bool anybody = false;
   try {
     each([&](encoded_channel& l) {
-      if (l.how().wants_json && json.empty()) proto::append_message(json, name(), m);
-      l.append({name(), epoch(), m, json});
+      std::string& text = l.how().signals ? signal : json;
+      if (l.how().wants_json && text.empty()) proto::append_as(text, l.how(), name(), epoch(), m);
+      l.append({name(), epoch(), m, text});
       anybody = true;
     });
     if (anybody) source_->mark_dirty(*this);
@@ -457,7 +460,7 @@ HAILWIRE_INLINE std::shared_ptr<const chunk> encoded_channel::encode(std::span<c
   std::vector<message> changed;
   for (const auto& m : log().as_erased(messages, changed)) {
     json.clear();
-    if (how_->wants_json) proto::append_message(json, log().name(), m);
+    if (how_->wants_json) proto::append_as(json, *how_, log().name(), log().epoch(), m);
     how_->append(c->bytes, {log().name(), log().epoch(), m, json});
     c->marks.push_back({m.offset, static_cast<std::uint32_t>(c->bytes.size())});
   }
