@@ -239,6 +239,68 @@ TEST_CASE("a rule about what is kept holds for its channels where the storage ca
   CHECK_NOTHROW(rig(o));
 }
 
+TEST_CASE("what the hub holds is the sum of its sessions, channels and tails, and nothing of it is left") {
+  rig r;
+  CHECK(r.h.memory_held() == 0);
+  auto fast = std::make_unique<client>(r.h), slow = std::make_unique<client>(r.h);
+  fast->follow("a");
+  slow->follow("a");
+  r.loop.run();
+  const std::size_t idle = 2 * bytes_per_session + bytes_per_channel;
+  CHECK(r.h.memory_held() == idle);
+  CHECK_FALSE(r.publish("a", payload::binary(std::string(1000, 'x'))));
+  r.loop.run();
+  CHECK(r.h.memory_held() == idle);  // nobody is behind
+  slow->shut = true;
+  for (int i = 0; i < 5; ++i) {
+    CHECK_FALSE(r.publish("a", payload::binary(std::string(1000, 'x'))));
+    r.loop.run();
+  }
+  CHECK(r.h.memory_held() > idle + 5000);
+  SECTION("when it catches up") {
+    slow->shut = false;
+    r.h.request_wake(*slow);
+    r.loop.run();
+    CHECK_FALSE(r.publish("a"));
+    r.loop.run();
+    CHECK(r.h.memory_held() == idle);
+  }
+  SECTION("when it goes") {
+    slow.reset();
+    CHECK(r.h.memory_held() == idle - bytes_per_session);
+  }
+  SECTION("when its tail is cut") {
+    for (int i = 0; i < 3000; ++i) {
+      CHECK_FALSE(r.publish("a", payload::binary(std::string(1000, 'x'))));
+      r.loop.run();
+    }
+    CHECK(r.h.memory_held() <= idle + detail::tail_limit);
+  }
+  slow.reset();
+  fast.reset();
+  r.loop.advance(5'000);
+  CHECK(r.h.memory_held() == 0);
+}
+
+TEST_CASE("above its memory the hub takes no new sessions, and those that there are go on") {
+  options o;
+  o.max_memory = 2 * bytes_per_session;
+  rig r(o);
+  client a(r.h), b(r.h), c(r.h), command(r.h, {}, "post");
+  CHECK(a.mine != nullptr);
+  CHECK(b.mine != nullptr);
+  CHECK(c.mine == nullptr);
+  CHECK(command.mine != nullptr);
+  a.leave();
+  c.open();
+  CHECK(c.mine != nullptr);
+  b.follow("a");
+  r.loop.run();
+  CHECK_FALSE(r.publish("a"));
+  r.loop.run();
+  CHECK(b.take() == "<a-1.1 1>");
+}
+
 // ---- channels of which the newest message matters, and those that are given at intervals
 
 TEST_CASE("of a channel's last value each follower gets the newest, whatever came in between, and no gap") {

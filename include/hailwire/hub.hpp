@@ -57,6 +57,10 @@ namespace hailwire {
 /// Further ones run from the loop, so that a chain of any length fits on any stack; a level takes 1–3 KiB.
 inline constexpr unsigned max_nesting = 16;
 
+/// What a session takes that is a user's on two channels, and what a channel takes whose name is of middle length, by
+/// measurement, their allocations counted; see benchmarks/README.md.
+inline constexpr std::size_t bytes_per_session = 448, bytes_per_channel = 160;
+
 /// What may be said of a publish beside its payload.
 struct publish_options {
   std::string type = {};  ///< the publisher's own word, up to 64 bytes
@@ -175,6 +179,11 @@ class hub final : public detail::log_source {
   wake_counters wakes() const noexcept { return waking_ ? waking_->counters() : wake_counters(); }
   /// Channels of which it is known who follows them.
   std::size_t channels_with_presence() const noexcept { return presence_.size(); }
+  /// How many bytes the hub holds for sessions, channels and the tails that are kept for who is behind: the tails to
+  /// the byte, what the others take by the count of them.
+  std::size_t memory_held() const noexcept {
+    return tail_bytes + registry_.listed() * bytes_per_session + logs_.size() * bytes_per_channel;
+  }
   /// Publishes and reads of history that are not answered yet. Safe from any thread.
   std::size_t pending_count() const noexcept { return pending_.count(); }
 

@@ -107,6 +107,11 @@ struct options {
   /// The same for bytes that clients send; what is over it is not read until its time has come, so that TCP holds the
   /// sender back. 64 Mbit/s.
   std::size_t bytes_per_second = 8u << 20;
+  /// How many bytes the hub may hold for sessions, channels and their tails before it takes no new sessions, which are
+  /// `overloaded`, so that those that there are go on: `hub::memory_held`. What a storage holds in this process is its
+  /// own affair. Divided among the threads of a `threaded_server`. Unset: half of what the machine has when the server
+  /// is made; it is another question whether a container lets this process have as much.
+  std::optional<std::size_t> max_memory = {};
   /// The most sessions at a time; more are answered `overloaded`. Below the descriptors that a process may open, the
   /// acceptor pauses by itself.
   std::size_t max_sessions = 1'000'000;

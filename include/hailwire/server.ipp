@@ -168,7 +168,7 @@ HAILWIRE_INLINE basic_server::basic_server(driving d, std::unique_ptr<detail::an
     : executor_(std::move(d.executor)),
       own_(std::move(d.own)),
       driver_(std::move(d.by)),
-      gate_(*driver_, std::move(store), detail::within_descriptors(o), linked) {}
+      gate_(*driver_, std::move(store), detail::within_system(o), linked) {}
 
 HAILWIRE_INLINE std::uint16_t basic_server::bind_and_listen(const std::string& address, std::uint16_t port,
                                                             make_layer layer, std::error_code& ec) {

@@ -32,6 +32,8 @@ namespace hailwire {
 
 namespace detail {
 
+options within_system(options o) noexcept;
+
 /// A storage behind several hubs. It keeps the promise of the storage concept that a single hub keeps by itself: calls
 /// for one channel never overlap.
 class common_storage {
@@ -147,9 +149,9 @@ namespace hailwire::inline HAILWIRE_ASIO_NAMESPACE {
 /// twice. It is never called for one channel twice at a time; one that is `single_threaded` is called once at a time.
 /// One that guards itself better says `static constexpr bool thread_safe = true`, as `memory_storage` does.
 ///
-/// Limits of `options` hold for each thread, but `max_sessions` and `newcomers_per_second`, which are divided among
-/// them, and `max_connections`, `max_connections_per_address` and `max_sessions_per_address`, which count over all of
-/// them.
+/// Limits of `options` hold for each thread, but `max_sessions`, `max_memory` and `newcomers_per_second`, which are
+/// divided among them, and `max_connections`, `max_connections_per_address` and `max_sessions_per_address`, which count
+/// over all of them.
 ///
 /// Threads: `publish`, `publish_all`, `post_each`, `quit`, `stop` and `drain` are safe from any; the rest is for one
 /// thread, before `run`.
@@ -175,6 +177,8 @@ class threaded_server {
     auto common = std::make_shared<detail::common_storage>(detail::erase_storage<Storage>(std::forward<Storage>(store)),
                                                            detail::guard_for<type>());
     o.max_sessions = (o.max_sessions + threads - 1) / threads;
+    if (!o.max_memory) o.max_memory = detail::within_system(o).max_memory;
+    if (o.max_memory) o.max_memory = *o.max_memory / threads;
     o.newcomers_per_second = (o.newcomers_per_second + threads - 1) / threads;
     if (o.ticket_key.empty()) o.ticket_key = detail::random_key();  // one for all threads
     for (unsigned i = 0; i < threads; ++i) {

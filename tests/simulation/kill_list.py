@@ -28,7 +28,7 @@ FAULTS = [
      "  for (const auto& m : messages) {\n    json.clear();",
      "  for (std::size_t i = 0; i < messages.size(); ++i) {\n    const auto& m = messages[i + 1 < messages.size() && i % 8 == 6 ? i + 1 : i % 8 == 7 ? i - 1 : i];\n    json.clear();"),
     ("drop the gap notice", CHANNEL_LOG,
-     "      lost(*s, {false, next});\n", ""),
+     "      if (!log().conflated()) lost(*s, {false, next});\n", ""),
     ("drop the notice of a new epoch", FAN_OUT,
      "    lost(s, {g.epoch_changed, at(s).offset + 1});\n", ""),
     ("a gap up to the head hides what is retained", HUB,

@@ -569,8 +569,10 @@ HAILWIRE_INLINE void connection::lost(subscription& s, const gap& g) {
     auto i = static_cast<std::size_t>(std::find(asked()->channels_.begin(), asked()->channels_.end(), log.name()) -
                                       asked()->channels_.begin());
     if (i < asked()->starts_.size())
-      asked()->starts_[i] = {
-          {std::string(log.epoch()), g.next - 1}, asked()->from_[i].from != hailwire::start::word::at, g};
+      asked()->starts_[i] = {{std::string(log.epoch()), g.next - 1},
+                             asked()->from_[i].from != hailwire::start::word::at,
+                             g,
+                             log.conflated()};
     return;
   }
   tell_gap(log, g, told_cursor());

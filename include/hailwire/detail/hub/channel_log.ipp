@@ -357,7 +357,16 @@ HAILWIRE_INLINE void encoded_channel::begin_work() {
   work_->flushed = log().head();
 }
 
-HAILWIRE_INLINE void encoded_channel::end_work() noexcept { log().source().spares.give(std::move(work_)); }
+HAILWIRE_INLINE void encoded_channel::end_work() noexcept {
+  log().source().tail_bytes -= work_->tail_bytes;
+  log().source().spares.give(std::move(work_));
+}
+
+HAILWIRE_INLINE void encoded_channel::forget_tail() noexcept {
+  log().source().tail_bytes -= work_->tail_bytes;
+  work_->tail.clear();
+  work_->tail_begin = work_->tail_bytes = 0;
+}
 
 // Of its own, so that a flush, which never comes here, is short.
 HAILWIRE_INLINE bool encoded_channel::read_on(subscription& s) {

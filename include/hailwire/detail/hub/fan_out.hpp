@@ -184,6 +184,7 @@ class log_source {
   virtual ~log_source() = default;
   spare_work spares;
   std::uint64_t deliveries = 0;  ///< messages handed to subscribers
+  std::size_t tail_bytes = 0;  ///< in the tails of all channels
   /// Reads on after `since`, for `encoded_channel::loaded`; may complete before it returns.
   virtual void load(channel_log& log, encoded_channel& l, std::uint64_t since) = 0;
   /// Reads what is missing after the head, for `channel_log::filled`.
@@ -368,6 +369,7 @@ class encoded_channel {
   void begin_work();
   void rest() noexcept;
   void end_work() noexcept;
+  void forget_tail() noexcept;
   // Precondition: it is behind. Good until somebody falls behind or catches up.
   place& at(const subscription& s) const noexcept { return work_->behind[s.index_]; }
 

@@ -361,10 +361,7 @@ HAILWIRE_INLINE void encoded_channel::flush() {
     if (std::exchange(work_->ahead, false)) wake_behind();
     return rest();
   }
-  if (!work_->tail.empty()) {
-    work_->tail.clear();
-    work_->tail_begin = work_->tail_bytes = 0;
-  }
+  if (!work_->tail.empty()) forget_tail();
   // Nobody else holds it: its memory serves another turn.
   if (flushing.use_count() == 1 && flushing->bytes.capacity() <= spare_limit) {
     flushing->clear();
@@ -379,8 +376,7 @@ HAILWIRE_INLINE void encoded_channel::restart(std::uint64_t offset, std::uint64_
   while (!live_.empty()) fall_behind(*live_.back(), nullptr, 0);
   if (!work_) return;
   work_->flushed = head;
-  work_->tail.clear();
-  work_->tail_begin = work_->tail_bytes = 0;
+  forget_tail();
   work_->recent = {};
   for (std::size_t i = 0; i < work_->behind.size(); ++i) {
     subscription& s = *work_->behind[i].who;
@@ -400,6 +396,7 @@ HAILWIRE_INLINE void encoded_channel::keep_in_tail(std::shared_ptr<const chunk> 
   try {
     work_->tail.push_back(std::move(c));
     work_->tail_bytes += bytes;
+    log().source().tail_bytes += bytes;
     trim();
   } catch (const std::bad_alloc&) {
   }
@@ -411,6 +408,7 @@ HAILWIRE_INLINE void encoded_channel::trim() noexcept {
   while ((work_->tail_bytes > tail_limit || log().conflated()) && tail.size() - begin > 1) {
     auto oldest = std::move(tail[begin++]);
     work_->tail_bytes -= oldest->bytes.size();
+    log().source().tail_bytes -= oldest->bytes.size();
     for (place& p : work_->behind)
       if (p.in == oldest) release(p);
   }

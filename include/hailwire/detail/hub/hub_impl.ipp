@@ -285,7 +285,10 @@ HAILWIRE_INLINE void hub::tell(std::string_view channel, std::string_view name, 
 // ---- sessions
 
 HAILWIRE_INLINE bool hub::open(session& s, shared_grant g, std::string device, bool listed) {
-  if (stopped_ || (listed && registry_.listed() >= options_.max_sessions)) return false;
+  if (stopped_) return false;
+  if (listed &&
+      (registry_.listed() >= options_.max_sessions || memory_held() >= options_.max_memory.value_or(SIZE_MAX)))
+    return false;
   registry_.open(s, std::move(g), std::move(device), listed);
   if (waking_ && listed && !s.user().empty()) guarded([&] { waking_->opened(s); });
   return true;

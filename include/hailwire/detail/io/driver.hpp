@@ -118,8 +118,9 @@ struct self_owned {
   std::shared_ptr<self_owned> self;  ///< once it is closed: the one of its driver that was closed before
 };
 
-/// `o` with the most connections that this process has descriptors for, where it does not say.
-options within_descriptors(options o) noexcept;
+/// `o` with as many connections as this process has descriptors for, and half of the machine's memory, where it does
+/// not say.
+options within_system(options o) noexcept;
 
 class driver : public event_loop {
  public:

@@ -124,7 +124,10 @@ HAILWIRE_INLINE std::string peer_of(int descriptor) {
   return at.ss_family == AF_UNIX ? "unix" : "unknown";
 }
 
-HAILWIRE_INLINE options within_descriptors(options o) noexcept {
+HAILWIRE_INLINE options within_system(options o) noexcept {
+  const long pages = ::sysconf(_SC_PHYS_PAGES), size = ::sysconf(_SC_PAGESIZE);
+  if (!o.max_memory && pages > 0 && size > 0)
+    o.max_memory = static_cast<std::size_t>(pages) / 2 * static_cast<std::size_t>(size);
   rlimit most{};
   if (o.max_connections || ::getrlimit(RLIMIT_NOFILE, &most) != 0 || most.rlim_cur == RLIM_INFINITY) return o;
   const auto n = static_cast<std::size_t>(most.rlim_cur);
