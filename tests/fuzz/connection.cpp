@@ -65,6 +65,7 @@ struct fixed_storage {
 /// Small, so that inputs of a few hundred bytes reach every limit.
 options small() {
   options o;
+  o.retry = std::chrono::milliseconds(0);  // else it is random
   o.head = {512, 1024, 16};
   o.max_payload = 2048;
   o.max_unsent = 1024;

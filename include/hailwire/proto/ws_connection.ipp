@@ -131,9 +131,17 @@ HAILWIRE_INLINE bool ws_connection::take_message(std::span<char>& in, ws_event& 
   if (size > most_ || in.size() < head + size) return false;
   std::uint32_t key = 0;
   if (masked) std::memcpy(&key, in.data() + head - 4, 4);
-  auto payload = in.subspan(head, size);
+  char* const data = in.data() + head;
   in = in.subspan(head + size);
-  out = whole(in, what, payload, key);
+  if (what == ws_opcode::binary) {
+    unmask(data, size, key);
+    out.what = ws_event::type::binary;
+  } else if (unmask_utf8(data, size, key)) {
+    out.what = ws_event::type::text;
+  } else {
+    return out = fail(in, bad_text), true;
+  }
+  out.data = {data, size};
   return true;
 }
 

@@ -232,7 +232,9 @@ class connection : public session {
   // Writing
   struct batch;
   void pump(subscription* live);
-  bool pump_one(subscription* live);
+  void deliver(subscription& live);
+  void write_own();
+  [[gnu::noinline]] HAILWIRE_INLINE void pump_batches(subscription* live);
   void block();
   void gather(batch& b, subscription* live);
   void taken(const batch& b, std::size_t n);

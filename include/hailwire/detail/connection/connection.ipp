@@ -69,7 +69,7 @@ HAILWIRE_INLINE void connection::adopt(std::string_view already_read) {
 
 HAILWIRE_INLINE void connection::wake(subscription* live) {
   wake_asked_ = wake_asked_ && live;
-  if (phase_ != phase::held || !answer_held(false)) pump(live);
+  if (phase_ != phase::held || !answer_held(false)) live ? deliver(*live) : pump(nullptr);
 }
 
 HAILWIRE_INLINE void connection::keep(subscription& s, std::string_view rest) {

@@ -370,32 +370,43 @@ HAILWIRE_INLINE void connection::block() {
   update_watch();
 }
 
-// The fast path of nearly every write: own bytes alone, or one channel's bytes for a subscriber in sync whose output
-// buffer is empty. True when it was one of these; then it is done.
-[[gnu::always_inline]] inline bool connection::pump_one(subscription* live) {  // a part of `pump`, for each delivery
-  if (half()) return false;
-  bool follows = phase_ == phase::stream && is_open() && opened_;
-  if (live ? !follows || unsent() || tags_ : follows) return false;
-  std::span<const char> bytes = live ? live->in().in_flight() : own_bytes();
-  if (bytes.empty()) return true;
-  std::size_t total = bytes.size(), n = write({&bytes, 1});
+// The way of nearly every delivery: one channel's bytes for a subscriber in sync whose output buffer is empty.
+HAILWIRE_INLINE void connection::deliver(subscription& live) {
+  const bool free = phase_ == phase::stream && is_open() && opened_ && !blocked_ && !tags_ && !half() && !unsent();
+  if (!free) return pump(&live);
+  const std::span<const char> bytes = live.in().in_flight();
+  if (bytes.empty()) return;
+  const std::size_t n = write({&bytes, 1});
   server().messages.counted.bytes_out += n;
   last_write_ = moment(server().now());
-  if (live && n < total) {
-    live->advance(n);
-    if (live->half_sent()) busy().half = live;
-  } else if (!live && (busy().sent += n) == work_->out.size()) {
-    own_bytes_gone();
-  }
-  if (n < total) block();
-  return true;
+  if (n == bytes.size()) return;
+  live.advance(n);
+  if (live.half_sent()) busy().half = &live;
+  block();
+}
+
+// The way of own bytes where there is nothing else: those of an answer, or on a stream of the host's own frames.
+HAILWIRE_INLINE void connection::write_own() {
+  const std::span<const char> bytes = own_bytes();
+  if (bytes.empty()) return;
+  const std::size_t n = write({&bytes, 1});
+  server().messages.counted.bytes_out += n;
+  last_write_ = moment(server().now());
+  if ((busy().sent += n) == work_->out.size()) own_bytes_gone();
+  if (n < bytes.size()) block();
 }
 
 HAILWIRE_INLINE void connection::pump(subscription* live) {
   if (phase_ == phase::dead || phase_ == phase::lingering) return;
   if (blocked_) return live ? live->advance(0) : void();  // it falls behind
-  if (pump_one(live)) return;
+  const bool follows = phase_ == phase::stream && is_open() && opened_;
+  if (!live && !follows && !half()) return write_own();
   if (live && (phase_ != phase::stream || !opened_)) return live->advance(0);
+  pump_batches(live);
+}
+
+// Gathers what there is and writes it, a batch at a time. Apart from `pump`, because a batch takes a kilobyte of stack.
+void connection::pump_batches(subscription* live) {
   for (int round = 0; round < rounds_per_wake; ++round) {
     batch b;
     gather(b, live);
