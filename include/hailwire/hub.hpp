@@ -395,14 +395,7 @@ class hub final : public detail::log_source {
 
   // Asks the storage, and runs f(hub, read_result) with its answer.
   template <class F>
-  void read_storage(std::string_view channel, std::uint64_t since, read_limit limit, F f) {
-    if (!reads_.next()) return storage_->read(channel, since, limit, on_loop(std::move(f)));
-    storage_->read(channel, since, limit,
-                   on_loop([began = loop_->precise(), f = std::move(f)](hub& h, read_result r) mutable {
-                     h.end_watch(began, h.counted.reading);
-                     f(h, std::move(r));
-                   }));
-  }
+  void read_storage(std::string_view channel, std::uint64_t since, read_limit limit, F f);
 
   void begin(publishing& what, payload&& p, publish_options&& o, std::string&& from, std::string&& scope, bool checked);
   void start(publishing&& what, payload&& p, publish_options&& o, std::string&& from, std::string&& scope,
