@@ -62,7 +62,7 @@ FAULTS = [
     ("what fails together waits once for each", DELIVERY, DELIVERY_TEST,
      "now >= held_until_ ? now + pause(calm_, retry_after) : now + retry_after * 1000", "now + pause(calm_, retry_after)"),
     ("attempts count while a service is away", DELIVERY, DELIVERY_TEST, "(v.next != wait && job.attempts", "(job.attempts"),
-    ("a drain cuts off a command under way", "detail/connection/connection.ipp", DRAINING_TEST,
+    ("a drain cuts off a command under way", DRAINING, DRAINING_TEST,
      "if (!at_once && (command_under_way_ || holds_input())) return farewell::owed;", "(void)at_once;"),
     ("all clients of a drain are closed at one moment", DRAINING, DRAINING_TEST, "!at_deadline && told_ >= due;", "!at_deadline && told_ > 1'000'000;"),
     ("who is sent away comes back while the server is still there", DRAINING, DRAINING_TEST,

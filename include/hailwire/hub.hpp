@@ -392,14 +392,6 @@ class hub final : public detail::log_source {
     if (since) [[unlikely]]
       of.add(loop_->precise() - since);
   }
-  // `on_loop` for a read.
-  template <class F>
-  auto on_read(F f) {
-    return on_loop([since = begin_watch(reads_), f = std::move(f)](hub& h, read_result r) mutable {
-      h.end_watch(since, h.counted.reading);
-      f(h, std::move(r));
-    });
-  }
   // A storage's handler: runs f(hub, result) on the loop, or never once the hub has stopped.
   template <class F>
   auto on_loop(F f) {
@@ -409,6 +401,10 @@ class hub final : public detail::log_source {
       forward<std::remove_cvref_t<Result>>(box, std::move(f), std::move(r));
     };
   }
+
+  // Asks the storage, and runs f(hub, read_result) with its answer.
+  template <class F>
+  void read_storage(std::string_view channel, std::uint64_t since, read_limit limit, F f);
 
   void begin(publishing& what, payload&& p, publish_options&& o, std::string&& from, std::string&& scope, bool checked);
   void start(publishing&& what, payload&& p, publish_options&& o, std::string&& from, std::string&& scope,

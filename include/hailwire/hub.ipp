@@ -162,6 +162,16 @@ HAILWIRE_INLINE void hub::finish(publishing& what, std::error_code ec, position&
   if (auto f = std::exchange(what.told, nullptr)) ec ? f(storage_failure(ec)) : f(std::move(p));
 }
 
+template <class F>
+void hub::read_storage(std::string_view channel, std::uint64_t since, read_limit limit, F f) {
+  if (!reads_.next()) return storage_->read(channel, since, limit, on_loop(std::move(f)));
+  storage_->read(channel, since, limit,
+                 on_loop([began = loop_->precise(), f = std::move(f)](hub& h, read_result r) mutable {
+                   h.end_watch(began, h.counted.reading);
+                   f(h, std::move(r));
+                 }));
+}
+
 HAILWIRE_INLINE server_stats hub::stats() const {
   server_stats out = counted;
   out.deliveries = deliveries;

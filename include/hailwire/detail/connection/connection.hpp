@@ -314,6 +314,7 @@ inline constexpr std::int64_t looks = 4;
 }  // namespace hailwire::detail
 
 #ifndef HAILWIRE_SEPARATE_COMPILATION
+#include "hailwire/detail/connection/accounts.ipp"
 #include "hailwire/detail/connection/connection.ipp"
 #include "hailwire/detail/connection/contents.ipp"
 #include "hailwire/detail/connection/draining.ipp"

@@ -31,30 +31,6 @@ HAILWIRE_INLINE void connection::shut_down() {
   ask_settle();
 }
 
-HAILWIRE_INLINE connection::farewell connection::take_leave(bool turn, bool at_once) {
-  switch (phase_) {
-    case phase::stream:
-      if (!at_once && (command_under_way_ || holds_input())) return farewell::owed;
-      if (!turn) return farewell::later;
-      if (is_open()) stream_->bye(out(), server().drain.bye(), static_cast<std::uint64_t>(server().drain.wait()));
-      end(errc::draining, close_code(errc::draining), "draining");
-      return farewell::told;
-    case phase::held:
-      return asked()->say_bye(), answer_held(true) ? farewell::none : farewell::owed;
-    case phase::head:
-      return asked() && !asked()->in_.empty() ? farewell::owed : farewell::none;
-    case phase::body:
-      return farewell::owed;
-    case phase::asked:
-      return answered_ ? farewell::none : farewell::owed;
-    case phase::closing:
-    case phase::lingering:
-    case phase::dead:
-      break;
-  }
-  return farewell::none;
-}
-
 HAILWIRE_INLINE void connection::destroy() {
   if (detached_) return;
   die(false);
@@ -374,40 +350,6 @@ HAILWIRE_INLINE void connection::die(bool by_peer, errc why) noexcept {
   phase_ = phase::dead;
   server().messages.wheel().disarm(*this);
   ask_settle();
-}
-
-HAILWIRE_INLINE void connection::session_began() {
-  server_state& s = server();
-  s.began(transport());
-  if (!s.access_due()) return;
-  auto note = std::unique_ptr<access_note>(new access_note{s.now(), acknowledged(), {}});
-  for (std::size_t i = 0; i < follow_count(); ++i)
-    note->from.push_back({followed(i).serial(), followed(i).offset_when_whole()});
-  ensure_rare().access = std::move(note);
-}
-
-HAILWIRE_INLINE void connection::session_over() noexcept {
-  if (opened_ && is_open()) server().over(transport());
-}
-
-HAILWIRE_INLINE void connection::note_access(const close_reason& why) noexcept {
-  const access_note& n = *find_rare()->access;
-  try {
-    std::uint64_t messages = 0;
-    for (std::size_t i = 0; i < follow_count(); ++i)
-      for (auto [serial, offset] : n.from)
-        if (serial == followed(i).serial()) messages += followed(i).offset_when_whole() - offset;
-    const std::int64_t ms = server().now() - n.since;
-    std::string text(transport());
-    text.append(" for ").append(std::to_string(ms / 1000)).append(".");
-    text.append(std::to_string(1000 + ms % 1000), 1, 3).append(" s, ").append(std::to_string(messages));
-    text.append(" messages, ").append(std::to_string(acknowledged() - n.acknowledged)).append(" bytes: ");
-    text.append(std::to_string(why.close_code)).append(why.by_peer ? " by peer" : " by server");
-    if (!why.text.empty()) text.append(": ").append(why.text);
-    const std::string key = id(), peer = known_peer();
-    server().log()({log_level::info, "session_ended", key, user(), peer, {}, {}}, std::move(text));
-  } catch (...) {  // no memory to tell of it
-  }
 }
 
 HAILWIRE_INLINE void connection::end_session() {

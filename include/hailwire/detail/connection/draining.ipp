@@ -101,4 +101,28 @@ HAILWIRE_INLINE std::string_view draining::bye() {
   return bye_;
 }
 
+HAILWIRE_INLINE connection::farewell connection::take_leave(bool turn, bool at_once) {
+  switch (phase_) {
+    case phase::stream:
+      if (!at_once && (command_under_way_ || holds_input())) return farewell::owed;
+      if (!turn) return farewell::later;
+      if (is_open()) stream_->bye(out(), server().drain.bye(), static_cast<std::uint64_t>(server().drain.wait()));
+      end(errc::draining, close_code(errc::draining), "draining");
+      return farewell::told;
+    case phase::held:
+      return asked()->say_bye(), answer_held(true) ? farewell::none : farewell::owed;
+    case phase::head:
+      return asked() && !asked()->in_.empty() ? farewell::owed : farewell::none;
+    case phase::body:
+      return farewell::owed;
+    case phase::asked:
+      return answered_ ? farewell::none : farewell::owed;
+    case phase::closing:
+    case phase::lingering:
+    case phase::dead:
+      break;
+  }
+  return farewell::none;
+}
+
 }  // namespace hailwire::detail

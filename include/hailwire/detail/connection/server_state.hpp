@@ -184,11 +184,13 @@ class server_state {
     note("refused", c, why.code, why.text());
   }
   /// A session of this transport has begun, or is over.
-  void began(std::string_view transport) noexcept {
-    if (auto* t = counted(transport)) ++t->opened, ++t->open;
+  template <class Transport>
+  void began(Transport by) noexcept {
+    if (auto* t = counted(by)) ++t->opened, ++t->open;
   }
-  void over(std::string_view transport) noexcept {
-    if (auto* t = counted(transport)) --t->open;
+  template <class Transport>
+  void over(Transport by) noexcept {
+    if (auto* t = counted(by)) --t->open;
   }
   /// Whether the end of the session that begins is to be told to the log.
   bool access_due() noexcept {
@@ -229,6 +231,11 @@ class server_state {
 
  private:
   [[gnu::cold]] void tell_emptied() noexcept;
+  server_stats::transport* counted(const transport::entry* by) noexcept {
+    for (std::size_t i = 0; i < transports.size(); ++i)
+      if (transports[i] == by) return &messages.counted.transports[i];
+    return nullptr;
+  }
   server_stats::transport* counted(std::string_view transport) noexcept {
     for (auto& t : messages.counted.transports)
       if (t.name == transport) return &t;

@@ -57,7 +57,7 @@ HAILWIRE_INLINE void hub::read_history(detail::intrusive_ptr<history_op> op) {
   }
   std::string_view channel = op->channel;
   try {
-    storage_->read(channel, since, limit, on_read([op](hub& h, read_result r) { h.history_read(op, std::move(r)); }));
+    read_storage(channel, since, limit, [op](hub& h, read_result r) { h.history_read(op, std::move(r)); });
   } catch (...) {
     history_read(op, detail::failed<read_result>());
   }

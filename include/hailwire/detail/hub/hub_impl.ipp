@@ -379,9 +379,9 @@ void hub::ask_for(detail::channel_log& log, std::uint64_t since, read_limit limi
     if (let_go || of.unused()) h.release_log(of);
   };
   try {
-    storage_->read(log.name(), since, limit, on_read([take, name = std::string(log.name())](hub& h, read_result r) {
-                     take(h, *h.find_log(name), std::move(r));
-                   }));
+    read_storage(log.name(), since, limit, [take, name = std::string(log.name())](hub& h, read_result r) {
+      take(h, *h.find_log(name), std::move(r));
+    });
   } catch (...) {
     take(*this, log, detail::failed<read_result>());
   }
@@ -431,14 +431,18 @@ HAILWIRE_INLINE void hub::follow(session& s, std::string_view channel, const hai
                                                   : floor - 1;
   read_limit limit = from.from == word::latest ? read_limit{0, 0} : read_limit{};
   ++log.pins;
-  if (storage_->at_once() && !stopped_)
-    return start_read(log, s.key(), follow_serial_, from, floor, storage_->read_now(channel, since, limit), done);
+  if (storage_->at_once() && !stopped_) {
+    const std::int64_t asked_at = begin_watch(reads_);
+    read_result r = storage_->read_now(channel, since, limit);
+    end_watch(asked_at, counted.reading);
+    return start_read(log, s.key(), follow_serial_, from, floor, std::move(r), done);
+  }
   try {
-    storage_->read(channel, since, limit,
-                   on_read([key = s.key(), serial = follow_serial_, name = std::string(channel), from, floor,
-                            done = std::move(done)](hub& h, read_result r) mutable {
-                     h.start_read(*h.find_log(name), key, serial, from, floor, std::move(r), done);
-                   }));
+    read_storage(channel, since, limit,
+                 [key = s.key(), serial = follow_serial_, name = std::string(channel), from, floor,
+                  done = std::move(done)](hub& h, read_result r) mutable {
+                   h.start_read(*h.find_log(name), key, serial, from, floor, std::move(r), done);
+                 });
   } catch (...) {
     log.unpin();
     unfollow(s, channel);

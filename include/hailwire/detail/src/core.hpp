@@ -8,6 +8,7 @@
 #endif
 
 #include "hailwire/broker/in_process.ipp"
+#include "hailwire/detail/connection/accounts.ipp"
 #include "hailwire/detail/connection/admission.ipp"
 #include "hailwire/detail/connection/commands.ipp"
 #include "hailwire/detail/connection/connection.ipp"
