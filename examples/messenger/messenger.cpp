@@ -181,7 +181,9 @@ hailwire::result<hailwire::response> serve_page(const hailwire::request& r, cons
 hailwire::options make_options() {
   hailwire::options o{.path = "/live"};
   o.max_channels = 200;  // every chat that a person has is followed all the time
-  for (const char* chats : {"direct:*", "secret:*", "group:*"}) o.channels.push_back({.pattern = chats, .wake = true});
+  for (const char* chats : {"direct:*", "secret:*", "group:*"})
+    o.channels.push_back({.pattern = chats, .wake = true, .presence = true, .ephemeral = true});
+  o.channels.push_back({.pattern = "people", .presence = true});
   return o;
 }
 

@@ -141,6 +141,7 @@ async function shows(page, wanted) {
   assert.deepEqual(await shown(page), wanted);
 }
 const row = (page, channel, what) => page.waitForFunction(([key, words]) => document.querySelector(`#chats [data-key^="${key}"]`)?.textContent.includes(words), [channel, what], patience);
+const room_says = (page, words) => page.waitForFunction((text) => document.getElementById('room-state').textContent === text, words, patience);
 
 /** Nothing sticks out, and every text stands out from its background by at least 4.5 to 1 (WCAG 2.2, success criterion 1.4.3). */
 async function looks_well(page) {
@@ -183,6 +184,7 @@ test('three people: one loses the network while messages flow and one is taken b
   const ada = await visit(origin, 'ada');
   const bob = await visit(origin, 'bob', { ...wide, ...dark });
   const eve = await visit(way.origin, 'eve', narrow, { device: 'phone' });
+  for (const page of [ada, bob, eve]) await page.waitForFunction(() => document.querySelectorAll('#people li').length === 2, undefined, patience);
 
   // A group, announced to the others' inboxes.
   await begin(ada, 'group', 'bob, eve', 'Weekend');
@@ -200,6 +202,7 @@ test('three people: one loses the network while messages flow and one is taken b
 
   await eve.type('#text', 'Me');
   await say(eve, 'Me! I bring the boat.');
+  await room_says(ada, '3 members, 3 online');
   await say(bob, 'Only if it does not rain.');
   await shows(bob, ['Who is in for the lake on Saturday?', 'Me! I bring the boat.', 'Only if it does not rain.']);
 
@@ -220,6 +223,7 @@ test('three people: one loses the network while messages flow and one is taken b
   await shows(eve, ['Who is in for the lake on Saturday?', 'Me! I bring the boat.', 'Only if it does not rain.', 'Written in the tunnel [waiting]']);
   await looks_well(eve);
   await shot(eve, 'offline_narrow_light');
+  await room_says(ada, '3 members, 2 online');
 
   // She is back, over another transport: once, in order, with the empty places.
   await eve.click('#back');
@@ -232,6 +236,7 @@ test('three people: one loses the network while messages flow and one is taken b
   await enter(eve, 'group:');
   await shows(eve, ['Who is in for the lake on Saturday?', 'Me! I bring the boat.', '(taken back)', '--- New', '(taken back)', 'I have the tent.', 'Eve?', 'Written in the tunnel']);
   await shows(bob, ['Who is in for the lake on Saturday?', 'Me! I bring the boat.', '(taken back)', '(taken back)', 'I have the tent.', 'Eve?', 'Written in the tunnel']);
+  await room_says(ada, '3 members, 3 online');
   for (const [page, name] of [[ada, 'group_wide_light'], [bob, 'group_wide_dark'], [eve, 'group_narrow_light']]) {
     await looks_well(page);
     await shot(page, name);
