@@ -10,6 +10,7 @@
 #include "catch.hpp"
 
 using hailwire::detail::timer;
+using hailwire::detail::ended_timers;
 using hailwire::detail::timer_wheel;
 
 namespace {
