@@ -55,6 +55,9 @@ struct channel_rule {
   /// between is given together, or, with `last_value`, the newest of it. The first after a pause goes at once. 0: as
   /// soon as it comes.
   std::optional<std::chrono::milliseconds> at_most_every = {};
+  /// Whether followers are told how far others have received and read, where there are no more of them than
+  /// `options::presence_names`, and may list it (`receipts`). A user's own devices always are; of an inbox nobody else.
+  bool receipts = false;
 };
 
 }  // namespace hailwire

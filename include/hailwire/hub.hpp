@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+// Over 500 lines because all that hosts and connections may ask of a hub is one list.
+//
 // The hub: channels, sessions and the way between them. It knows a storage, maybe a broker, and sessions as
 // subscribers; it knows nothing of sockets or transports, and belongs to one loop.
 //
@@ -40,6 +42,7 @@
 #include "hailwire/detail/hub/permission_expiry.hpp"
 #include "hailwire/detail/hub/presence.hpp"
 #include "hailwire/detail/hub/principal.hpp"
+#include "hailwire/detail/hub/receipts.hpp"
 #include "hailwire/detail/hub/rules.hpp"
 #include "hailwire/detail/hub/session_registry.hpp"
 #include "hailwire/detail/hub/turn.hpp"
@@ -65,6 +68,8 @@ inline constexpr std::size_t bytes_per_session = 448, bytes_per_channel = 160;
 struct publish_options {
   std::string type = {};  ///< the publisher's own word, up to 64 bytes
   std::string key = {};  ///< idempotency key, 1–64 visible ASCII: the same key and payload are stored once. Empty: none
+  /// Sent to whoever follows and is in sync, on all hubs, and stored nowhere: it has no offset. Not with a key.
+  bool ephemeral = false;
 };
 
 /// Told once, on the hub's executor, what became of a publish. Without an error the position is where the message
@@ -158,6 +163,12 @@ class hub final : public detail::log_source {
   void presence(std::string_view channel, presence_handler done, bool names = true) {
     presence_.ask(channel, names, std::move(done));
   }
+  /// How far each user has received and read the channel, private reads left out. On the hub's executor, on which
+  /// `done` is called, possibly before this returns; never once the hub has stopped. Errors: `not_implemented` (the
+  /// storage keeps no watermarks), the storage's.
+  void watermarks(std::string_view channel, receipts_handler done) {
+    receipts_.list(channel, {}, true, std::move(done));
+  }
   /// Sets what is told, on the hub's executor, when a channel with presence has its first follower at this hub, and
   /// when it has had its last.
   void on_followed(std::function<void(std::string_view channel, bool followed)> f) {
@@ -221,6 +232,9 @@ class hub final : public detail::log_source {
   void close(session& s);
   /// The session of that key, while it lives.
   session* find(session_key k) const noexcept { return registry_.find(k); }
+  /// The session of that id, while it lives.
+  session* find_id(std::string_view id) const noexcept { return registry_.find_id(id); }
+  detail::receipts& watermarks() noexcept { return receipts_; }
 
   /// Has the session follow a channel. The handler may be called before this returns, with `forbidden` when the
   /// channel was unfollowed first, and is never called once the session is closed. After it, `subscription::pending`
@@ -249,6 +263,8 @@ class hub final : public detail::log_source {
   prefetch_hint prefetch(std::string_view channel) const noexcept;
   void prefetch_entry(const prefetch_hint& at) const noexcept;
 
+  /// The same of one that need not be in use.
+  const detail::channel_settings& settings_of(std::string_view channel) const noexcept { return rules_.of(channel); }
   /// What holds for a channel. Valid as long as the hub.
   const detail::channel_settings& settings_of(std::string_view channel, const prefetch_hint& at) {
     return rules_.of(channel, at.hash, loop_->now());
@@ -304,6 +320,7 @@ class hub final : public detail::log_source {
   friend class detail::loop_turn;
   friend class detail::waking;
   friend class detail::presence;
+  friend class detail::receipts;
   struct publish_op;
   using kept_keys = detail::idempotency_keys<detail::intrusive_ptr<publish_op>>;
 
@@ -316,6 +333,7 @@ class hub final : public detail::log_source {
     message content = {};
     kept_keys::key* key = nullptr;           // set when the hub keeps it, and this is the first that comes with it
     detail::key_budget::charge charge = {};  // for its key
+    std::uint32_t not_to = UINT32_MAX;       // the slot of the session that is not sent an ephemeral message
     bool counted = false;                    // as pending, though it is no operation: it came from another thread
   };
   struct publish_op final : detail::operation {
@@ -433,6 +451,7 @@ class hub final : public detail::log_source {
   template <class F>
   void ask_for(detail::channel_log& log, std::uint64_t since, read_limit limit, F f);
   void open_log(detail::channel_log& log, read_result& r);
+  void send_ephemeral(publishing& what, payload&& p, publish_options&& o, std::string&& from);
   void begin_follow(session& s, detail::channel_log& log);
   void end_follow(session& s, std::size_t i, bool at_once);
   // A channel that is to be followed has been read.
@@ -482,6 +501,7 @@ class hub final : public detail::log_source {
   std::uint32_t follow_serial_ = 0;
   detail::permission_expiry expiries_{*this};
   detail::presence presence_{*this};
+  detail::receipts receipts_{*this};
   kept_keys keys_;
   detail::key_budget budget_{key_lifetime_ms};
 
@@ -502,6 +522,7 @@ class hub final : public detail::log_source {
 #include "hailwire/detail/hub/history.ipp"
 #include "hailwire/detail/hub/hub_impl.ipp"
 #include "hailwire/detail/hub/presence.ipp"
+#include "hailwire/detail/hub/receipts.ipp"
 #include "hailwire/detail/hub/session_impl.ipp"
 #include "hailwire/detail/hub/waking.ipp"
 #include "hailwire/hub.ipp"

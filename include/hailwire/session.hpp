@@ -32,6 +32,7 @@ class permission_expiry;
 class loop_turn;
 class stream_exchange;
 class presence;
+class receipts;
 }  // namespace detail
 
 /// Some channels: none (the default), all, some by name or prefix, or whatever a predicate says. Copies share what it
@@ -217,6 +218,7 @@ class session : protected detail::follower {
   friend class detail::permission_expiry;
   friend class detail::loop_turn;
   friend class detail::presence;
+  friend class detail::receipts;
 
   // ---- what whoever serves the client does for it ----------------------------------------------------------------
 
@@ -233,6 +235,8 @@ class session : protected detail::follower {
   virtual bool ending() const noexcept = 0;
   /// Whether the session outlives one answer and its client can be told what it follows.
   virtual bool adjustable() const noexcept = 0;
+  /// The slot of the session that does not hear what is published here and stored nowhere.
+  virtual std::uint32_t echo_slot() const noexcept { return slot_; }
   /// Whether it lasts for one answer to a poll.
   virtual bool polls() const noexcept { return false; }
   /// Whether its client says by commands what it follows, so that its URL does not have to.

@@ -113,7 +113,9 @@ TEST_CASE("checks a publish's type, key and ephemeral") {
 TEST_CASE("wants a valid channel wherever a command takes one") {
   for (std::string v : {"publish", "subscribe", "unsubscribe", "history", "presence", "received", "read"}) {
     CAPTURE(v);
-    auto with = [&](const std::string& channel) { return "{\"" + v + "\":{" + channel + "\"data\":1,\"offset\":1}}"; };
+    auto with = [&](const std::string& channel) {
+      return "{\"" + v + "\":{" + channel + "\"data\":1,\"epoch\":\"e\",\"offset\":1}}";
+    };
     CHECK(read_good(with("\"channel\":\"@\\u0061d\u00e4 \",")).channel == "@ad\u00e4 ");
     CHECK(read_good(with("\"channel\":\"" + std::string(255, 'x') + "\",")).channel.size() == 255);
     CHECK(names(refusal(with("")), "channel"));
@@ -161,10 +163,16 @@ TEST_CASE("reads which part of the history is asked for") {
   CHECK(names(refusal(with(",\"epoch\":\"" + std::string(33, 'e') + "\"")), "epoch"));
 }
 
-TEST_CASE("reads watermarks, which need an offset") {
+TEST_CASE("reads watermarks, which need an epoch and an offset") {
+  CHECK(read_good(R"({"receipts":{"channel":"a"}})").what == verb::receipts);
+  CHECK(names(refusal(R"({"read":{"channel":"a","epoch":"e","offset":1,"private":1}})"), "private"));
   for (std::string v : {"received", "read"}) {
     auto with = [&](const std::string& rest) { return "{\"" + v + "\":{\"channel\":\"a\"" + rest + "}}"; };
-    auto c = read_good(with(",\"offset\":42"));
+    auto c = read_good(with(",\"epoch\":\"e-1\",\"offset\":42,\"private\":true"));
+    CHECK(c.is_private == (v == "read"));
+    CHECK(c.epoch == "e-1");
+    CHECK(names(refusal(with(",\"offset\":42")), "epoch"));
+    CHECK(names(refusal(with(",\"offset\":42,\"epoch\":\"a.b\"")), "epoch"));
     CHECK(c.what == (v == "read" ? verb::read : verb::received));
     CHECK(c.offset == 42u);
     CHECK(names(refusal(with("")), "offset"));
@@ -185,8 +193,7 @@ TEST_CASE("reads an erase: which message of which life of the log") {
   for (auto n : {"0", "-1", "4.2e1", "9007199254740992", "\"42\"", "null"})
     CHECK(names(refusal(with(",\"epoch\":\"e\",\"offset\":"s + n)), "offset"));
   CHECK(read_good(with(R"(,"epoch":"e","offset":9007199254740991)")).offset == max_offset);
-  for (auto e : {"\"\"", "\"a.b\"", "7", "null"})
-    CHECK(names(refusal(with(",\"offset\":1,\"epoch\":"s + e)), "epoch"));
+  for (auto e : {"\"\"", "\"a.b\"", "7", "null"}) CHECK(names(refusal(with(",\"offset\":1,\"epoch\":"s + e)), "epoch"));
 }
 
 TEST_CASE("reads the commands with few arguments") {
@@ -208,15 +215,15 @@ TEST_CASE("reads the commands with few arguments") {
 }
 
 TEST_CASE("wants an object as the value of each of its own commands") {
-  for (std::string v :
-       {"publish", "subscribe", "unsubscribe", "history", "presence", "received", "read", "renew", "device", "erase", "ping"})
+  for (std::string v : {"publish", "subscribe", "unsubscribe", "history", "presence", "received", "read", "renew",
+                        "device", "erase", "ping"})
     for (auto body : {"null", "true", "1", "\"a\"", "[]"}) CHECK(names(refusal("{\"" + v + "\":" + body + "}"), v));
 }
 
 TEST_CASE("ignores members that it does not know, beside the command and in it") {
   auto c = read_good(R"({"trace":{"a":[]},"ping":{"x":1},"v":2})");
   CHECK(c.what == verb::ping);
-  CHECK(read_good(R"({"read":{"channel":"a","offset":1,"since":7,"limit":"x","data":null}})").offset == 1u);
+  CHECK(read_good(R"({"read":{"channel":"a","epoch":"e","offset":1,"since":7,"limit":"x","data":null}})").offset == 1u);
 }
 
 TEST_CASE("hands a command it does not know to the host, if there is exactly one") {

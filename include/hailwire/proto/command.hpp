@@ -40,6 +40,7 @@ struct command {
     history,
     presence,
     received,
+    receipts,
     read,
     renew,
     device,
@@ -66,7 +67,8 @@ struct command {
   std::optional<std::uint64_t> after;   ///< history: only offsets above this one; without both, the newest
   std::optional<std::uint64_t> limit;   ///< history: 1 to `max_history` messages
   std::optional<std::uint64_t> offset;  ///< received, read: the watermark; erase: the message, from 1
-  std::optional<std::string> epoch;     ///< history, erase: a valid epoch
+  std::optional<std::string> epoch;     ///< history, erase, received, read: a valid epoch
+  bool is_private = false;              ///< read: told to nobody but the user's own devices
   bool count = false;                   ///< presence: numbers alone
   std::string token;                    ///< renew
 };
@@ -84,6 +86,7 @@ inline constexpr verb_entry verbs[] = {
     {"history", command::verb::history},
     {"presence", command::verb::presence},
     {"received", command::verb::received},
+    {"receipts", command::verb::receipts},
     {"read", command::verb::read},
     {"renew", command::verb::renew},
     {"device", command::verb::device},

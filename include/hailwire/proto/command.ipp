@@ -170,8 +170,15 @@ HAILWIRE_INLINE bool read_history(arguments& in, command& out) {
 }
 
 HAILWIRE_INLINE bool read_watermark(arguments& in, command& out) {
+  bool found;
+  std::string epoch;
   if (!in.channel(out.channel) || !in.number("offset", out.offset, 0, max_offset)) return false;
-  return out.offset || in.fail("offset", "is missing");
+  if (!out.offset) return in.fail("offset", "is missing");
+  if (!in.text("epoch", epoch, found)) return false;
+  if (!found) return in.fail("epoch", "is missing");
+  if (!valid_epoch(epoch)) return in.fail("epoch", "must be 1 to 32 of A-Z a-z 0-9 _ -");
+  out.epoch = std::move(epoch);
+  return out.what != command::verb::read || in.flag("private", out.is_private);
 }
 
 HAILWIRE_INLINE bool read_erase(arguments& in, command& out) {
@@ -250,6 +257,7 @@ HAILWIRE_INLINE std::optional<failure> read_into(command& out, std::string_view 
       good = read_subscribe(in, out);
       break;
     case command::verb::unsubscribe:
+    case command::verb::receipts:
       good = in.channel(out.channel);
       break;
     case command::verb::history:

@@ -552,7 +552,10 @@ TEST_CASE("bad commands are answered, the connection goes on") {
   error(R"({"id":7,"unsubscribe":{"channel":"a"}})", "7", errc::bad_request);
   error(R"({"id":7,"presence":{"channel":"a"}})", "7", errc::not_found);
   error(R"({"id":7,"presence":{"channel":"secret"}})", "7", errc::forbidden);
-  error(R"({"id":7,"received":{"channel":"a","offset":1}})", "7", errc::not_implemented);
+  error(R"({"id":7,"received":{"channel":"a","offset":1}})", "7", errc::bad_request);
+  error(R"({"id":7,"received":{"channel":"a","epoch":"e","offset":1}})", "7", errc::forbidden);  // it is nobody
+  error(R"({"id":7,"read":{"channel":"secret","epoch":"e","offset":1}})", "7", errc::forbidden);
+  error(R"({"id":7,"receipts":{"channel":"a"}})", "7", errc::forbidden);
   error(R"({"id":7,"renew":{"token":"t"}})", "7", errc::not_implemented);
   error(R"({"id":7,"device":{"push":"web","token":null}})", "7", errc::not_implemented);
   error(R"({"id":7,"publish":{"channel":"a","data":1,"ephemeral":true}})", "7", errc::not_implemented);
@@ -658,8 +661,8 @@ TEST_CASE("a command of the protocol that is not offered is answered so by its n
   h.gate.host.on_renew = [&](session&, std::string_view, authorize_reply) { ++asked; };
   client c(h);
   c.join("?channel=chat&user=ada");
-  for (std::string name : {"received", "read", "device"}) {
-    c.say("{\"id\":1,\"" + name + R"(":{"channel":"chat","offset":1,"push":"web","token":"t"}})");
+  for (std::string name : {"received", "read", "receipts", "device"}) {
+    c.say("{\"id\":1,\"" + name + R"(":{"channel":"chat","epoch":"e","offset":1,"push":"web","token":"t"}})");
     CHECK(c.hear() == lines{text(R"({"reply":1,"error":{"code":"not_implemented","message":")" + name +
                                  R"( is not offered by this server"}})")});
   }
@@ -674,7 +677,7 @@ TEST_CASE("who follows a channel with presence is told who comes and goes, and l
   client c(h), d(h);
   c.join("?channel=chat&user=ada");
   h.run();
-  CHECK(c.hear() == lines{text(R"({"join":{"channel":"chat","user":"ada"}})")});
+  c.hear();
   d.join("?channel=chat&user=bob");
   h.run();
   CHECK(c.hear() == lines{text(R"({"join":{"channel":"chat","user":"bob"}})")});
@@ -687,6 +690,29 @@ TEST_CASE("who follows a channel with presence is told who comes and goes, and l
   d.say(R"({"id":1,"unsubscribe":{"channel":"chat"}})");
   h.run();
   CHECK(c.hear() == lines{text(R"({"leave":{"channel":"chat","user":"bob"}})")});
+}
+
+TEST_CASE("an ephemeral message is for whoever is there but its sender, and nothing is stored of it") {
+  options o;
+  o.channels = {{.pattern = "chat", .ephemeral = true}};
+  house h(o);
+  client c(h), d(h);
+  c.join("?channel=chat&user=ada");
+  d.join("?channel=chat&user=bob");
+  c.say(R"({"id":1,"publish":{"channel":"chat","data":"typing","ephemeral":true}})");
+  h.run();
+  CHECK(c.hear() == lines{text(R"({"reply":1,"ok":{}})")});
+  const lines heard = d.hear();
+  REQUIRE(heard.size() == 1);
+  CHECK(heard[0].find(R"("from":"ada","data":"typing"})") != std::string::npos);
+  CHECK(heard[0].find("offset") == std::string::npos);
+  c.say(R"({"id":2,"publish":{"channel":"chat","data":1}})");
+  h.run();
+  REQUIRE(c.hear().size() == 2);
+  CHECK(d.hear()[0].find("\"offset\":1") != std::string::npos);
+  c.say(R"({"id":3,"publish":{"channel":"other","data":1,"ephemeral":true}})");
+  CHECK(c.hear() == lines{text(R"({"reply":3,"error":{"code":"not_implemented",)"
+                               R"("message":"the channel takes no ephemeral messages"}})")});
 }
 
 TEST_CASE("a host-defined command is answered by the host, now or later, once") {

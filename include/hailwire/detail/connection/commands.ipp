@@ -26,6 +26,7 @@ inline void tell(command_dispatcher::command_done& done, F make) {
 inline client_publish_handler tell_position(command_dispatcher::command_done&& done) {
   return [done = std::move(done)](result<position>&& at) mutable {
     if (!at) return done(at.error());
+    if (!at->offset) return done(std::string("{}"));  // an ephemeral message stands nowhere
     tell(done, [&](std::string& ok) {
       ok.append("{\"epoch\":\"").append(at->epoch).append("\",\"offset\":");
       proto::append_decimal(ok, at->offset);
@@ -47,6 +48,8 @@ HAILWIRE_INLINE void command_dispatcher::publish(session& s, std::string&& chann
     return *why == errc::internal ? hook_failed(s) : void();
   }
   if (!payload_fits(p, server_.messages.settings_of(channel, at))) return done(payload_too_large());
+  if (o.ephemeral && !server_.messages.settings_of(channel, at).ephemeral)
+    return done({errc::not_implemented, "the channel takes no ephemeral messages"});
   server_.messages.prefetch_entry(at);
   if (server_.host.on_publish) {
     verdict v = verdict::accept();
@@ -69,11 +72,9 @@ HAILWIRE_INLINE void command_dispatcher::publish(session& s, std::string&& chann
 
 HAILWIRE_INLINE void command_dispatcher::publish(session& s, proto::command&& c, client_publish_handler&& done) {
   hub::prefetch_hint at = server_.messages.prefetch(c.channel);
-  // Who may not is told that first, by the other one.
-  if (c.ephemeral && !server_.messages.ended(s.permissions()))
-    return done({errc::not_implemented, "ephemeral messages are not offered by this server"});
   payload p = c.has_bytes ? payload::binary(c.bytes) : payload::json(c.data);
-  publish(s, std::move(c.channel), at, std::move(p), {std::move(c.type), std::move(c.key)}, true, std::move(done));
+  publish(s, std::move(c.channel), at, std::move(p), {std::move(c.type), std::move(c.key), c.ephemeral}, true,
+          std::move(done));
 }
 
 // True when it has answered that the session may not follow the channel.
@@ -113,7 +114,9 @@ HAILWIRE_INLINE void command_dispatcher::run(session& s, proto::command&& c, com
       return presence(s, std::move(c), std::move(done));
     case verb::received:
     case verb::read:
-      return done({errc::not_implemented, std::string(c.name) + " is not offered by this server"});
+      return mark(s, std::move(c), std::move(done));
+    case verb::receipts:
+      return receipts(s, std::move(c), std::move(done));
     case verb::other:
       return ask_host(s, c, std::move(done));
   }
@@ -189,6 +192,53 @@ HAILWIRE_INLINE void command_dispatcher::erase(session& s, proto::command&& c, c
   };
   server_.messages.erase_for(s, std::move(c.channel), {std::move(*c.epoch), *c.offset}, std::move(allowed),
                              tell_position(std::move(done)));
+}
+
+HAILWIRE_INLINE void command_dispatcher::mark(session& s, proto::command&& c, command_done done) {
+  if (forbidden(s, c.channel, done)) return;
+  if (s.user().empty()) return done({errc::forbidden, "watermarks are a user's"});
+  const bool read = c.what == proto::command::verb::read;
+  server_.messages.watermarks().mark(
+      s, c.channel, {std::move(*c.epoch), *c.offset}, read, c.is_private,
+      [this, key = s.key(), name = std::string(c.name), done = std::move(done)](std::error_code ec) mutable {
+        if (!server_.messages.find(key)) return;
+        if (!ec) return done(std::string("{}"));
+        if (ec == errc::not_implemented) return done({errc::not_implemented, name + " is not offered by this server"});
+        if (ec == errc::not_found) return done({errc::not_found, "the channel has another epoch"});
+        if (ec == errc::bad_request) return done({errc::bad_request, "the offset is above the channel's newest"});
+        if (ec == errc::conflict) return done({errc::conflict, "too many devices"});
+        done(storage_failure(ec));
+      });
+}
+
+HAILWIRE_INLINE void command_dispatcher::receipts(session& s, proto::command&& c, command_done done) {
+  if (forbidden(s, c.channel, done)) return;
+  const bool others = !c.channel.starts_with('@') && server_.messages.settings_of(c.channel).receipts;
+  if (s.user().empty() && !others) return done({errc::forbidden, "watermarks are a user's"});
+  server_.messages.watermarks().list(
+      c.channel, std::string(s.user()), others,
+      [this, key = s.key(), channel = c.channel, done = std::move(done)](receipts_result r) mutable {
+        session* asked = server_.messages.find(key);
+        if (!asked) return;
+        if (r.error == errc::not_implemented)
+          return done({errc::not_implemented, "receipts is not offered by this server"});
+        if (r.error) return done(storage_failure(r.error));
+        // What was allowed when it was asked may have been taken away since.
+        if (auto why = server_.refusal(*asked, &session::may_follow, channel)) return done(*why);
+        tell(done, [&](std::string& ok) {
+          ok.append("{\"epoch\":\"").append(r.epoch).append("\",\"head\":");
+          proto::append_decimal(ok, r.head);
+          ok += ",\"receipts\":[";
+          for (const receipt& one : r.receipts) {
+            if (ok.back() == '}') ok += ',';
+            proto::json::append_quoted(ok += "{\"user\":", one.user);
+            proto::append_decimal(ok += ",\"received\":", one.received);
+            proto::append_decimal(ok += ",\"read\":", one.read);
+            ok += '}';
+          }
+          ok += r.more ? "],\"more\":true}" : "],\"more\":false}";
+        });
+      });
 }
 
 HAILWIRE_INLINE void command_dispatcher::presence(session& s, proto::command&& c, command_done done) {

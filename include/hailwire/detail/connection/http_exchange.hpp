@@ -118,6 +118,10 @@ class http_exchange : private request_state {
   void began();
   bool cursor_returns() const;
   void tell_losses();
+  /// Whether the client has said how far it has come in its channel `i`, so that it can have lost something.
+  bool names_place(std::size_t i) const noexcept {
+    return from_[i].from == hailwire::start::word::at || from_[i].from == hailwire::start::word::received;
+  }
   void post();
   void begin_post(shared_grant g);
   void next_command();

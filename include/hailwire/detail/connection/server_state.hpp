@@ -113,6 +113,8 @@ class command_dispatcher {
   void history(session& s, proto::command&& c, command_done done);
   void erase(session& s, proto::command&& c, command_done done);
   void presence(session& s, proto::command&& c, command_done done);
+  void mark(session& s, proto::command&& c, command_done done);
+  void receipts(session& s, proto::command&& c, command_done done);
   void renew(session& s, std::string_view token, command_done done);
   void ask_host(session& s, const proto::command& c, command_done done);
   bool forbidden(session& s, std::string_view channel, command_done& done);

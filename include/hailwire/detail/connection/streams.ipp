@@ -580,13 +580,22 @@ HAILWIRE_INLINE void connection::lost(subscription& s, const gap& g) {
     auto i = static_cast<std::size_t>(std::find(asked()->channels_.begin(), asked()->channels_.end(), log.name()) -
                                       asked()->channels_.begin());
     if (i < asked()->starts_.size())
-      asked()->starts_[i] = {{std::string(log.epoch()), g.next - 1},
-                             asked()->from_[i].from != hailwire::start::word::at,
-                             g,
-                             log.conflated()};
+      asked()->starts_[i] = {{std::string(log.epoch()), g.next - 1}, !asked()->names_place(i), g, log.conflated()};
     return;
   }
   tell_gap(log, g, told_cursor());
+}
+
+// A POST names the session on which its client hears: a session of the same user's, or one whose id only its client
+// knows.
+HAILWIRE_INLINE std::uint32_t connection::echo_slot() const noexcept {
+  if (stream_ || !asked()) return slot_;
+  for (const auto& [name, value] : asked()->query_) {
+    if (name != "session") continue;
+    session* named = server().messages.find_id(value);
+    return named && named->user() == user() ? static_cast<connection*>(named)->slot_ : slot_;
+  }
+  return slot_;
 }
 
 HAILWIRE_INLINE void connection::missed(subscription& s) {
@@ -617,7 +626,7 @@ HAILWIRE_INLINE void connection::tell_gap(const channel_log& log, const gap& g, 
     // Who polls without a position has been told none before this answer, so nothing is missing to it.
     auto i = static_cast<std::size_t>(std::find(asked()->channels_.begin(), asked()->channels_.end(), log.name()) -
                                       asked()->channels_.begin());
-    if (i < asked()->from_.size() && asked()->from_[i].from != hailwire::start::word::at) return;
+    if (i < asked()->from_.size() && !asked()->names_place(i)) return;
     asked()->patient_ = false;
     if (!asked()->notices_.empty()) asked()->notices_ += ',';
     asked()->notices_ += json;

@@ -83,6 +83,12 @@ class channel_log final : public log_node, public with_tail, private encoded_cha
   static constexpr std::uint32_t nobody = UINT32_MAX;
   /// Tells all who are in sync that they have missed something live-only.
   void miss();
+  /// How many follow the channel, in all encodings.
+  std::size_t followers() {
+    std::size_t n = 0;
+    each([&](encoded_channel& l) { n += l.live_count() + l.behind_count(); });
+    return n;
+  }
   /// The sessions that follow the channel, in any encoding, from when they begin.
   std::vector<session*> sessions();
   /// Something may have come that nobody has told of: the storage is asked.

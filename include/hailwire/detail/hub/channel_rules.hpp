@@ -23,7 +23,7 @@ struct channel_settings {
   std::int64_t at_most_every = 0;  // milliseconds
   retention keep = {};
   std::optional<bool> wake = {};
-  bool presence = false, ephemeral = false;
+  bool presence = false, ephemeral = false, receipts = false;
 };
 
 /// `options::channels`, read. Which rule is whose is found out once for each channel that is in use, and kept.

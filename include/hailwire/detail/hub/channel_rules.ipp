@@ -33,6 +33,7 @@ HAILWIRE_INLINE channel_rules::channel_rules(const options& o) {
     s.wake = r.wake;
     s.presence = r.presence;
     s.ephemeral = r.ephemeral;
+    s.receipts = r.receipts;
     any_keep_ = any_keep_ || r.keep.any();
     s.last_value = r.last_value.value_or(false);
     s.at_most_every = r.at_most_every.value_or(std::chrono::milliseconds(0)).count();

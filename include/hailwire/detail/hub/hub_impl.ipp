@@ -18,6 +18,7 @@ HAILWIRE_INLINE void hub::stop() {
   if (stopped_) return;
   stopped_ = true;
   presence_.stop();
+  receipts_.stop();
   mailbox_->close();
   pending_.abort_all();
   keys_.clear();
@@ -225,6 +226,8 @@ HAILWIRE_INLINE void hub::told(detail::channel_log& log, std::string_view bytes)
       return;
     case detail::live_kind::presence:
       return presence_.heard(log.name(), bytes);
+    case detail::live_kind::receipt:
+      return receipts_.heard(log.name(), in);
   }
 }
 
@@ -393,6 +396,20 @@ HAILWIRE_INLINE void hub::follow(session& s, std::string_view channel, const hai
   if (find(s, channel)) return done({errc::bad_request, "the channel is followed already"});
   if (!detail::may_follow_count(s.follow_count() + 1, options_)) return done(detail::too_many_channels(options_));
 
+  if (from.from == hailwire::start::word::received)
+    return receipts_.find(
+        s, channel,
+        [this, key = s.key(), name = std::string(channel), named, done = std::move(done)](position at) mutable {
+          session* asked = find(key);
+          if (!asked) return;
+          try {
+            // A device without a watermark stands before the first message, whatever the log's epoch is.
+            follow(*asked, name, hailwire::start::after(std::move(at)), named, std::move(done));
+          } catch (...) {
+            asked->broken();
+          }
+        });
+
   // Until it follows, whatever throws leaves all as it was.
   auto& log = obtain_log(channel);
   struct unless_used {
@@ -490,14 +507,15 @@ HAILWIRE_INLINE void hub::began(session& s, detail::subscription& sub, const hai
     case word::latest:
       out.at.offset = head;
       break;
+    case word::received:  // was made a position
     case word::earliest:
-    case word::received:
       out.at.offset = oldest - 1;
-      break;  // without watermarks, `received` is `earliest`
+      break;
     case word::at:
       out.at.offset = from.at.offset;
       // The hub's own epoch at 0 is where a channel stood before its storage had named one: nothing was before it.
-      if ((from.at.epoch != log.epoch() && !(from.at.offset == 0 && from.at.epoch == own_epoch(log.name()))) ||
+      if ((from.at.epoch != log.epoch() &&
+           !(from.at.offset == 0 && (from.at.epoch.empty() || from.at.epoch == own_epoch(log.name())))) ||
           from.at.offset > head) {
         out.lost = {true, oldest};
       } else if (from.at.offset + 1 < oldest) {
@@ -611,6 +629,7 @@ HAILWIRE_INLINE void hub::publish_for(session& s, std::string&& channel, const p
     if (scope.empty()) o.key.clear();  // an anonymous client's keys mean nothing unless the host tells clients apart
   }
   publishing what{std::move(channel), {}, std::move(done), at};
+  if (o.ephemeral) what.not_to = s.echo_slot();
   start(std::move(what), std::move(p), std::move(o), std::string(g.user()), std::move(scope), checked);
 }
 
@@ -633,6 +652,7 @@ HAILWIRE_INLINE void hub::start(publishing&& what, payload&& p, publish_options&
 HAILWIRE_INLINE void hub::begin(publishing& what, payload&& p, publish_options&& o, std::string&& from,
                                 std::string&& scope, bool checked) {
   if (auto ec = check(what, p, o, checked)) return finish(what, ec, {});
+  if (o.ephemeral) return send_ephemeral(what, std::move(p), std::move(o), std::move(from));
 
   draft d{loop_->unix_time(), std::move(from), std::move(o.type), std::move(p), {}};
   if (rules_.any_keep()) d.keep = settings_of(what.channel, what.at).keep;
@@ -694,6 +714,18 @@ HAILWIRE_INLINE void hub::begin(publishing& what, payload&& p, publish_options&&
   } catch (...) {  // it was not asked
     stored_later(*op, detail::failed<append_result>());
   }
+}
+
+HAILWIRE_INLINE void hub::send_ephemeral(publishing& what, payload&& p, publish_options&& o, std::string&& from) {
+  if (!o.key.empty()) return finish(what, errc::bad_request, {});  // what is stored nowhere is found by no key
+  message m;
+  m.at = loop_->unix_time();
+  m.from = std::move(from);
+  m.type = std::move(o.type);
+  m.data = std::move(p);
+  tell_others(what.channel, detail::live_writer(detail::live_kind::ephemeral).content(m).bytes());
+  if (auto* log = find_log(what.channel, what.at.hash); log && log->ephemeral(m, what.not_to)) log->flush();
+  finish(what, {}, {});
 }
 
 HAILWIRE_INLINE void hub::stored_later(publish_op& op, append_result&& r) {

@@ -18,6 +18,7 @@ enum class live_kind : char {
   notice = 'n',     ///< for all followers: its name, and `{"name":…}`
   ephemeral = 'e',  ///< a message without an offset
   presence = 'p',   ///< for the other hubs alone: see `presence.hpp`
+  receipt = 'r',    ///< how far a user has come: see `receipts.hpp`
 };
 
 class live_writer {

@@ -57,6 +57,8 @@ class session_registry {
       if (session* s = slots_[i].taken()) f(*s);
   }
 
+  /// The session of that id, while it lives.
+  session* find_id(std::string_view id) const noexcept;
   /// A key as 11 letters, unique and not guessable: four rounds of a keyed Feistel network, which is a permutation.
   std::string id_of(session_key k) const;
 
@@ -80,6 +82,12 @@ class session_registry {
     std::uint64_t word_ = 1;
   };
   static constexpr std::uint32_t no_slot = INT32_MAX;
+  // One round of the network that makes ids.
+  static std::uint32_t round_of(std::uint32_t half, std::uint64_t secret) noexcept {
+    std::uint64_t f = (half ^ secret) * 0x9E3779B97F4A7C15u;
+    f ^= f >> 29;
+    return static_cast<std::uint32_t>((f * 0xBF58476D1CE4E5B9u + (secret >> 32)) >> 32);
+  }
 
   std::size_t bucket(std::string_view user) const noexcept { return table_hash(secret_, user) & (users_.size() - 1); }
   void enter_user(session& s) { s.ensure_extra().next_user = std::exchange(users_[bucket(s.user())], s.slot_); }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+#include <cstring>
+
 #include "hailwire/detail/hub/session_registry.hpp"
 
 namespace hailwire::detail {
@@ -72,15 +74,34 @@ HAILWIRE_INLINE std::vector<session*> session_registry::entered() const {
 HAILWIRE_INLINE std::string session_registry::id_of(session_key k) const {
   std::uint32_t left = k.slot, right = k.generation;
   for (std::uint64_t round : {id_secret_[0].low, id_secret_[0].high, id_secret_[1].low, id_secret_[1].high}) {
-    std::uint64_t f = (right ^ round) * 0x9E3779B97F4A7C15u;
-    f ^= f >> 29;
-    left ^= static_cast<std::uint32_t>((f * 0xBF58476D1CE4E5B9u + (round >> 32)) >> 32);
+    left ^= round_of(right, round);
     std::swap(left, right);
   }
   std::uint64_t word = std::uint64_t{left} << 32 | right;
   std::string out;
   proto::append_base64(out, std::string_view(reinterpret_cast<const char*>(&word), 8), proto::base64url_letters);
   return out;
+}
+
+HAILWIRE_INLINE session* session_registry::find_id(std::string_view id) const noexcept {
+  std::uint64_t word = 0;
+  if (id.size() != 11) return nullptr;
+  unsigned char bytes[9] = {};
+  unsigned bits = 0, have = 0;
+  std::size_t n = 0;
+  for (char c : id) {
+    const auto digit = proto::base64url_letters.find(c);
+    if (digit == std::string_view::npos) return nullptr;
+    bits = bits << 6 | static_cast<unsigned>(digit);
+    for (have += 6; have >= 8; have -= 8) bytes[n++] = static_cast<unsigned char>(bits >> (have - 8));
+  }
+  std::memcpy(&word, bytes, sizeof word);
+  auto left = static_cast<std::uint32_t>(word >> 32), right = static_cast<std::uint32_t>(word);
+  for (std::uint64_t round : {id_secret_[1].high, id_secret_[1].low, id_secret_[0].high, id_secret_[0].low}) {
+    std::swap(left, right);
+    left ^= round_of(right, round);
+  }
+  return find({left, right});
 }
 
 HAILWIRE_INLINE void session_registry::remove_user(session& s) noexcept {

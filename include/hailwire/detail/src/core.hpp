@@ -36,6 +36,7 @@
 #include "hailwire/detail/hub/permission_expiry.ipp"
 #include "hailwire/detail/hub/presence.ipp"
 #include "hailwire/detail/hub/principal.ipp"
+#include "hailwire/detail/hub/receipts.ipp"
 #include "hailwire/detail/hub/senders.ipp"
 #include "hailwire/detail/hub/session_impl.ipp"
 #include "hailwire/detail/hub/session_registry.ipp"
