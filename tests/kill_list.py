@@ -23,7 +23,7 @@ MEMORY_TEST, KEYS_TEST, LIMITS_TEST = "storage/memory_model_test.cpp", "storage/
 WAKING, WAKING_TEST = "detail/hub/waking.ipp", "detail/hub/waking_test.cpp"
 DELIVERY, DELIVERY_TEST = "detail/push/delivery.hpp", "detail/push/delivery_test.cpp"
 DRAINING, DRAINING_TEST = "detail/connection/draining.ipp", "detail/connection/draining_test.cpp"
-CHANNEL_LOG, ERASE_TEST = "detail/hub/channel_log.hpp", "detail/hub/erase_test.cpp"
+CHANNEL_LOG, CHANNEL_ERASE, ERASE_TEST = "detail/hub/channel_log.hpp", "detail/hub/channel_erase.ipp", "detail/hub/erase_test.cpp"
 
 FAULTS = [
     ("a publish is repeated at the end of its key's life", COMMANDS, COMMANDS_TEST, "now - c.first >= life_", "now - c.first > life_"),
@@ -121,12 +121,12 @@ FAULTS = [
      "asked()->notices_.size() + comma + object.size() >", "asked()->notices_.size() + object.size() >"),
     ("a raw client is told that it is overloaded", STREAMS, LIMITS_TEST,
      "    if (!adjustable()) return errc::not_implemented;\n", "    if (!adjustable()) return errc::overloaded;\n"),
-    ("an erased payload is served from the tail", CHANNEL_LOG, ERASE_TEST, "    if (!tail[i]->holds(offset)) {\n", "    if (tail[i]) {\n"),
-    ("an erased payload is served to who stands in its chunk", CHANNEL_LOG, ERASE_TEST,
+    ("an erased payload is served from the tail", CHANNEL_ERASE, ERASE_TEST, "    if (!tail[i]->holds(offset)) {\n", "    if (tail[i]) {\n"),
+    ("an erased payload is served to who stands in its chunk", CHANNEL_ERASE, ERASE_TEST,
      "    if (p.in && p.in->holds(offset)) release(p);\n  auto& tail", "    if (p.in && false) release(p);\n  auto& tail"),
-    ("an erased payload is served from the turn's chunk", CHANNEL_LOG, ERASE_TEST, "!work_->building->holds(offset)) return false;", "offset > 0) return false;"),
-    ("what goes before an erased message in its turn is lost", CHANNEL_LOG, ERASE_TEST, "    at(s).offset = offset;\n  }\n  if (!work_) return;\n", "  }\n  if (!work_) return;\n"),
-    ("a read that began before an erasure shows what it took away", CHANNEL_LOG, ERASE_TEST,
+    ("an erased payload is served from the turn's chunk", CHANNEL_ERASE, ERASE_TEST, "!work_->building->holds(offset)) return false;", "offset > 0) return false;"),
+    ("what goes before an erased message in its turn is lost", CHANNEL_ERASE, ERASE_TEST, "    at(s).offset = offset;\n  }\n  if (!work_) return;\n", "  }\n  if (!work_) return;\n"),
+    ("a read that began before an erasure shows what it took away", CHANNEL_ERASE, ERASE_TEST,
      "  if (pins > 0) ensure_extra().erased.push_back(offset);\n", ""),
     ("an erasure while away is not heard of", "detail/hub/erase.ipp", ERASE_TEST, "    m.erases = op.at.offset;\n", ""),
     ("somebody takes back what is another's", "detail/connection/commands.ipp", ERASE_TEST,

@@ -356,21 +356,7 @@ class hub final : public detail::log_source {
     history_handler done;
   };
 
-  struct erase_op final : detail::operation {
-    erase_op(hub& h, std::string&& c, position&& p) : owner(&h), channel(std::move(c)), at(std::move(p)) {}
-    void finish(std::error_code ec, position p);
-    void refuse(failure why);
-    void abort() override { finish(operation_aborted(), {}); }
-    hub* owner;
-    std::string channel, from;
-    position at;
-    std::int64_t when = 0;
-    session_key by;
-    erase_check allowed;          // null: the host's own
-    publish_handler done;         // the host's, or
-    client_publish_handler told;  // a client's
-    bool over = false;
-  };
+  struct erase_op;
 
   template <class F>
   void guarded(F f) noexcept {

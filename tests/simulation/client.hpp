@@ -195,6 +195,7 @@ class client {
   world& world_;
   std::string name_;
   std::vector<follow> follows_;
+  std::uint64_t since_ = 0;  // what was gone when its connection began
   bool hasty_ = true, joined_ = false;
 
   std::shared_ptr<hailwire::testing::memory_connection> connection_;
@@ -258,9 +259,11 @@ inline void client::connect(way w) {
   }
   for (std::size_t i = follows_.size(); i > 1; --i) std::swap(follows_[i - 1], follows_[below(i)]);
   // A raw client counts what it gets, so it knows no place where some of it is passed over.
-  if (w == way::raw && (follows_.size() != 1 || !follows_[0].at.known || conflates(follows_[0].channel)))
+  if (w == way::raw &&
+      (follows_.size() != 1 || !follows_[0].at.known || conflates(follows_[0].channel) || world_.rec.erases))
     w = way::websocket;
   way_ = w;
+  since_ = world_.rec.moment;
   connection_ = hailwire::testing::memory_connection::open(*world_.gate);
   ++world_.rec.count.connections;
   if (std::exchange(joined_, true)) ++world_.rec.count.reconnects;
@@ -456,7 +459,23 @@ inline void client::message(std::string_view text) {
   if (conflates(channel) ? offset <= f->at.offset : offset != f->at.offset + 1)
     return complain("message " + std::to_string(offset) + " after " + f->at.text() + " in " + channel);
   f->at.offset = offset;
+  auto seen = [&] {
+    if (f->seen.epoch == f->at.epoch && offset <= f->seen.offset) {
+      ++world_.rec.count.repeats;  // it had come back with an older cursor, and drops what it has seen
+    } else {
+      f->seen = f->at;
+    }
+  };
   std::string_view data = simulation::find(m, "data"), bytes = simulation::find(m, "bytes");
+  const bool erased = simulation::find(m, "erased") == "true";
+  if (std::string_view erases = simulation::find(m, "erases"); erased || !erases.empty()) {
+    trace("reads of an erasure at " + f->at.text() + " in " + channel);
+    seen();
+    if (!data.empty() || !bytes.empty() || !simulation::find(m, "type").empty())
+      return complain("what was taken back has a payload or a type");
+    return erased ? world_.rec.received_erased(name_, channel, f->at)
+                  : world_.rec.received_erasure(name_, channel, f->at, number_of(erases));
+  }
   std::uint64_t number = 0;
   if (data.starts_with("{\"n\":")) {
     number = number_of(data.substr(5, data.find(',') - 5));
@@ -471,13 +490,9 @@ inline void client::message(std::string_view text) {
   for (auto& [id, c] : busy_)
     if (c.what == command::publish && c.number == number && c.first_try)
       complain("its own message " + std::to_string(number) + " came before the answer");
-  if (f->seen.epoch == f->at.epoch && offset <= f->seen.offset) {
-    ++world_.rec.count.repeats;  // it had come back with an older cursor, and drops what it has seen
-  } else {
-    f->seen = f->at;
-  }
+  seen();
   world_.rec.received(name_, channel, f->at, number, member, string_of(simulation::find(m, "from")),
-                      string_of(simulation::find(m, "type")));
+                      string_of(simulation::find(m, "type")), since_);
 }
 
 inline void client::notice(std::string_view name, std::string_view content) {
@@ -594,7 +609,7 @@ inline void client::raw_message(bool binary, std::string_view bytes) {
   }
   f.seen = f.at;
   trace("reads " + std::to_string(number) + " raw at " + f.at.text());
-  world_.rec.received(name_, f.channel, f.at, number, {}, {}, {});
+  world_.rec.received(name_, f.channel, f.at, number, {}, {}, {}, since_);
   if (number == 0 || number >= world_.rec.next_number()) return;
   const auto& sent = world_.rec.message(number);
   std::string expected(sent.data.bytes());

@@ -109,6 +109,9 @@ FAULTS = [
      "block.append(\"event: \").append(name);\n  if (!cursor.empty()) block.append(\"\\nid: \").append(cursor);\n  block.append(\"\\ndata: \").append(json);\n"),
     ("the last message of a batch keeps its end before its id", STREAMS,
      "b.add(&s, false, bytes.first(bytes.size() - b.replaced));", "b.add(&s, false, bytes);"),
+    ("an erased payload is served from the tail", "detail/hub/channel_erase.ipp",
+     "    if (!tail[i]->holds(offset)) {\n", "    if (tail[i]) {\n"),
+    ("an erasure is not heard of by who was away", "storage/memory.hpp", "      m.erases = r.erases;\n", ""),
     ("a drain leaves publishes unanswered", "detail/connection/draining.ipp",
      "owed == 0 && server_.messages.pending_count() == 0;", "owed == 0;"),
 ]

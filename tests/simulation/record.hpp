@@ -47,7 +47,8 @@ struct place {
 
 struct totals {
   std::uint64_t seeds = 0, published = 0, received = 0, connections = 0, reconnects = 0, lost_answers = 0, gaps = 0,
-                repeats = 0, restarts = 0, renewals = 0, expiries = 0, revocations = 0, drains = 0, farewells = 0;
+                repeats = 0, restarts = 0, renewals = 0, expiries = 0, revocations = 0, drains = 0, farewells = 0,
+                erasures = 0;
 };
 
 class record {
@@ -69,6 +70,8 @@ class record {
   /// Whether another program writes into the storage too. The server hears of that late, so that `latest` may be some
   /// messages ago.
   bool shared = false;
+  /// Whether messages are taken back in this seed.
+  bool erases = false;
   /// Whether permissions end in this seed, are renewed, or are taken away.
   bool permits = false;
 
@@ -78,6 +81,9 @@ class record {
     std::string member;  // what every reader of JSON must see
     std::vector<std::pair<std::string, std::uint64_t>> stands;
     bool on_its_way = true;
+    std::uint64_t erases = 0;     // the number that it takes back
+    std::uint64_t erased_by = 0;  // the number of the entry that takes it back, from when that was asked for
+    std::uint64_t gone = 0;       // the moment at which that was acknowledged
   };
 
   /// A message that is about to be published.
@@ -92,6 +98,49 @@ class record {
     ++count.published;
     return messages_.size();
   }
+  /// The entry of an erasure that is about to be asked for.
+  std::uint64_t begin_erase(std::uint64_t number) {
+    const std::uint64_t entry = begin(message(number).channel, {}, {}, {});
+    messages_[entry - 1].erases = number;
+    messages_[number - 1].erased_by = entry;
+    ++count.erasures;
+    return entry;
+  }
+  void erased(std::uint64_t entry, const std::string& epoch, std::uint64_t offset) {
+    acknowledged(entry, epoch, offset);
+    messages_[message(entry).erases - 1].gone = ++moment;
+  }
+  /// It was not there any more.
+  void not_erased(std::uint64_t entry) {
+    sent& s = messages_[entry - 1];
+    messages_[s.erases - 1].erased_by = 0;
+    s.erases = 0;
+    if (std::exchange(s.on_its_way, false)) --logs_[s.channel].unsettled;
+  }
+  /// Counts what was acknowledged as erased; a connection that began later is shown nothing of it.
+  std::uint64_t moment = 0;
+  /// Somebody's message that stands somewhere and was not taken back; 0: none was found.
+  std::uint64_t any_standing(dice& d) const {
+    for (int i = 0; i < 5 && !messages_.empty(); ++i) {
+      const std::uint64_t n = messages_.size() - d.below(std::min<std::size_t>(messages_.size(), 30));
+      const sent& s = message(n);
+      if (!s.stands.empty() && !s.erases && !s.erased_by) return n;
+    }
+    return 0;
+  }
+  /// A client was shown that what stands at `at` was taken back, or that something was: what stood at `offset`.
+  void received_erased(const std::string& who, const std::string& channel, const place& at) {
+    ++count.received;
+    const std::uint64_t n = standing(channel, at.epoch, at.offset);
+    if (n && !message(n).erased_by) complain(who + " was shown message " + std::to_string(n) + " as taken back");
+  }
+  void received_erasure(const std::string& who, const std::string& channel, const place& at, std::uint64_t offset) {
+    ++count.received;
+    const std::uint64_t n = standing(channel, at.epoch, offset);
+    if (!n || !message(n).erased_by)
+      return complain(who + " was told that " + at.epoch + '.' + std::to_string(offset) + " was taken back");
+    settle(message(n).erased_by, at.epoch, at.offset, who.c_str());
+  }
   const sent& message(std::uint64_t number) const { return messages_[number - 1]; }
   std::uint64_t next_number() const noexcept { return messages_.size() + 1; }
 
@@ -103,10 +152,12 @@ class record {
   }
   /// A client read this at `at`: the number inside the payload and the member as it stood there.
   void received(const std::string& who, const std::string& channel, const place& at, std::uint64_t number,
-                std::string_view member, std::string_view from, std::string_view type) {
+                std::string_view member, std::string_view from, std::string_view type, std::uint64_t since) {
     ++count.received;
     if (number == 0 || number >= next_number()) return complain(who + " read a message that nobody sent");
     const sent& s = message(number);
+    if (s.gone && s.gone <= since)
+      return complain(who + " read message " + std::to_string(number) + ", which had been taken back");
     if (s.channel != channel) return complain(who + " read a message of " + s.channel + " in " + channel);
     if (!member.empty() && member != s.member)
       return complain(who + " read message " + std::to_string(number) + " with other bytes");
@@ -152,6 +203,11 @@ class record {
     std::size_t unsettled = 0;
     place acknowledged;
   };
+
+  std::uint64_t standing(const std::string& channel, const std::string& epoch, std::uint64_t offset) {
+    const auto& places = logs_[channel].places[epoch];
+    return offset == 0 || offset > places.size() ? 0 : places[static_cast<std::size_t>(offset - 1)];
+  }
 
   void settle(std::uint64_t number, const std::string& epoch, std::uint64_t offset, const char* by) {
     sent& s = messages_[number - 1];

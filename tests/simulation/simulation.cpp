@@ -48,6 +48,7 @@ class simulation {
     rec_.failures = kind_ != 0 && random_.chance(25);
     rec_.permits = random_.chance(30);
     rec_.shared = kind_ != 0 && random_.chance(25);
+    rec_.erases = kind_ == 0 && random_.chance(60);
     options o;
     if (random_.chance(50)) o.poll_messages = random_.between(1, 20);
     if (random_.chance(30)) o.poll_bytes = random_.between(1, 2000);
@@ -195,7 +196,25 @@ class simulation {
     if (ec) rec_.complain("the host's publish was refused: " + ec.message());
   }
 
+  // The host takes back what somebody has published.
+  void erase() {
+    const std::uint64_t number = rec_.any_standing(random_);
+    if (!number) return;
+    const auto [epoch, offset] = rec_.message(number).stands.back();
+    const std::uint64_t entry = rec_.begin_erase(number);
+    trace("the host takes back " + std::to_string(number) + " at " + epoch + '.' + std::to_string(offset));
+    auto ec = gate_->messages.erase(
+        rec_.message(number).channel, {epoch, offset}, [this, entry](std::error_code why, position p) {
+          if (why == errc::not_found) return rec_.not_erased(entry);  // it was trimmed
+          if (why) return rec_.complain("the host's erase failed: " + why.message());
+          trace("the erasure is acknowledged at " + p.epoch + '.' + std::to_string(p.offset));
+          rec_.erased(entry, p.epoch, p.offset);
+        });
+    if (ec) rec_.complain("the host's erase was refused: " + ec.message());
+  }
+
   void step() {
+    if (rec_.erases && random_.chance(3)) erase();
     switch (random_.below(20)) {
       case 0: {  // a burst within one turn, or a single one
         const auto& channel = world_->channels[random_.below(world_->channels.size())];
@@ -382,16 +401,16 @@ void add(totals& to, const totals& t) {
   to.reconnects += t.reconnects, to.lost_answers += t.lost_answers, to.gaps += t.gaps, to.repeats += t.repeats,
       to.restarts += t.restarts;
   to.renewals += t.renewals, to.expiries += t.expiries, to.revocations += t.revocations;
-  to.drains += t.drains, to.farewells += t.farewells;
+  to.drains += t.drains, to.farewells += t.farewells, to.erasures += t.erasures;
 }
 void print(const char* title, const totals& t) {
   auto n = [](std::uint64_t v) { return static_cast<unsigned long long>(v); };
   std::printf(
       "%s: %llu seeds, %llu messages published, %llu read, %llu reconnects, %llu lost answers, %llu gaps, %llu repeats "
       "dropped, %llu restarts, %llu renewals, %llu expiries, "
-      "%llu revocations, %llu drains, %llu farewells\n",
+      "%llu revocations, %llu drains, %llu farewells, %llu erasures\n",
       title, n(t.seeds), n(t.published), n(t.received), n(t.reconnects), n(t.lost_answers), n(t.gaps), n(t.repeats),
-      n(t.restarts), n(t.renewals), n(t.expiries), n(t.revocations), n(t.drains), n(t.farewells));
+      n(t.restarts), n(t.renewals), n(t.expiries), n(t.revocations), n(t.drains), n(t.farewells), n(t.erasures));
 }
 
 }  // namespace simulation

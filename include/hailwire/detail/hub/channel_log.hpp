@@ -190,5 +190,6 @@ std::string missed_notice(const channel_log& log);
 }  // namespace hailwire::detail
 
 #ifndef HAILWIRE_SEPARATE_COMPILATION
+#include "hailwire/detail/hub/channel_erase.ipp"
 #include "hailwire/detail/hub/channel_log.ipp"
 #endif

@@ -11,6 +11,23 @@
 
 namespace hailwire {
 
+/// An erase on its way, of the host's or of a client's.
+struct hub::erase_op final : detail::operation {
+  erase_op(hub& h, std::string&& c, position&& p) : owner(&h), channel(std::move(c)), at(std::move(p)) {}
+  void finish(std::error_code ec, position p);
+  void refuse(failure why);
+  void abort() override { finish(operation_aborted(), {}); }
+  hub* owner;
+  std::string channel, from;
+  position at;
+  std::int64_t when = 0;
+  session_key by;
+  erase_check allowed;          // null: the host's own
+  publish_handler done;         // the host's, or
+  client_publish_handler told;  // a client's
+  bool over = false;
+};
+
 HAILWIRE_INLINE std::error_code hub::erase(std::string channel, position at, publish_handler done) {
   if (mailbox_->closed()) return operation_aborted();
   detail::pending_operations::room room(pending_);

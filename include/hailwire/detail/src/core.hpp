@@ -20,6 +20,7 @@
 #include "hailwire/detail/connection/server_state.ipp"
 #include "hailwire/detail/connection/streams.ipp"
 #include "hailwire/detail/connection/trusted_proxies.ipp"
+#include "hailwire/detail/hub/channel_erase.ipp"
 #include "hailwire/detail/hub/channel_log.ipp"
 #include "hailwire/detail/hub/channel_rules.ipp"
 #include "hailwire/detail/hub/chunk.ipp"
