@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-// Over 500 lines because all that hosts and connections may ask of a hub is one list.
+// Over 500 lines because it is what hosts call, what connections call, and how the classes behind it work together.
 //
 // The hub: channels, sessions and the way between them. It knows a storage, maybe a broker, and sessions as
 // subscribers; it knows nothing of sockets or transports, and belongs to one loop.
@@ -60,8 +60,8 @@ namespace hailwire {
 /// Further ones run from the loop, so that a chain of any length fits on any stack; a level takes 1–3 KiB.
 inline constexpr unsigned max_nesting = 16;
 
-/// What a session takes that is a user's on two channels, and what a channel takes whose name is of middle length, by
-/// measurement, their allocations counted; see benchmarks/README.md.
+/// What a session takes at most that is a user's on two channels, which benchmarks/README.md measures, and what a
+/// channel takes whose name is of middle length, allocations counted.
 inline constexpr std::size_t bytes_per_session = 448, bytes_per_channel = 160;
 
 /// What may be said of a publish beside its payload.

@@ -41,9 +41,12 @@ class token_bucket {
     full_ = full;
     return 0;
   }
-  /// Takes `n` tokens, also such as are not there yet: those are owed.
-  void charge(const token_rate& r, std::int64_t now, double n) noexcept {
-    if (r) full_ = std::min(std::max(full_, nanoseconds(now)) + r.cost(n), most);
+  /// Takes `n` tokens, also such as are not there yet: those are owed. Whether something is.
+  bool charge(const token_rate& r, std::int64_t now, double n) noexcept {
+    if (!r) return false;
+    const std::int64_t at = nanoseconds(now);
+    full_ = std::min(std::max(full_, at) + r.cost(n), most);
+    return full_ - at > r.room_;
   }
   /// After how many milliseconds nothing is owed; 0: nothing is.
   std::int64_t owed(const token_rate& r, std::int64_t now) const noexcept {

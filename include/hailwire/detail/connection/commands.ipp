@@ -42,7 +42,7 @@ HAILWIRE_INLINE void command_dispatcher::publish(session& s, std::string&& chann
                                                  payload&& p, publish_options&& o, bool checked,
                                                  client_publish_handler&& done) {
   if (server_.messages.ended(s.permissions())) return done(permission_ended());
-  if (auto over = server_.too_many(s)) return done(*over);
+  if (const std::int64_t wait_ms = server_.count_command(s)) return done(too_many_commands(wait_ms));
   if (auto why = server_.refusal(s, &session::may_publish, channel)) {
     done(*why);
     return *why == errc::internal ? hook_failed(s) : void();
@@ -90,7 +90,7 @@ HAILWIRE_INLINE void command_dispatcher::run(session& s, proto::command&& c, com
   if (c.what != verb::ping && c.what != verb::publish && server_.messages.ended(s.permissions()))
     return done(permission_ended());
   if (c.what != verb::ping && c.what != verb::publish)  // a publish counts itself
-    if (auto over = server_.too_many(s)) return done(*over);
+    if (const std::int64_t wait_ms = server_.count_command(s)) return done(too_many_commands(wait_ms));
   switch (c.what) {
     case verb::ping:
       return done(std::string("{}"));

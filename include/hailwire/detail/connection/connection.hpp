@@ -214,7 +214,11 @@ class connection : public session {
   void command_over();
 
   // Limits
-  sender* sends();
+  sender* sends() {
+    const auto* rare = asked() ? nullptr : find_rare();
+    return rare && rare->sends ? &*rare->sends : find_sender();
+  }
+  sender* find_sender();
   void charge(std::size_t bytes);
   std::int64_t owed_ms() const noexcept;
   std::optional<failure> excess_failure() const;

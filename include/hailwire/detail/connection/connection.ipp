@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+// Over 500 lines because a connection's phases, their time limits and its ends are one state machine.
+
 #include "hailwire/detail/connection/connection.hpp"
 
 namespace hailwire::detail {

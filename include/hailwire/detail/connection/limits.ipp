@@ -15,7 +15,7 @@
 namespace hailwire::detail {
 
 // Whoever sends on this connection, found when it first does; null where nothing is limited or nobody knows who it is.
-HAILWIRE_INLINE sender* connection::sends() {
+HAILWIRE_INLINE sender* connection::find_sender() {
   server_state& s = server();
   if (!s.senders.limits()) return nullptr;
   auto& at = asked() ? busy().sends : ensure_rare().sends;
@@ -36,9 +36,7 @@ HAILWIRE_INLINE sender* connection::sends() {
 
 HAILWIRE_INLINE void connection::charge(std::size_t bytes) {
   sender* by = sends();
-  if (!by) return;
-  server().senders.received(*by, bytes, server().now());
-  if (!owed_ms()) return;
+  if (!by || !server().senders.received(*by, bytes, server().now())) return;
   throttled_ = true;
   schedule();
 }
@@ -55,11 +53,9 @@ HAILWIRE_INLINE std::optional<failure> connection::excess_failure() const {
   return std::nullopt;
 }
 
-HAILWIRE_INLINE std::optional<failure> server_state::too_many(session& s) {
+HAILWIRE_INLINE std::int64_t server_state::count_command(session& s) {
   sender* by = static_cast<connection&>(s).sends();
-  const std::int64_t wait_ms = by ? senders.command(*by, now()) : 0;
-  if (!wait_ms) return std::nullopt;
-  return too_often("too many commands", wait_ms);
+  return by ? senders.command(*by, now()) : 0;
 }
 
 // ---- of requests

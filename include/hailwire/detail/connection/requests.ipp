@@ -393,7 +393,7 @@ HAILWIRE_INLINE void http_exchange::begin_following(shared_grant g) {
     return refuse_stream({errc::draining, {}, server().drain.begun() ? server().drain.retry_after() : 1});
   if (!server().messages.open(*on_, std::move(g), device_, true)) return refuse_stream({errc::overloaded, {}, 5});
   on_->charge(in_.size());
-  if (auto over = server().too_many(*on_)) return refuse_stream(*over);
+  if (const std::int64_t wait_ms = server().count_command(*on_)) return refuse_stream(too_many_commands(wait_ms));
   if (std::size_t most = server().settings.max_sessions_per_address;
       most && !server().from_address.add(on_->key().slot, shown_.address(), most))
     return refuse_stream({errc::rate_limited, "too many sessions from this address", 5});

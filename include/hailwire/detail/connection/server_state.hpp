@@ -219,8 +219,8 @@ class server_state {
   /// Whether an authorizer's answer can be used; the log is told what is wrong with one that cannot.
   bool sound(const shared_grant& g) const noexcept;
 
-  /// Counts a command of a session: what it is told if there were too many.
-  std::optional<failure> too_many(session& s);
+  /// Counts a command of a session: 0, or, where there were too many, after how many milliseconds there is room.
+  std::int64_t count_command(session& s);
 
   /// For a hook that may answer later: it has `options::hook_time` for that.
   template <class Answer, class F>

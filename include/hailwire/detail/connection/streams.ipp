@@ -40,6 +40,7 @@ HAILWIRE_INLINE void stream_exchange::open() {
   if (e->heartbeat_ && e->heartbeat_ != on_.server().settings.heartbeat.count()) {
     on_.ensure_rare().heartbeat = e->heartbeat_;
     on_.keep_alive(std::chrono::seconds(e->heartbeat_));
+    on_.schedule();
   }
   proto::append_decimal(json, static_cast<std::uint64_t>(interval() / 1000));
   json += ",\"keys\":";

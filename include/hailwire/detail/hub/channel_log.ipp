@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
+// Over 500 lines because what comes into a log and what its encoded channels read of it stand side by side.
+
 #include "hailwire/detail/hub/channel_log.hpp"
 
 namespace hailwire::detail {
@@ -288,6 +290,7 @@ HAILWIRE_INLINE void channel_log::append(const message& m) {
       l.append({name(), epoch(), m, text});
       anybody = true;
     });
+    if (conflated_) each([](encoded_channel& l) { l.keep_last(); });
     if (anybody) source_->mark_dirty(*this);
   } catch (...) {  // no memory: all are given it, or nobody is, and who follows reads it from the storage
     each([&](encoded_channel& l) { l.take_back(m.offset); });

@@ -184,7 +184,7 @@ class log_source {
   virtual ~log_source() = default;
   spare_work spares;
   std::uint64_t deliveries = 0;  ///< messages handed to subscribers
-  std::size_t tail_bytes = 0;  ///< in the tails of all channels
+  std::size_t tail_bytes = 0;    ///< in the tails of all channels
   /// Reads on after `since`, for `encoded_channel::loaded`; may complete before it returns.
   virtual void load(channel_log& log, encoded_channel& l, std::uint64_t since) = 0;
   /// Reads what is missing after the head, for `channel_log::filled`.
@@ -312,6 +312,8 @@ class encoded_channel {
   bool forget(std::uint64_t offset) noexcept;
   /// Who is in sync is sent what this turn's chunk has, up to `offset`, and reads the storage from there to `head`.
   void set_back(std::uint64_t offset, std::uint64_t head);
+  /// Leaves of this turn's messages the last.
+  void keep_last() noexcept { work_->building->keep_last(); }
   /// Takes a message of this turn's chunk back, if it is there and the last.
   void take_back(std::uint64_t offset) noexcept;
   /// Adds something live-only to this turn's chunk: `live` is its mark's, and `encode(out)` appends its frame. Without

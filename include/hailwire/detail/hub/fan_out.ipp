@@ -73,7 +73,6 @@ HAILWIRE_INLINE void encoded_channel::append(const proto::envelope& e) {
   try {
     how_->append(c->bytes, e);
     c->marks.push_back({e.content.offset, static_cast<std::uint32_t>(c->bytes.size())});
-    if (log().conflated()) c->keep_last();
   } catch (...) {
     c->bytes.resize(before);  // a frame is there whole or not at all
     throw;

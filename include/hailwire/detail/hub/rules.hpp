@@ -59,6 +59,8 @@ inline bool shown_in_place(std::string_view content_type) noexcept {
   return proto::iequals(type.substr(0, 6), "audio/") || proto::iequals(type.substr(0, 6), "video/");
 }
 
+inline failure too_many_commands(std::int64_t wait_ms) { return too_often("too many commands", wait_ms); }
+
 /// Of a grant whose time is over, in an answer and as the reason of a close.
 inline constexpr std::string_view permission_ended_text = "the permission has expired";
 inline failure permission_ended() { return {errc::unauthenticated, permission_ended_text}; }

@@ -33,9 +33,9 @@ class sender_table {
   intrusive_ptr<sender> obtain(char kind, std::string_view name, std::int64_t now);
   /// Counts one command: 0, or after how many milliseconds there is room for one.
   std::int64_t command(sender& s, std::int64_t now) const noexcept { return s.commands.take(commands_, now); }
-  /// Counts bytes that have been received.
-  void received(sender& s, std::size_t bytes, std::int64_t now) const noexcept {
-    s.bytes.charge(bytes_, now, static_cast<double>(bytes));
+  /// Counts bytes that have been received: whether no more are to be read for now.
+  bool received(sender& s, std::size_t bytes, std::int64_t now) const noexcept {
+    return s.bytes.charge(bytes_, now, static_cast<double>(bytes));
   }
   /// For how many milliseconds no more bytes are to be read.
   std::int64_t owed(const sender& s, std::int64_t now) const noexcept { return s.bytes.owed(bytes_, now); }
