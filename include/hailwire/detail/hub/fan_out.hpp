@@ -184,7 +184,7 @@ class log_source {
   virtual ~log_source() = default;
   spare_work spares;
   std::uint64_t deliveries = 0;  ///< messages handed to subscribers
-  std::size_t tail_bytes = 0;  ///< in the tails of all channels
+  std::size_t tail_bytes = 0;    ///< in the tails of all channels
   /// Reads on after `since`, for `encoded_channel::loaded`; may complete before it returns.
   virtual void load(channel_log& log, encoded_channel& l, std::uint64_t since) = 0;
   /// Reads what is missing after the head, for `channel_log::filled`.
@@ -293,7 +293,7 @@ class encoded_channel {
   const proto::encoding& how() const noexcept { return *how_; }
   channel_log& log() const noexcept;
   bool unused() const noexcept { return live_.empty() && behind_count() == 0; }
-  /// Adds those who are behind, and what is kept for them.
+  /// Adds those who are behind.
   void measure(server_stats& out) const noexcept;
   std::size_t live_count() const noexcept { return live_.size(); }
   std::size_t behind_count() const noexcept { return work_ ? work_->behind.size() : 0; }
