@@ -360,6 +360,22 @@ TEST_CASE("a drain sends away the clients of all threads, and its handler runs o
   CHECK(called == 1);
 }
 
+TEST_CASE("statistics are those of all threads together") {
+  std::promise<server_stats> told;
+  running r(3);
+  std::vector<wire> clients;
+  for (int i = 0; i < 6; ++i) following(clients.emplace_back(r.port), "?channel=chat");
+  r.s.stats([&](const server_stats& s) { told.set_value(s); });
+  auto answer = told.get_future();
+  REQUIRE(answer.wait_for(limit) == std::future_status::ready);
+  const server_stats s = answer.get();
+  CHECK(s.sessions() == 6);
+  CHECK(s.accepted == 6);
+  CHECK(s.connections == 6);
+  CHECK(s.transports.size() == 4);
+  CHECK(s.channels == 3);  // one channel in three hubs
+}
+
 TEST_CASE("between one and sixty-four threads can be asked for") {
   CHECK_THROWS_AS(everything(65), std::invalid_argument);
   everything as_many_as_cores(0);

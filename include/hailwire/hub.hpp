@@ -216,15 +216,10 @@ class hub final : public detail::log_source {
   void join(std::unique_ptr<detail::any_broker> b);
 
   /// Gives whoever serves clients a slot, which it has until it leaves.
-  void enter(session& s) {
-    registry_.enter(s);
-    ++counted.accepted;
-  }
+  void enter(session& s) { registry_.enter(s), ++counted.accepted; }
   void leave(session& s) noexcept { registry_.leave(s); }
-  std::size_t connection_count() const noexcept { return registry_.connections(); }
-  /// Who has entered stands in a slot: one below `slots`, null where there is none.
-  std::uint32_t slots() const noexcept { return registry_.slots(); }
-  session* in_slot(std::uint32_t i) const noexcept { return registry_.in_slot(i); }
+  /// Where they stand.
+  const detail::session_registry& registry() const noexcept { return registry_; }
   /// All who have entered, with a session or without.
   std::vector<session*> entered() const { return registry_.entered(); }
   /// Opens a session; false when there are `max_sessions`. One that is not `listed` brings commands only.
@@ -309,9 +304,8 @@ class hub final : public detail::log_source {
   detail::logger& log() noexcept { return log_; }
   const detail::logger& log() const noexcept { return log_; }
 
-  /// What was counted, by the hub and by those who serve its clients.
+  /// What was counted, by the hub and by those who serve its clients; `stats` adds how everything stands.
   server_stats counted;
-  /// The same with how everything stands.
   server_stats stats() const;
 
   std::string printed(session_key k) const { return registry_.id_of(k); }
@@ -393,8 +387,7 @@ class hub final : public detail::log_source {
   // The beginning of what is to be measured; 0 where it is not.
   std::int64_t begin_watch(detail::sampler& by) const noexcept { return by.next() ? loop_->precise() : 0; }
   void end_watch(std::int64_t since, duration_histogram& of) const noexcept {
-    if (since) [[unlikely]]
-      of.add(loop_->precise() - since);
+    if (since) of.add(loop_->precise() - since);
   }
   // A storage's handler: runs f(hub, result) on the loop, or never once the hub has stopped.
   template <class F>
@@ -409,7 +402,6 @@ class hub final : public detail::log_source {
   // Asks the storage, and runs f(hub, read_result) with its answer.
   template <class F>
   void read_storage(std::string_view channel, std::uint64_t since, read_limit limit, F f);
-
   void begin(publishing& what, payload&& p, publish_options&& o, std::string&& from, std::string&& scope, bool checked);
   void start(publishing&& what, payload&& p, publish_options&& o, std::string&& from, std::string&& scope,
              bool checked);

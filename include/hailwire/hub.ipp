@@ -175,9 +175,10 @@ void hub::read_storage(std::string_view channel, std::uint64_t since, read_limit
 HAILWIRE_INLINE server_stats hub::stats() const {
   server_stats out = counted;
   out.deliveries = deliveries;
-  out.connections = connection_count();
+  out.connections = registry_.connections();
   out.channels = channel_count();
   out.pending = pending_count();
+  out.memory = memory_held();
   logs_.each([&](detail::channel_log& log) { log.measure(out); });
   return out;
 }

@@ -84,7 +84,7 @@ inline std::string prometheus_text(const server_stats& s) {
   p.gauge("pending_operations", s.pending, "Publishes and reads that wait for the storage or the hub.");
   p.gauge("slow_subscriptions", s.slow, "Subscriptions that are behind their channel.");
   p.gauge("slowest_lag_messages", s.lag, "How many messages the slowest subscription is behind.");
-  p.gauge("held_bytes", s.memory, "Bytes of messages held for those who have not had them.");
+  p.gauge("held_bytes", s.memory, "Bytes held for sessions, channels and who is behind.");
   p.gauge("draining", s.draining, "1 while the server sends its clients away.");
   p.histogram("turn_duration_seconds", s.turn,
               "The end of a loop's turn, in which messages go out; 1 of 64 is measured.");

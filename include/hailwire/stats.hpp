@@ -66,7 +66,8 @@ struct server_stats {
   std::uint64_t pending = 0;      ///< publishes and reads of history that wait for the storage or for the hub's thread
   std::uint64_t slow = 0;         ///< subscriptions that are behind their channel
   std::uint64_t lag = 0;          ///< of the slowest one: how many messages it is behind
-  std::uint64_t memory = 0;       ///< bytes of messages that the hub holds for followers who have not had them
+  std::uint64_t memory =
+      0;  ///< bytes that the hub holds for sessions, channels and who is behind; `options::max_memory` bounds it
   bool draining = false;
 
   // Histograms. Clocks cost more than a message, so one in 64 is measured.

@@ -52,13 +52,13 @@ HAILWIRE_INLINE void draining::look_at_all(bool at_deadline) {
   // So many as fit into the time that a wheel can tell apart go at once.
   const auto due = static_cast<std::size_t>(now - begun_at_ + timer_wheel::resolution) * per_second_ / 1000 + 1;
   const bool first = told_ == 0 && next_ == 0 && now == begun_at_;
-  const std::uint32_t slots = server_.messages.slots();
+  const std::uint32_t slots = server_.messages.registry().slots();
   std::size_t owed = 0;
   bool all = true;
   for (std::uint32_t looked = 0; looked < slots; ++looked) {
     const bool paced = !at_deadline && told_ >= due;
     const std::uint32_t slot = next_;
-    auto* c = static_cast<connection*>(server_.messages.in_slot(slot));
+    auto* c = static_cast<connection*>(server_.messages.registry().in_slot(slot));
     using left = connection::farewell;
     left became = left::none;
     try {

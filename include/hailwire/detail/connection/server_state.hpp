@@ -157,7 +157,7 @@ class server_state {
   void when_empty(move_only_function<void()> f);
   /// A connection has gone.
   void left() noexcept {
-    if (!emptied_.empty() && messages.connection_count() == 0) [[unlikely]]
+    if (!emptied_.empty() && messages.registry().connections() == 0) [[unlikely]]
       tell_emptied();
   }
   /// Ends all of them now, for the server's own end.

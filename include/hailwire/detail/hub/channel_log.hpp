@@ -108,7 +108,7 @@ class channel_log final : public log_node, public with_tail, private encoded_cha
   void flush() {
     each([](encoded_channel& l) { l.flush(); });
   }
-  /// Adds who is behind, and what is kept for them.
+  /// Adds who is behind.
   void measure(server_stats& out) noexcept {
     each([&](encoded_channel& l) { l.measure(out); });
   }

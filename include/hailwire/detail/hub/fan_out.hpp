@@ -293,7 +293,7 @@ class encoded_channel {
   const proto::encoding& how() const noexcept { return *how_; }
   channel_log& log() const noexcept;
   bool unused() const noexcept { return live_.empty() && behind_count() == 0; }
-  /// Adds those who are behind, and what is kept for them.
+  /// Adds those who are behind.
   void measure(server_stats& out) const noexcept;
   std::size_t live_count() const noexcept { return live_.size(); }
   std::size_t behind_count() const noexcept { return work_ ? work_->behind.size() : 0; }

@@ -308,7 +308,6 @@ HAILWIRE_INLINE void encoded_channel::measure(server_stats& out) const noexcept 
     ++out.slow;
     out.lag = std::max(out.lag, head - std::min(head, p.offset));
   }
-  out.memory += work_->tail_bytes + built();
 }
 
 HAILWIRE_INLINE void encoded_channel::wake_behind() {
