@@ -7,6 +7,9 @@
 #ifdef MESSENGER_WITH_SQLITE  // SQLite was found
 #include <hailwire/storage/sqlite.hpp>
 #endif
+#ifdef MESSENGER_WITH_REDIS  // hiredis was found
+#include <hailwire/broker/redis.hpp>
+#endif
 
 #ifdef MESSENGER_WITH_PUSH  // libcurl and OpenSSL were found
 #include <hailwire/push/web_push.hpp>
@@ -36,12 +39,14 @@ using messenger_server =
     hailwire::server<hailwire::websocket, hailwire::sse, hailwire::long_poll, hailwire::short_poll>;
 
 constexpr char usage[] =
-    "usage: messenger [--host 127.0.0.1] [--port 8080] [--history 10000] [--storage memory|sqlite:FILE]\n"
+    "usage: messenger [--host 127.0.0.1] [--port 8080] [--history 10000] [--storage "
+    "memory|sqlite:FILE|redis://HOST:PORT]\n"
     "                 [--vapid-key KEY --page URL] [--webhook URL --webhook-secret WORDS]\n"
     "  --host     IPv4 or IPv6 address to listen on\n"
     "  --port     0 has the system pick one\n"
     "  --history  messages kept for each chat\n"
-    "  --storage  where they are kept: memory, or a file that survives the messenger and the machine's power\n"
+    "  --storage  where they are kept: memory, a file that survives the messenger and the machine's power, or a Redis\n"
+    "             that any number of messengers share, as nodes of one\n"
     "  --vapid-key  PEM text or base64url: browsers are woken by Web Push, and open --page, an https URL\n"
     "  --webhook  who is not there is told of to this URL, signed with --webhook-secret (24 to 64 bytes)\n";
 
@@ -67,7 +72,8 @@ bool read_options(int count, char** words, settings& s) {
                 : name == "--port"    ? read_number(value, s.port)
                 : name == "--history" ? read_number(value, s.history) && s.history > 0
                 : name == "--storage"
-                    ? (s.storage = value, value == "memory" || (value.starts_with("sqlite:") && value.size() > 7))
+                    ? (s.storage = value, value == "memory" || (value.starts_with("sqlite:") && value.size() > 7) ||
+                                              value.starts_with("redis"))
                 : name == "--vapid-key"      ? (s.vapid_key = value, true)
                 : name == "--page"           ? (s.page = value, true)
                 : name == "--webhook"        ? (s.webhook = value, true)
@@ -187,7 +193,30 @@ hailwire::options make_options() {
   return o;
 }
 
-messenger_server make_server(asio::io_context& io, const settings& s) {
+/// What the nodes of one messenger share; it outlives the server.
+struct shared_logs {
+#ifdef MESSENGER_WITH_REDIS
+  std::unique_ptr<hailwire::redis_storage> storage;
+  std::unique_ptr<hailwire::redis_broker> broker;
+
+  hailwire::redis_storage& open(const settings& s) {
+    hailwire::redis_options keep;
+    keep.messages = s.history;
+    auto logs = hailwire::redis_storage::open(s.storage, keep);
+    if (!logs) throw std::runtime_error(std::string(logs.error().text()));
+    storage = std::move(*logs);
+    broker = std::make_unique<hailwire::redis_broker>(*storage);
+    return *storage;
+  }
+#endif
+};
+
+messenger_server make_server(asio::io_context& io, const settings& s, [[maybe_unused]] shared_logs& shared) {
+#ifdef MESSENGER_WITH_REDIS
+  if (s.storage.starts_with("redis")) return messenger_server(io, shared.open(s), make_options());
+#else
+  if (s.storage.starts_with("redis")) throw std::runtime_error("built without hiredis: --storage cannot be a Redis");
+#endif
   if (s.storage == "memory") {
     hailwire::memory_options keep{.messages = s.history};
     keep.bytes = std::max(keep.bytes, s.history * 4096);
@@ -200,14 +229,18 @@ messenger_server make_server(asio::io_context& io, const settings& s) {
   if (!file) throw std::runtime_error(std::string(file.error().text()));
   return messenger_server(io, std::move(*file), make_options());
 #else
-  throw std::runtime_error("built without SQLite: --storage can only be memory");
+  throw std::runtime_error("built without SQLite: --storage cannot be a file");
 #endif
 }
 
 void run(const settings& s) {
   asio::io_context io(1);
   notifiers push(io, s);
-  messenger_server live = make_server(io, s);
+  shared_logs shared;
+  messenger_server live = make_server(io, s, shared);
+#ifdef MESSENGER_WITH_REDIS
+  if (shared.broker) live.join(*shared.broker);
+#endif
   push.join(live);
   live.authorize(authorize);
   live.on_erase([](auto&&...) { return true; });  // one's own messages; of others' nobody is asked

@@ -135,7 +135,7 @@ class redis_broker {
       unsigned slot = 0;
       const node* at = nullptr;  // where it was asked for
       state is = state::wanted;
-      bool listed = false, passed_over = false, compared = false;
+      bool listed = false, passed_over = false;
       std::string epoch;  // what hubs were last told of; empty: nothing yet
       std::uint64_t head = 0;
     };
