@@ -317,3 +317,63 @@ TEST_CASE("what was left is not received") {
   c.unfollow("lobby");
   CHECK(next_of(s, c).message().channel == "other");
 }
+
+namespace {
+
+struct quiet_notifier {
+  std::string_view service() const { return "webhook"; }
+  result<push_token> accept(std::string_view object, const push_token&) {
+    accepted.emplace_back(object);
+    return push_token{"w"};
+  }
+  void async_notify(push_device, push_notice, push_handler done) { done({push_outcome::delivered, {}}); }
+  lines accepted;
+};
+
+}  // namespace
+
+TEST_CASE("who follows, taking back and where to be woken are asked by a function each") {
+  quiet_notifier notifier;
+  options o;
+  o.channels = {{.pattern = "lobby", .presence = true}};
+  site s(o);
+  s.live.add_notifier(notifier);
+  s.live.on_erase([](session&, std::string_view, const message&) { return true; });
+  client<websocket> c(s.io, s.url("ada&device=phone"));
+  lines told;
+  c.on_message([&](const client_message& m) { told.push_back("erases " + std::to_string(m.erases)); });
+  c.follow("lobby");
+  s.until([&] { return c.status().now == client_status::state::following; });
+  std::optional<client_presence> who;
+  c.presence("lobby", [&](const client_error& e, const client_presence& p) {
+    CHECK_FALSE(e);
+    who = p;
+  });
+  s.until([&] { return who.has_value(); });
+  REQUIRE(who->members.size() == 1);
+  CHECK((who->members[0].user == "ada" && who->members[0].sessions == 1 && who->count == 1 && who->anonymous == 0));
+  std::optional<position> stored, erased;
+  c.publish("lobby", payload::json("1"), [&](const client_error&, const position& p) { stored = p; });
+  s.until([&] { return stored.has_value(); });
+  c.erase("lobby", *stored, [&](const client_error& e, const position& p) {
+    CHECK_FALSE(e);
+    erased = p;
+  });
+  s.until([&] { return erased && told.size() == 2; });
+  CHECK(erased->offset == 2);
+  CHECK(told == lines{"erases 0", "erases 1"});
+  std::optional<client_error> kept, numbers;
+  c.device("webhook", "\"word\"", [&](const client_error& e) { kept = e; });
+  c.presence(
+      "other",
+      [&](const client_error& e, const client_presence& p) {
+        numbers = e;
+        CHECK(p.count == 0);
+      },
+      false);
+  s.until([&] { return kept && numbers; });
+  CHECK_FALSE(*kept);
+  CHECK(notifier.accepted == lines{R"({"push":"webhook","token":"word"})"});
+  CHECK(numbers->code == errc::not_found);
+  CHECK(s.storage->tokens("ada").tokens.size() == 1);
+}

@@ -24,6 +24,7 @@
 #include <vector>
 
 #include "hailwire/client_options.hpp"
+#include "hailwire/detail/client/answers.hpp"
 #include "hailwire/detail/client/receive_queue.hpp"
 #include "hailwire/detail/client/transports.hpp"
 #include "hailwire/detail/net/asio.hpp"
@@ -207,18 +208,6 @@ class asio_client final : public client_machine,
   std::int64_t armed_ = never, wanted_ = never;
 };
 
-/// Reads `{"epoch":"…","offset":42}`.
-inline position read_position(std::string_view json) {
-  position p;
-  vector<proto::json::member> members;
-  if (proto::json::read_object(json, members)) return p;
-  for (auto& m : members) {
-    if (name_is(m, "epoch")) p.epoch = proto::json::unescape(m.content.text).value_or("");
-    if (name_is(m, "offset")) p.offset = proto::json::to_uint(m.content, max_offset).value_or(0);
-  }
-  return p;
-}
-
 }  // namespace hailwire::detail::inline HAILWIRE_ASIO_NAMESPACE
 
 namespace hailwire::inline HAILWIRE_ASIO_NAMESPACE {
@@ -320,6 +309,41 @@ class basic_client {
         token, std::string(channel), data, how);
   }
 
+  /// Who follows a channel now: `done(const client_error&, const client_presence&)`. `names`: else numbers alone.
+  template <class F>
+  void presence(std::string_view channel, F done, bool names = true) {
+    ask("presence", about(channel) + (names ? "}" : ",\"count\":true}"),
+        [done = std::move(done)](const client_error& e, std::string_view ok) mutable {
+          done(e, e ? client_presence() : detail::read_presence(ok));
+        });
+  }
+  /// How far the users of a channel have come: `done(const client_error&, const client_receipts&)`.
+  template <class F>
+  void receipts(std::string_view channel, F done) {
+    ask("receipts", about(channel) + "}", [done = std::move(done)](const client_error& e, std::string_view ok) mutable {
+      done(e, e ? client_receipts() : detail::read_receipts(ok));
+    });
+  }
+  /// Takes back a message of one's own: `done(const client_error&, const position&)` has where the taking back stands.
+  /// Never repeated: where the connection ends first, it ends with `errc::timeout`.
+  template <class F>
+  void erase(std::string_view channel, const position& at, F done) {
+    call("erase", at_position(channel, at) + "}",
+         [done = std::move(done)](const client_error& e, std::string_view ok) mutable {
+           done(e, e ? position() : detail::read_position(ok));
+         });
+  }
+  /// Says where this device is woken while it has no connection: `service` is the protocol's `push`, `token` what that
+  /// service gave, as JSON text (`"\"00fc13…\""`, a PushSubscription); `null` forgets it. The URL has to name a device.
+  /// `done(const client_error&)`.
+  template <class F>
+  void device(std::string_view service, std::string_view token, F done) {
+    std::string body = "{\"push\":";
+    proto::json::append_quoted(body, service);
+    body.append(",\"token\":").append(token).append("}");
+    ask("device", body, [done = std::move(done)](const client_error& e, std::string_view) mutable { done(e); });
+  }
+
   /// Any other command that changes nothing: `history`, `presence`, `receipts`. `body` is a JSON object;
   /// `done(const client_error&, std::string_view ok)` is called once, later, with what `ok` carries, as JSON text. It
   /// is repeated until it is answered.
@@ -409,11 +433,19 @@ class basic_client {
                 [h = std::move(h), code = e.code, value = std::move(value)]() mutable { h(code, std::move(value)); });
     };
   }
-  void mark(std::string_view name, std::string_view channel, const position& at, bool hidden) {
+  static std::string about(std::string_view channel) {
     std::string body = "{\"channel\":";
     proto::json::append_quoted(body, channel);
+    return body;
+  }
+  static std::string at_position(std::string_view channel, const position& at) {
+    std::string body = about(channel);
     proto::json::append_quoted(body += ",\"epoch\":", at.epoch);
     proto::append_decimal(body += ",\"offset\":", at.offset);
+    return body;
+  }
+  void mark(std::string_view name, std::string_view channel, const position& at, bool hidden) {
+    std::string body = at_position(channel, at);
     body += hidden ? ",\"private\":true}" : "}";
     machine_->request(detail::client_command::kind::mark, name, body, channel, nullptr);
   }

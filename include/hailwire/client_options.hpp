@@ -13,6 +13,7 @@
 #include <system_error>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "hailwire/detail/base/function.hpp"
 #include "hailwire/detail/base/text.hpp"
@@ -124,6 +125,31 @@ class client_event {
   client_message message_;
   client_gap gap_;
   bool is_gap_ = false;
+};
+
+/// Who follows a channel, as the server told it. With `names` left out only the numbers are there.
+struct client_presence {
+  struct member {
+    std::string user;
+    std::uint64_t sessions = 0;
+    std::string info;  ///< what the server's authorizer gave, as JSON text; may be empty
+  };
+  std::vector<member> members;  ///< at most 1,000
+  std::uint64_t count = 0;      ///< users
+  std::uint64_t anonymous = 0;  ///< sessions without a user
+  bool more = false;            ///< there are more than `members`
+};
+
+/// How far the users of a channel have come in it, one's own first.
+struct client_receipts {
+  struct receipt {
+    std::string user;
+    std::uint64_t received = 0, read = 0;  ///< offsets: the highest over that user's devices
+  };
+  std::string epoch;
+  std::uint64_t head = 0;  ///< the newest offset: minus one's own `read` it is the number of unread messages
+  std::vector<receipt> receipts;
+  bool more = false;
 };
 
 /// What a client is doing.
