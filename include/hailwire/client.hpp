@@ -24,6 +24,8 @@
 #include <vector>
 
 #include "hailwire/client_options.hpp"
+#include "hailwire/detail/client/answers.hpp"
+#include "hailwire/detail/client/receive_queue.hpp"
 #include "hailwire/detail/client/transports.hpp"
 #include "hailwire/detail/net/asio.hpp"
 #include "hailwire/detail/net/outgoing.hpp"
@@ -50,6 +52,10 @@ class asio_client final : public client_machine,
   std::int64_t now() const noexcept override { return boot_time(); }
   void random(std::span<unsigned char> out) override { secret_bytes(out); }
   void connect(client_lane lane, const proto::url& to) override {
+    if (lane == client_lane::follow && receiving_ && receiving_->held) {
+      receiving_->later = std::make_unique<proto::url>(to);
+      return;
+    }
     auto& l = lanes_[static_cast<int>(lane)];
     l = std::make_shared<outgoing>(executor_, *this);
     outgoing_route route{to.host, to.port, {}, to.secure ? options().tls : nullptr};
@@ -66,6 +72,7 @@ class asio_client final : public client_machine,
     if (auto& l = lanes_[static_cast<int>(lane)]) l->write(bytes);
   }
   void disconnect(client_lane lane) override {
+    if (lane == client_lane::follow && receiving_) receiving_->later.reset();
     if (auto l = std::exchange(lanes_[static_cast<int>(lane)], nullptr)) l->close();
   }
   void wake_at(std::int64_t at) override {
@@ -85,6 +92,46 @@ class asio_client final : public client_machine,
   }
   const net::any_io_executor& executor() const noexcept { return executor_; }
 
+  using receive_handler = move_only_function<void(std::error_code, client_event)>;
+  /// Gives the next event, now or when it comes.
+  void receive(receive_handler done) {
+    if (!receiving_) begin_to_receive();
+    receiving& r = *receiving_;
+    if (r.waiter) return done(std::make_error_code(std::errc::operation_in_progress), {});
+    r.queue.acknowledge();
+    r.waiter = std::move(done);
+    hand_out();
+    if (r.over && r.waiter) std::exchange(r.waiter, nullptr)(r.over, {});
+    if (on.cursor) cursor_moved();
+    if (!r.held || !r.queue.drained()) return;
+    r.held = false;
+    hold(false);
+    if (r.later) {
+      const auto to = std::exchange(r.later, nullptr);
+      connect(client_lane::follow, *to);
+    } else if (lanes_[0]) {
+      lanes_[0]->resume();
+    }
+  }
+  /// Who waits is told `operation_aborted`; nothing that has come is lost.
+  void cancel_receive() {
+    if (receiving_ && receiving_->waiter) std::exchange(receiving_->waiter, nullptr)(operation_aborted(), {});
+  }
+  void forget(std::string_view channel) {
+    if (receiving_) receiving_->queue.drop(channel);
+  }
+  std::size_t unreceived() const noexcept { return receiving_ ? receiving_->queue.bytes() : 0; }
+  /// The cursor as the application sees it.
+  std::string taken() const {
+    if (!receiving_) return cursor();
+    return cursor([&](std::string_view channel) { return receiving_->queue.behind(channel); });
+  }
+  void ended(const std::error_code& why) override {
+    if (!receiving_) return;
+    receiving_->over = why;
+    if (receiving_->waiter) std::exchange(receiving_->waiter, nullptr)(why, {});
+  }
+
   /// The host's object is gone: nothing of it is called any more but ends of commands.
   void detach() {
     close();
@@ -102,6 +149,37 @@ class asio_client final : public client_machine,
       if (self->wanted_ > self->now()) return self->arm();
       self->alarm();
     });
+  }
+  // What `receive` needs; most clients have handlers instead.
+  struct receiving {
+    explicit receiving(std::size_t most) : queue(most) {}
+    receive_queue queue;
+    receive_handler waiter;
+    std::error_code over;
+    bool held = false;                  // nothing is read
+    std::unique_ptr<proto::url> later;  // connected to when something is read again
+  };
+  void begin_to_receive() {
+    receiving_ = std::make_unique<receiving>(options().max_unreceived);
+    if (status().now == state::stopped) receiving_->over = operation_aborted();
+    on.message = [this](const client_message& m) { arrived(m); };
+    on.gap = [this](const client_gap& g) { arrived(g); };
+  }
+  template <class Event>
+  void arrived(const Event& e) {
+    receiving& r = *receiving_;
+    r.queue.push(e);
+    hand_out();
+    if (r.held || !r.queue.full()) return;
+    r.held = true;
+    hold(true);
+    if (lanes_[0]) lanes_[0]->pause();
+  }
+  void hand_out() {
+    receiving& r = *receiving_;
+    if (!r.waiter || r.queue.empty()) return;
+    auto event = r.queue.take();
+    std::exchange(r.waiter, nullptr)({}, std::move(*event));
   }
   bool holds(const outgoing& o) const noexcept { return lanes_[0].get() == &o || lanes_[1].get() == &o; }
   client_lane lane_of(const outgoing& o) const noexcept {
@@ -126,20 +204,9 @@ class asio_client final : public client_machine,
   net::steady_timer timer_;
   std::shared_ptr<outgoing> lanes_[2];
   std::unique_ptr<proto::url> proxy_;
+  std::unique_ptr<receiving> receiving_;
   std::int64_t armed_ = never, wanted_ = never;
 };
-
-/// Reads `{"epoch":"…","offset":42}`.
-inline position read_position(std::string_view json) {
-  position p;
-  vector<proto::json::member> members;
-  if (proto::json::read_object(json, members)) return p;
-  for (auto& m : members) {
-    if (name_is(m, "epoch")) p.epoch = proto::json::unescape(m.content.text).value_or("");
-    if (name_is(m, "offset")) p.offset = proto::json::to_uint(m.content, max_offset).value_or(0);
-  }
-  return p;
-}
 
 }  // namespace hailwire::detail::inline HAILWIRE_ASIO_NAMESPACE
 
@@ -179,7 +246,45 @@ class basic_client {
   /// refuses is told in the notice `closed`, or, where the whole URL is refused, by `stopped`.
   bool follow(std::string_view channel, start since = {}) { return machine_->follow(channel, std::move(since)); }
   /// Follows it no longer: no message of it comes after this call.
-  void unfollow(std::string_view channel) { machine_->unfollow(channel); }
+  void unfollow(std::string_view channel) {
+    machine_->unfollow(channel);
+    machine_->forget(channel);
+  }
+
+  /// Gives the next message or gap, once and in order: `void(std::error_code, client_event)`. In place of `on_message`
+  /// and `on_gap` from the first call on, which comes before the context runs: what arrives earlier is for the
+  /// handlers.
+  ///
+  ///     for (;;) {
+  ///       auto event = co_await live.async_receive(asio::use_awaitable);  // throws when the client has stopped
+  ///       if (!event.gap()) std::cout << event.message().data << '\n';
+  ///     }
+  ///
+  /// What it gave counts as taken when it is called again: `cursor` moves then. A program that takes its time is waited
+  /// for: beyond `client_options::max_unreceived` nothing more is read. One call at a time: a second one is
+  /// `std::errc::operation_in_progress`. Ends with what the client has stopped with, behind the messages that came
+  /// before that; a call that is cancelled loses none.
+  template <class Token>
+  auto async_receive(Token&& token) {
+    return net::async_initiate<Token, void(std::error_code, client_event)>(
+        [m = machine_](auto handler) {
+          auto slot = net::get_associated_cancellation_slot(handler);
+          auto executor = net::get_associated_executor(handler, m->executor());
+          if (slot.is_connected())
+            slot.assign([held = std::weak_ptr<detail::asio_client>(m)](net::cancellation_type) {
+              if (auto still = held.lock()) still->cancel_receive();
+            });
+          m->receive(
+              [h = std::move(handler), slot, work = net::prefer(executor, net::execution::outstanding_work.tracked)](
+                  std::error_code ec, client_event e) mutable {
+                slot.clear();
+                net::post(work, [h = std::move(h), ec, e = std::move(e)]() mutable { h(ec, std::move(e)); });
+              });
+        },
+        token);
+  }
+  /// Bytes that have come and were not given by `async_receive` yet.
+  std::size_t unreceived() const noexcept { return machine_->unreceived(); }
 
   /// Publishes. `done(const client_error&, const position&)` is called once, later. What waits for a connection is kept
   /// within `max_pending`. An error of `errc::timeout` means that it may be stored.
@@ -202,6 +307,41 @@ class basic_client {
                      completion(m, std::move(handler), [](std::string_view ok) { return detail::read_position(ok); }));
         },
         token, std::string(channel), data, how);
+  }
+
+  /// Who follows a channel now: `done(const client_error&, const client_presence&)`. `names`: else numbers alone.
+  template <class F>
+  void presence(std::string_view channel, F done, bool names = true) {
+    ask("presence", about(channel) + (names ? "}" : ",\"count\":true}"),
+        [done = std::move(done)](const client_error& e, std::string_view ok) mutable {
+          done(e, e ? client_presence() : detail::read_presence(ok));
+        });
+  }
+  /// How far the users of a channel have come: `done(const client_error&, const client_receipts&)`.
+  template <class F>
+  void receipts(std::string_view channel, F done) {
+    ask("receipts", about(channel) + "}", [done = std::move(done)](const client_error& e, std::string_view ok) mutable {
+      done(e, e ? client_receipts() : detail::read_receipts(ok));
+    });
+  }
+  /// Takes back a message of one's own: `done(const client_error&, const position&)` has where the taking back stands.
+  /// Never repeated: where the connection ends first, it ends with `errc::timeout`.
+  template <class F>
+  void erase(std::string_view channel, const position& at, F done) {
+    call("erase", at_position(channel, at) + "}",
+         [done = std::move(done)](const client_error& e, std::string_view ok) mutable {
+           done(e, e ? position() : detail::read_position(ok));
+         });
+  }
+  /// Says where this device is woken while it has no connection: `service` is the protocol's `push`, `token` what that
+  /// service gave, as JSON text (`"\"00fc13…\""`, a PushSubscription); `null` forgets it. The URL has to name a device.
+  /// `done(const client_error&)`.
+  template <class F>
+  void device(std::string_view service, std::string_view token, F done) {
+    std::string body = "{\"push\":";
+    proto::json::append_quoted(body, service);
+    body.append(",\"token\":").append(token).append("}");
+    ask("device", body, [done = std::move(done)](const client_error& e, std::string_view) mutable { done(e); });
   }
 
   /// Any other command that changes nothing: `history`, `presence`, `receipts`. `body` is a JSON object;
@@ -256,7 +396,12 @@ class basic_client {
   /// Called with the cursor, behind the messages that moved it: what a host saves to begin there another time.
   template <class F>
   void on_cursor(F f) {
-    machine_->on.cursor = std::move(f);
+    machine_->on.cursor = [m = machine_.get(), f = std::move(f), told = std::string()](const std::string&) mutable {
+      std::string now = m->taken();
+      if (now == told) return;
+      told = now;
+      f(now);
+    };
   }
   /// Called with a `token_reply` when a token is wanted: before the first connection, when permission ends, and when
   /// one was refused. Three refused in a row are the end.
@@ -266,7 +411,7 @@ class basic_client {
   }
 
   /// Where the application is: one element for each channel, in the order of `channels`.
-  std::string cursor() const { return machine_->cursor(); }
+  std::string cursor() const { return machine_->taken(); }
   std::vector<std::string> channels() const { return machine_->channels(); }
   client_status status() const { return machine_->status(); }
   /// Commands that wait or are unanswered.
@@ -288,11 +433,19 @@ class basic_client {
                 [h = std::move(h), code = e.code, value = std::move(value)]() mutable { h(code, std::move(value)); });
     };
   }
-  void mark(std::string_view name, std::string_view channel, const position& at, bool hidden) {
+  static std::string about(std::string_view channel) {
     std::string body = "{\"channel\":";
     proto::json::append_quoted(body, channel);
+    return body;
+  }
+  static std::string at_position(std::string_view channel, const position& at) {
+    std::string body = about(channel);
     proto::json::append_quoted(body += ",\"epoch\":", at.epoch);
     proto::append_decimal(body += ",\"offset\":", at.offset);
+    return body;
+  }
+  void mark(std::string_view name, std::string_view channel, const position& at, bool hidden) {
+    std::string body = at_position(channel, at);
     body += hidden ? ",\"private\":true}" : "}";
     machine_->request(detail::client_command::kind::mark, name, body, channel, nullptr);
   }

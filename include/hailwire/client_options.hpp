@@ -5,12 +5,15 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "hailwire/detail/base/function.hpp"
 #include "hailwire/detail/base/text.hpp"
@@ -64,6 +67,91 @@ struct client_gap {
   std::uint64_t next = 0;
 };
 
+/// A message or a gap that owns its text: what `async_receive` gives. One that was made without either, or moved from,
+/// holds an empty message.
+class client_event {
+ public:
+  client_event() = default;
+  explicit client_event(const client_message& m) : message_(m) {
+    std::size_t size = m.json.size();
+    each(m, [&](std::string_view v) {
+      if (!within(v, m.json)) size += v.size();
+      return v;
+    });
+    text_ = std::make_unique<char[]>(size + 1);
+    char* to = text_.get();
+    message_.json = copy(m.json, to);
+    each(message_, [&](std::string_view v) {
+      return within(v, m.json) ? message_.json.substr(static_cast<std::size_t>(v.data() - m.json.data()), v.size())
+                               : copy(v, to);
+    });
+  }
+  explicit client_event(const client_gap& g) : gap_(g), is_gap_(true) {
+    text_ = std::make_unique<char[]>(g.channel.size() + g.reason.size() + g.epoch.size() + 1);
+    char* to = text_.get();
+    for (auto* v : {&gap_.channel, &gap_.reason, &gap_.epoch}) *v = copy(*v, to);
+  }
+  client_event(client_event&& other) noexcept { *this = std::move(other); }
+  client_event& operator=(client_event&& other) noexcept {
+    text_ = std::move(other.text_);
+    message_ = std::exchange(other.message_, {});
+    gap_ = std::exchange(other.gap_, {});
+    is_gap_ = std::exchange(other.is_gap_, false);
+    return *this;
+  }
+
+  /// The message; empty where it is a gap. Valid as long as this object stands where it is, or was moved to.
+  const client_message& message() const noexcept { return message_; }
+  /// The gap; null where it is a message.
+  const client_gap* gap() const noexcept { return is_gap_ ? &gap_ : nullptr; }
+
+ private:
+  static bool within(std::string_view v, std::string_view whole) noexcept {
+    return !std::less<>()(v.data(), whole.data()) && !std::less<>()(whole.data() + whole.size(), v.data() + v.size());
+  }
+  static std::string_view copy(std::string_view v, char*& to) noexcept {
+    v.copy(to, v.size());
+    return {std::exchange(to, to + v.size()), v.size()};
+  }
+  template <class Message, class F>
+  static void each(Message& m, F f) {
+    if constexpr (std::is_const_v<Message>) {
+      for (auto v : {m.channel, m.epoch, m.from, m.type, m.data, m.bytes, m.content_type}) f(v);
+    } else {
+      for (auto* v : {&m.channel, &m.epoch, &m.from, &m.type, &m.data, &m.bytes, &m.content_type}) *v = f(*v);
+    }
+  }
+  std::unique_ptr<char[]> text_;
+  client_message message_;
+  client_gap gap_;
+  bool is_gap_ = false;
+};
+
+/// Who follows a channel, as the server told it. With `names` left out only the numbers are there.
+struct client_presence {
+  struct member {
+    std::string user;
+    std::uint64_t sessions = 0;
+    std::string info;  ///< what the server's authorizer gave, as JSON text; may be empty
+  };
+  std::vector<member> members;  ///< at most 1,000
+  std::uint64_t count = 0;      ///< users
+  std::uint64_t anonymous = 0;  ///< sessions without a user
+  bool more = false;            ///< there are more than `members`
+};
+
+/// How far the users of a channel have come in it, one's own first.
+struct client_receipts {
+  struct receipt {
+    std::string user;
+    std::uint64_t received = 0, read = 0;  ///< offsets: the highest over that user's devices
+  };
+  std::string epoch;
+  std::uint64_t head = 0;  ///< the newest offset: minus one's own `read` it is the number of unread messages
+  std::vector<receipt> receipts;
+  bool more = false;
+};
+
 /// What a client is doing.
 struct client_status {
   enum class state : std::uint8_t {
@@ -100,6 +188,9 @@ struct client_options {
   /// Keyed publishes of one channel that are unanswered at a time. 1 keeps their order whatever happens; with more, one
   /// that was refused and is repeated lands behind others.
   std::size_t unanswered = 1;
+  /// Bytes of messages that wait for `async_receive`. While there are as many nothing more is read, so a program that
+  /// takes its time costs itself memory for these, and its server a cursor.
+  std::size_t max_unreceived = std::size_t{256} << 10;
   /// Bytes of one object from the server. Its largest payload is 1 MiB unless its host says otherwise, and a poll's
   /// answer has as much again in bytes of base64 and envelopes.
   std::size_t max_object = std::size_t{4} << 20;

@@ -10,7 +10,8 @@
 //
 // Each of its jobs is a class in detail/hub/: who is connected (session_registry), what comes from other threads
 // (mailbox), what waits for the storage (pending_operations), whose permission ends (permission_expiry), which keys are
-// known (idempotency_keys, key_budget), and the end of a turn (loop_turn). The hub says how they work together.
+// known (idempotency_keys, key_budget), who is woken (waking), and the end of a turn (loop_turn). The hub says how they
+// work together. Over 500 lines because each of these jobs is asked for here.
 //
 // One code path serves storages that answer at once and those that answer later: each operation is an object that is
 // finished on the hub's loop, whoever completed it, and aborted when the hub stops first. Operations hold no pointers

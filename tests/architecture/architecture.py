@@ -60,6 +60,7 @@ TESTED_BY = {
     "detail/base/requirements.hpp": "compile_fail/server_of_cxx17.cpp",
     "detail/client/poll_link.hpp": "detail/client/machine_test.cpp",
     "detail/client/poster.hpp": "detail/client/machine_test.cpp",
+    "detail/client/receive_queue.hpp": "client_test.cpp",
     "detail/client/sse_link.hpp": "detail/client/machine_test.cpp",
     "detail/client/transports.hpp": "detail/client/machine_test.cpp",
     "detail/client/websocket_link.hpp": "detail/client/machine_test.cpp",

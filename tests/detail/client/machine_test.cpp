@@ -375,6 +375,26 @@ TEST_CASE("a server that falls silent is left after two heartbeats") {
   CHECK(c.status().now != client_status::state::following);
 }
 
+TEST_CASE("silence means nothing while nothing is read, and for a while behind that") {
+  house h;
+  memory_client c(
+      &h, GENERATE(ladder{&detail::client_websocket}, ladder{&detail::client_sse}, ladder{&detail::client_long_poll}));
+  c.follow("chat");
+  c.start();
+  c.pass(1000);
+  REQUIRE(c.status().now == client_status::state::following);
+  c.hold(true);
+  c.blocked = true;
+  c.take_states();
+  c.pass(10 * 25'000);
+  CHECK(c.take_states().empty());
+  c.hold(false);
+  c.pass(9'000);
+  CHECK(c.take_states().empty());
+  c.pass(3 * 25'000);  // it is silent after all
+  CHECK_FALSE(c.take_states().empty());
+}
+
 TEST_CASE("gaps are told, and the client stands behind them") {
   for (auto& l : each_alone) {
     CAPTURE(l[0]->name);
@@ -441,7 +461,7 @@ TEST_CASE("the cursor moves when the application has taken the message") {
     c.start();
     CHECK_THROWS_WITH(c.run(), "the disk is full");
     CHECK(c.cursor().ends_with(".1"));
-    c.pass(3000);
+    c.pass(20'000);  // an event stream is told by lot how long to wait
     CHECK(c.take() == lines{"a 1 1", "a 2 2", "a 3 3"});
     CHECK(saved.back() == "3");
   }

@@ -139,6 +139,8 @@ class client_machine {
   virtual void wake_at(std::int64_t at) = 0;
   /// Calls `settle` in a later turn.
   virtual void settle_later() = 0;
+  /// The client has stopped for good, with this error.
+  virtual void ended(const std::error_code& /*why*/) {}
 
   // ---- what a driver tells
 
@@ -176,21 +178,35 @@ class client_machine {
   void alarm() {
     turn([&] {
       const auto at = now();
-      if (link_ && link_->due() <= at) link_->alarm();
+      if (link_ && link_->due() <= at && !excused(at)) link_->alarm();
       if (poster_ && poster_->due() <= at) poster_->alarm();
       if (retry_at_ <= at && !link_ && state_ == state::waiting) open();
-      if (opens_by_ <= at && state_ == state::connecting) {
+      if (opens_by_ <= at && state_ == state::connecting && !excused(at)) {
         // What connects but says nothing may be a proxy that holds everything back: another transport may get through.
         opens_by_ = never;
         asking_ = false;  // whoever gives tokens is asked anew
         reached_ ? fall("silent") : lose("unreachable", 0, "no connection in time");
       }
-      if (beat_ > 0 && state_ == state::following && link_) watch(at);
+      if (beat_ > 0 && state_ == state::following && link_ && !excused(at)) watch(at);
       if (quiet_until_ <= at) quiet_until_ = 0;
       if (renew_at_ <= at) extend();
       if (climb_at_ <= at && state_ == state::following && level_ > 0) climb();
       commands_.expire(at);
     });
+  }
+  /// While the driver does not read, because the application takes nothing, silence means nothing.
+  void hold(bool yes) {
+    turn(
+        [&] {
+          if (!yes && held_) excused_until_ = now() + patience(), heard_ = now();
+          held_ = yes;
+        },
+        true);
+  }
+  /// The cursor is told anew, though nothing has come in.
+  void cursor_moved() {
+    moved_ = true;
+    settle_later();
   }
   /// Tells what the last turns brought. Called by the driver when `settle_later` asked for it.
   void settle() {
@@ -313,10 +329,19 @@ class client_machine {
 
   /// One element a channel: where the application is, and where a later client would begin.
   std::string cursor() const {
+    return cursor([](std::string_view) { return std::optional<position>(); });
+  }
+  /// The same, but for channels for which `instead` knows another place.
+  template <class F>
+  std::string cursor(F instead) const {
     std::string out;
     for (auto& c : channels_) {
       if (!out.empty()) out += ',';
-      out += element(c);
+      if (const std::optional<position> at = instead(c.name)) {
+        append_position(out, at->epoch, at->offset);
+      } else {
+        out += element(c);
+      }
     }
     return out;
   }
@@ -433,6 +458,7 @@ class client_machine {
     for (auto e : {errc::unauthenticated, errc::forbidden})
       if (code_name(e) == reason) code = make_error_code(e);
     commands_.fail_all({code, "the client has stopped"});
+    ended(code);
     tell_status(reason, text);
   }
   /// The server ended the link for what it was sent.
@@ -640,17 +666,21 @@ class client_machine {
     lose("handler", 0, "a handler has thrown");
     on.status = std::move(status);
   }
+  bool excused(std::int64_t at) const noexcept { return held_ || at < excused_until_; }
   std::int64_t next_alarm() const noexcept {
     if (state_ == state::stopped) return never;
+    // While silence means nothing, what waits for words waits until then.
+    const std::int64_t least = held_ ? never : now() < excused_until_ ? excused_until_ : 0;
+    auto from = [&](std::int64_t due) { return std::max(due, least); };
     std::int64_t at = std::min(commands_.expires(never), renew_at_);
     if (state_ == state::waiting) at = std::min(at, retry_at_);
-    if (state_ == state::connecting) at = std::min(at, opens_by_);
-    if (link_) at = std::min(at, link_->due());
+    if (state_ == state::connecting) at = std::min(at, from(opens_by_));
+    if (link_) at = std::min(at, from(link_->due()));
     if (poster_) at = std::min(at, poster_->due());
     if (quiet_until_) at = std::min(at, quiet_until_);
     if (state_ == state::following) {
       if (level_ > 0) at = std::min(at, climb_at_);
-      if (beat_ > 0 && link_) at = std::min(at, heard_ + (probed_ ? 2 * beat_ : beat_ + beat_ / 4));
+      if (beat_ > 0 && link_) at = std::min(at, from(heard_ + (probed_ ? 2 * beat_ : beat_ + beat_ / 4)));
     }
     return at;
   }
@@ -1062,12 +1092,13 @@ class client_machine {
   std::unique_ptr<bad_news> news_;         // while all is well there is none
   std::shared_ptr<client_machine*> self_;  // what replies of `on.renew` look through
   std::int64_t retry_at_ = never, opens_by_ = never, climb_at_ = never, renew_at_ = never, quiet_until_ = 0;
-  std::int64_t opened_at_ = 0, heard_ = 0, beat_ = 0, retry_ = 0;
+  std::int64_t opened_at_ = 0, heard_ = 0, beat_ = 0, retry_ = 0, excused_until_ = INT64_MIN;
   unsigned depth_ = 0, proven_ = 0, climb_tries_ = 0;
   backoff backoff_, pauses_;
   std::uint8_t level_ = 0, refusals_ = 0;
   state state_ = state::connecting;
-  bool started_ = false, reached_ = false, probed_ = false, moved_ = false, stale_ = true, asking_ = false;
+  bool started_ = false, reached_ = false, probed_ = false, moved_ = false, stale_ = true, asking_ = false,
+       held_ = false;
 };
 
 }  // namespace hailwire::detail

@@ -6,6 +6,7 @@
 #include "hailwire/detail/io/net.hpp"
 
 #ifdef HAILWIRE_USE_BOOST_ASIO
+#include <boost/asio/associated_cancellation_slot.hpp>
 #include <boost/asio/associated_executor.hpp>
 #include <boost/asio/async_result.hpp>
 #include <boost/asio/execution_context.hpp>
@@ -15,6 +16,7 @@
 #include <boost/asio/prefer.hpp>
 #include <boost/asio/steady_timer.hpp>
 #else
+#include <asio/associated_cancellation_slot.hpp>
 #include <asio/associated_executor.hpp>
 #include <asio/async_result.hpp>
 #include <asio/execution_context.hpp>
