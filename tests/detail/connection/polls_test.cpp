@@ -85,6 +85,68 @@ TEST_CASE("a poll that waits is answered by what it waited for or at the end of 
   }
 }
 
+TEST_CASE(
+    "what is live-only ends a poll's wait a second later, with all that came, and messages take it along at once") {
+  house h;
+  client c(h);
+  auto wait = [&] { c.send(get("/live?channel=c&since=earliest&wait=10")); };
+  auto tell = [&](const std::string& what) { h.gate.messages.tell("c", what, "1"), h.run(); };
+  auto ephemeral = [&](const std::string& json) {
+    CHECK_FALSE(h.gate.messages.publish("c", payload::json(json), {.ephemeral = true}));
+    h.run();
+  };
+  SECTION("a second") {
+    wait();
+    tell("a");
+    h.advance(500);
+    tell("b");
+    ephemeral("7");
+    ephemeral("8");
+    h.advance(400);
+    CHECK(c.take().empty());
+    h.advance(300);
+    auto a = read_answer(c.take());
+    CHECK(a.has("\"notices\":[{\"a\":1},{\"b\":1}]"));
+    CHECK(a.has("\"data\":7},{\"channel\":\"c\""));
+    CHECK(a.has("\"data\":8}],\"notices\""));
+    CHECK(cursor(a) == "c-1.0");
+    wait();  // nothing of it comes again
+    h.advance(9'000);
+    CHECK(c.take().empty());
+  }
+  SECTION("with messages") {
+    wait();
+    ephemeral("7");
+    tell("a");
+    h.publish("c", "1");
+    auto a = read_answer(c.take());
+    CHECK(a.has("\"data\":7},{\"channel\":\"c\",\"offset\":1"));
+    CHECK(a.has("\"notices\":[{\"a\":1}]"));
+    CHECK(cursor(a) == "c-1.1");
+  }
+  SECTION("in one turn with messages, in whatever order") {
+    wait();
+    CHECK_FALSE(h.gate.messages.publish("c", payload::json("1")));
+    h.gate.messages.tell("c", "a", "1");
+    CHECK_FALSE(h.gate.messages.publish("c", payload::json("2")));
+    h.gate.messages.tell("c", "b", "1");
+    h.run();
+    auto a = read_answer(c.take());
+    CHECK(a.has("\"offset\":1"));
+    CHECK(a.has("\"offset\":2"));
+    CHECK(a.has("\"notices\":[{\"a\":1},{\"b\":1}]"));
+    CHECK(cursor(a) == "c-1.2");
+  }
+  SECTION("more than there is room for is missed, and the poll is answered") {
+    wait();
+    for (int i = 0; i < 70; ++i) ephemeral('"' + std::string(1000, 'x') + '"');
+    auto a = read_answer(c.take());
+    CHECK(a.has("\"notices\":[{\"missed\":{\"channel\":\"c\"}}]"));
+    CHECK(count(a.body, "\"data\":") < 70);
+    CHECK(count(a.body, "\"data\":") > 50);
+  }
+}
+
 TEST_CASE("a poll's answers, one behind the other, are the log: nothing lost, nothing twice, however they are cut") {
   for (std::size_t most : {std::size_t{1}, std::size_t{2}, std::size_t{5}}) {
     options o;

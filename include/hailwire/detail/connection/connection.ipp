@@ -47,7 +47,9 @@ HAILWIRE_INLINE void connection::adopt(std::string_view already_read) {
 
 HAILWIRE_INLINE void connection::wake(subscription* live) {
   wake_asked_ = wake_asked_ && live;
-  if (phase_ != phase::held || !answer_held(false)) live ? deliver(*live) : pump(nullptr);
+  // A poll that a flush does not answer has gathered what was live-only in it, and there was nothing else.
+  if (phase_ == phase::held && (answer_held(false) || live)) return;
+  live ? deliver(*live) : pump(nullptr);
 }
 
 HAILWIRE_INLINE void connection::keep(subscription& s, std::string_view rest) {
