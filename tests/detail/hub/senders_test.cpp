@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "hailwire/detail/hub/senders.hpp"
 
+#include <cstddef>
 #include <string>
+#include <utility>
 
 #include "catch.hpp"
 
@@ -35,13 +37,17 @@ TEST_CASE("whoever sends is one sender over all its connections, and those of di
 TEST_CASE("bytes are owed past a second's worth, to the byte") {
   sender_table t(with(0, 1000));
   auto a = t.obtain('@', "ada", 0);
-  CHECK_FALSE(t.received(*a, 999, 0));
+  auto received = [&](std::size_t bytes) {
+    t.note(*a, bytes);
+    return t.count(*a, 0);
+  };
+  CHECK_FALSE(received(999));
   CHECK(t.owed(*a, 0) == 0);
-  t.received(*a, 1, 0);
+  received(1);
   CHECK(t.owed(*a, 0) == 0);
-  t.received(*a, 1, 0);
+  received(1);
   CHECK(t.owed(*a, 0) == 1);
-  t.received(*a, 499, 0);
+  CHECK(received(499));
   CHECK(t.owed(*a, 0) == 500);
   CHECK(t.owed(*a, 500) == 0);
 }
@@ -75,4 +81,15 @@ TEST_CASE("a sender that is held outlives its table") {
     t.obtain('@', "eve", 0);
   }
   CHECK(held->kind == '@');
+}
+
+TEST_CASE("bytes are counted when there are many, and soon where few are allowed") {
+  for (auto& [rate, batch] : {std::pair<std::size_t, std::size_t>(8u << 20, 4096), {256'000, 1000}, {256, 1}}) {
+    sender_table t(with(0, rate));
+    auto a = t.obtain('@', "ada", 0);
+    if (batch > 1) CHECK_FALSE(t.note(*a, batch - 1));
+    CHECK(t.note(*a, 1));
+    t.count(*a, 0);
+    CHECK(t.note(*a, 1) == (batch == 1));
+  }
 }

@@ -166,7 +166,14 @@ HAILWIRE_INLINE void connection::receive(std::span<char> bytes) {
       break;
     case phase::stream:
       stream_exchange(*this).feed(bytes);
-      if (phase_ == phase::stream && (size > uncounted_bytes || (find_rare() && find_rare()->sends))) charge(size);
+      if (phase_ == phase::stream) {
+        const auto* rare = find_rare();
+        if (rare && rare->sends) {
+          if (server().senders.note(*rare->sends, size)) charge(0);
+        } else if (size > uncounted_bytes) {
+          charge(size);
+        }
+      }
       // Most read on as before, and the driver need not be told again.
       if (phase_ == phase::stream && reading_ && !blocked_ && wants_input()) return work_.rest();
       break;

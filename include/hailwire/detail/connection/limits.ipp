@@ -36,7 +36,9 @@ HAILWIRE_INLINE sender* connection::find_sender() {
 
 HAILWIRE_INLINE void connection::charge(std::size_t bytes) {
   sender* by = sends();
-  if (!by || !server().senders.received(*by, bytes, server().now())) return;
+  if (!by) return;
+  server().senders.note(*by, bytes);
+  if (!server().senders.count(*by, server().now())) return;
   throttled_ = true;
   schedule();
 }

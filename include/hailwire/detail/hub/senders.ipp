@@ -2,12 +2,14 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
 
 #include "hailwire/detail/hub/senders.hpp"
 
 namespace hailwire::detail {
 
-HAILWIRE_INLINE sender_table::sender_table(const options& o) {
+HAILWIRE_INLINE sender_table::sender_table(const options& o)
+    : batch_(o.bytes_per_second ? std::min<std::size_t>(4096, o.bytes_per_second / 256) : SIZE_MAX) {
   const auto commands = static_cast<double>(o.commands_per_second), bytes = static_cast<double>(o.bytes_per_second);
   commands_ = token_rate(commands, commands);
   bytes_ = token_rate(bytes, bytes);
