@@ -188,7 +188,7 @@ hailwire::options make_options() {
   hailwire::options o{.path = "/live"};
   o.max_channels = 200;  // every chat that a person has is followed all the time
   for (const char* chats : {"direct:*", "secret:*", "group:*"})
-    o.channels.push_back({.pattern = chats, .wake = true, .presence = true, .ephemeral = true});
+    o.channels.push_back({.pattern = chats, .wake = true, .presence = true, .ephemeral = true, .receipts = true});
   o.channels.push_back({.pattern = "people", .presence = true});
   return o;
 }

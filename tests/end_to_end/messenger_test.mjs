@@ -129,7 +129,7 @@ async function say(page, text) {
 const shown = (page) => page.$$eval('#log > li', (items) => items.filter((item) => !item.matches('.note')).map((item) => {
   if (item.matches('.new')) return '--- New';
   if (item.dataset.state === 'erased') return '(taken back)';
-  return `${item.querySelector('.text')?.textContent ?? '(file)'}${item.dataset.tick === 'waiting' ? ' [waiting]' : ''}`;
+  return `${item.querySelector('.text')?.textContent ?? '(file)'}${item.dataset.tick ? ` [${item.dataset.tick}]` : ''}`;
 }));
 /** Waits until the open chat shows just this; gives up with a readable difference. */
 async function shows(page, wanted) {
@@ -186,25 +186,27 @@ test('three people: one loses the network while messages flow and one is taken b
   const eve = await visit(way.origin, 'eve', narrow, { device: 'phone' });
   for (const page of [ada, bob, eve]) await page.waitForFunction(() => document.querySelectorAll('#people li').length === 2, undefined, patience);
 
-  // A group, announced to the others' inboxes.
+  // A group, announced to the others' inboxes. Ticks: sent, delivered to all, read by all.
   await begin(ada, 'group', 'bob, eve', 'Weekend');
   await say(ada, 'Who is in for the lake on Saturday?');
   await row(eve, 'group:', '1 unread');
   await row(bob, 'group:', 'Who is in');
-  await shows(ada, ['Who is in for the lake on Saturday?']);
+  await shows(ada, ['Who is in for the lake on Saturday? [delivered]']);
   await enter(bob, 'group:');
-  await shows(ada, ['Who is in for the lake on Saturday?']);
+  await shows(ada, ['Who is in for the lake on Saturday? [delivered]']);
   await looks_well(eve);
   await shot(eve, 'list_narrow_light');
   await enter(eve, 'group:');
   await shows(eve, ['--- New', 'Who is in for the lake on Saturday?']);
-  await shows(ada, ['Who is in for the lake on Saturday?']);
+  await shows(ada, ['Who is in for the lake on Saturday? [read]']);
 
+  // Typing, which nobody keeps.
   await eve.type('#text', 'Me');
+  await room_says(ada, 'eve is typing…');
   await say(eve, 'Me! I bring the boat.');
   await room_says(ada, '3 members, 3 online');
   await say(bob, 'Only if it does not rain.');
-  await shows(bob, ['Who is in for the lake on Saturday?', 'Me! I bring the boat.', 'Only if it does not rain.']);
+  await shows(bob, ['Who is in for the lake on Saturday?', 'Me! I bring the boat.', 'Only if it does not rain. [read]']);
 
   // Eve's network is gone. What she writes waits; what the others write, and take back, comes later.
   await way.cut();
@@ -212,20 +214,20 @@ test('three people: one loses the network while messages flow and one is taken b
   await say(eve, 'Written in the tunnel');
   await say(bob, 'Wrong chat, sorry');
   await say(bob, 'I have the tent.');
-  await shows(ada, ['Who is in for the lake on Saturday?', 'Me! I bring the boat.', 'Only if it does not rain.', 'Wrong chat, sorry', 'I have the tent.']);
+  await shows(ada, ['Who is in for the lake on Saturday? [read]', 'Me! I bring the boat.', 'Only if it does not rain.', 'Wrong chat, sorry', 'I have the tent.']);
   for (const text of ['Only if it does not rain.', 'Wrong chat, sorry']) {
     await bob.click(`#log [aria-label="Take back: ${text}"]`);
     await bob.click('#take button.bad');
   }
-  await shows(bob, ['Who is in for the lake on Saturday?', 'Me! I bring the boat.', '(taken back)', '(taken back)', 'I have the tent.']);
+  await shows(bob, ['Who is in for the lake on Saturday?', 'Me! I bring the boat.', '(taken back)', '(taken back)', 'I have the tent. [sent]']);
   await say(ada, 'Eve?');
-  await shows(bob, ['Who is in for the lake on Saturday?', 'Me! I bring the boat.', '(taken back)', '(taken back)', 'I have the tent.', 'Eve?']);
-  await shows(eve, ['Who is in for the lake on Saturday?', 'Me! I bring the boat.', 'Only if it does not rain.', 'Written in the tunnel [waiting]']);
+  await shows(bob, ['Who is in for the lake on Saturday?', 'Me! I bring the boat.', '(taken back)', '(taken back)', 'I have the tent. [sent]', 'Eve?']);
+  await shows(eve, ['Who is in for the lake on Saturday?', 'Me! I bring the boat. [read]', 'Only if it does not rain.', 'Written in the tunnel [waiting]']);
   await looks_well(eve);
   await shot(eve, 'offline_narrow_light');
   await room_says(ada, '3 members, 2 online');
 
-  // She is back, over another transport: once, in order, with the empty places.
+  // She is back, over another transport: once, in order, with the right ticks and the empty places.
   await eve.click('#back');
   await eve.click('#status');
   await eve.selectOption('#transport', 'sse');
@@ -234,8 +236,8 @@ test('three people: one loses the network while messages flow and one is taken b
   await eve.evaluate(() => dispatchEvent(new Event('online')));  // a browser without a network of its own says nothing
   await is(eve, 'open', 'sse');
   await enter(eve, 'group:');
-  await shows(eve, ['Who is in for the lake on Saturday?', 'Me! I bring the boat.', '(taken back)', '--- New', '(taken back)', 'I have the tent.', 'Eve?', 'Written in the tunnel']);
-  await shows(bob, ['Who is in for the lake on Saturday?', 'Me! I bring the boat.', '(taken back)', '(taken back)', 'I have the tent.', 'Eve?', 'Written in the tunnel']);
+  await shows(eve, ['Who is in for the lake on Saturday?', 'Me! I bring the boat. [read]', '(taken back)', '--- New', '(taken back)', 'I have the tent.', 'Eve?', 'Written in the tunnel [read]']);
+  await shows(bob, ['Who is in for the lake on Saturday?', 'Me! I bring the boat.', '(taken back)', '(taken back)', 'I have the tent. [read]', 'Eve?', 'Written in the tunnel']);
   await room_says(ada, '3 members, 3 online');
   for (const [page, name] of [[ada, 'group_wide_light'], [bob, 'group_wide_dark'], [eve, 'group_narrow_light']]) {
     await looks_well(page);
@@ -245,11 +247,12 @@ test('three people: one loses the network while messages flow and one is taken b
   await looks_well(eve);
   await shot(eve, 'group_narrow_dark');
 
-  // Another device of hers has all of it.
+  // Another device of hers has all of it, and knows what she has read on the first.
   const tablet = await visit(origin, 'eve', wide, { device: 'tablet' });
   await row(tablet, 'group:', 'You: Written in the tunnel');
+  assert.equal(await tablet.locator('.badge').count(), 0);
   await enter(tablet, 'group:');
-  await shows(tablet, ['--- New', 'Who is in for the lake on Saturday?', 'Me! I bring the boat.', '(taken back)', '(taken back)', 'I have the tent.', 'Eve?', 'Written in the tunnel']);
+  await shows(tablet, ['Who is in for the lake on Saturday?', 'Me! I bring the boat. [read]', '(taken back)', '(taken back)', 'I have the tent.', 'Eve?', 'Written in the tunnel [read]']);
 });
 
 test('opens without a network too, shows what it has, and sends what was written then, once', async () => {
@@ -261,7 +264,7 @@ test('opens without a network too, shows what it has, and sends what was written
   await say(ada, 'The train leaves at nine.');
   await say(ada, 'Platform 7.');
   await enter(bob, 'direct:');
-  await shows(ada, ['The train leaves at nine.', 'Platform 7.']);
+  await shows(ada, ['The train leaves at nine. [read]', 'Platform 7. [read]']);
   await bob.evaluate(() => navigator.serviceWorker.ready.then(() => 0));
   await way.cut();
   await bob.reload();
@@ -275,8 +278,8 @@ test('opens without a network too, shows what it has, and sends what was written
   await say(ada, 'Hurry!');
   await way.mend();
   await bob.evaluate(() => dispatchEvent(new Event('online')));
-  await shows(bob, ['The train leaves at nine.', 'Platform 7.', 'Hurry!', 'I am in the tunnel.']);
-  await shows(ada, ['The train leaves at nine.', 'Platform 7.', 'Hurry!', 'I am in the tunnel.']);
+  await shows(bob, ['The train leaves at nine.', 'Platform 7.', 'Hurry!', 'I am in the tunnel. [read]']);
+  await shows(ada, ['The train leaves at nine. [read]', 'Platform 7. [read]', 'Hurry! [read]', 'I am in the tunnel.']);
 });
 
 test('what is written between two in an encrypted chat is read by them alone', async () => {
@@ -288,7 +291,7 @@ test('what is written between two in an encrypted chat is read by them alone', a
   await row(bob, 'secret:', 'The door code is 4711.');
   await enter(bob, 'secret:');
   await say(bob, 'Burn after reading.');
-  await shows(ada, ['The door code is 4711.', 'Burn after reading.']);
+  await shows(ada, ['The door code is 4711. [read]', 'Burn after reading.']);
   const kept = await fetch(`${origin}live?user=ada&channel=secret:ada:bob&since=earliest`).then((answer) => answer.json());
   assert.equal(kept.messages.length, 2);
   for (const { data } of kept.messages) assert.deepEqual(Object.keys(data), ['id', 'sealed']);
@@ -308,10 +311,10 @@ test('what is written between two in an encrypted chat is read by them alone', a
   await bob.reload();
   await is(bob, 'open');
   await enter(bob, 'secret:');
-  await shows(bob, ['The door code is 4711.', 'Burn after reading.']);
+  await shows(bob, ['The door code is 4711.', 'Burn after reading. [read]']);
 });
 
-test('a device that was away for a thousand messages across a kill of the server shows each once, in order', async () => {
+test('a device that was away for a thousand messages across a kill of the server shows each once, in order, with the right ticks', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'messenger-'));
   ends.push(() => rmSync(folder, { recursive: true }));
   const storage = ['--storage', `sqlite:${join(folder, 'chats.db')}`];
@@ -323,7 +326,7 @@ test('a device that was away for a thousand messages across a kill of the server
   await begin(ada, 'direct', 'bob');
   await say(ada, 'Are you there?');
   await enter(bob, 'direct:');
-  await shows(ada, ['Are you there?']);
+  await shows(ada, ['Are you there? [read]']);
   await bob.click('#back');
   await way.cut();
 
@@ -342,11 +345,11 @@ test('a device that was away for a thousand messages across a kill of the server
   await row(bob, 'direct:', '1000 unread');
   const last = (page) => page.waitForFunction(() => [...document.querySelectorAll('#log .message')].at(-1)?.textContent.includes('line 1000'), undefined, patience);
   await last(ada);
-  await shows(ada, ['Are you there?', ...lines.map((line) => `${line}`)]);
+  await shows(ada, ['Are you there? [read]', ...lines.map((line) => `${line} [delivered]`)]);
   await enter(bob, 'direct:');
   await last(bob);
   assert.deepEqual((await shown(bob)).slice(-1001), ['--- New', ...lines]);
-  await shows(ada, ['Are you there?', ...lines.map((line) => `${line}`)]);
+  await shows(ada, ['Are you there? [read]', ...lines.map((line) => `${line} [read]`)]);
 });
 
 test('by keyboard alone: a chat is begun, written in, left and found again, and every control has a name', async () => {
