@@ -76,7 +76,7 @@ class scanner {
   error why() const noexcept { return {what_, static_cast<std::size_t>(p_ - begin_)}; }
   bool fail(const char* what) noexcept { return what_ = what, false; }
 
-  void space() noexcept { p_ = behind_space(p_); }
+  [[gnu::always_inline]] void space() noexcept { p_ = behind_space(p_); }
   bool take(char c) noexcept { return p_ != end_ && *p_ == c && (++p_, true); }
   bool sees(char c) const noexcept { return p_ != end_ && *p_ == c; }
   const char* place() const noexcept { return p_; }

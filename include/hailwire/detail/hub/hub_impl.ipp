@@ -588,7 +588,9 @@ HAILWIRE_INLINE std::error_code hub::check(const publishing& what, payload& p, c
   if (!detail::payload_fits(p, settings_of(what.channel, what.at))) return errc::too_large;
   if (p.type() == payload::kind::json) {
     if (!checked && proto::json::validate(p.bytes())) return errc::bad_request;
-    if (p.bytes().find('\n') != std::string_view::npos || p.bytes().find('\r') != std::string_view::npos) {
+    const char* end = p.bytes().data() + p.bytes().size();
+    auto line_breaks = [](auto block) { return block.is('\n') | block.is('\r'); };
+    if (detail::find_first(p.bytes().data(), end, line_breaks) != end) {
       std::string one_line(p.bytes());
       proto::json::spaces_for_line_breaks(one_line);
       p = payload::json(one_line);
