@@ -66,7 +66,7 @@ HAILWIRE_INLINE void hub::erase_op::finish(std::error_code ec, position p) {
 }
 
 HAILWIRE_INLINE void hub::erase_op::refuse(failure why) {
-  const detail::intrusive_ptr<erase_op> keep(this);
+  const auto keep = detail::intrusive_ptr<erase_op>::again(*this);
   owner->pending_.dismiss(*this);
   if (!told || over) return finish(why.code, {});
   over = true;
@@ -125,7 +125,7 @@ HAILWIRE_INLINE void hub::looked_at(const detail::intrusive_ptr<erase_op>& op, r
 
 HAILWIRE_INLINE void hub::erased(erase_op& op, append_result&& r) {
   if (op.over) return;  // aborted by stop()
-  const detail::intrusive_ptr<erase_op> keep(&op);
+  const auto keep = detail::intrusive_ptr<erase_op>::again(op);
   pending_.dismiss(op);
   if (r.error) {
     if (r.error != errc::not_found) append_failed(op.channel, r.error, r.cause);
