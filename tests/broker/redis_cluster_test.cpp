@@ -63,10 +63,10 @@ TEST_CASE(
   for (const auto& name : names) there.subscribe(hub, name);
   for (const auto& name : names) REQUIRE(hears(name, "look"));
   std::size_t subscribed[3] = {};
-  for (std::size_t i = 0; i < 3; ++i)
-    subscribed[i] = std::stoul(cluster.at(i)
-                                   .ask({"INFO", "stats"})
-                                   .substr(cluster.at(i).ask({"INFO", "stats"}).find("pubsubshard_channels:") + 21));
+  for (std::size_t i = 0; i < 3; ++i) {
+    const std::string info = cluster.at(i).ask({"INFO", "stats"});
+    subscribed[i] = std::stoul(info.substr(info.find("pubsubshard_channels:") + 21));
+  }
   CHECK((subscribed[0] > 5 && subscribed[1] > 5 && subscribed[2] > 5));
   CHECK(subscribed[0] + subscribed[1] + subscribed[2] == names.size());
   for (const auto& name : names) REQUIRE_FALSE(append(*here.storage, name, "in " + name).error);

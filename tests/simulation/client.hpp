@@ -148,6 +148,8 @@ class client {
   void trace(const std::string& what) {
     if (world_.rec.keep_trace && world_.rec.wrong.empty()) world_.rec.trace.push_back(name_ + ": " + what);
   }
+  // A storage that fails, or a notice of what was taken away that does not fit any more.
+  bool may_be_overloaded() const { return world_.rec.failures || !taken_away_.empty(); }
   follow* find_follow(std::string_view channel) {
     for (auto& f : follows_)
       if (f.channel == channel) return &f;
@@ -524,10 +526,10 @@ inline void client::notice(std::string_view name, std::string_view content) {
   } else if (name == "bye" && world_.draining) {
     trace("is sent away");
     ++world_.rec.count.farewells;
-    if (string_of(simulation::find(members(content, world_.rec.wrong), "code")) != "draining")
+    const std::string code = string_of(simulation::find(members(content, world_.rec.wrong), "code"));
+    if (code != "draining" && !(code == "overloaded" && may_be_overloaded()))
       complain("a bye of a draining server is not draining");
-  } else if (name == "bye" &&
-             (world_.rec.failures || !taken_away_.empty())) {  // a notice of what was taken away may not fit any more
+  } else if (name == "bye" && may_be_overloaded()) {
     trace("is told to come back later");
   } else if (name != "ping") {
     complain("an unexpected notice: " + std::string(name));

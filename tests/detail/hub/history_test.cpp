@@ -117,7 +117,7 @@ TEST_CASE("where a cursor stands decides what is replayed and what is a gap, the
   } const cases[] = {
       // 5 to 9 are kept
       {"kept", "earliest", "5 6 7 8 9 at kept-1.9"},
-      {"kept", "received", "5 6 7 8 9 at kept-1.9"},
+      {"kept", "received", "gap trimmed kept-1.5, 5 6 7 8 9 at kept-1.9"},  // a device that has received nothing
       {"kept", "latest", "at kept-1.9"},
       {"kept", "kept-1.9", "at kept-1.9"},
       {"kept", "kept-1.8", "9 at kept-1.9"},

@@ -123,7 +123,7 @@ TEST_CASE("a slow reader that is never still is not cut, one that stands still i
 TEST_CASE(
     "after a pause of the server a client that answers pings is asked first, and lives on; one that does not ends") {
   options o;
-  o.heartbeat = 1s;
+  o.heartbeat = o.heartbeat_answer = 1s;
   drivers d(o);
   const auto begun = steady::now();
   std::vector<std::unique_ptr<reader>> answers, silent;
