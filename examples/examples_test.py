@@ -211,8 +211,8 @@ class Chat(Case):
     def test_keeps_a_thousand_messages_unless_told(self):
         chat = self.start("chat", "--port", "0")
         batch = [{"id": n, "publish": {"channel": "lobby", "data": n}} for n in range(50)]
-        for _ in range(21):
-            status, replies = chat.publish("/live?user=ada", batch)
+        for n in range(21):  # of two users: one sends at most 1,000 commands a second
+            status, replies = chat.publish(f"/live?user={('ada', 'bob')[n % 2]}", batch)
             self.assertEqual((status, len(replies)), (200, 50))
         kept = chat.poll("/live?channel=lobby&since=earliest")["messages"]
         self.assertEqual([m["offset"] for m in kept], list(range(51, 1051)))

@@ -930,7 +930,8 @@ TEST_CASE("following begins where it is told to, and says where that is") {
   CHECK(all(start::earliest()) == "a-1.7 <a-1.8 9><a-1.9 9>");
   r.store.trim("a", 2);
   CHECK(all(start::after({"a-1", 3})) == "a-1.8 trimmed 9 [trimmed 9]<a-1.9 9><a-1.10 9>");
-  CHECK(all({start::word::received, {}}) == "a-1.8 <a-1.9 9><a-1.10 9><a-1.11 9>");
+  // A device that has received nothing stands before the first.
+  CHECK(all({start::word::received, {}}) == "a-1.8 trimmed 9 [trimmed 9]<a-1.9 9><a-1.10 9><a-1.11 9>");
   CHECK(all(start::after({"a-1", 8})) == "a-1.8 <a-1.9 9><a-1.10 9><a-1.11 9><a-1.12 9>");
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "hailwire/threads.hpp"
+#include "hailwire/storage/blocking.hpp"
 
 #include <atomic>
 #include <future>
@@ -321,7 +322,7 @@ TEST_CASE("only a storage that does not look after itself is guarded, as far as 
   CHECK(detail::guard_for<careless_storage>() == guard::channel);
   CHECK(detail::guard_for<lonely_storage>() == guard::all);
   CHECK(detail::guard_for<memory_storage>() == guard::none);
-  CHECK(detail::guard_for<detail::common_storage_share>() == guard::later);
+  CHECK(detail::guard_for<blocking_storage<careless_storage>>() == guard::later);
 }
 
 TEST_CASE("stop ends every session on every thread, and publishing afterwards is an error") {

@@ -238,7 +238,7 @@ class session : protected detail::follower {
   /// The slot of the session that does not hear what is published here and stored nowhere.
   virtual std::uint32_t echo_slot() const noexcept { return slot_; }
   /// Whether it lasts for one answer to a poll.
-  virtual bool polls() const noexcept { return false; }
+  virtual bool ends_with_answer() const noexcept { return false; }
   /// Whether its client says by commands what it follows, so that its URL does not have to.
   virtual bool duplex() const noexcept = 0;
 

@@ -271,8 +271,10 @@ TEST_CASE("what only time brings finds no memory") {
     w.publish("chat");
     REQUIRE(w.all[0]->c->received.find("\"reply\":6,\"ok\"") != std::string::npos);
   };
-  at_every_allocation({}, expires, [](world& w) { w.h.advance(32'000); });
-  at_every_allocation({}, wait_all, [](world& w) { w.h.advance(2'500); });
+  options patient;  // these clients answer no ping
+  patient.heartbeat_answer = std::chrono::seconds(60);
+  at_every_allocation(patient, expires, [](world& w) { w.h.advance(32'000); });
+  at_every_allocation(patient, wait_all, [](world& w) { w.h.advance(2'500); });
 }
 
 TEST_CASE("clients that go find no memory") {

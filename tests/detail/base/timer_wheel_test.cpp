@@ -9,8 +9,8 @@
 
 #include "catch.hpp"
 
-using hailwire::detail::timer;
 using hailwire::detail::ended_timers;
+using hailwire::detail::timer;
 using hailwire::detail::timer_wheel;
 
 namespace {

@@ -146,7 +146,7 @@ struct client final : session {
   bool ending() const noexcept override { return false; }
   bool adjustable() const noexcept override { return !polling; }
   bool duplex() const noexcept override { return !polling; }
-  bool polls() const noexcept override { return polling; }
+  bool ends_with_answer() const noexcept override { return polling; }
   hub& at() const noexcept override { return *there; }
   std::string_view transport() const noexcept override { return "test"; }
   const proto::encoding& encoding() const noexcept override { return objects; }

@@ -125,7 +125,7 @@ class connection : public session {
   bool adjustable() const noexcept override { return phase_ == phase::stream && stream_->speaks(); }
   bool duplex() const noexcept override { return stream_ && stream_->duplex(); }
   HAILWIRE_INLINE std::uint32_t echo_slot() const noexcept override;
-  bool polls() const noexcept override { return !stream_ && !framed_; }
+  bool ends_with_answer() const noexcept override { return !stream_ && !framed_; }
   hub& at() const noexcept override { return server().messages; }
   std::string_view transport() const noexcept override {
     return stream_ ? stream_->name() : asked() ? asked()->shown_.transport() : std::string_view();

@@ -130,7 +130,7 @@ HAILWIRE_INLINE void presence::ended(session& s, channel_log& log, bool at_once)
   m.dirty = c.dirty = true;
   if (--m.sessions) return;
   ++c.leaving;
-  m.gone_at = at_once ? now() : now() + (s.polls() ? presence_poll_grace_ms : presence_grace_ms) + linger_;
+  m.gone_at = at_once ? now() : now() + (s.ends_with_answer() ? presence_poll_grace_ms : presence_grace_ms) + linger_;
   if (at_once) leave(name, c, user);
 }
 
