@@ -54,10 +54,10 @@ struct jwt_options {
   /// One to eight, any of which may have signed, so that keys can be replaced. For `hs256` secrets of at least 32 bytes
   /// (RFC 7518, section 3.2); else public keys as PEM text, `rs256` of at least 2,048 bits (section 3.3), `es256` on
   /// P-256.
-  std::vector<std::string> keys;
+  std::vector<std::string> keys = {};
   /// Must be the token's `aud`, or in it when that is a list: a token that was made for another service is good there
   /// alone.
-  std::string audience;
+  std::string audience = {};
   /// Takes tokens whoever they were made for, also those without `aud`: for an issuer whose tokens have none. With it
   /// `audience` stays empty.
   bool any_audience = false;
