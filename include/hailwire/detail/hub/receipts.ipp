@@ -193,8 +193,9 @@ HAILWIRE_INLINE void receipts::list(std::string_view channel, std::string own, b
                   if (all.marks[i].epoch == r.epoch) raise(top, all.marks[i].levels), any = true;
                 if (any) r.receipts.push_back({user, top.received, user == own ? top.read : top.public_read});
               }
-              std::stable_partition(r.receipts.begin(), r.receipts.end(),
-                                    [&](const receipt& one) { return one.user == own; });
+              const auto mine = std::find_if(r.receipts.begin(), r.receipts.end(),
+                                             [&](const receipt& one) { return one.user == own; });
+              if (mine != r.receipts.end()) std::rotate(r.receipts.begin(), mine, mine + 1);
               done(std::move(r));
             }));
       }));
