@@ -48,7 +48,7 @@ FAULTS = [
      "if (read && !hidden) m", "if (read) m"),
     ("a mark that waits is lost at the end", "detail/hub/receipts.hpp", "detail/hub/receipts_test.cpp",
      "    if (std::exchange(d.waits, false))\n", "    if (d.waits && d.next < 0)\n"),
-    ("a poll answers each notice at once", "detail/connection/polls.ipp", "detail/connection/polls_test.cpp",
+    ("a poll answers each notice at once", "detail/connection/requests.ipp", "detail/connection/polls_test.cpp",
      "    patient_ = true;\n", "    patient_ = false;\n"),
     ("a publish is repeated at the end of its key's life", COMMANDS, COMMANDS_TEST, "now - c.first >= life_", "now - c.first > life_"),
     ("a key's life has nothing left for the way", COMMANDS, COMMANDS_TEST,

@@ -26,14 +26,6 @@ HAILWIRE_INLINE void http_exchange::begin_poll() {
   if (!answer_poll(at_once_ || once_->wait == 0 || on_->peer_ended_ || server().leaving())) on_->schedule();
 }
 
-// Its next request is for whoever takes over.
-HAILWIRE_INLINE void http_exchange::say_bye() {
-  if (said_bye_) return;
-  said_bye_ = true;
-  if (!notices_.empty()) notices_ += ',';
-  notices_ += server().drain.bye();
-}
-
 // The answer of a poll that follows one channel and is told one flush's messages: made for the first that waits, the
 // others send the same bytes. False when it is another case.
 HAILWIRE_INLINE bool http_exchange::answer_alike() {
@@ -92,29 +84,6 @@ HAILWIRE_INLINE void connection::write_answer(std::span<const std::span<const ch
   } else {
     block();
   }
-}
-
-/// How long a held poll gathers what is live-only before it answers: PROTOCOL promises one such answer a second at
-/// most.
-inline constexpr std::int64_t gather_ms = 1000;
-
-HAILWIRE_INLINE void http_exchange::gather_live(const channel_log& log, bool notice, std::string_view json) {
-  const std::size_t before = notices_.size() + replies_.size();
-  if (before + 1 + json.size() > server().settings.max_unsent) {
-    // It is answered with what there is.
-    if (std::string missed = missed_notice(log); notices_.find(missed) == std::string::npos)
-      notices_.append(notices_.empty() ? "" : ",").append(missed);
-    patient_ = false;
-    return on_->ask_wake();
-  }
-  std::string& to = notice ? notices_ : replies_;
-  if (before == 0) {
-    until_ = std::min(until_, server().now() + gather_ms);
-    patient_ = true;
-    if (on_->phase_ == connection::phase::held) on_->schedule();
-  }
-  if (!notice || !to.empty()) to += ',';
-  to += json;
 }
 
 // Whether the client has the answer with this cursor already: it is mostly the tag that it came with.

@@ -720,4 +720,39 @@ HAILWIRE_INLINE void connection::finish_exchange() {
   enter(phase::head);
 }
 
+// ---- what a held poll is told -------------------------------------------------------------------------------------
+
+// Here, not with the polls, because streams and draining call them also in a program without polls.
+
+// Its next request is for whoever takes over.
+HAILWIRE_INLINE void http_exchange::say_bye() {
+  if (said_bye_) return;
+  said_bye_ = true;
+  if (!notices_.empty()) notices_ += ',';
+  notices_ += server().drain.bye();
+}
+
+/// How long a held poll gathers what is live-only before it answers: PROTOCOL promises one such answer a second at
+/// most.
+inline constexpr std::int64_t gather_ms = 1000;
+
+HAILWIRE_INLINE void http_exchange::gather_live(const channel_log& log, bool notice, std::string_view json) {
+  const std::size_t before = notices_.size() + replies_.size();
+  if (before + 1 + json.size() > server().settings.max_unsent) {
+    // It is answered with what there is.
+    if (std::string missed = missed_notice(log); notices_.find(missed) == std::string::npos)
+      notices_.append(notices_.empty() ? "" : ",").append(missed);
+    patient_ = false;
+    return on_->ask_wake();
+  }
+  std::string& to = notice ? notices_ : replies_;
+  if (before == 0) {
+    until_ = std::min(until_, server().now() + gather_ms);
+    patient_ = true;
+    if (on_->phase_ == connection::phase::held) on_->schedule();
+  }
+  if (!notice || !to.empty()) to += ',';
+  to += json;
+}
+
 }  // namespace hailwire::detail
