@@ -66,6 +66,7 @@ struct fixed_storage {
 options small() {
   options o;
   o.retry = std::chrono::milliseconds(0);  // else it is random
+  o.newcomers_per_second = 0;              // else tickets are, by the random key of each server
   o.head = {512, 1024, 16};
   o.max_payload = 2048;
   o.max_unsent = 1024;
