@@ -14,6 +14,7 @@
 #include <string>
 
 #include "catch.hpp"
+#include "hailwire/detail/base/descriptor.hpp"
 #include "hailwire/server.hpp"
 #include "hailwire/transport/long_poll.hpp"
 #include "hailwire/transport/ndjson.hpp"

@@ -33,8 +33,9 @@ class draining final : public timer {
   /// Begins, or, when it has begun, hurries to an earlier deadline: `deadline` milliseconds from now. `drained` is
   /// called from the loop once nobody is left who could be told something, at the latest soon after the deadline.
   void begin(std::int64_t deadline, const drain_options& o, move_only_function<void()> drained);
-  HAILWIRE_INLINE void expire(std::int64_t now) override;
-  HAILWIRE_INLINE void broken() noexcept override;
+  void expire(std::int64_t now) override { look_at_all(now >= deadline_); }
+  /// There was no memory for somebody's goodbye: the others go on having theirs.
+  void broken() noexcept override { look_again(); }
 
   /// What clients are told now: `{"bye":{…}}`, whose span of time is that of `wait`.
   std::string_view bye();
@@ -45,6 +46,7 @@ class draining final : public timer {
 
  private:
   void look_at_all(bool at_deadline);
+  void look_again() noexcept;
   std::int64_t begins() const noexcept;  // the span, in milliseconds from now
 
   server_state& server_;

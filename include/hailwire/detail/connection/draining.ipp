@@ -38,10 +38,7 @@ HAILWIRE_INLINE void draining::begin(std::int64_t deadline, const drain_options&
   look_at_all(deadline == 0);
 }
 
-HAILWIRE_INLINE void draining::expire(std::int64_t now) { look_at_all(now >= deadline_); }
-
-// There was no memory for somebody's goodbye: the others go on having theirs.
-HAILWIRE_INLINE void draining::broken() noexcept {
+HAILWIRE_INLINE void draining::look_again() noexcept {
   server_.log().guarded("draining", [this] { server_.messages.arm(*this, server_.now()); });
 }
 

@@ -192,4 +192,5 @@ std::string missed_notice(const channel_log& log);
 #ifndef HAILWIRE_SEPARATE_COMPILATION
 #include "hailwire/detail/hub/channel_erase.ipp"
 #include "hailwire/detail/hub/channel_log.ipp"
+#include "hailwire/detail/hub/fan_out.ipp"
 #endif

@@ -416,7 +416,3 @@ class encoded_channel {
 }  // namespace hailwire::detail
 
 #include "hailwire/detail/hub/channel_log.hpp"
-
-#ifndef HAILWIRE_SEPARATE_COMPILATION
-#include "hailwire/detail/hub/fan_out.ipp"
-#endif

@@ -177,7 +177,7 @@ class presence {
   };
   using channels = std::map<std::string, channel_state, std::less<>>;
   struct second final : timer {
-    explicit second(presence& p) noexcept : of(&p) {}
+    explicit second(presence& p) noexcept;
     HAILWIRE_INLINE void expire(std::int64_t now) override;
     HAILWIRE_INLINE void broken() noexcept override;
     presence* of;

@@ -11,6 +11,8 @@
 
 namespace hailwire::detail {
 
+HAILWIRE_INLINE presence::second::second(presence& p) noexcept : of(&p) {}
+
 /// On which all hubs hear one another.
 inline constexpr std::string_view all_hubs{"\0hubs", 5};
 

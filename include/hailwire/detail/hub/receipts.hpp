@@ -54,7 +54,7 @@ inline constexpr std::size_t max_receipts = 1000;
 
 class receipts {
  public:
-  explicit receipts(hub& h) : hub_(&h) {}
+  explicit receipts(hub& h);
   receipts(const receipts&) = delete;
   receipts& operator=(const receipts&) = delete;
 
@@ -84,7 +84,7 @@ class receipts {
   };
   using name = std::pair<std::string, std::string>;  // of a channel, and of a user or a user's device
   struct second final : timer {
-    explicit second(receipts& r) noexcept : of(&r) {}
+    explicit second(receipts& r) noexcept;
     HAILWIRE_INLINE void expire(std::int64_t now) override;
     receipts* of;
   };

@@ -8,6 +8,10 @@
 
 namespace hailwire::detail {
 
+HAILWIRE_INLINE receipts::second::second(receipts& r) noexcept : of(&r) {}
+
+HAILWIRE_INLINE receipts::receipts(hub& h) : hub_(&h) {}
+
 HAILWIRE_INLINE void receipts::arm() {
   if (!second_.armed() && !hub_->stopped()) hub_->arm(second_, hub_->loop().now() + receipt_interval_ms);
 }
