@@ -237,6 +237,18 @@ TEST_CASE("writes base64 as RFC 4648 shows it and reads it back") {
   }
 }
 
+TEST_CASE("base64url is read without padding, and in one way alone") {
+  CHECK(decode_base64url("") == "");
+  CHECK(decode_base64url("-_8") == "\xFB\xFF");
+  CHECK(decode_base64url("Zm9v") == "foo");
+  CHECK(decode_base64url("Zm8") == "fo");
+  CHECK(decode_base64url("Zg") == "f");
+  for (auto bad : {"Zg==", "Zm8=", "+_8", "/w", "Z", "Zh", "Zm9", "Zm9v=", "Zm 9v"}) {
+    INFO(bad);
+    CHECK_FALSE(decode_base64url(bad));
+  }
+}
+
 TEST_CASE("reads back from base64 any bytes that were written") {
   std::mt19937 random(2);
   for (std::size_t n = 0; n < 300; ++n) {

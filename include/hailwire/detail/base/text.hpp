@@ -230,6 +230,14 @@ inline std::optional<std::string> decode_base64(std::string_view text) {
   return out;
 }
 
+/// Reads base64url without padding (section 5) as strictly: there is one way to write it.
+inline std::optional<std::string> decode_base64url(std::string_view text) {
+  if (text.find_first_of("+/=") != text.npos) return {};
+  std::string padded(text);
+  for (char& c : padded) c = c == '-' ? '+' : c == '_' ? '/' : c;
+  return decode_base64(padded.append((4 - padded.size() % 4) % 4, '='));
+}
+
 constexpr int hex_digit(char c) noexcept {
   if (c >= '0' && c <= '9') return c - '0';
   if (c >= 'a' && c <= 'f') return c - 'a' + 10;

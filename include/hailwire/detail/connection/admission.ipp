@@ -41,9 +41,7 @@ HAILWIRE_INLINE std::string tickets::make(std::uint64_t owner, std::int64_t unix
 
 HAILWIRE_INLINE std::optional<tickets::known> tickets::read(std::string_view text, std::int64_t unix_seconds) const {
   if (text.size() != 38) return std::nullopt;
-  std::string letters(text);
-  for (char& c : letters) c = c == '-' ? '+' : c == '_' ? '/' : c == '+' || c == '/' ? '?' : c;
-  const auto bytes = proto::decode_base64(letters + "==");
+  const auto bytes = proto::decode_base64url(text);
   if (!bytes) return std::nullopt;
   std::uint32_t end;
   known out{};

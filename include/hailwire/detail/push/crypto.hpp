@@ -42,11 +42,8 @@ inline std::string base64url(std::string_view bytes) {
 }
 /// Reads it strictly; padding is taken where it is right, for some browsers write it.
 inline std::optional<std::string> decode_base64url(std::string_view text) {
-  if (text.find_first_of("+/") != text.npos) return {};
-  std::string padded(text);
-  for (char& c : padded) c = c == '-' ? '+' : c == '_' ? '/' : c;
-  if (padded.find('=') == padded.npos) padded.append((4 - padded.size() % 4) % 4, '=');
-  return proto::decode_base64(padded);
+  if (text.size() % 4 == 0) text.remove_suffix(text.ends_with("==") ? 2 : text.ends_with('=') ? 1 : 0);
+  return proto::decode_base64url(text);
 }
 
 inline const unsigned char* raw(std::string_view s) noexcept {
