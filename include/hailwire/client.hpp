@@ -466,17 +466,7 @@ class client : public basic_client {
   /// `context` is an execution context or an executor.
   template <class Context>
   client(Context&& context, std::string_view url, client_options o = {})
-      : basic_client(executor_of(context), url, std::move(o), detail::client_ladder<Transports...>) {}
-
- private:
-  template <class Context>
-  static net::any_io_executor executor_of(Context& context) {
-    if constexpr (requires { context.get_executor(); }) {
-      return context.get_executor();
-    } else {
-      return context;
-    }
-  }
+      : basic_client(detail::executor_of(context), url, std::move(o), detail::client_ladder<Transports...>) {}
 };
 
 }  // namespace hailwire::inline HAILWIRE_ASIO_NAMESPACE

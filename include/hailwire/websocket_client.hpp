@@ -298,13 +298,7 @@ class websocket_client {
   websocket_client(Context&& context, std::string_view url, websocket_client_options o = {}) {
     auto at = proto::parse_url(url);
     if (!at) throw std::invalid_argument("hailwire: " + std::string(at.error().text()));
-    net::any_io_executor executor = [&]() -> net::any_io_executor {
-      if constexpr (requires { context.get_executor(); }) {
-        return context.get_executor();
-      } else {
-        return context;
-      }
-    }();
+    const net::any_io_executor executor = detail::executor_of(context);
     at_ = std::make_shared<detail::websocket_connection>(executor, std::move(*at), std::move(o));
     net::post(executor, [held = std::weak_ptr<detail::websocket_connection>(at_)] {
       if (auto c = held.lock()) c->start();

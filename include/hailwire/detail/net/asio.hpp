@@ -26,3 +26,17 @@
 #include <asio/prefer.hpp>
 #include <asio/steady_timer.hpp>
 #endif
+
+namespace hailwire::detail::inline HAILWIRE_ASIO_NAMESPACE {
+
+/// The executor of what a host hands in: an execution context, or an executor itself.
+template <class Context>
+net::any_io_executor executor_of(Context& context) {
+  if constexpr (requires { context.get_executor(); }) {
+    return context.get_executor();
+  } else {
+    return context;
+  }
+}
+
+}  // namespace hailwire::detail::inline HAILWIRE_ASIO_NAMESPACE

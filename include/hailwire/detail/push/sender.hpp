@@ -114,11 +114,7 @@ class http_notifier {
   template <class Context>
   static net::any_io_executor executor_of(Context& where) {
     static_assert(!detail::of_another_asio<Context>, HAILWIRE_ANOTHER_ASIO);
-    if constexpr (requires { where.get_executor(); }) {
-      return where.get_executor();
-    } else {
-      return where;
-    }
+    return detail::executor_of(where);
   }
 
   std::shared_ptr<detail::push_sender> sender_;
