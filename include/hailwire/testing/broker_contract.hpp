@@ -49,13 +49,6 @@ struct broker_subject {
 
 template <class Fixture>
 class broker_subject_of final : public broker_subject {
-  static auto open_in(Fixture& f) {
-    if constexpr (requires { f.open(); }) {
-      return f.open();
-    } else {
-      return f();
-    }
-  }
   using pointer = decltype(open_in(std::declval<Fixture&>()));
 
  public:
@@ -439,19 +432,11 @@ std::vector<outcome> broker_contract(Fixture&& fixture, std::chrono::millisecond
   subject.patience = patience;
   std::vector<outcome> out;
   for (const auto& o : detail::broker_obligations) {
-    outcome result{o.name, verdict::passed, ""};
-    try {
+    out.push_back(detail::hold_to(o.name, [&] {
       subject.open();
       o.test(subject);
-    } catch (const detail::broken_promise& broken) {
-      result = {o.name, verdict::failed, broken.why};
-    } catch (const detail::absent& part) {
-      result = {o.name, verdict::not_offered, part.why};
-    } catch (const std::exception& e) {
-      result = {o.name, verdict::failed, std::string("an exception: ") + e.what()};
-    }
+    }));
     subject.close();
-    out.push_back(std::move(result));
   }
   return out;
 }

@@ -5,7 +5,9 @@
 // and the tests of whoever brings a part print and judge them as they like.
 
 #include <cstdint>
+#include <exception>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace hailwire::testing {
@@ -42,5 +44,47 @@ inline std::string report(const std::vector<outcome>& outcomes) {
   }
   return out;
 }
+
+// ---- what the suites are made of ----------------------------------------------------------------------------------
+
+namespace detail {
+
+struct broken_promise {
+  std::string why;
+};
+struct absent {
+  std::string why;
+};
+
+inline void expect(bool kept, std::string why) {
+  if (!kept) throw broken_promise{std::move(why)};
+}
+
+/// What became of one obligation, which `test` holds a part to.
+template <class Test>
+outcome hold_to(std::string name, Test test) {
+  try {
+    test();
+  } catch (const broken_promise& broken) {
+    return {std::move(name), verdict::failed, broken.why};
+  } catch (const absent& part) {
+    return {std::move(name), verdict::not_offered, part.why};
+  } catch (const std::exception& e) {
+    return {std::move(name), verdict::failed, std::string("an exception: ") + e.what()};
+  }
+  return {std::move(name), verdict::passed, ""};
+}
+
+/// What a fixture opens: it is called, or its `open()` is.
+template <class Fixture>
+auto open_in(Fixture& f) {
+  if constexpr (requires { f.open(); }) {
+    return f.open();
+  } else {
+    return f();
+  }
+}
+
+}  // namespace detail
 
 }  // namespace hailwire::testing

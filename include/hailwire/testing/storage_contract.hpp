@@ -614,19 +614,7 @@ template <class Fixture>
 std::vector<outcome> storage_contract(Fixture&& fixture) {
   detail::subject_of<std::remove_reference_t<Fixture>> subject(fixture);
   std::vector<outcome> out;
-  auto hold_to = [&](const detail::obligation& o) {
-    outcome result{o.name, verdict::passed, ""};
-    try {
-      o.test(subject);
-    } catch (const detail::broken_promise& broken) {
-      result = {o.name, verdict::failed, broken.why};
-    } catch (const detail::absent& part) {
-      result = {o.name, verdict::not_offered, part.why};
-    } catch (const std::exception& e) {
-      result = {o.name, verdict::failed, std::string("an exception: ") + e.what()};
-    }
-    out.push_back(std::move(result));
-  };
+  auto hold_to = [&](const detail::obligation& o) { out.push_back(detail::hold_to(o.name, [&] { o.test(subject); })); };
   for (const auto& o : detail::obligations) hold_to(o);
   for (const auto& o : detail::member_obligations) hold_to(o);
   return out;

@@ -19,6 +19,7 @@
 
 #include "hailwire/concepts.hpp"
 #include "hailwire/detail/base/pointers.hpp"
+#include "hailwire/testing/contract.hpp"
 
 namespace hailwire::testing {
 
@@ -34,16 +35,6 @@ namespace detail {
 
 using hailwire::detail::any_storage;
 
-struct broken_promise {
-  std::string why;
-};
-struct absent {
-  std::string why;
-};
-
-inline void expect(bool kept, std::string why) {
-  if (!kept) throw broken_promise{std::move(why)};
-}
 inline std::string count(std::uint64_t n) { return std::to_string(n); }
 inline std::string words(std::error_code ec) { return ec.message() + (ec == errc::internal ? " (did it throw?)" : ""); }
 
@@ -71,13 +62,6 @@ struct subject {
 
 template <class Fixture>
 class subject_of final : public subject {
-  static auto open_in(Fixture& f) {
-    if constexpr (requires { f.open(); }) {
-      return f.open();
-    } else {
-      return f();
-    }
-  }
   using pointer = decltype(open_in(std::declval<Fixture&>()));
   using storage_type = std::remove_cvref_t<decltype(*std::declval<pointer&>())>;
 
