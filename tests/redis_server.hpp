@@ -175,6 +175,9 @@ class redis_server {
     return "redis://127.0.0.1:" + std::to_string(port_) + std::string(rest);
   }
   std::string ask(const hailwire::detail::redis_command& c) const { return redis_client("127.0.0.1", port_).ask(c); }
+  void flush() const {
+    if (ask({"FLUSHALL"}) != "OK") throw std::runtime_error("FLUSHALL was refused");
+  }
   void end(int signal) {
     process_->end(signal);
     process_.reset();
@@ -189,13 +192,18 @@ class redis_server {
       words.push_back(w);
     words.insert(words.end(), {"--port", std::to_string(port_), "--dir", folder_});
     words.insert(words.end(), more_.begin(), more_.end());
+    const std::size_t before = log().size();  // of an earlier start
     process_ = std::make_unique<child_process>(words, folder_ + "/output");
     const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-    while (std::chrono::steady_clock::now() < until) {
+    for (bool listens = false; std::chrono::steady_clock::now() < until; std::this_thread::yield()) {
+      const std::string now = log().substr(before);
+      const auto tells = [&](std::string_view what) { return now.find(what) != now.npos; };
+      if (tells("Failed listening on port")) break;
+      // Else who answers at the port may be another test's, which has taken it in between.
+      listens = listens || tells("Ready to accept connections") || tells("Sentinel ID is");
+      if (!listens) continue;
       const auto said = ask({"PING"});
       if (said == "PONG" || said.starts_with("!NOAUTH")) return true;
-      if (log().find("Failed listening on port") != std::string::npos) break;
-      std::this_thread::yield();
     }
     process_.reset();
     return false;

@@ -8,16 +8,11 @@
 #include "hailwire/testing/broker_contract.hpp"
 #include "redis_server.hpp"
 #include "storage/asked.hpp"
+#include "storage/redis_opened.hpp"
 
 using namespace hailwire;
 
 namespace {
-
-std::unique_ptr<redis_storage> open_at(const std::string& url) {
-  auto s = redis_storage::open(url);
-  if (!s) throw std::runtime_error(std::string(s.error().text()));
-  return std::move(*s);
-}
 
 /// A process, as far as Redis can tell: a storage and its broker.
 struct process {

@@ -9,42 +9,14 @@
 #include "hailwire/storage/redis.hpp"
 #include "hailwire/testing/storage_contract.hpp"
 #include "storage/asked.hpp"
+#include "storage/redis_opened.hpp"
 
 using namespace hailwire;
-
-namespace {
-
-std::unique_ptr<redis_storage> open_at(const std::string& url, const redis_options& o = {}) {
-  auto s = redis_storage::open(url, o);
-  if (!s) throw std::runtime_error(std::string(s.error().text()));
-  return std::move(*s);
-}
-
-struct cluster_fixture {
-  std::shared_ptr<redis_cluster> cluster;
-  redis_options options = {};
-
-  std::unique_ptr<redis_storage> open(testing::retention keep) {
-    cluster->flush();
-    options.messages = keep.messages;
-    options.bytes = keep.bytes;
-    options.age = keep.age;
-    options.clock = &test_clock;
-    return reopen();
-  }
-  std::unique_ptr<redis_storage> open() { return open({}); }
-  std::unique_ptr<redis_storage> reopen() { return open_at(cluster->url(), options); }
-  std::unique_ptr<redis_storage> share() { return reopen(); }
-  std::int64_t now() const { return test_now; }
-  void advance(std::chrono::milliseconds time) { test_now += time.count(); }
-};
-
-}  // namespace
 
 TEST_CASE("a cluster of Redis keeps the whole storage contract, slots that move keep epochs, and no message is lost") {
   NEEDS_REDIS();
   auto cluster = std::make_shared<redis_cluster>(3);
-  auto outcomes = testing::storage_contract(cluster_fixture{cluster});
+  auto outcomes = testing::storage_contract(redis_fixture<redis_cluster>{cluster});
   INFO(testing::report(outcomes));
   CHECK(testing::fulfilled(outcomes));
   for (const auto& o : outcomes) CHECK(o.what == testing::verdict::passed);

@@ -7,40 +7,14 @@
 #include "hailwire/testing/storage_contract.hpp"
 #include "redis_server.hpp"
 #include "storage/asked.hpp"
+#include "storage/redis_opened.hpp"
 
 using namespace hailwire;
 using testing::outcome;
 
 namespace {
 
-std::unique_ptr<redis_storage> open_at(const std::string& url, const redis_options& o = {}) {
-  auto s = redis_storage::open(url, o);
-  INFO((s ? std::string() : std::string(s.error().text())));
-  REQUIRE(s);
-  return std::move(*s);
-}
-
-/// One Redis for all that the contract opens; emptied before each.
-struct redis_fixture {
-  std::shared_ptr<redis_server> server = std::make_shared<redis_server>();
-  redis_options options = {};
-
-  std::unique_ptr<redis_storage> open(testing::retention keep) {
-    CHECK(server->ask({"FLUSHALL"}) == "OK");
-    options.messages = keep.messages;
-    options.bytes = keep.bytes;
-    options.age = keep.age;
-    options.clock = &test_clock;
-    return reopen();
-  }
-  std::unique_ptr<redis_storage> open() { return open({}); }
-  std::unique_ptr<redis_storage> reopen() { return open_at(server->url(), options); }
-  std::unique_ptr<redis_storage> share() { return reopen(); }
-  std::int64_t now() const { return test_now; }
-  void advance(std::chrono::milliseconds time) { test_now += time.count(); }
-};
-
-void keeps_the_contract(redis_fixture f) {
+void keeps_the_contract(redis_fixture<redis_server> f) {
   auto outcomes = testing::storage_contract(std::move(f));
   INFO(testing::report(outcomes));
   CHECK(testing::fulfilled(outcomes));
