@@ -23,6 +23,7 @@
 #include "hailwire/detail/base/siphash.hpp"
 #include "hailwire/error.hpp"
 #include "hailwire/message.hpp"
+#include "hailwire/storage_content.hpp"
 #include "hailwire/storage_members.hpp"
 
 namespace hailwire {
@@ -154,8 +155,8 @@ inline constexpr bool announces = [] {
 /// - `static constexpr bool keeps_retention = true`: `append` keeps to `draft::keep` where that is not 0, until the
 /// next
 ///   append to the channel says otherwise; also over a restart, if the log does. Absent: every channel is kept alike.
-/// - `erase` (`erasing_storage`), watermarks (`watermark_storage`), device tokens (`token_storage`), each in the form
-///   that `append` has. Absent: who asks for it is told `errc::not_implemented`.
+/// - `erase` (`erasing_storage`), watermarks (`watermark_storage`), device tokens (`token_storage`), content
+///   (`content_storage`), each in the form that `append` has. Absent: who asks for it is told `errc::not_implemented`.
 ///
 /// However many processes read it, or nodes it is kept on: a storage never shows a lower `head` under an epoch than it
 /// has shown before.
@@ -209,6 +210,9 @@ concept watermark_storage =
 template <class S>
 concept token_storage =
     (asynchronous_storage<S> && asynchronous_tokens<S>) || (!asynchronous_storage<S> && synchronous_tokens<S>);
+/// Whether it keeps content.
+template <class S>
+concept content_storage = asynchronous_content<S> || (!asynchronous_storage<S> && synchronous_content<S>);
 /// Whether a storage keeps to a retention that its channels have of their own.
 template <class S>
 concept retaining_storage = requires { requires bool(S::keeps_retention); };
@@ -278,6 +282,14 @@ constexpr void explain_storage() {
                 "hailwire: device tokens are hailwire::tokens_result keep_token(const hailwire::device_token& t), "
                 "tokens(std::string_view user) and forget_token(std::string_view user, std::string_view device, "
                 "std::string_view token); each async_ form also takes a hailwire::tokens_handler");
+  static_assert(content_storage<S> || !(
+                                          requires { &S::open_content; } || requires { &S::async_open_content; }),
+                "hailwire: content is hailwire::upload_result open_content(const hailwire::upload& u, const "
+                "hailwire::content_limits& limits), find_content(std::string_view id), write_content(std::string_view "
+                "id, std::uint64_t offset, std::string_view bytes), commit_content and abort_content(std::string_view "
+                "id), and hailwire::content_result read_content(std::string_view id, std::uint64_t from, std::size_t "
+                "size); each async_ form takes upload and bytes by value and a hailwire::upload_handler or "
+                "content_handler");
 }
 
 }  // namespace hailwire

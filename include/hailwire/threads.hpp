@@ -41,9 +41,11 @@ class common_storage {
   /// How it answers: later, in an order of its own; or at once, and then what must not overlap.
   enum class guard : std::uint8_t { later, none, channel, all };
 
-  common_storage(std::unique_ptr<any_storage> s, guard g) : storage_(std::move(s)), guard_(g) {}
+  common_storage(std::unique_ptr<any_storage> s, guard g, bool content_later = false)
+      : storage_(std::move(s)), guard_(g), content_later_(content_later) {}
 
   any_storage& storage() noexcept { return *storage_; }
+  bool content_answers_later() const noexcept { return content_later_; }
 
   /// Calls `start(handler)`, which asks the storage something about `channel`, alone with it where that must be.
   template <class Result, class Start>
@@ -64,6 +66,7 @@ class common_storage {
  private:
   std::unique_ptr<any_storage> storage_;
   guard guard_;
+  bool content_later_;
   std::array<std::mutex, 64> guards_;
 };
 
@@ -107,8 +110,35 @@ class common_storage_share final : public any_storage {
     of_->ask<tokens_result>({}, std::move(done),
                             [&](tokens_handler h) { all().forget_token(user, device, token, std::move(h)); });
   }
+  // Content may answer later also where the storage does not; else all of it counts as one channel.
+  void open_content(upload&& u, const content_limits& limits, upload_handler done) override {
+    content<upload_result>(std::move(done),
+                           [&](upload_handler h) { all().open_content(std::move(u), limits, std::move(h)); });
+  }
+  void find_content(std::string_view id, upload_handler done) override {
+    content<upload_result>(std::move(done), [&](upload_handler h) { all().find_content(id, std::move(h)); });
+  }
+  void write_content(std::string_view id, std::uint64_t offset, std::string&& bytes, upload_handler done) override {
+    content<upload_result>(std::move(done),
+                           [&](upload_handler h) { all().write_content(id, offset, std::move(bytes), std::move(h)); });
+  }
+  void commit_content(std::string_view id, upload_handler done) override {
+    content<upload_result>(std::move(done), [&](upload_handler h) { all().commit_content(id, std::move(h)); });
+  }
+  void abort_content(std::string_view id, upload_handler done) override {
+    content<upload_result>(std::move(done), [&](upload_handler h) { all().abort_content(id, std::move(h)); });
+  }
+  void read_content(std::string_view id, std::uint64_t from, std::size_t size, content_handler done) override {
+    content<content_result>(std::move(done),
+                            [&](content_handler h) { all().read_content(id, from, size, std::move(h)); });
+  }
 
  private:
+  template <class Result, class Start>
+  void content(move_only_function<void(Result)> done, Start start) {
+    if (of_->content_answers_later()) return start(std::move(done));
+    of_->ask<Result>({}, std::move(done), std::move(start));
+  }
   any_storage& all() const noexcept { return of_->storage(); }
   std::shared_ptr<common_storage> of_;
 };
@@ -175,7 +205,7 @@ class threaded_server {
     if (threads == 0) threads = std::clamp(std::thread::hardware_concurrency(), 1u, 64u);
     if (threads > 64) throw std::invalid_argument("hailwire: a threaded_server has at most 64 threads");
     auto common = std::make_shared<detail::common_storage>(detail::erase_storage<Storage>(std::forward<Storage>(store)),
-                                                           detail::guard_for<type>());
+                                                           detail::guard_for<type>(), asynchronous_content<type>);
     o.max_sessions = (o.max_sessions + threads - 1) / threads;
     if (!o.max_memory) o.max_memory = detail::within_system(o).max_memory;
     if (o.max_memory) o.max_memory = *o.max_memory / threads;

@@ -147,8 +147,76 @@ class blocking_storage {
                          });
   }
 
+  // Content: by its own way, where it answers later; else in the order of each upload.
+  void async_open_content(upload u, const content_limits& limits, upload_handler done)
+    requires content_storage<type>
+  {
+    if constexpr (asynchronous_content<type>) {
+      storage_.async_open_content(std::move(u), limits, std::move(done));
+    } else {
+      const std::size_t held = u.owner.size() + u.channel.size() + u.type.size() + u.key.size();
+      start<upload_result>(order_of({}), job::kind::write, held, std::move(done),
+                           [u = std::move(u), limits](type& s) { return s.open_content(u, limits); });
+    }
+  }
+  void async_find_content(std::string_view id, upload_handler done)
+    requires content_storage<type>
+  {
+    if constexpr (asynchronous_content<type>) {
+      storage_.async_find_content(id, std::move(done));
+    } else {
+      start<upload_result>(order_of(id), job::kind::read, id.size(), std::move(done),
+                           [id = std::string(id)](type& s) { return s.find_content(id); });
+    }
+  }
+  void async_write_content(std::string_view id, std::uint64_t offset, std::string bytes, upload_handler done)
+    requires content_storage<type>
+  {
+    if constexpr (asynchronous_content<type>) {
+      storage_.async_write_content(id, offset, std::move(bytes), std::move(done));
+    } else {
+      const std::size_t held = bytes.size();
+      start<upload_result>(order_of(id), job::kind::write, held, std::move(done),
+                           [id = std::string(id), offset, bytes = std::move(bytes)](type& s) {
+                             return s.write_content(id, offset, bytes);
+                           });
+    }
+  }
+  void async_commit_content(std::string_view id, upload_handler done)
+    requires content_storage<type>
+  {
+    if constexpr (asynchronous_content<type>) {
+      storage_.async_commit_content(id, std::move(done));
+    } else {
+      start<upload_result>(order_of(id), job::kind::write, id.size(), std::move(done),
+                           [id = std::string(id)](type& s) { return s.commit_content(id); });
+    }
+  }
+  void async_abort_content(std::string_view id, upload_handler done)
+    requires content_storage<type>
+  {
+    if constexpr (asynchronous_content<type>) {
+      storage_.async_abort_content(id, std::move(done));
+    } else {
+      start<upload_result>(order_of(id), job::kind::write, id.size(), std::move(done),
+                           [id = std::string(id)](type& s) { return s.abort_content(id); });
+    }
+  }
+  void async_read_content(std::string_view id, std::uint64_t from, std::size_t size, content_handler done)
+    requires content_storage<type>
+  {
+    if constexpr (asynchronous_content<type>) {
+      storage_.async_read_content(id, from, size, std::move(done));
+    } else {
+      start<content_result>(order_of(id), job::kind::read, id.size(), std::move(done),
+                            [id = std::string(id), from, size](type& s) { return s.read_content(id, from, size); });
+    }
+  }
+
  private:
   using job = detail::storage_job;
+  /// What the operations on one content are ordered by: no channel's name has such a byte.
+  static std::string order_of(std::string_view id) { return '\x01' + std::string(id); }
 
   template <class Result, class Work>
   void start(std::string_view channel, job::kind what, std::size_t held,

@@ -44,7 +44,7 @@ HAILWIRE_INLINE append_result memory_storage::append(const place& at, std::strin
   std::unique_ptr<kept_key> key;
   if (!d.key.empty()) {
     bits128 name = detail::keyed_hash(secret_).add(hash.low).add(hash.high).add(d.key).finish(),
-            print = detail::fingerprint(secret_, d.data);
+            print = detail::fingerprint(secret_, d);
     forget_keys(s, now);
     if (auto* known = s.keys.find(name.low, [&](const kept_key& k) { return k.name == name; })) {
       if (known->print != print) return errc::conflict;

@@ -4,8 +4,8 @@
 // Over 500 lines because each obligation of a storage is a claim in one list.
 //
 // The obligations of a storage, each as a test with a name that says what is owed; those of its optional members are in
-// storage_members_contract.hpp. For the tests of whoever wrote one;
-// needs no test framework:
+// storage_members_contract.hpp and storage_content_contract.hpp. For the tests of whoever wrote one; needs no test
+// framework:
 //
 //   auto outcomes = hailwire::testing::storage_contract([] { return std::make_unique<my_storage>(); });
 //   std::cout << hailwire::testing::report(outcomes);
@@ -26,6 +26,7 @@
 
 #include "hailwire/concepts.hpp"
 #include "hailwire/testing/contract.hpp"
+#include "hailwire/testing/storage_content_contract.hpp"
 #include "hailwire/testing/storage_members_contract.hpp"
 #include "hailwire/testing/storage_trial.hpp"
 
@@ -617,6 +618,7 @@ std::vector<outcome> storage_contract(Fixture&& fixture) {
   auto hold_to = [&](const detail::obligation& o) { out.push_back(detail::hold_to(o.name, [&] { o.test(subject); })); };
   for (const auto& o : detail::obligations) hold_to(o);
   for (const auto& o : detail::member_obligations) hold_to(o);
+  for (const auto& o : detail::content_obligations) hold_to(o);
   return out;
 }
 

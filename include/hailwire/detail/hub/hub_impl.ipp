@@ -679,7 +679,7 @@ HAILWIRE_INLINE void hub::begin(publishing& what, payload&& p, publish_options&&
     } else {
       auto name =
           detail::keyed_hash(secret_).add(what.channel.size()).add(what.channel).add(std::exchange(d.key, {})).finish();
-      auto print = detail::fingerprint(secret_, d.data);
+      auto print = detail::fingerprint(secret_, d);
       if (auto* known = keys_.find(name)) {
         if (known->print != print) return finish(what, errc::conflict, {});
         if (known->at.offset) return finish(what, {}, position(known->at));

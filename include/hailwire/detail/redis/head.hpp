@@ -31,12 +31,13 @@ inline std::string_view redis_media(const payload& p) noexcept {
 
 /// What stands for a payload beside its key: SHA-1 of its kind, its media type as in its head, a line break and its
 /// bytes, so that any program can make it. Who makes two payloads with one digest deceives nobody but himself: keys are
-/// a user's own.
-inline std::string redis_fingerprint(const payload& p) {
+/// a user's own. Of a message that names a content a line break and the content's id come behind them.
+inline std::string redis_fingerprint(const payload& p, const content_reference* content = nullptr) {
   std::string text;
   text.reserve(p.bytes().size() + 64);
   text += redis_kind(p.type());
   text.append(redis_media(p)).append("\n").append(p.bytes());
+  if (content) text.append("\n").append(content->id);
   return redis_digest(text);
 }
 

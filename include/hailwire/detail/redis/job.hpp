@@ -89,7 +89,8 @@ void add_redis_limits(Command& out, const redis_log_options& options, const rete
 inline void add_redis_drafts(redis_command& out, const redis_jobs& jobs) {
   out.number(std::uint64_t{jobs.size()});
   for (const auto& j : jobs) {
-    out.add(j.message.key).own(j.message.key.empty() ? std::string() : redis_fingerprint(j.message.data));
+    out.add(j.message.key)
+        .own(j.message.key.empty() ? std::string() : redis_fingerprint(j.message.data, j.message.content.get()));
     out.own(redis_head(j.message)).add(j.message.data.bytes());
   }
 }

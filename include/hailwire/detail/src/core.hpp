@@ -45,6 +45,7 @@
 #include "hailwire/detail/io/driver.ipp"
 #include "hailwire/detail/io/epoll.ipp"
 #include "hailwire/detail/io/proxy_protocol.ipp"
+#include "hailwire/detail/storage/content_files.ipp"
 #include "hailwire/detail/storage/order.ipp"
 #include "hailwire/error.ipp"
 #include "hailwire/hooks.ipp"

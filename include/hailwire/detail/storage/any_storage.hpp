@@ -8,6 +8,7 @@
 #include <cstring>
 #include <exception>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <type_traits>
 #include <utility>
@@ -27,7 +28,7 @@ template <class Result>
 }
 
 /// The parts of a storage that it need not have.
-enum class storage_member : std::uint8_t { retention, erase, watermarks, tokens };
+enum class storage_member : std::uint8_t { retention, erase, watermarks, tokens, content };
 
 /// A storage with its type erased. Handlers are called exactly once, from any thread, possibly before the call returns.
 struct any_storage {
@@ -66,6 +67,20 @@ struct any_storage {
   virtual void tokens(std::string_view /*user*/, tokens_handler done) { done(errc::not_implemented); }
   virtual void forget_token(std::string_view /*user*/, std::string_view /*device*/, std::string_view /*token*/,
                             tokens_handler done) {
+    done(errc::not_implemented);
+  }
+  virtual void open_content(upload&& /*u*/, const content_limits& /*limits*/, upload_handler done) {
+    done(errc::not_implemented);
+  }
+  virtual void find_content(std::string_view /*id*/, upload_handler done) { done(errc::not_implemented); }
+  virtual void write_content(std::string_view /*id*/, std::uint64_t /*offset*/, std::string&& /*bytes*/,
+                             upload_handler done) {
+    done(errc::not_implemented);
+  }
+  virtual void commit_content(std::string_view /*id*/, upload_handler done) { done(errc::not_implemented); }
+  virtual void abort_content(std::string_view /*id*/, upload_handler done) { done(errc::not_implemented); }
+  virtual void read_content(std::string_view /*id*/, std::uint64_t /*from*/, std::size_t /*size*/,
+                            content_handler done) {
     done(errc::not_implemented);
   }
 };
@@ -172,6 +187,8 @@ class erased_storage final : public any_storage {
         return watermark_storage<type>;
       case storage_member::tokens:
         return token_storage<type>;
+      case storage_member::content:
+        return content_storage<type>;
     }
     return false;
   }
@@ -228,6 +245,62 @@ class erased_storage final : public any_storage {
       storage().async_forget_token(user, device, token, std::move(done));
     } else {
       answer<tokens_result>(done, [&] { return storage().forget_token(user, device, token); });
+    }
+  }
+
+  void open_content(upload&& u, const content_limits& limits, upload_handler done) override {
+    if constexpr (asynchronous_content<type>) {
+      storage().async_open_content(std::move(u), limits, std::move(done));
+    } else if constexpr (content_storage<type>) {
+      answer<upload_result>(done, [&] { return upload_result(storage().open_content(std::as_const(u), limits)); });
+    } else {
+      any_storage::open_content(std::move(u), limits, std::move(done));
+    }
+  }
+  void find_content(std::string_view id, upload_handler done) override {
+    if constexpr (asynchronous_content<type>) {
+      storage().async_find_content(id, std::move(done));
+    } else if constexpr (content_storage<type>) {
+      answer<upload_result>(done, [&] { return upload_result(storage().find_content(id)); });
+    } else {
+      any_storage::find_content(id, std::move(done));
+    }
+  }
+  void write_content(std::string_view id, std::uint64_t offset, std::string&& bytes, upload_handler done) override {
+    if constexpr (asynchronous_content<type>) {
+      storage().async_write_content(id, offset, std::move(bytes), std::move(done));
+    } else if constexpr (content_storage<type>) {
+      answer<upload_result>(
+          done, [&] { return upload_result(storage().write_content(id, offset, std::string_view(bytes))); });
+    } else {
+      any_storage::write_content(id, offset, std::move(bytes), std::move(done));
+    }
+  }
+  void commit_content(std::string_view id, upload_handler done) override {
+    if constexpr (asynchronous_content<type>) {
+      storage().async_commit_content(id, std::move(done));
+    } else if constexpr (content_storage<type>) {
+      answer<upload_result>(done, [&] { return upload_result(storage().commit_content(id)); });
+    } else {
+      any_storage::commit_content(id, std::move(done));
+    }
+  }
+  void abort_content(std::string_view id, upload_handler done) override {
+    if constexpr (asynchronous_content<type>) {
+      storage().async_abort_content(id, std::move(done));
+    } else if constexpr (content_storage<type>) {
+      answer<upload_result>(done, [&] { return upload_result(storage().abort_content(id)); });
+    } else {
+      any_storage::abort_content(id, std::move(done));
+    }
+  }
+  void read_content(std::string_view id, std::uint64_t from, std::size_t size, content_handler done) override {
+    if constexpr (asynchronous_content<type>) {
+      storage().async_read_content(id, from, size, std::move(done));
+    } else if constexpr (content_storage<type>) {
+      answer<content_result>(done, [&] { return content_result(storage().read_content(id, from, size)); });
+    } else {
+      any_storage::read_content(id, from, size, std::move(done));
     }
   }
 

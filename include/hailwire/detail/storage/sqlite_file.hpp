@@ -54,18 +54,12 @@
 
 #include "hailwire/detail/base/siphash.hpp"
 #include "hailwire/detail/storage/sqlite_lock.hpp"
+#include "hailwire/durability.hpp"
 #include "hailwire/error.hpp"
 
 static_assert(SQLITE_VERSION_NUMBER >= 3037000, "hailwire: storage/sqlite.hpp needs SQLite 3.37 or newer");
 
 namespace hailwire {
-
-/// What an acknowledged message survives.
-enum class durability : std::uint8_t {
-  full,    ///< power loss: each commit is synced to the disk before it is acknowledged
-  normal,  ///< the death of the process; after a power loss the newest may be missing, and every epoch is new
-  off,     ///< the death of the process; after a power loss the file may be unusable
-};
 
 namespace detail {
 

@@ -126,7 +126,7 @@ class sqlite_writer {
     bool kept = false;  // under this key, though its time is over
     if (!d.key.empty()) {
       hash = keyed_hash(key_secret_).add(channel.size()).add(channel).add(d.key).finish();
-      print = fingerprint(key_secret_, d.data);
+      print = fingerprint(key_secret_, d);
       if (key_(sqlite_statement::blob(hash)).step()) {
         bool same = key_.bytes(0) == sqlite_statement::blob(print).bytes;
         append_result r(position{sqlite_epoch(epoch_secret_, channel), key_.number(1)});
