@@ -176,6 +176,10 @@ class hub final : public detail::log_source {
     presence_.on_followed = std::move(f);
   }
 
+  /// From now on users whose last session ends stay present for `ms` milliseconds longer: those who were sent away come
+  /// back within that time.
+  void linger(std::int64_t ms) noexcept { presence_.linger(ms); }
+
   /// Every session, streams and waiting polls. On the hub's executor; the pointers are good until it runs something
   /// else.
   std::vector<session*> sessions() const { return registry_.sessions(); }
@@ -328,7 +332,7 @@ class hub final : public detail::log_source {
     message content = {};
     kept_keys::key* key = nullptr;           // set when the hub keeps it, and this is the first that comes with it
     detail::key_budget::charge charge = {};  // for its key
-    std::uint32_t not_to = UINT32_MAX;       // the slot of the session that is not sent an ephemeral message
+    const session* by = nullptr;             // who publishes an ephemeral message
     bool counted = false;                    // as pending, though it is no operation: it came from another thread
   };
   struct publish_op final : detail::operation {

@@ -141,6 +141,14 @@ class basic_server {
   /// called once for each channel, also for one that is refused at once. Safe from any thread.
   void publish_all(const std::vector<std::string>& channels, const payload& p, const publish_options& o,
                    std::function<void(std::string_view channel, std::error_code, position)> done);
+  /// Who follows a channel with presence; see `hub::presence`.
+  void presence(std::string_view channel, presence_handler done, bool names = true) {
+    gate_.messages.presence(channel, std::move(done), names);
+  }
+  /// How far each user has received and read a channel; see `hub::watermarks`.
+  void watermarks(std::string_view channel, receipts_handler done) {
+    gate_.messages.watermarks(channel, std::move(done));
+  }
   hailwire::hub& hub() noexcept { return gate_.messages; }
   /// Joins the server to others that share its storage; see the `broker` concept. Before anything is followed. The
   /// broker must outlive the server.
@@ -251,6 +259,9 @@ class basic_server {
   void on_command(std::function<void(session&, std::string_view, std::string_view, command_reply)> f) {
     gate_.host.on_command = std::move(f);
   }
+  /// `void(std::string_view channel, bool followed)`: a channel with presence has its first follower at this server, or
+  /// has had its last, whose grace time is over. The view is valid during the call.
+  void on_followed(std::function<void(std::string_view, bool)> f) { gate_.messages.on_followed(std::move(f)); }
   /// `void(session&, const close_reason&)`: the last that is heard of a session, once for each that `on_open` was
   /// called for. The session still counts then, in `sessions()`, `find()` and `hub().session_count()`: it is gone when
   /// this has returned. Those that are open when the server is destroyed get it from within the destructor, on its

@@ -235,8 +235,13 @@ class session : protected detail::follower {
   virtual bool ending() const noexcept = 0;
   /// Whether the session outlives one answer and its client can be told what it follows.
   virtual bool adjustable() const noexcept = 0;
-  /// The slot of the session that does not hear what is published here and stored nowhere.
-  virtual std::uint32_t echo_slot() const noexcept { return slot_; }
+  /// The session that does not hear what is published here and stored nowhere: its slot at this hub, or the id of one
+  /// that is another hub's, valid during the publish.
+  struct echo {
+    std::uint32_t slot;
+    std::string_view elsewhere = {};
+  };
+  virtual echo no_echo_to() const noexcept { return {slot_}; }
   /// Whether it lasts for one answer to a poll.
   virtual bool ends_with_answer() const noexcept { return false; }
   /// Whether its client says by commands what it follows, so that its URL does not have to.

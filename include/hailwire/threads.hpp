@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -183,8 +184,8 @@ namespace hailwire::inline HAILWIRE_ASIO_NAMESPACE {
 /// divided among them, and `max_connections`, `max_connections_per_address` and `max_sessions_per_address`, which count
 /// over all of them.
 ///
-/// Threads: `publish`, `publish_all`, `post_each`, `quit`, `stop` and `drain` are safe from any; the rest is for one
-/// thread, before `run`.
+/// Threads: `publish`, `publish_all`, `erase`, `presence`, `watermarks`, `post_each`, `stats`, `quit`, `stop` and
+/// `drain` are safe from any; the rest is for one thread, before `run`.
 template <class... Transports>
 class threaded_server {
  public:
@@ -247,7 +248,7 @@ class threaded_server {
   /// As `server::publish`; `done` runs on one of the threads, the same for all publishes to a channel.
   [[nodiscard]] std::error_code publish(std::string channel, payload p, publish_options o = {},
                                         publish_handler done = {}) {
-    auto& by = *parts_[std::hash<std::string_view>()(channel) % parts_.size()];
+    auto& by = part_of(channel);
     return by.publish(std::move(channel), std::move(p), std::move(o), std::move(done));
   }
 
@@ -268,8 +269,44 @@ class threaded_server {
 
   /// As `server::erase`; `done` runs where that of a publish to the channel does.
   [[nodiscard]] std::error_code erase(std::string channel, position at, publish_handler done = {}) {
-    auto& by = *parts_[std::hash<std::string_view>()(channel) % parts_.size()];
+    auto& by = part_of(channel);
     return by.erase(std::move(channel), std::move(at), std::move(done));
+  }
+
+  /// As `hub::presence`, of all threads together. `done` runs on one of them; not after `quit`. Safe from any thread.
+  void presence(std::string channel, presence_handler done, bool names = true) {
+    auto* by = &part_of(channel);
+    by->post([by, names, channel = std::move(channel), done = std::move(done)]() mutable {
+      by->presence(channel, std::move(done), names);
+    });
+  }
+  /// As `hub::watermarks`; the same holds for `done`.
+  void watermarks(std::string channel, receipts_handler done) {
+    auto* by = &part_of(channel);
+    by->post([by, channel = std::move(channel), done = std::move(done)]() mutable {
+      by->watermarks(channel, std::move(done));
+    });
+  }
+  /// As `server::on_followed`, of all threads together. The calls of `f` come one after the other, in order, on any of
+  /// the threads; what it throws is logged.
+  void on_followed(std::function<void(std::string_view channel, bool followed)> f) {
+    struct counts {
+      std::mutex mutex;
+      std::map<std::string, unsigned, std::less<>> threads;  // that have followers
+      std::function<void(std::string_view, bool)> told;
+    };
+    auto all = std::make_shared<counts>();
+    all->told = std::move(f);
+    each([&](part& p) {
+      p.on_followed([all](std::string_view channel, bool followed) {
+        std::lock_guard lock(all->mutex);
+        auto at = all->threads.find(channel);
+        if (at == all->threads.end()) at = all->threads.emplace(std::string(channel), 0).first;
+        const bool changed = followed ? ++at->second == 1 : --at->second == 0;
+        if (!followed && changed) all->threads.erase(at);
+        if (changed) all->told(channel, followed);
+      });
+    });
   }
 
   /// Serves, on this thread and on others that it starts, until `quit`.
@@ -321,6 +358,9 @@ class threaded_server {
   }
 
  private:
+  part& part_of(std::string_view channel) noexcept {
+    return *parts_[std::hash<std::string_view>()(channel) % parts_.size()];
+  }
   /// Begins something on each thread, and calls `done`, if there is one, when all have ended it.
   template <class Begin>
   void each_then(Begin begin, std::function<void()> done) {

@@ -13,11 +13,13 @@
 
 #include "catch.hpp"
 #include "detail/connection/open_storage.hpp"
+#include "detail/hub/test_session.hpp"
 #include "hailwire/broker/in_process.hpp"
 #include "hailwire/hub.hpp"
 #include "hailwire/testing/manual_loop.hpp"
 
 using namespace hailwire;
+using namespace hub_tests;
 
 namespace {
 
@@ -93,67 +95,13 @@ struct town {
   std::vector<std::unique_ptr<node>> nodes;
 };
 
-grant of(std::string user, std::string info = {}) {
-  grant g;
-  g.user = std::move(user);
-  g.info = std::move(info);
-  g.follow = channel_set::all();
-  return g;
-}
-
-/// A client that takes everything at once.
-struct client final : session {
-  explicit client(hub& h, grant g = {}, bool poll = false) : there(&h), polling(poll) {
-    h.enter(*this);
-    h.open(*this, std::move(g), {}, true);
-    live = true;
+struct client final : test_session {
+  explicit client(hub& h, grant g = {}, bool poll = false)
+      : test_session(h, objects, allowed(std::move(g)), {}, poll) {}
+  static grant allowed(grant g) {
+    g.follow = channel_set::all();
+    return g;
   }
-  ~client() override {
-    leave();
-    there->forget(*this);
-    there->leave(*this);
-  }
-  void leave() {
-    if (std::exchange(live, false)) there->close(*this);
-  }
-  void follow(const std::string& channel = "c") {
-    there->follow(*this, channel, start::latest(), true, [this](result<follow_start> r) {
-      CHECK(r);
-      there->request_wake(*this);
-    });
-  }
-  void unfollow(const std::string& channel = "c") { there->unfollow(*this, channel); }
-  std::string take() { return std::exchange(got, {}); }
-  void permit_to(grant g) { CHECK_FALSE(session::permit(shared_grant(std::move(g)))); }
-
-  void wake(detail::subscription* s) override {
-    for (const auto& c : channels()) {
-      auto* at = there->find(*this, c);
-      if (s && at != s) continue;
-      for (auto bytes = at->pending(); !bytes.empty(); bytes = at->live() ? bytes.first(0) : at->pending()) {
-        got.append(bytes.data(), bytes.size());
-        at->advance(bytes.size());
-      }
-    }
-  }
-  void settle() override {}
-  void lost(detail::subscription&, const detail::gap&) override {}
-  void keep(detail::subscription&, std::string_view) override {}
-  void missed(detail::subscription&) override { got += "[missed]"; }
-  void unreadable(detail::subscription&, std::error_code) override {}
-  std::error_code notice(std::string_view, std::string_view) override { return {}; }
-  void end(errc, std::uint16_t, std::string_view) override {}
-  bool ending() const noexcept override { return false; }
-  bool adjustable() const noexcept override { return !polling; }
-  bool duplex() const noexcept override { return !polling; }
-  bool ends_with_answer() const noexcept override { return polling; }
-  hub& at() const noexcept override { return *there; }
-  std::string_view transport() const noexcept override { return "test"; }
-  const proto::encoding& encoding() const noexcept override { return objects; }
-
-  hub* there;
-  bool polling, live = false;
-  std::string got;
 };
 
 std::string join(const std::string& user, const std::string& info = {}) {
@@ -391,6 +339,28 @@ TEST_CASE(
   CHECK(watch.take().empty());
   t.advance(8'000);
   CHECK(watch.take() == leave("ada"));
+}
+
+TEST_CASE("while those who were sent away are to come back, they have not left: here, and where the hub has ended") {
+  town t(2);
+  client watch(t[0], of("watch"));
+  watch.follow();
+  {
+    client near(t[0], of("near")), far(t[1], of("far"));
+    near.follow(), far.follow();
+    t.run();
+    watch.take();
+    t[0].linger(20'000), t[1].linger(20'000);
+    near.leave(), far.leave();
+    t.advance(1'000);
+    t[1].stop();
+  }
+  t.advance(28'900);
+  CHECK(watch.take().empty());
+  t.advance(8'000);  // the next heartbeat is behind the grace time
+  const std::string gone = watch.take();
+  CHECK(gone.find(leave("near")) != gone.npos);
+  CHECK(gone.find(leave("far")) != gone.npos);
 }
 
 TEST_CASE("whatever is lost on the way, all hubs agree within seconds, and who has listened knows it too") {

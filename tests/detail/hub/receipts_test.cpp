@@ -8,12 +8,14 @@
 #include <vector>
 
 #include "catch.hpp"
+#include "detail/hub/test_session.hpp"
 #include "hailwire/broker/in_process.hpp"
 #include "hailwire/hub.hpp"
 #include "hailwire/storage/memory.hpp"
 #include "hailwire/testing/manual_loop.hpp"
 
 using namespace hailwire;
+using namespace hub_tests;
 
 namespace {
 
@@ -56,66 +58,16 @@ struct place {
   std::string epoch;
 };
 
-struct client final : session {
-  client(hub& h, std::string user, std::string device = {}) : there(&h) {
-    h.enter(*this);
-    grant g;
-    g.user = std::move(user);
-    g.follow = channel_set::all();
-    h.open(*this, std::move(g), std::move(device), true);
-  }
-  ~client() override {
-    there->close(*this);
-    there->forget(*this);
-    there->leave(*this);
-  }
-  std::string follow(const std::string& channel = "c", start from = start::latest()) {
-    std::string began;
-    there->follow(*this, channel, from, true, [&, channel](result<follow_start> r) {
-      began = !r ? std::string(code_name(r.error().code))
-                 : std::to_string(r->at.offset) + (r->recovered            ? ""
-                                                   : r->lost.epoch_changed ? " epoch"
-                                                                           : " trimmed");
-      there->request_wake(*this);
-    });
-    return began;
-  }
+struct client final : test_session {
+  client(hub& h, std::string user, std::string device = {})
+      : test_session(h, numbers, of(std::move(user)), std::move(device)) {}
   std::string mark(const std::string& epoch, std::uint64_t offset, bool read = false, bool hidden = false,
                    const std::string& channel = "c") {
     std::string out = "later";
-    there->watermarks().mark(*this, channel, {epoch, offset}, read, hidden,
+    home().watermarks().mark(*this, channel, {epoch, offset}, read, hidden,
                              [&](std::error_code ec) { out = ec ? std::string(code_name(wire_code(ec))) : "ok"; });
     return out;
   }
-  std::string take() { return std::exchange(got, {}); }
-
-  void wake(detail::subscription* s) override {
-    for (const auto& c : channels()) {
-      auto* at = there->find(*this, c);
-      if (s && at != s) continue;
-      for (auto bytes = at->pending(); !bytes.empty(); bytes = at->live() ? bytes.first(0) : at->pending()) {
-        got.append(bytes.data(), bytes.size());
-        at->advance(bytes.size());
-      }
-    }
-  }
-  void settle() override {}
-  void lost(detail::subscription&, const detail::gap&) override {}
-  void keep(detail::subscription&, std::string_view) override {}
-  void unreadable(detail::subscription&, std::error_code) override {}
-  std::error_code notice(std::string_view name, std::string_view json) override {
-    got.append("own ").append(name).append(json);
-    return {};
-  }
-  void end(errc, std::uint16_t, std::string_view) override {}
-  bool ending() const noexcept override { return false; }
-  bool adjustable() const noexcept override { return true; }
-  bool duplex() const noexcept override { return true; }
-  hub& at() const noexcept override { return *there; }
-  std::string_view transport() const noexcept override { return "test"; }
-  const proto::encoding& encoding() const noexcept override { return numbers; }
-  hub* there;
-  std::string got;
 };
 
 std::string receipt_of(const std::string& epoch, const std::string& user, int received, int read,
@@ -268,4 +220,81 @@ TEST_CASE("followers of another hub are told of receipts too") {
   two.loop.run();
   CHECK(far.take().find(shared(receipt_of(one.epoch, "ada", 4, 0))) != std::string::npos);
   CHECK(desk.take().find(own(receipt_of(one.epoch, "ada", 4, 4))) != std::string::npos);
+}
+
+TEST_CASE("what two devices say at two hubs is never told as a fall, in whatever order the hubs hear of it") {
+  in_process_broker b;
+  memory_storage common;
+  place one(told_to_followers(), &b, &common), two(told_to_followers(), &b, &common),
+      three(told_to_followers(), &b, &common);
+  one.fill(20);
+  two.loop.run(), three.loop.run();
+  client phone(one.h, "ada", "phone"), desk(two.h, "ada", "desk"), near(one.h, "bob"), far(three.h, "eve");
+  for (client* c : {&phone, &desk, &near, &far}) c->follow();
+  phone.mark(one.epoch, 5);
+  one.loop.run();
+  two.loop.run(), three.loop.run();
+  near.take(), far.take();
+  phone.mark(one.epoch, 7);        // which waits for its second
+  desk.mark(one.epoch, 12, true);  // and is told at once
+  two.loop.run(), one.loop.run(), three.loop.run();
+  CHECK(near.take() == shared(receipt_of(one.epoch, "ada", 12, 12)));
+  CHECK(far.take() == shared(receipt_of(one.epoch, "ada", 12, 12)));
+  one.loop.advance(1'200);
+  two.loop.run(), three.loop.run();
+  one.loop.advance(1'200);
+  CHECK(near.take().empty());
+  CHECK(far.take().empty());
+  CHECK(one.all() == "20: ada 12/12");
+  // What one hub has told before it heard of the other's is late elsewhere.
+  one.loop.advance(20'000), two.loop.advance(20'000), three.loop.advance(20'000);
+  phone.mark(one.epoch, 13);
+  desk.mark(one.epoch, 15);
+  two.loop.run(), three.loop.run();
+  CHECK(far.take() == shared(receipt_of(one.epoch, "ada", 13, 12)) + shared(receipt_of(one.epoch, "ada", 15, 12)));
+  one.loop.run(), two.loop.run(), three.loop.run();
+  CHECK(far.take().empty());
+  CHECK(near.take().find("\"received\":15") != std::string::npos);
+}
+
+TEST_CASE("who cannot be found in the storage is told so, and is not shown everything once more") {
+  struct broken : memory_storage {
+    bool fails = false;
+    watermarks_result watermarks(std::string_view channel, const watermark_query& q) {
+      if (fails) throw std::runtime_error("disk gone");
+      return memory_storage::watermarks(channel, q);
+    }
+  } store;
+  testing::manual_loop loop;
+  hub h(loop, detail::erase_storage(store), {});
+  CHECK_FALSE(h.publish("c", payload::json("1")));
+  client phone(h, "ada", "phone");
+  const start received{start::word::received, {}};
+  store.fails = true;
+  CHECK(phone.follow("c", received) == "internal");
+  store.fails = false;
+  CHECK(phone.follow("c", received) == "0");
+}
+
+TEST_CASE("a hub keeps so many watermarks and receipts at most, and forgets them when they are written and told") {
+  options o = told_to_followers();
+  o.max_pending = 2;
+  place p(o);
+  p.fill(2), p.fill(2), p.fill(2);
+  const std::size_t most = detail::marks_per_pending * o.max_pending;
+  client watch(p.h, "watch");
+  watch.follow();
+  for (std::size_t i = 0; i < most; ++i) CHECK(client(p.h, "u" + std::to_string(i)).mark(p.epoch, 1) == "ok");
+  CHECK(p.h.watermarks().size() == 2 * most);
+  CHECK(client(p.h, "one more").mark(p.epoch, 1) == "overloaded");
+  client first(p.h, "u0");
+  CHECK(first.mark(p.epoch, 2) == "ok");
+  p.loop.advance(1'200);
+  watch.take();
+  // There is room for another device's watermark, while what was told is remembered: followers ask for themselves.
+  CHECK(client(p.h, "one more").mark(p.epoch, 1) == "ok");
+  p.loop.run();
+  CHECK(watch.take() == "{\"missed\":{\"channel\":\"c\"}}");
+  p.loop.advance(30'000);
+  CHECK(p.h.watermarks().size() == 0);
 }

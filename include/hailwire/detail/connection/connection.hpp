@@ -124,7 +124,7 @@ class connection : public session {
   bool ending() const noexcept override { return phase_ >= phase::closing || answered_; }
   bool adjustable() const noexcept override { return phase_ == phase::stream && stream_->speaks(); }
   bool duplex() const noexcept override { return stream_ && stream_->duplex(); }
-  HAILWIRE_INLINE std::uint32_t echo_slot() const noexcept override;
+  HAILWIRE_INLINE echo no_echo_to() const noexcept override;
   bool ends_with_answer() const noexcept override { return !stream_ && !framed_; }
   hub& at() const noexcept override { return server().messages; }
   std::string_view transport() const noexcept override {

@@ -35,6 +35,7 @@ HAILWIRE_INLINE void draining::begin(std::int64_t deadline, const drain_options&
                                                                    : 1000;
   spread_ = std::max<std::int64_t>(1000, static_cast<std::int64_t>(sessions * 1250 / rate));
   begun_ = true;
+  server_.messages.linger(begins() + spread_);  // until the last of them is to be back
   look_at_all(deadline == 0);
 }
 

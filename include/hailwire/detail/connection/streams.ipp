@@ -588,15 +588,16 @@ HAILWIRE_INLINE void connection::lost(subscription& s, const gap& g) {
 }
 
 // A POST names the session on which its client hears: a session of the same user's, or one whose id only its client
-// knows.
-HAILWIRE_INLINE std::uint32_t connection::echo_slot() const noexcept {
-  if (stream_ || !asked()) return slot_;
+// knows. It may be another hub's: which thread or node serves a POST is chance.
+HAILWIRE_INLINE connection::echo connection::no_echo_to() const noexcept {
+  if (stream_ || !asked()) return {slot_};
   for (const auto& [name, value] : asked()->query_) {
     if (name != "session") continue;
     session* named = server().messages.find_id(value);
-    return named && named->user() == user() ? static_cast<connection*>(named)->slot_ : slot_;
+    if (!named) return {slot_, value};
+    return {named->user() == user() ? static_cast<connection*>(named)->slot_ : slot_};
   }
-  return slot_;
+  return {slot_};
 }
 
 HAILWIRE_INLINE void connection::missed(subscription& s) {

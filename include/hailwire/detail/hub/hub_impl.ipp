@@ -222,7 +222,11 @@ HAILWIRE_INLINE void hub::told(detail::channel_log& log, std::string_view bytes)
       return;
     }
     case detail::live_kind::ephemeral:
-      if (message m = in.content(); in.ok()) log.ephemeral(m);
+      if (message m = in.content(); in.ok()) {
+        const auto by = in.text();  // empty from hubs that do not say it
+        const session* s = by.empty() ? nullptr : find_id(by);
+        log.ephemeral(m, s && s->user() == m.from ? s->slot() : detail::channel_log::nobody);
+      }
       return;
     case detail::live_kind::presence:
       return presence_.heard(log.name(), bytes);
@@ -399,12 +403,13 @@ HAILWIRE_INLINE void hub::follow(session& s, std::string_view channel, const hai
   if (from.from == hailwire::start::word::received)
     return receipts_.find(
         s, channel,
-        [this, key = s.key(), name = std::string(channel), named, done = std::move(done)](position at) mutable {
+        [this, key = s.key(), name = std::string(channel), named, done = std::move(done)](result<position> at) mutable {
           session* asked = find(key);
           if (!asked) return;
+          if (!at) return done(at.error());
           try {
             // A device without a watermark stands before the first message, whatever the log's epoch is.
-            follow(*asked, name, hailwire::start::after(std::move(at)), named, std::move(done));
+            follow(*asked, name, hailwire::start::after(std::move(*at)), named, std::move(done));
           } catch (...) {
             asked->broken();
           }
@@ -631,7 +636,7 @@ HAILWIRE_INLINE void hub::publish_for(session& s, std::string&& channel, const p
     if (scope.empty()) o.key.clear();  // an anonymous client's keys mean nothing unless the host tells clients apart
   }
   publishing what{std::move(channel), {}, std::move(done), at};
-  if (o.ephemeral) what.not_to = s.echo_slot();
+  if (o.ephemeral) what.by = &s;  // which is sent before this returns
   start(std::move(what), std::move(p), std::move(o), std::string(g.user()), std::move(scope), checked);
 }
 
@@ -725,8 +730,10 @@ HAILWIRE_INLINE void hub::send_ephemeral(publishing& what, payload&& p, publish_
   m.from = std::move(from);
   m.type = std::move(o.type);
   m.data = std::move(p);
-  tell_others(what.channel, detail::live_writer(detail::live_kind::ephemeral).content(m).bytes());
-  if (auto* log = find_log(what.channel, what.at.hash); log && log->ephemeral(m, what.not_to)) log->flush();
+  const session::echo own = what.by ? what.by->no_echo_to() : session::echo{detail::channel_log::nobody};
+  detail::live_writer w(detail::live_kind::ephemeral);
+  if (broker_) tell_others(what.channel, w.content(m).text(own.elsewhere).bytes());
+  if (auto* log = find_log(what.channel, what.at.hash); log && log->ephemeral(m, own.slot)) log->flush();
   finish(what, {}, {});
 }
 

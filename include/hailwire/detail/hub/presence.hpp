@@ -68,6 +68,8 @@ inline constexpr std::int64_t presence_poll_grace_ms = 30'000;
 /// How often a hub says that it is alive, and after how long a silence its members are gone.
 inline constexpr std::int64_t hub_heartbeat_ms = 5'000;
 inline constexpr std::int64_t hub_silence_ms = 3 * hub_heartbeat_ms;
+/// The longest that the members of a hub which has ended stay beyond the grace time, whatever it said.
+inline constexpr std::uint64_t most_linger_ms = 3'600'000;
 /// How long an answer waits for hubs that do not say what they have.
 inline constexpr std::int64_t hub_answer_ms = 1'000;
 /// How often a hub repeats the number of its newest change.
@@ -104,7 +106,8 @@ class presence {
 
   /// Calls `done` when all hubs have said what they have, or after `hub_answer_ms`.
   void ask(std::string_view channel, bool names, presence_handler done);
-  /// From now on users stay so much longer: while those who were sent away are to come back.
+  /// From now on users stay so much longer, here and, when this hub has ended, at the others: while those who were sent
+  /// away are to come back.
   void linger(std::int64_t ms) noexcept { linger_ = ms; }
   /// Called on the loop when a channel has its first follower at this hub, and when it has had its last.
   std::function<void(std::string_view channel, bool followed)> on_followed;

@@ -58,7 +58,9 @@ HAILWIRE_INLINE void presence::joined() {
 HAILWIRE_INLINE void presence::stop() noexcept {
   if (stopped_) return;
   hub_->guarded([this] {
-    if (joined_) tell(all_hubs, std::move(live_writer(live_kind::presence).number(word_of(word::ended)).number(id_)));
+    live_writer w(live_kind::presence);
+    w.number(word_of(word::ended)).number(id_).number(static_cast<std::uint64_t>(linger_));
+    if (joined_) tell(all_hubs, w);
   });
   stopped_ = true;
   hub_->wheel().disarm(second_);
@@ -385,9 +387,11 @@ HAILWIRE_INLINE void presence::heard(std::string_view channel, std::string_view 
         for (auto& [name, c] : channels_)
           if (c.followed) ask_state(name, c, from);
       return;
-    case word::ended:
-      ending_[from] = now() + presence_grace_ms + linger_;
+    case word::ended: {
+      const std::uint64_t longer = in.number();  // nothing from hubs that do not say it
+      ending_[from] = now() + presence_grace_ms + static_cast<std::int64_t>(std::min(longer, most_linger_ms));
       return;
+    }
     case word::ask:
       if (auto name = in.text(); in.ok()) answer(from, name);
       return;
@@ -478,12 +482,14 @@ HAILWIRE_INLINE void presence::heard_state(live_reader& in, std::uint64_t from) 
   if (!last) return;
   auto staged = std::exchange(r.staged, {});
   // Who is not in it is gone.
+  std::vector<std::string_view> named;
+  for (const change& ch : staged) named.push_back(ch.user);
+  std::sort(named.begin(), named.end());
   for (auto user = c.users.begin(); user != c.users.end();) {
     auto& [who, m] = *user++;
     const auto is_from = [&](const at_hub& o) { return o.hub == from; };
     if (std::none_of(m.others.begin(), m.others.end(), is_from)) continue;
-    const auto named = [&](const change& ch) { return ch.user == who; };
-    if (std::any_of(staged.begin(), staged.end(), named)) continue;
+    if (std::binary_search(named.begin(), named.end(), who)) continue;
     change gone;
     gone.gone = true;
     gone.user = who;

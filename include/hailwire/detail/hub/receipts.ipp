@@ -16,6 +16,8 @@ HAILWIRE_INLINE void receipts::arm() {
   if (!second_.armed() && !hub_->stopped()) hub_->arm(second_, hub_->loop().now() + receipt_interval_ms);
 }
 
+HAILWIRE_INLINE std::size_t receipts::most() const noexcept { return marks_per_pending * hub_->settings().max_pending; }
+
 HAILWIRE_INLINE void receipts::second::expire(std::int64_t now) {
   of->tick(now);
   if (!of->devices_.empty() || !of->users_.empty()) of->arm();
@@ -41,6 +43,7 @@ HAILWIRE_INLINE void receipts::mark(session& s, std::string_view channel, positi
   if (read && !hidden) m.levels.public_read = at.offset;
   m.at = hub_->loop().unix_time();
   name key(std::string(channel), m.user + '\n' + m.device);
+  if (writes_ >= most() || (devices_.size() >= most() && !devices_.contains(key))) return done(errc::overloaded);
   auto [there, fresh] = devices_.try_emplace(key);
   device_mark& d = there->second;
   arm();
@@ -61,6 +64,7 @@ HAILWIRE_INLINE void receipts::write(const name& key, device_mark& d, watermark 
   d.writing = true;
   d.next = hub_->loop().now() + receipt_interval_ms;
   watermark copy = m;
+  ++writes_;
   hub_->storage_->mark(key.first, std::move(copy),
                        hub_->on_loop([key, m = std::move(m), done = std::move(done)](hub& h, mark_result r) mutable {
                          h.receipts_.written(key, m, std::move(r), done);
@@ -68,27 +72,54 @@ HAILWIRE_INLINE void receipts::write(const name& key, device_mark& d, watermark 
 }
 
 HAILWIRE_INLINE void receipts::written(const name& key, const watermark& m, mark_result r, mark_done& done) {
+  --writes_;
   if (auto d = devices_.find(key); d != devices_.end()) d->second.writing = false;
   if (!r.error && !(r.before == r.after)) tell(key.first, m.user, m.epoch, r.after);
   if (done) done(r.error);
 }
 
-HAILWIRE_INLINE void receipts::tell(const std::string& channel, const std::string& user, const std::string& epoch,
-                                    const watermark_levels& to) {
-  user_receipt& u = users_[{channel, user}];
-  if (u.epoch != epoch) u.levels = {};
-  u.epoch = epoch;
-  raise(u.levels, to);
-  u.waits = true;
+// Epochs have no order, but the log here knows which one holds: what comes late of an older one is void.
+HAILWIRE_INLINE receipts::user_receipt* receipts::remember(std::string_view channel, std::string_view user,
+                                                           std::string_view epoch) {
+  const name key{std::string(channel), std::string(user)};
+  auto at = users_.find(key);
+  if (at == users_.end()) {
+    if (users_.size() >= most()) return nullptr;
+    at = users_.try_emplace(key).first;
+  }
+  user_receipt& u = at->second;
+  if (u.epoch != epoch) {
+    auto* log = hub_->find_log(channel);
+    if (!u.epoch.empty() && log && log->open() && log->epoch() == u.epoch) return &u;
+    u.levels = u.told = {};
+    u.epoch = epoch;
+  }
+  u.until = hub_->loop().now() + receipt_memory_ms;
   arm();
-  const std::int64_t now = hub_->loop().now();
-  if (now < u.next) return;
-  u.next = now + receipt_interval_ms;
-  u.waits = false;
-  send(channel, user, u);
+  return &u;
 }
 
-HAILWIRE_INLINE void receipts::send(const std::string& channel, const std::string& user, const user_receipt& r) {
+HAILWIRE_INLINE void receipts::tell(const std::string& channel, const std::string& user, const std::string& epoch,
+                                    const watermark_levels& to) {
+  user_receipt* u = remember(channel, user, epoch);
+  if (!u) {
+    if (auto* log = hub_->find_log(channel)) log->miss();
+    return;
+  }
+  if (u->epoch != epoch) return;
+  raise(u->levels, to);
+  if (u->levels == u->told) return;
+  u->waits = true;
+  const std::int64_t now = hub_->loop().now();
+  if (now < u->next) return;
+  u->next = now + receipt_interval_ms;
+  u->waits = false;
+  send(channel, user, *u);
+}
+
+HAILWIRE_INLINE void receipts::send(const std::string& channel, const std::string& user, user_receipt& r) {
+  if (r.levels == r.told) return;
+  r.told = r.levels;
   const bool others = !channel.starts_with('@') && hub_->rules_.of(channel).receipts;
   live_writer w(live_kind::receipt);
   w.text(user).text(r.epoch).number(r.levels.received).number(r.levels.read).number(r.levels.public_read);
@@ -103,7 +134,19 @@ HAILWIRE_INLINE void receipts::heard(std::string_view channel, live_reader& in) 
   l.read = in.number();
   l.public_read = in.number();
   const bool others = in.number() != 0;
-  if (in.ok()) tell_here(channel, user, epoch, l, others);
+  if (!in.ok()) return;
+  user_receipt* u = remember(channel, user, epoch);
+  if (!u) {
+    if (auto* log = hub_->find_log(channel)) log->miss();
+    return;
+  }
+  if (u->epoch != epoch) return;
+  raise(u->levels, l);
+  watermark_levels known = u->told;
+  raise(known, l);
+  if (known == u->told) return;
+  u->told = known;
+  tell_here(channel, user, epoch, known, others);
 }
 
 HAILWIRE_INLINE void receipts::tell_here(std::string_view channel, std::string_view user, std::string_view epoch,
@@ -142,18 +185,20 @@ HAILWIRE_INLINE void receipts::tick(std::int64_t now) {
       u.next = now + receipt_interval_ms;
       send(key.first, key.second, u);
     }
-    at = now < u.next ? std::next(at) : users_.erase(at);
+    at = now < u.until ? std::next(at) : users_.erase(at);
   }
 }
 
-HAILWIRE_INLINE void receipts::find(session& s, std::string_view channel, move_only_function<void(position)> done) {
-  if (s.user().empty() || !hub_->storage_->offers(storage_member::watermarks)) return done({});
+HAILWIRE_INLINE void receipts::find(session& s, std::string_view channel,
+                                    move_only_function<void(result<position>)> done) {
+  if (s.user().empty() || !hub_->storage_->offers(storage_member::watermarks)) return done(position());
   watermark_query q;
   q.user = s.user();
   name key(std::string(channel), q.user + '\n' + std::string(s.device()));
   hub_->storage_->watermarks(channel, std::move(q),
                              hub_->on_loop([key, device = std::string(s.device()), done = std::move(done)](
                                                hub& h, watermarks_result r) mutable {
+                               if (r.error) return done(storage_failure(r.error));
                                position at;
                                for (const watermark& m : r.marks)
                                  if (m.device == device) at = {m.epoch, m.levels.received};
