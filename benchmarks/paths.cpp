@@ -221,10 +221,17 @@ struct house {
   static hw::options settings() {
     hw::options o;
     o.stall_time = std::chrono::hours(1);
-    // Counted, as by default, and never met.
-    o.newcomers_per_second = o.commands_per_second = o.bytes_per_second = 1'000'000'000'000;
+    // Counted, as by default, and never met; or not counted at all; or with those that are off by default.
+    o.newcomers_per_second = o.commands_per_second = o.bytes_per_second = limits == "none" ? 0 : 1'000'000'000'000;
+    if (limits == "none") o.max_keys_per_user = 0;
+    if (limits == "all") {
+      o.max_connections = o.max_connections_per_address = o.max_sessions_per_address = 1'000'000'000;
+      o.max_memory = std::size_t{1} << 50;
+      o.channels = {{.pattern = "*", .publishes_per_second = 1'000'000'000}};
+    }
     return o;
   }
+  static inline std::string_view limits = "usual";
   sink& open(const std::string& target, const std::string& more) {
     clients.push_back(std::make_shared<sink>(gate));
     clients.back()->start();
@@ -449,9 +456,10 @@ int main(int argc, char** argv) {
       {"short_poll", {short_poll, 3000}},
       {"long_poll", {long_poll, 30}},
   };
-  auto chosen = argc == 2 ? modes.find(argv[1]) : modes.end();
+  if (argc == 3) house::limits = argv[2];
+  auto chosen = argc == 2 || argc == 3 ? modes.find(argv[1]) : modes.end();
   if (chosen == modes.end()) {
-    std::fputs("usage: paths MODE, where MODE is one of\n", stderr);
+    std::fputs("usage: paths MODE [usual|none|all: which limits are on], where MODE is one of\n", stderr);
     for (auto& [name, m] : modes) std::fprintf(stderr, "  %s\n", std::string(name).c_str());
     return 2;
   }

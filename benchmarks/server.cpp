@@ -78,6 +78,7 @@ int main(int argc, char** argv) {
   settings.max_sessions = 100'000;
   // Limits are counted, as they are for everybody, and never met: a benchmark is one address that does all it can.
   settings.newcomers_per_second = settings.commands_per_second = settings.bytes_per_second = 1'000'000'000'000;
+  std::string_view limits = "usual";
   for (int i = 1; i < argc; ++i) {
     std::string_view name = argv[i];
     if (name == "--drivers") return std::puts("own embedded portable"), 0;
@@ -89,6 +90,8 @@ int main(int argc, char** argv) {
       threads = std::atoi(value.data());
     } else if (name == "--driver") {
       driver = value;
+    } else if (name == "--limits" && (value == "none" || value == "all")) {
+      limits = value;
     } else if (name == "--heartbeat") {
       settings.heartbeat = std::chrono::seconds(std::atoi(value.data()));
 #ifdef HAILWIRE_SERVER_TLS
@@ -106,6 +109,13 @@ int main(int argc, char** argv) {
   if (port < 0 || port > 65535 || threads < 1 || threads > 64 || (threads > 1 && driver != "own") ||
       chain.empty() != key.empty())
     return usage();
+  if (limits == "none")
+    settings.newcomers_per_second = settings.commands_per_second = settings.bytes_per_second =
+        settings.max_keys_per_user = 0;
+  if (limits == "all") {
+    settings.max_connections_per_address = settings.max_sessions_per_address = 1'000'000'000;
+    settings.channels = {{.pattern = "*", .publishes_per_second = 1'000'000'000}};
+  }
   auto listening = [&](hailwire::basic_server& live, int at) {
     auto bound = listen(live, static_cast<std::uint16_t>(at), chain, key, own_records);
     std::printf("listening on %s://127.0.0.1:%u/\n", chain.empty() ? "http" : "https", static_cast<unsigned>(bound));

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <asio/io_context.hpp>
 #include <asio/posix/stream_descriptor.hpp>
 #include <asio/signal_set.hpp>
@@ -150,9 +151,10 @@ hw::client_options options_of(const settings& s) {
   return o;
 }
 
-std::unique_ptr<hw::basic_client> make_client(asio::io_context& io, const settings& s, const hw::client_options& o) {
+std::unique_ptr<hw::basic_client> make_client(asio::io_context& io, const settings& s, const std::string& url,
+                                              const hw::client_options& o) {
   auto made = [&]<class... T>(hw::client<T...>*) {
-    return std::unique_ptr<hw::basic_client>(new hw::client<T...>(io, s.url, o));
+    return std::unique_ptr<hw::basic_client>(new hw::client<T...>(io, url, o));
   };
   std::unique_ptr<hw::basic_client> c;
   if (s.transport == "websocket")
@@ -193,7 +195,7 @@ class job {
   }
   hw::basic_client& client() {
     if (client_) return *client_;
-    client_ = make_client(io_, s_, options_);
+    client_ = make_client(io_, s_, s_.url, options_);
     client_->on_status([this](const hw::client_status& st) { changed(st); });
     client_->on_notice([this](std::string_view name, std::string_view json) {
       if (name != "closed") return;
@@ -445,15 +447,23 @@ int presence(const settings& s) {
 
 // ---- soak
 
+/// The URL of one client of many: each `{n}` in it is the client's number, so that each can be a user of its own.
+std::string numbered(std::string url, std::size_t n) {
+  for (std::size_t at; (at = url.find("{n}")) != url.npos;) url.replace(at, 3, std::to_string(n));
+  return url;
+}
+
 int soak(const settings& s) {
   job j(s);
   std::vector<std::unique_ptr<hw::basic_client>> all;
-  std::uint64_t heard = 0, heard_before = 0, sent = 0, answered = 0, stored = 0, failed = 0, losses = 0;
+  std::uint64_t heard = 0, heard_before = 0, sent = 0, answered = 0, stored = 0, failed = 0, losses = 0, gaps = 0;
   std::size_t open = 0;
   std::vector<bool> is_open(s.clients);
+  std::vector<std::uint64_t> heard_by(s.clients);
   for (std::size_t i = 0; i < s.clients; ++i) {
-    auto c = make_client(j.io(), s, j.options());
-    c->on_message([&](const hw::client_message&) { ++heard; });
+    auto c = make_client(j.io(), s, numbered(s.url, i + 1), j.options());
+    c->on_message([&, i](const hw::client_message&) { ++heard, ++heard_by[i]; });
+    c->on_gap([&](const hw::client_gap&) { ++gaps; });
     c->on_status([&, i](const hw::client_status& st) {
       const bool now_open = st.now == hw::client_status::state::following;
       if (is_open[i] && !now_open && st.now != hw::client_status::state::stopped) ++losses;
@@ -468,10 +478,11 @@ int soak(const settings& s) {
     c->follow(s.channel);
     all.push_back(std::move(c));
   }
-  // The first message is published when all of them follow; behind the last one each has a while to hear it.
+  // The first message is published when all of them follow; behind the last one each has a while to hear it: the
+  // longest that a server asks newcomers to wait (60 s), and the client's own longest back-off (30 s).
   auto began = std::chrono::steady_clock::now();
   bool begun = false;
-  constexpr double a_while = 30;
+  constexpr double a_while = 90;
   auto seconds = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count(); };
   const std::string data(s.size, 'x');
   asio::steady_timer tick(j.io());
@@ -498,10 +509,11 @@ int soak(const settings& s) {
     tick.async_wait(turn);
   };
   j.on_end = [&] {
+    const auto [fewest, most] = std::minmax_element(heard_by.begin(), heard_by.end());
     put(
         fmt::format("{{\"clients\":{},\"open\":{},\"seconds\":{:.1f},\"published\":{},\"refused\":{},\"received\":{},"
-                    "\"lost\":{}}}\n",
-                    s.clients, open, seconds(), stored, failed, heard, losses));
+                    "\"fewest\":{},\"most\":{},\"gaps\":{},\"lost\":{}}}\n",
+                    s.clients, open, seconds(), stored, failed, heard, *fewest, *most, gaps, losses));
     tick.cancel();
     for (auto& c : all) c->close();
   };
@@ -551,7 +563,9 @@ int main(int count, char** words) {
   h->add_option("--limit", s.limit, "At most so many messages")->capture_default_str();
   auto* q = command("presence", "Prints who follows a channel", false);
   q->add_flag("--numbers", s.numbers, "Numbers alone");
-  auto* k = command("soak", "Follows a channel with many clients that publish to it in turn", false);
+  auto* k = command(
+      "soak", "Follows a channel with many clients that publish to it in turn; {n} in the URL is each one's number",
+      false);
   k->add_option("--clients", s.clients, "How many")->check(CLI::Range(1, 100'000))->capture_default_str();
   k->add_option("--rate", s.rate, "Messages a second, of all together")
       ->check(CLI::NonNegativeNumber)

@@ -10,7 +10,11 @@
 #include <asio/local/stream_protocol.hpp>
 #include <asio/write.hpp>
 
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
 #include <algorithm>
+#include <chrono>
 #include <functional>
 #include <future>
 #include <thread>
@@ -233,6 +237,56 @@ TEST_CASE(
       }
       CHECK(plain.all().ends_with("pppp"));
     }
+  });
+}
+
+#ifdef __linux__
+TEST_CASE("a stream's silent peer is probed by the system, as any other's, in the time that its client has chosen") {
+  options o;
+  o.heartbeat = std::chrono::seconds(40);
+  o.heartbeat_answer = std::chrono::seconds(12);
+  on_each(o, [](host& h) {
+    h.start();
+    int descriptor = -1;
+    auto c = h.enter([&](tcp::socket a) {
+      descriptor = static_cast<int>(a.native_handle());
+      return grudging{std::move(a)};
+    });
+    auto told = [&](int level, int name) {
+      int value = -1;
+      socklen_t size = sizeof value;
+      ::getsockopt(descriptor, level, name, &value, &size);
+      return value;
+    };
+    CHECK(told(SOL_SOCKET, SO_KEEPALIVE) == 1);
+    CHECK(told(IPPROTO_TCP, TCP_KEEPIDLE) == 40);
+    CHECK(told(IPPROTO_TCP, TCP_KEEPINTVL) == 6);
+    CHECK(told(IPPROTO_TCP, TCP_KEEPCNT) == 2);
+    c.send(event_stream("?channel=chat&heartbeat=70"));
+    CHECK(contains(c.until("recovered\":true}}}}"), "\"heartbeat\":70"));
+    CHECK(told(IPPROTO_TCP, TCP_KEEPIDLE) == 70);
+  });
+}
+#endif
+
+TEST_CASE("what a stream takes counts as what the hub holds, from its beginning to its end") {
+  on_each({}, [](host& h) {
+    h.start();
+    auto held = [&] {
+      std::size_t n = 0;
+      h.on([&] { n = h.s->hub().memory_held(); });
+      return n;
+    };
+    CHECK(held() == 0);
+    {
+      auto c = h.enter();
+      CHECK(held() > 8 * 1024);
+      CHECK(held() < 12 * 1024);
+    }
+    const auto end = std::chrono::steady_clock::now() + limit;
+    while (held() > 0 && std::chrono::steady_clock::now() < end) {
+    }
+    CHECK(held() == 0);
   });
 }
 

@@ -246,7 +246,7 @@ TEST_CASE("what the hub holds is the sum of its sessions, channels and tails, an
   fast->follow("a");
   slow->follow("a");
   r.loop.run();
-  const std::size_t idle = 2 * bytes_per_session + bytes_per_channel;
+  const std::size_t idle = 2 * (bytes_per_session + bytes_per_subscription) + bytes_per_channel;
   CHECK(r.h.memory_held() == idle);
   CHECK_FALSE(r.publish("a", payload::binary(std::string(1000, 'x'))));
   r.loop.run();
@@ -267,7 +267,14 @@ TEST_CASE("what the hub holds is the sum of its sessions, channels and tails, an
   }
   SECTION("when it goes") {
     slow.reset();
-    CHECK(r.h.memory_held() == idle - bytes_per_session);
+    CHECK(r.h.memory_held() == idle - bytes_per_session - bytes_per_subscription);
+  }
+  SECTION("when it follows more") {
+    fast->follow("b");
+    r.loop.run();
+    const std::size_t more = r.h.memory_held();
+    CHECK(r.h.unfollow(*fast, "b"));
+    CHECK(r.h.memory_held() < more);
   }
   SECTION("when its tail is cut") {
     for (int i = 0; i < 3000; ++i) {

@@ -23,6 +23,7 @@ MEMORY_TEST, KEYS_TEST, LIMITS_TEST = "storage/memory_model_test.cpp", "storage/
 WAKING, WAKING_TEST = "detail/hub/waking.ipp", "detail/hub/waking_test.cpp"
 DELIVERY, DELIVERY_TEST = "detail/push/delivery.hpp", "detail/push/delivery_test.cpp"
 DRAINING, DRAINING_TEST = "detail/connection/draining.ipp", "detail/connection/draining_test.cpp"
+ADMISSION, ADMISSION_TEST = "detail/connection/admission.hpp", "detail/connection/admission_test.cpp"
 CHANNEL_LOG, CHANNEL_ERASE, ERASE_TEST = "detail/hub/channel_log.hpp", "detail/hub/channel_erase.ipp", "detail/hub/erase_test.cpp"
 
 FAULTS = [
@@ -50,6 +51,14 @@ FAULTS = [
      "    if (std::exchange(d.waits, false))\n", "    if (d.waits && d.next < 0)\n"),
     ("a poll answers each notice at once", "detail/connection/requests.ipp", "detail/connection/polls_test.cpp",
      "    patient_ = true;\n", "    patient_ = false;\n"),
+    ("a flood from one address takes all the room for newcomers", ADMISSION, ADMISSION_TEST, "beyond ? kept_ : 0)", "0.0)"),
+    ("an address has no share of its own", ADMISSION, ADMISSION_TEST,
+     "from && addresses_[*from % addresses_.size()].take(owner_rate_, now) != 0;", "from.has_value();"),
+    ("a bucket is emptied though something was to be left", "detail/base/token_bucket.hpp", ADMISSION_TEST,
+     "r.room_ - std::min(r.cost(left), r.room_ - cost)", "r.room_"),
+    ("the silent peer of a stream of the host's is not probed", "adopt_stream.hpp", "adopt_stream_test.cpp", "      keep_alive(g.settings.heartbeat);\n", ""),
+    ("what a stream of the host's takes is held for ever", "adopt_stream.hpp", "adopt_stream_test.cpp",
+     "    server().messages.beside_bytes -= footprint;\n", ""),
     ("a publish is repeated at the end of its key's life", COMMANDS, COMMANDS_TEST, "now - c.first >= life_", "now - c.first > life_"),
     ("a key's life has nothing left for the way", COMMANDS, COMMANDS_TEST,
      "life_ = all - std::min<std::int64_t>(10'000, all / 10);", "life_ = all;"),

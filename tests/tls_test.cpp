@@ -4,7 +4,9 @@
 #include <asio/executor_work_guard.hpp>
 #include <asio/io_context.hpp>
 
+#include <chrono>
 #include <functional>
+#include <future>
 #include <thread>
 
 #include "hailwire/transport/short_poll.hpp"
@@ -441,6 +443,31 @@ TEST_CASE("a host's own acceptor may hand connections over for TLS") {
       v.shake();
       v.ask(get("/hello"));
       CHECK(v.read_until("localhost").ends_with("TLSv1.3 to localhost"));
+    });
+  });
+}
+
+TEST_CASE("what TLS takes counts as what the hub holds, by who keeps the records") {
+  KEEP_RECORDS_BOTH_WAYS;
+  on_every_driver([&](tls_server& s, auto play) {
+    auto port = hailwire::listen_tls(s, tls_context(with()), "127.0.0.1", 0);
+    play([&] {
+      auto held = [&] {
+        std::promise<std::size_t> told;
+        s.post([&] { told.set_value(s.hub().memory_held()); });
+        return told.get_future().get();
+      };
+      {
+        visitor v(port);
+        v.shake();
+        v.ask(get("/hello"));
+        v.read_until("localhost");
+        CHECK(held() == (tls_wire::records_kept == hailwire::tls_records::own ? 384u : 14u * 1024u));
+      }
+      const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+      while (held() > 0 && std::chrono::steady_clock::now() < end) {
+      }
+      CHECK(held() == 0);
     });
   });
 }

@@ -61,9 +61,9 @@ namespace hailwire {
 /// Further ones run from the loop, so that a chain of any length fits on any stack; a level takes 1–3 KiB.
 inline constexpr unsigned max_nesting = 16;
 
-/// What a session takes at most that is a user's on two channels, which benchmarks/README.md measures, and what a
-/// channel takes whose name is of middle length, allocations counted.
-inline constexpr std::size_t bytes_per_session = 448, bytes_per_channel = 160;
+/// What a session takes at most that is a user's on two channels, which benchmarks/README.md measures, what it takes
+/// for each channel that it follows, and what a channel takes whose name is of middle length, allocations counted.
+inline constexpr std::size_t bytes_per_session = 448, bytes_per_subscription = 48, bytes_per_channel = 160;
 
 /// What may be said of a publish beside its payload.
 struct publish_options {
@@ -196,9 +196,11 @@ class hub final : public detail::log_source {
   /// Channels of which it is known who follows them.
   std::size_t channels_with_presence() const noexcept { return presence_.size(); }
   /// How many bytes the hub holds for sessions, channels and the tails that are kept for who is behind: the tails to
-  /// the byte, what the others take by the count of them.
+  /// the byte, what the others take by the count of them. Connections that take more than a socket's (TLS, a stream of
+  /// the host's) count with that, from when they are accepted.
   std::size_t memory_held() const noexcept {
-    return tail_bytes + registry_.listed() * bytes_per_session + logs_.size() * bytes_per_channel;
+    return tail_bytes + beside_bytes + registry_.listed() * bytes_per_session + follows_ * bytes_per_subscription +
+           logs_.size() * bytes_per_channel;
   }
   /// Publishes and reads of history that are not answered yet. Safe from any thread.
   std::size_t pending_count() const noexcept { return pending_.count(); }
@@ -482,6 +484,7 @@ class hub final : public detail::log_source {
   detail::loop_turn turn_{*this};
   detail::session_registry registry_;
   std::uint32_t follow_serial_ = 0;
+  std::size_t follows_ = 0;  // of all sessions
   detail::permission_expiry expiries_{*this};
   detail::presence presence_{*this};
   detail::receipts receipts_{*this};

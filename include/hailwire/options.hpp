@@ -89,8 +89,9 @@ struct options {
   std::size_t max_connections_per_address = 0;
   /// How many clients a second may begin on a new connection, with a second's worth at once; more are `overloaded` and
   /// told when there will be room for them, each at a time of its own. As many again who show a ticket of the last ten
-  /// minutes: they were here a moment ago, and come back before newcomers. By a core's TLS handshakes with ECDSA, 1–3
-  /// thousand a second, and so that a storage is not asked by everybody at once after a restart. Counted at a
+  /// minutes: they were here a moment ago, and come back before newcomers. An address (a /64 of IPv6) that wants more
+  /// than a tenth of this is given it while half of the room is left for others. By a core's TLS handshakes with ECDSA,
+  /// 1–3 thousand a second, and so that a storage is not asked by everybody at once after a restart. Counted at a
   /// connection's first request of the live resource; divided among the threads of a `threaded_server`. 0: no limit,
   /// and no tickets.
   std::size_t newcomers_per_second = 1000;

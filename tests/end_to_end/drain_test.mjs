@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 //
-// A chat that drains and is started anew, under clients that know nothing of hailwire: npm's `eventsource` 3 and 2, and Chromium's
+// A chat that drains, or is killed, and is started anew, under clients that know nothing of hailwire: npm's `eventsource` 3 and 2, and Chromium's
 // own EventSource. They heed `retry:` alone, so each is given a time of its own within the span of its `bye`.
 
 import '../watchdog.mjs';
@@ -19,7 +19,7 @@ import { chromium } from 'playwright-core';
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
 const program = process.env.HAILWIRE_CHAT ?? resolve(root, 'build/release/examples/chat');
-const EACH = 12, IN_A_PAGE = 5;  // a page has six connections to an origin
+const EACH = 12, IN_A_PAGE = 5, ALL = 2 * EACH + IN_A_PAGE;  // a page has six connections to an origin
 let folder, chat, port = 0, browser;
 
 async function start() {
@@ -32,6 +32,12 @@ async function drain() {
   const ended = once(chat, 'exit');
   chat.kill('SIGTERM');
   assert.equal((await ended)[0], 0);
+}
+
+async function kill() {
+  const ended = once(chat, 'exit');
+  chat.kill('SIGKILL');
+  await ended;
 }
 
 before(async () => {
@@ -50,25 +56,31 @@ async function publish(data) {
   assert.equal(answer.status, 201);
 }
 
-/** What is told of each stream: `['open'|'bye'|'message', when, what]`. Runs in a page as well. */
+async function refused() {
+  const page = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
+  return Number(/^hailwire_refusals_total\{code="overloaded"\} (\d+)$/m.exec(page)[1]);
+}
+
+/** What is told of each stream: `['open'|'bye'|'error'|'message', when, what]`. Runs in a page as well. */
 function follow(EventSource, url, note) {
   const source = new EventSource(url);
   source.addEventListener('open', (event) => { if (event.data) note('open', performance.now(), null); });
   source.addEventListener('bye', (event) => note('bye', performance.now(), JSON.parse(event.data).bye.after));
+  source.addEventListener('error', () => note('error', performance.now(), null));
   source.onmessage = (event) => note('message', performance.now(), JSON.parse(event.data).data);
   return source;
 }
 
-test('everybody comes back within the span that bye has named, each at a time of its own, and has lost nothing', async () => {
+/** Has everybody follow, ends the chat by `end`, starts it anew; by name what each was told, when all have heard all. */
+async function restart(end) {
   const seen = new Map(), waiting = [];
   const note = (name) => (...what) => {
     seen.set(name, [...(seen.get(name) ?? []), what]);
     for (const look of [...waiting]) look();
   };
-  const all = 2 * EACH + IN_A_PAGE;
   const until = (fine) => new Promise((done) => {
     const look = () => {
-      if (seen.size < all || ![...seen.values()].every(fine)) return;
+      if (seen.size < ALL || ![...seen.values()].every(fine)) return;
       waiting.splice(waiting.indexOf(look), 1);
       done();
     };
@@ -86,21 +98,38 @@ test('everybody comes back within the span that bye has named, each at a time of
   await until((told) => told.some(([what]) => what === 'open'));
   await publish('before');
   await until((told) => told.some(([, , data]) => data === 'before'));
-  await drain();
+  await end();
   await start();
   await publish('after');
   await until((told) => told.some(([, , data]) => data === 'after'));
-
-  const waits = [];
-  for (const [name, told] of seen) {
-    assert.deepEqual(told.filter(([what]) => what === 'message').map(([, , data]) => data), ['before', 'after'], name);
-    const bye = told.find(([what]) => what === 'bye');
-    const again = told.find(([what, at]) => what === 'open' && at > bye[1]);
-    waits.push(again[1] - bye[1]);
-    assert.ok(waits.at(-1) >= bye[2][0] - 5, `${name} came back after ${waits.at(-1)} ms, told was ${bye[2]}`);
-  }
-  const tenths = new Set(waits.map((ms) => Math.floor(ms / 50)));
-  assert.ok(tenths.size > all / 6, `they came back at ${waits.map(Math.round)}`);
+  assert.equal(await refused(), 0);
   for (const source of sources) source.close();
   await page.close();
+  for (const [name, told] of seen) assert.deepEqual(told.filter(([what]) => what === 'message').map(([, , data]) => data), ['before', 'after'], name);
+  return seen;
+}
+
+/** How long each waited from what it was told first to its next `open`; and that they did not all come at once. */
+function waits(seen, first) {
+  const all = new Map();
+  for (const [name, told] of seen) {
+    const from = told.find(([what]) => what === first);
+    all.set(name, told.find(([what, at]) => what === 'open' && at > from[1])[1] - from[1]);
+  }
+  const moments = new Set([...all.values()].map((ms) => Math.floor(ms / 50)));
+  assert.ok(moments.size > ALL / 6, `they came back at ${[...all.values()].map(Math.round)}`);
+  return all;
+}
+
+test('everybody comes back within the span that bye has named, each at a time of its own, and has lost nothing', async () => {
+  const seen = await restart(drain);
+  for (const [name, ms] of waits(seen, 'bye')) {
+    const [, , after] = seen.get(name).find(([what]) => what === 'bye');
+    assert.ok(ms >= after[0] - 5, `${name} came back after ${ms} ms, told was ${after}`);
+  }
+});
+
+test('of a chat that was killed everybody comes back as its retry: has said, each at a time of its own, and has lost nothing', async () => {
+  const seen = await restart(kill);
+  for (const [name, ms] of waits(seen, 'error')) assert.ok(ms >= 2000 - 5, `${name} came back after ${ms} ms`);
 });

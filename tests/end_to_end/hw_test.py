@@ -321,8 +321,16 @@ class CommandLine(unittest.IsolatedAsyncioTestCase):
             told = json.loads(done.stdout)
             self.assertEqual((told["clients"], told["open"], told["lost"], told["refused"]), (20, 20, 0, 0))
             self.assertEqual(told["received"], 20 * told["published"])
+            self.assertEqual((told["fewest"], told["most"], told["gaps"]), (told["published"], told["published"], 0))
             self.assertGreater(told["published"], 50)
             self.assertIn("messages/s", done.stderr)
+
+    async def test_soak_can_be_a_user_for_each_client(self):
+        async with Chat() as chat:
+            done = await asyncio.to_thread(run, "soak", chat.url(user="t-") + "{n}", ROOM, "--clients", "3", "--rate", "20", "--seconds", "1")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            said = await asyncio.to_thread(run, "history", chat.url(user="t"), ROOM)
+            self.assertEqual({json.loads(line)["from"] for line in said.stdout.splitlines()}, {"t-1", "t-2", "t-3"})
 
     async def test_exit_codes_tell_what_happened(self):
         async with Chat() as chat:

@@ -113,27 +113,27 @@ TEST_CASE("without a limit there is none, and those of several servers count tog
 
 TEST_CASE("so many newcomers a second, and each that is refused has a time of its own at which there is room") {
   admission door(with(10));
-  for (int i = 0; i < 10; ++i) CHECK(door.newcomer(1000) == 0);
+  for (int i = 0; i < 10; ++i) CHECK(door.newcomer({}, 1000) == 0);
   std::multiset<std::int64_t> told;
-  for (int i = 0; i < 100; ++i) told.insert(door.newcomer(1000));
+  for (int i = 0; i < 100; ++i) told.insert(door.newcomer({}, 1000));
   CHECK(*told.begin() >= 100);
   CHECK(*told.rbegin() <= 10'000);
   for (std::int64_t second = 0; second < 10; ++second)  // no more than there is room for come back in any second
     CHECK(std::distance(told.lower_bound(second * 1000 + 1), told.lower_bound((second + 1) * 1000 + 1)) <= 20);
-  CHECK(door.newcomer(1099) > 0);
-  CHECK(door.newcomer(1100) == 0);
+  CHECK(door.newcomer({}, 1099) > 0);
+  CHECK(door.newcomer({}, 1100) == 0);
 }
 
 TEST_CASE("nobody is sent away for longer than a minute, however many come") {
   admission door(with(1));
-  door.newcomer(0);
-  for (int i = 0; i < 1000; ++i) CHECK(door.newcomer(0) <= admission::longest_wait_ms);
-  CHECK(door.newcomer(0) == admission::longest_wait_ms);
+  door.newcomer({}, 0);
+  for (int i = 0; i < 1000; ++i) CHECK(door.newcomer({}, 0) <= admission::longest_wait_ms);
+  CHECK(door.newcomer({}, 0) == admission::longest_wait_ms);
 }
 
 TEST_CASE("who comes back has room of its own, and no one owner takes more than a tenth of it") {
   admission door(with(100));
-  while (door.newcomer(0) == 0) {
+  while (door.newcomer({}, 0) == 0) {
   }
   int ada = 0, all = 0;
   for (int i = 0; i < 50; ++i) ada += door.returns({7, 600}, 0);
@@ -144,8 +144,30 @@ TEST_CASE("who comes back has room of its own, and no one owner takes more than 
   CHECK(door.returns({500, 600}, 10));
 }
 
+TEST_CASE("one address has a tenth of the room for newcomers, and more while half of it is left") {
+  admission door(with(100));
+  int flood = 0, others = 0;
+  for (int i = 0; i < 100; ++i) flood += door.newcomer(1, 0) == 0;
+  CHECK(flood == 50);  // 10 by its share, and what was above the half
+  for (std::uint64_t address = 2; address < 7; ++address)
+    for (int i = 0; i < 10; ++i) others += door.newcomer(address, 0) == 0;
+  CHECK(others == 50);
+  CHECK(door.newcomer(7, 0) > 0);  // there is nothing left
+}
+
+TEST_CASE("a flood from one address keeps nobody else out, for as long as it goes on") {
+  admission door(with(100));
+  int flood = 0, others = 0;
+  for (std::int64_t ms = 0; ms < 60'000; ++ms) {
+    for (int i = 0; i < 5; ++i) flood += door.newcomer(1, ms) == 0;
+    if (ms % 20 == 0) others += door.newcomer(static_cast<std::uint64_t>(2 + ms / 20 % 500), ms) == 0;
+  }
+  CHECK(others == 3000);
+  CHECK(flood > 2900);  // what the others leave is its own
+}
+
 TEST_CASE("where newcomers are not limited nothing is counted") {
   admission door(with(0));
   CHECK_FALSE(door.counts());
-  for (int i = 0; i < 10'000; ++i) REQUIRE(door.newcomer(0) == 0);
+  for (int i = 0; i < 10'000; ++i) REQUIRE(door.newcomer({}, 0) == 0);
 }

@@ -29,11 +29,12 @@ struct rig : house {
     gate.drain.begin(deadline, o, [this] { ++drained; });
     run();
   }
-  /// Clients that follow by WebSocket, and have heard `open`.
+  /// Clients that follow by WebSocket, each from an address of its own, and have heard `open`.
   std::vector<std::unique_ptr<client>> crowd(std::size_t n) {
     std::vector<std::unique_ptr<client>> all;
     for (std::size_t i = 0; i < n; ++i) {
       all.push_back(std::make_unique<client>(*this));
+      all.back()->c->from = "198.51.100." + std::to_string(i % 250) + ":1";
       all.back()->join("?channel=chat");
     }
     return all;

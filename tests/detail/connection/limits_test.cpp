@@ -339,6 +339,14 @@ std::string ticket_in(const std::string& text) {
                          : text.substr(at + name.size(), text.find('"', at + name.size()) - at - name.size());
 }
 
+/// A client of an address that no other has.
+client newcomer(house& h) {
+  static int n = 0;
+  client c(h);
+  c.c->from = "198.51.100." + std::to_string(++n % 250) + ":1";
+  return c;
+}
+
 TEST_CASE("a connection over the limit is told so, in its transport's way, and the others do not notice") {
   options o;
   o.max_connections = 2;
@@ -415,18 +423,18 @@ TEST_CASE("so many new clients a second are let in by any transport; who is over
   options o;
   o.newcomers_per_second = 2;
   house h(o);
-  client a(h), b(h);
+  client a = newcomer(h), b = newcomer(h);
   a.join("?channel=chat");
   CHECK(b.ask(get("/live?channel=chat")).status == 200);
   SECTION("more are not") {
     const std::string request =
         GENERATE(get("/live?channel=chat"), upgrade("?channel=chat"), post("?channel=chat", "1"));
-    client c(h);
+    client c = newcomer(h);
     auto refused = c.ask(request);
     CHECK(refused.status == 503);
     CHECK(refused["retry-after"] == "1");
     CHECK(c.c->ended_by_server);
-    client events(h);
+    client events = newcomer(h);
     CHECK(events.ask(event_stream("?channel=chat")).has("event: bye"));
   }
   SECTION("more on the same connection are") {
@@ -435,13 +443,13 @@ TEST_CASE("so many new clients a second are let in by any transport; who is over
   }
   SECTION("more are in time") {
     h.advance(499);
-    client early(h), timely(h);
+    client early = newcomer(h), timely = newcomer(h);
     CHECK(early.ask(get("/live?channel=chat")).status == 503);
     h.advance(1);
     CHECK(timely.ask(get("/live?channel=chat")).status == 200);
   }
   SECTION("what is not for the live resource is not counted") {
-    client c(h);
+    client c = newcomer(h);
     CHECK(c.ask(get("/elsewhere")).status == 404);
     CHECK(c.ask(get("/live?channel=chat")).status == 503);
   }
@@ -451,7 +459,7 @@ TEST_CASE("who shows its ticket is let in where newcomers are not, and others' t
   options o;
   o.newcomers_per_second = 10;
   house h(o);
-  client ada(h), poll(h), events(h), nobody(h);
+  client ada = newcomer(h), poll = newcomer(h), events = newcomer(h), nobody(h);
   ada.send(upgrade("?channel=chat&user=ada"));
   const std::string of_ada = ticket_in(ada.c->take());
   poll.send(get("/live?channel=chat&user=ada"));
@@ -463,25 +471,43 @@ TEST_CASE("who shows its ticket is let in where newcomers are not, and others' t
   REQUIRE(of_ada.size() == 38);
   CHECK(of_poll == of_ada);  // made in the same second
   CHECK(of_address != of_ada);
-  for (int i = 0; i < 6; ++i) CHECK(client(h).ask(get("/live?channel=chat")).status == 200);
-  REQUIRE(client(h).ask(get("/live?channel=chat")).status == 503);
+  for (int i = 0; i < 6; ++i) CHECK(newcomer(h).ask(get("/live?channel=chat")).status == 200);
+  REQUIRE(newcomer(h).ask(get("/live?channel=chat")).status == 503);
   auto status = [&](const std::string& query) { return client(h).ask(get("/live?channel=chat" + query)).status; };
   CHECK(status("&user=ada&ticket=" + of_ada) == 200);
   CHECK(status("&ticket=" + of_address) == 200);
   h.advance(100);  // room for one in ten of those who come back, and for one newcomer
-  CHECK(status("") == 200);
+  CHECK(newcomer(h).ask(get("/live?channel=chat")).status == 200);
   CHECK(status("&user=eve&ticket=" + of_ada) == 503);
   CHECK(status("&user=ada&ticket=" + of_ada.substr(0, 37) + (of_ada[37] == 'A' ? 'Q' : 'A')) == 503);
   SECTION("for ten minutes") {
     h.advance(600'000 - 1'100);
-    while (status("") == 200) {
+    while (newcomer(h).ask(get("/live?channel=chat")).status == 200) {
     }
     CHECK(status("&user=ada&ticket=" + of_ada) == 200);
     h.advance(1'000);
-    while (status("") == 200) {
+    while (newcomer(h).ask(get("/live?channel=chat")).status == 200) {
     }
     CHECK(status("&user=ada&ticket=" + of_ada) == 503);
   }
+}
+
+TEST_CASE("a flood of newcomers from one address leaves room for those of others, also behind a trusted proxy") {
+  options o;
+  o.newcomers_per_second = 10;
+  o.trusted_proxies = {"10.0.0.1"};
+  house h(o);
+  const bool by_proxy = GENERATE(false, true);
+  auto begins = [&](const std::string& address) {
+    client c(h);
+    c.c->from = by_proxy ? "10.0.0.1:1" : address.find(':') == address.npos ? address + ":1" : "[" + address + "]:1";
+    return c.ask(get("/live?channel=chat", by_proxy ? "X-Forwarded-For: " + address + "\r\n" : "")).status;
+  };
+  int flood = 0;
+  for (int i = 0; i < 20; ++i) flood += begins("2001:db8::" + std::to_string(i)) == 200;  // a /64 is one address
+  CHECK(flood == 5);
+  for (int i = 0; i < 5; ++i) CHECK(begins("203.0.113." + std::to_string(i)) == 200);
+  CHECK(begins("203.0.113.9") == 503);
 }
 
 TEST_CASE("a poll is given a ticket when it has none that lasts, and then no other") {

@@ -32,12 +32,13 @@ class token_rate {
 /// algorithm of ITU-T I.371, known as GCRA.) A new one is full. Times are milliseconds of a clock that nobody sets.
 class token_bucket {
  public:
-  /// Takes `n` tokens: 0; or takes none, and says after how many milliseconds there are as many. More than the bucket
-  /// holds count as what it holds.
-  std::int64_t take(const token_rate& r, std::int64_t now, double n = 1) noexcept {
+  /// Takes `n` tokens, if at least `left` remain: 0; or takes none, and says after how many milliseconds that can be.
+  /// More than the bucket holds, both together, count as what it holds.
+  std::int64_t take(const token_rate& r, std::int64_t now, double n = 1, double left = 0) noexcept {
     if (!r) return 0;
-    const std::int64_t at = nanoseconds(now), full = std::max(full_, at) + std::min(r.cost(n), r.room_);
-    if (full - at > r.room_) return milliseconds(full - at - r.room_);
+    const std::int64_t at = nanoseconds(now), cost = std::min(r.cost(n), r.room_), full = std::max(full_, at) + cost;
+    const std::int64_t room = r.room_ - std::min(r.cost(left), r.room_ - cost);
+    if (full - at > room) return milliseconds(full - at - room);
     full_ = full;
     return 0;
   }

@@ -85,26 +85,34 @@ class admission {
 
   /// Whether clients are counted that begin: then there are tickets.
   bool counts() const noexcept { return bool(rate_); }
-  /// One begins without a ticket: 0, or after how many milliseconds it may come again. Of many that are refused each is
-  /// told a time of its own, as far away as there is room for them.
-  std::int64_t newcomer(std::int64_t now) noexcept;
+  /// One begins without a ticket, `from` an address that `tickets::owner` has hashed: 0, or after how many milliseconds
+  /// it may come again. Of many that are refused each is told a time of its own, as far away as there is room for them.
+  ///
+  /// An address has a share, a tenth of all. What it asks for beyond that it is given while at least half of the room
+  /// is left, so that whoever floods the server from one address, or from a few, does not keep the others out.
+  std::int64_t newcomer(std::optional<std::uint64_t> from, std::int64_t now) noexcept;
   /// One begins with a valid ticket: whether there is room among those.
   bool returns(const tickets::known& t, std::int64_t now) noexcept;
 
   const tickets reconnects;
 
  private:
-  // Of those that come back at a time no owner is given more than this part: a ticket can be used more than once.
+  // Of those that come back at a time no owner is given more than this part: a ticket can be used more than once. Of
+  // newcomers it is the share of an address.
   static constexpr double owner_part = 0.1;
+  // What newcomers have of the room that is beyond the share of their addresses ends where this part is left of it.
+  static constexpr double kept_part = 0.5;
 
   std::size_t most_;
+  double kept_;  // newcomers
   struct count {
     std::atomic<std::size_t> let_in = 0, over = 0;
   };
   std::shared_ptr<count> count_ = std::make_shared<count>();
   token_rate rate_, owner_rate_;
   token_bucket newcomers_, refused_, returning_;
-  vector<token_bucket> owners_;  // by hash; who meets another there is a newcomer more often
+  // By hash. Who meets another there is a newcomer more often, or beyond its share sooner.
+  vector<token_bucket> owners_, addresses_;
 };
 
 }  // namespace hailwire::detail

@@ -58,15 +58,22 @@ HAILWIRE_INLINE std::optional<tickets::known> tickets::read(std::string_view tex
 }
 
 HAILWIRE_INLINE admission::admission(const options& o)
-    : reconnects(o.ticket_key), most_(o.max_connections.value_or(SIZE_MAX)) {
+    : reconnects(o.ticket_key),
+      most_(o.max_connections.value_or(SIZE_MAX)),
+      kept_(static_cast<double>(o.newcomers_per_second) * kept_part) {
   const auto a_second = static_cast<double>(o.newcomers_per_second);
   rate_ = token_rate(a_second, a_second);
   owner_rate_ = token_rate(a_second * owner_part, a_second * owner_part);
-  if (rate_) owners_.assign(1024, token_bucket());
+  if (!rate_) return;
+  owners_.assign(1024, token_bucket());
+  addresses_.assign(1024, token_bucket());
 }
 
-HAILWIRE_INLINE std::int64_t admission::newcomer(std::int64_t now) noexcept {
-  const std::int64_t wait = newcomers_.take(rate_, now);
+HAILWIRE_INLINE std::int64_t admission::newcomer(std::optional<std::uint64_t> from, std::int64_t now) noexcept {
+  if (!rate_) return 0;
+  // Who has no address comes by way of somebody whom nobody has listed as a proxy: there is nothing to tell them apart.
+  const bool beyond = from && addresses_[*from % addresses_.size()].take(owner_rate_, now) != 0;
+  const std::int64_t wait = newcomers_.take(rate_, now, 1, beyond ? kept_ : 0);
   if (!wait) return 0;
   if (refused_.owed(rate_, now) < longest_wait_ms) refused_.charge(rate_, now, 1);
   return std::min(std::max(wait, refused_.owed(rate_, now)), longest_wait_ms);

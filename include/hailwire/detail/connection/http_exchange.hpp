@@ -110,6 +110,7 @@ class http_exchange : private request_state {
   }
   std::optional<tickets::known> shown_ticket() const;
   bool let_in();
+  std::int64_t begin_as_newcomer();
   bool count_request(const shared_grant& g);
   bool gives_ticket() const noexcept;
   std::string ticket() const;

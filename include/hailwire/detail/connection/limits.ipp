@@ -68,6 +68,12 @@ HAILWIRE_INLINE std::optional<tickets::known> http_exchange::shown_ticket() cons
   return server().door.reconnects.read(text, server().messages.loop().unix_time() / 1000);
 }
 
+// 0 for a newcomer that there is room for; else after how many milliseconds it may come again.
+HAILWIRE_INLINE std::int64_t http_exchange::begin_as_newcomer() {
+  admission& door = server().door;
+  return door.newcomer(door.reconnects.owner({}, shown_.address()), server().now());
+}
+
 // Whether there is room for one more client on a new connection; false when it has refused it.
 HAILWIRE_INLINE bool http_exchange::let_in() {
   admission& door = server().door;
@@ -81,7 +87,7 @@ HAILWIRE_INLINE bool http_exchange::let_in() {
   if (on_->let_in_) return true;
   first_ = on_->let_in_ = true;
   by_ticket_ = ticket && door.returns(*ticket, server().now());
-  const std::int64_t wait_ms = by_ticket_ ? 0 : door.newcomer(server().now());
+  const std::int64_t wait_ms = by_ticket_ ? 0 : begin_as_newcomer();
   if (!wait_ms) return true;
   on_->keep_ = on_->let_in_ = false;
   return refuse_stream({errc::overloaded, "too many new clients", static_cast<int>((wait_ms + 999) / 1000)}), false;
@@ -92,7 +98,7 @@ HAILWIRE_INLINE bool http_exchange::count_request(const shared_grant& g) {
   // Another's ticket is none.
   if (by_ticket_ && shown_ticket()->owner != server().door.reconnects.owner(g.user(), shown_.address())) {
     fresh_ticket_ = false;
-    if (const std::int64_t wait_ms = server().door.newcomer(server().now())) {
+    if (const std::int64_t wait_ms = begin_as_newcomer()) {
       on_->keep_ = on_->let_in_ = false;
       return refuse_stream({errc::overloaded, "too many new clients", static_cast<int>((wait_ms + 999) / 1000)}), false;
     }

@@ -185,6 +185,7 @@ class log_source {
   spare_work spares;
   std::uint64_t deliveries = 0;  ///< messages handed to subscribers
   std::size_t tail_bytes = 0;    ///< in the tails of all channels
+  std::size_t beside_bytes = 0;  ///< what connections take that are more than a socket: TLS, a stream of the host's
   /// Reads on after `since`, for `encoded_channel::loaded`; may complete before it returns.
   virtual void load(channel_log& log, encoded_channel& l, std::uint64_t since) = 0;
   /// Reads what is missing after the head, for `channel_log::filled`.

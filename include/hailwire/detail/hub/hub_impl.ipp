@@ -319,6 +319,7 @@ HAILWIRE_INLINE void hub::end_follow(session& s, std::size_t i, bool at_once) {
   auto& log = s.followed(i).in().log();
   const bool began = s.followed(i).started();
   s.drop_follow(i);
+  --follows_;
   if (began && log.watched) guarded([&] { presence_.ended(s, log, at_once); });
   release_log(log);
 }
@@ -436,6 +437,7 @@ HAILWIRE_INLINE void hub::follow(session& s, std::string_view channel, const hai
   const std::uint64_t offset = std::max(log.head() - newest, floor - 1);
   encoded.reserve_one(begins && offset == encoded.flushed());
   auto& sub = s.add_follow(encoded, follow_serial_ = (follow_serial_ + 1) % detail::subscription::serials, named);
+  ++follows_;
   fresh.log = nullptr;
   if (begins) {
     encoded.add(sub, offset);

@@ -155,7 +155,9 @@ class asio_driver final : public asio_loop<Strand> {
         : descriptor_connection(g, own, layer != nullptr),
           layer_(std::move(layer)),
           loop_(std::static_pointer_cast<asio_driver>(d.shared_from_this())),
-          wait_(d.executor(), descriptor()) {}
+          wait_(d.executor(), descriptor()) {
+      if (layer_) g.messages.beside_bytes += layer_->footprint();
+    }
     // The descriptor is closed by the base, not by its waiter.
     ~asio_connection() override { release(); }
 

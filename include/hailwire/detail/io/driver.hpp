@@ -73,6 +73,8 @@ class stream_layer {
   /// Whose connection it is, as `connection::peer` writes it, when the layer knows better than the descriptor; else
   /// empty.
   virtual std::string_view source() const noexcept { return {}; }
+  /// About how many bytes of memory it takes while nothing is on its way; always the same.
+  virtual std::size_t footprint() const noexcept { return 0; }
 };
 
 io_result read_descriptor(int descriptor, std::span<char> into);

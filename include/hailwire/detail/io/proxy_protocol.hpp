@@ -28,6 +28,7 @@ class proxy_layer final : public stream_layer {
   bool wants_write() const noexcept override { return inner_ && inner_->wants_write(); }
   std::shared_ptr<const tls_peer> peer() const noexcept override { return inner_ ? inner_->peer() : nullptr; }
   std::string_view source() const noexcept override { return source_; }
+  std::size_t footprint() const noexcept override { return sizeof *this + (inner_ ? inner_->footprint() : 0); }
 
  private:
   std::unique_ptr<stream_layer> inner_;
