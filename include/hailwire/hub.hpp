@@ -104,6 +104,12 @@ struct follow_start {
   bool conflated = false;  ///< only the newest message of the channel matters
 };
 
+/// How following one of several channels began.
+struct channel_start {
+  std::string channel;
+  follow_start start;
+};
+
 /// Appends a channel's entry as `open`, `followed` and the answer to `subscribe` carry it.
 void append_entry(std::string& out, const follow_start& f);
 
@@ -113,6 +119,7 @@ void append_entry(std::string& out, const follow_start& f);
 class hub final : public detail::log_source {
  public:
   using follow_handler = detail::move_only_function<void(result<follow_start>)>;
+  using follow_all_handler = detail::move_only_function<void(result<detail::vector<channel_start>>&&)>;
 
   hub(detail::event_loop& l, std::unique_ptr<detail::any_storage> store, const options& o);
   HAILWIRE_INLINE ~hub() override;
@@ -219,7 +226,7 @@ class hub final : public detail::log_source {
   /// From now on both name the same epoch for a channel for which their storage names none. Before anything is
   /// followed.
   void share_epochs(const hub& other) noexcept { epoch_secret_ = other.epoch_secret_; }
-  /// Joins other hubs. Before anything is followed.
+  /// Joins other hubs, in place of those that it was joined to. Before anything is followed.
   void join(std::unique_ptr<detail::any_broker> b);
 
   /// Gives whoever serves clients a slot, which it has until it leaves.
@@ -241,7 +248,12 @@ class hub final : public detail::log_source {
   /// Has the session follow a channel. The handler may be called before this returns, with `forbidden` when the
   /// channel was unfollowed first, and is never called once the session is closed. After it, `subscription::pending`
   /// has what comes.
-  void follow(session& s, std::string_view channel, const start& from, bool named, follow_handler done);
+  void follow(session& s, std::string_view channel, const start& from, bool named, follow_handler done) {
+    follow(s, channel, from, named, false, std::move(done));
+  }
+  /// The same for several channels that it may follow, each from its element of `from`: all of them or, with an error,
+  /// none. Nothing of any of them comes before the handler was called.
+  void follow_all(session& s, detail::vector<std::string> channels, const cursor& from, follow_all_handler done);
   bool unfollow(session& s, std::string_view channel);
   detail::subscription* find(session& s, std::string_view channel) const noexcept;
 
@@ -437,13 +449,19 @@ class hub final : public detail::log_source {
   void ask_for(detail::channel_log& log, std::uint64_t since, read_limit limit, F f);
   void open_log(detail::channel_log& log, read_result& r);
   void send_ephemeral(publishing& what, payload&& p, publish_options&& o, std::string&& from);
+  // With `held` it has nothing to pull when it has been told where it stands, until somebody lets it.
+  void follow(session& s, std::string_view channel, const hailwire::start& from, bool named, bool held,
+              follow_handler done);
+  struct follow_group;
+  void follow_held(const detail::intrusive_ptr<follow_group>& g, std::size_t i);
+  void one_known(const detail::intrusive_ptr<follow_group>& g);
   void begin_follow(session& s, detail::channel_log& log);
   void end_follow(session& s, std::size_t i, bool at_once);
   // A channel that is to be followed has been read.
   void start_read(detail::channel_log& read, session_key asked, std::uint32_t serial, const hailwire::start& from,
-                  std::uint64_t floor, read_result&& r, follow_handler& done);
-  void began(session& s, detail::subscription& sub, const hailwire::start& from, std::uint64_t floor, read_result&& r,
-             follow_handler& done);
+                  std::uint64_t floor, bool held, read_result&& r, follow_handler& done);
+  void began(session& s, detail::subscription& sub, const hailwire::start& from, std::uint64_t floor, bool held,
+             read_result&& r, follow_handler& done);
 
   // log_source
   HAILWIRE_INLINE void load(detail::channel_log& log, detail::encoded_channel& l, std::uint64_t since) override;
@@ -505,6 +523,7 @@ class hub final : public detail::log_source {
 #ifndef HAILWIRE_SEPARATE_COMPILATION
 #include "hailwire/detail/hub/erase.ipp"
 #include "hailwire/detail/hub/expiry.ipp"
+#include "hailwire/detail/hub/follow_all.ipp"
 #include "hailwire/detail/hub/history.ipp"
 #include "hailwire/detail/hub/hub_impl.ipp"
 #include "hailwire/detail/hub/presence.ipp"

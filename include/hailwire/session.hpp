@@ -19,6 +19,7 @@
 #include "hailwire/detail/hub/senders.hpp"
 #include "hailwire/error.hpp"
 #include "hailwire/message.hpp"
+#include "hailwire/proto/address.hpp"
 
 namespace hailwire {
 
@@ -160,6 +161,9 @@ class session : protected detail::follower {
   /// The transport's name: `websocket`, `sse`, `ndjson`, `long_poll`, `short_poll`, a host's own, or `post` for one
   /// that only brings commands.
   virtual std::string_view transport() const noexcept = 0;
+  /// Where the client is: its IP address without brackets and port, as `request::address` has it, also of a client that
+  /// a trusted proxy names; `unix` or `unknown` where there is none.
+  virtual std::string address() const { return "unknown"; }
   /// What the authorizer allowed; see also `revoke`.
   const shared_grant& permissions() const noexcept { return grant_; }
   /// Whether it may now: what was granted and has not been revoked. Throw what a predicate of the grant throws.
@@ -278,6 +282,7 @@ class session : protected detail::follower {
     std::uint32_t heartbeat = 0;                  // seconds, of a stream that has asked for its own
     detail::intrusive_ptr<detail::sender> sends;  // who has sent something on this stream
     std::unique_ptr<access_note> access;
+    std::unique_ptr<const proto::endpoint> told_peer;  // of a stream: whom a trusted proxy named
   };
   // What an anonymous client on one channel does without; once it is there it stays until the session ends. Further
   // channels lie behind it. They move when it grows and when one before them goes.

@@ -139,6 +139,36 @@ TEST_CASE("reads where a subscription starts") {
   }
 }
 
+TEST_CASE("reads a subscription to several channels") {
+  auto c = read_good(R"({"id":2,"subscribe":{"channels":["chat","@\u0061da"],"since":"e-1.5,latest"}})");
+  CHECK(c.channel.empty());
+  REQUIRE(c.channels.size() == 2);
+  CHECK(c.channels[0] == "chat");
+  CHECK(c.channels[1] == "@ada");
+  CHECK(c.since == "e-1.5,latest");
+  CHECK(read_good(R"({"subscribe":{"channels":["a"]}})").channels.size() == 1);
+  CHECK(read_good(R"({"subscribe":{"channels":["a","b","c"],"since":"earliest"}})").since == "earliest");
+  for (auto bad : {"[]", "null", "\"a\"", "{}", "[1]", "[\"a\",null]", "[[\"a\"]]", "[\"\"]", "[\"a\\nb\"]",
+                   "[\"a\",\"b\",\"a\"]", "[\"a\",\"\\u0061\"]", "[\"\\ud800\"]"}) {
+    CAPTURE(bad);
+    CHECK(names(refusal("{\"subscribe\":{\"channels\":" + std::string(bad) + "}}"), "channels"));
+  }
+  CHECK(names(refusal(R"({"subscribe":{"channel":"a","channels":["b"]}})"), "channel"));
+  for (auto since : {"e.1", "e.1,", "latest,latest,latest", "e.1,newest"}) {
+    CAPTURE(since);
+    CHECK(refusal(R"({"subscribe":{"channels":["a","b"],"since":")" + std::string(since) + "\"}}").find("cursor") !=
+          std::string::npos);
+  }
+  auto many = [](std::size_t n) {
+    std::string text = "{\"subscribe\":{\"channels\":[";
+    for (std::size_t i = 0; i < n; ++i) text += (i ? ",\"" : "\"") + std::to_string(i) + '"';
+    return text + "]}}";
+  };
+  CHECK(read_good(many(max_subscribe_channels)).channels.size() == max_subscribe_channels);
+  CHECK(names(refusal(many(max_subscribe_channels + 1)), "channels"));
+  CHECK(read_good(R"({"unsubscribe":{"channel":"a","channels":["b"]}})").channels.empty());  // not known there
+}
+
 TEST_CASE("reads which part of the history is asked for") {
   auto with = [](const std::string& rest) { return R"({"id":4,"history":{"channel":"a")" + rest + "}}"; };
   auto newest = read_good(with(""));

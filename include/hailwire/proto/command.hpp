@@ -28,6 +28,9 @@ namespace hailwire::proto {
 /// The longest `id` a command may have, in bytes as written: the server keeps it until it has answered.
 inline constexpr std::size_t max_command_id = 64;
 
+/// The most channels that one `subscribe` may name; a server allows far fewer by default.
+inline constexpr std::size_t max_subscribe_channels = 1024;
+
 /// The most messages one `history` may ask for; as many as one answer to a poll holds.
 inline constexpr std::uint64_t max_history = 1000;
 
@@ -54,7 +57,7 @@ struct command {
   std::string_view name;  ///< the command's name; of `verb::other` as written between its quotes
   std::string_view body;  ///< the JSON text of the command's value; an object, except that `verb::other` has any value
 
-  std::string channel;    ///< a valid channel name; empty only where the verb takes none
+  std::string channel;    ///< a valid channel name; empty only where the verb takes none or names several
   std::string_view data;  ///< publish: the payload's JSON text
   bool has_data = false;  ///< publish: exactly one of `has_data` and `has_bytes` is set
   std::string bytes;      ///< publish: the payload of `"bytes":"<base64>"`, decoded
@@ -62,7 +65,7 @@ struct command {
   std::string type;                     ///< publish: the publisher's own word; empty when not given
   std::string key;                      ///< publish: the idempotency key; empty when not given
   bool ephemeral = false;               ///< publish: live or not at all
-  std::optional<std::string> since;     ///< subscribe: a cursor of one element
+  std::optional<std::string> since;     ///< subscribe: a cursor for that channel, or for all of `channels`
   std::optional<std::uint64_t> before;  ///< history: only offsets below this one; never together with `after`
   std::optional<std::uint64_t> after;   ///< history: only offsets above this one; without both, the newest
   std::optional<std::uint64_t> limit;   ///< history: 1 to `max_history` messages
@@ -71,6 +74,8 @@ struct command {
   bool is_private = false;              ///< read: told to nobody but the user's own devices
   bool count = false;                   ///< presence: numbers alone
   std::string token;                    ///< renew
+  /// subscribe: several valid names, no two alike, in place of `channel`
+  hailwire::detail::vector<std::string> channels;
 };
 
 namespace detail {
@@ -128,6 +133,9 @@ class arguments {
   bool number(std::string_view name, std::optional<std::uint64_t>& out, std::uint64_t min, std::uint64_t max);
 
   bool channel(std::string& out);
+
+  /// `channels`, where it is there: at least one name, none twice.
+  bool channels(hailwire::detail::vector<std::string>& out);
 
  private:
   const hailwire::detail::vector<json::member>& members_;

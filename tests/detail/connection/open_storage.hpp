@@ -86,6 +86,12 @@ class open_storage {
       f();
     }
   }
+  /// Answers what was asked last, before what was asked earlier.
+  void answer_last() {
+    auto f = std::move(waiting_.back());
+    waiting_.pop_back();
+    f();
+  }
   std::size_t asked() const noexcept { return waiting_.size(); }
   void trim(const std::string& channel, std::size_t left) {
     for (auto& kept = logs_[channel].kept; kept.size() > left;) kept.pop_front();

@@ -1131,6 +1131,49 @@ TEST_CASE("nothing of a request is left for the next one on its connection") {
   }
 }
 
+TEST_CASE("a session knows where its client is, for as long as it lasts and whoever is between them") {
+  options o;
+  o.trusted_proxies = {"203.0.113.7"};
+  o.forwarding = options::forwarding_header::forwarded;
+  house h(o);
+  lines left;
+  h.gate.host.on_close = [&](session& s, const close_reason&) { left.push_back(s.address()); };
+  auto address = [&](const std::string& peer, const std::string& request) {
+    client c(h);
+    c.c->from = peer;
+    c.send(request);
+    auto all = h.gate.messages.sessions();
+    REQUIRE(all.size() == 1);
+    const std::string out = all[0]->address();
+    h.advance(1000);
+    REQUIRE(h.gate.messages.sessions().size() == 1);
+    CHECK(h.gate.messages.sessions()[0]->address() == out);
+    c.c->reset();
+    h.run();
+    CHECK(h.gate.messages.sessions().empty());
+    return out;
+  };
+  const std::string named = "Forwarded: for=\"[2001:db8::9]:77\"\r\n", hidden = "Forwarded: for=unknown\r\n";
+  for (const auto& open : {std::string("ws"), std::string("sse"), std::string("poll")}) {
+    CAPTURE(open);
+    auto request = [&](const std::string& more) {
+      return open == "ws"    ? upgrade("?channel=a", more)
+             : open == "sse" ? event_stream("?channel=a", more)
+                             : get("/live?channel=a&wait=20&since=a-1.0", more);
+    };
+    left.clear();
+    CHECK(address("198.51.100.4:99", request("")) == "198.51.100.4");
+    CHECK(address("198.51.100.4:99", request(named)) == "198.51.100.4");  // nobody believes that one
+    CHECK(address("[2001:db8::1]:5", request("")) == "2001:db8::1");
+    CHECK(address("unix", request("")) == "unix");
+    CHECK(address("203.0.113.7:1", request("")) == "203.0.113.7");
+    CHECK(address("203.0.113.7:1", request(named)) == "2001:db8::9");
+    CHECK(address("203.0.113.7:1", request(hidden)) == "203.0.113.7");
+    CHECK(left ==
+          lines{"198.51.100.4", "198.51.100.4", "2001:db8::1", "unix", "203.0.113.7", "2001:db8::9", "203.0.113.7"});
+  }
+}
+
 TEST_CASE("an answer holds at most so many messages and bytes, never less than one, and says when there is more") {
   options o;
   o.poll_messages = 3;

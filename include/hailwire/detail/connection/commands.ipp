@@ -125,8 +125,10 @@ HAILWIRE_INLINE void command_dispatcher::run(session& s, proto::command&& c, com
 HAILWIRE_INLINE void command_dispatcher::subscribe(session& s, proto::command&& c, command_done done) {
   if (!s.duplex())
     return done({errc::bad_request, "subscribe needs a WebSocket; elsewhere reconnect with another URL"});
-  auto from = parse_cursor(c.since && !c.since->empty() ? *c.since : "latest", 1);
+  const std::size_t several = c.channels.size();
+  auto from = parse_cursor(c.since && !c.since->empty() ? *c.since : "latest", several ? several : 1);
   if (!from) return done(from.error());
+  if (several) return subscribe_all(s, std::move(c.channels), *from, std::move(done));
   if (forbidden(s, c.channel, done)) return;
   server_.messages.follow(s, c.channel, from->front(), true,
                           [&s, this, channel = c.channel, done = std::move(done)](result<follow_start> r) mutable {
@@ -138,6 +140,29 @@ HAILWIRE_INLINE void command_dispatcher::subscribe(session& s, proto::command&& 
                               sub->tell_lost(r->lost);
                             server_.messages.request_wake(s);  // also who asked for no reply is served now
                           });
+}
+
+HAILWIRE_INLINE void command_dispatcher::subscribe_all(session& s, vector<std::string>&& channels, const cursor& from,
+                                                       command_done done) {
+  if (!may_follow_count(s.follow_count() + channels.size(), server_.settings))
+    return done(too_many_channels(server_.settings));
+  for (const std::string& c : channels)
+    if (forbidden(s, c, done)) return;
+  server_.messages.follow_all(s, std::move(channels), from,
+                              [&s, this, done = std::move(done)](result<vector<channel_start>>&& r) mutable {
+                                if (!r) return done(r.error());
+                                std::string ok = "{";
+                                for (const channel_start& one : *r) {
+                                  if (ok.size() > 1) ok += ',';
+                                  proto::json::append_quoted(ok, one.channel);
+                                  append_entry(ok += ':', one.start);
+                                }
+                                done(ok + '}');
+                                for (const channel_start& one : *r)
+                                  if (auto* sub = one.start.recovered ? nullptr : server_.messages.find(s, one.channel))
+                                    sub->tell_lost(one.start.lost);
+                                server_.messages.request_wake(s);
+                              });
 }
 
 HAILWIRE_INLINE void command_dispatcher::history(session& s, proto::command&& c, command_done done) {

@@ -130,6 +130,7 @@ class connection : public session {
   std::string_view transport() const noexcept override {
     return stream_ ? stream_->name() : asked() ? asked()->shown_.transport() : std::string_view();
   }
+  HAILWIRE_INLINE std::string address() const override;
   const proto::encoding& encoding() const noexcept override {
     if (!stream_) return asked() && asked()->signals_ ? *server().polls->signals : *server().polls->messages;
     return phase_ == phase::asked ? stream_->messages() : stream_->others();
@@ -151,8 +152,8 @@ class connection : public session {
   /// Closes for good. Nothing more is called on it but `peer`.
   virtual void shut() = 0;
   virtual std::string peer() const = 0;
-  /// The client's address as the request being served has it, which proxies may have told; else the peer's.
-  std::string known_peer() const { return asked() && asked()->shown_ ? asked()->shown_.peer() : peer(); }
+  /// The client's address, which proxies may have told; else the peer's.
+  std::string known_peer() const;
   friend class hailwire::request;
   friend class server_state;
   friend class http_exchange;

@@ -10,18 +10,28 @@
 #include <memory>
 #include "hailwire/detail/connection/connection.hpp"
 
-namespace hailwire::detail {}  // namespace hailwire::detail
+namespace hailwire::detail {
+
+// Of a peer as `request::peer` writes it.
+inline std::string_view without_port(std::string_view peer) noexcept {
+  return peer.starts_with('[') ? peer.substr(1, peer.find(']') - 1) : peer.substr(0, peer.find(':'));
+}
+
+}  // namespace hailwire::detail
 
 HAILWIRE_INLINE const std::string& hailwire::request::peer() const {
   if (peer_.empty()) peer_ = on_->peer();
   return peer_;
 }
-HAILWIRE_INLINE std::string_view hailwire::request::address() const {
-  std::string_view p = peer();
-  return p.starts_with('[') ? p.substr(1, p.find(']') - 1) : p.substr(0, p.find(':'));
-}
+HAILWIRE_INLINE std::string_view hailwire::request::address() const { return detail::without_port(peer()); }
 
 namespace hailwire::detail {
+
+HAILWIRE_INLINE std::string connection::known_peer() const {
+  if (asked() && asked()->shown_) return asked()->shown_.peer();
+  return find_rare() && find_rare()->told_peer ? find_rare()->told_peer->text() : peer();
+}
+HAILWIRE_INLINE std::string connection::address() const { return std::string(without_port(known_peer())); }
 
 // ---- from bytes to a request
 

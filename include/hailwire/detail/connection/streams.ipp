@@ -33,6 +33,10 @@ HAILWIRE_INLINE void stream_exchange::open() {
   on_.enter(connection::phase::stream);
   on_.last_read_ = on_.since_;
   on_.opened_ = true;
+  // A proxy has said who this is, which nothing else tells once the request has gone.
+  if (on_.server().behind.any() && e->shown_.peer() != on_.peer())
+    if (auto from = proto::endpoint::parse(e->shown_.peer()))
+      on_.ensure_rare().told_peer = std::unique_ptr<const proto::endpoint>(new proto::endpoint(*from));
 
   std::string json = "{\"open\":{\"session\":\"" + on_.id() + "\",\"user\":";
   proto::json::append_quoted(json, on_.user());

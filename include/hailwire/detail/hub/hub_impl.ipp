@@ -177,6 +177,7 @@ HAILWIRE_INLINE void loop_turn::settle(session& s) noexcept {
 }  // namespace detail
 
 HAILWIRE_INLINE void hub::join(std::unique_ptr<detail::any_broker> b) {
+  if (broker_) broker_->detach(broker_id_);
   broker_ = std::move(b);
   broker_id_ = broker_->attach([box = mailbox_](const broker_event& e) {
     if (e.stored) {
@@ -396,25 +397,27 @@ void hub::ask_for(detail::channel_log& log, std::uint64_t since, read_limit limi
 }
 
 HAILWIRE_INLINE void hub::follow(session& s, std::string_view channel, const hailwire::start& from, bool named,
-                                 follow_handler done) {
+                                 bool held, follow_handler done) {
   if (!valid_channel(channel)) return done(detail::not_a_channel());
   if (find(s, channel)) return done({errc::bad_request, "the channel is followed already"});
   if (!detail::may_follow_count(s.follow_count() + 1, options_)) return done(detail::too_many_channels(options_));
 
   if (from.from == hailwire::start::word::received)
-    return receipts_.find(
-        s, channel,
-        [this, key = s.key(), name = std::string(channel), named, done = std::move(done)](result<position> at) mutable {
-          session* asked = find(key);
-          if (!asked) return;
-          if (!at) return done(at.error());
-          try {
-            // A device without a watermark stands before the first message, whatever the log's epoch is.
-            follow(*asked, name, hailwire::start::after(std::move(*at)), named, std::move(done));
-          } catch (...) {
-            asked->broken();
-          }
-        });
+    return receipts_.find(s, channel,
+                          [this, key = s.key(), name = std::string(channel), named, held,
+                           done = std::move(done)](result<position> at) mutable {
+                            session* asked = find(key);
+                            if (!asked) return;
+                            if (!at) return done(at.error());
+                            try {
+                              // A device without a watermark stands before the first message, whatever the log's epoch
+                              // is.
+                              follow(*asked, name, hailwire::start::after(std::move(*at)), named, held,
+                                     std::move(done));
+                            } catch (...) {
+                              asked->broken();
+                            }
+                          });
 
   // Until it follows, whatever throws leaves all as it was.
   auto& log = obtain_log(channel);
@@ -435,13 +438,17 @@ HAILWIRE_INLINE void hub::follow(session& s, std::string_view channel, const hai
   // Who follows a channel of which the newest message matters begins with that.
   const bool newest = log.conflated() && !at_head && log.head() > 0;
   const std::uint64_t offset = std::max(log.head() - newest, floor - 1);
-  encoded.reserve_one(begins && offset == encoded.flushed());
+  encoded.reserve_one(begins && !held && offset == encoded.flushed());
   auto& sub = s.add_follow(encoded, follow_serial_ = (follow_serial_ + 1) % detail::subscription::serials, named);
   ++follows_;
   fresh.log = nullptr;
   if (begins) {
-    encoded.add(sub, offset);
-    begin_follow(s, log);
+    if (held) {
+      encoded.add(sub);
+    } else {
+      encoded.add(sub, offset);
+      begin_follow(s, log);
+    }
     try {
       return done(follow_start{{std::string(log.epoch()), offset}, true, {}, log.conflated()});
     } catch (...) {
@@ -459,13 +466,13 @@ HAILWIRE_INLINE void hub::follow(session& s, std::string_view channel, const hai
     const std::int64_t asked_at = begin_watch(reads_);
     read_result r = storage_->read_now(channel, since, limit);
     end_watch(asked_at, counted.reading);
-    return start_read(log, s.key(), follow_serial_, from, floor, std::move(r), done);
+    return start_read(log, s.key(), follow_serial_, from, floor, held, std::move(r), done);
   }
   try {
     read_storage(channel, since, limit,
-                 [key = s.key(), serial = follow_serial_, name = std::string(channel), from, floor,
+                 [key = s.key(), serial = follow_serial_, name = std::string(channel), from, floor, held,
                   done = std::move(done)](hub& h, read_result r) mutable {
-                   h.start_read(*h.find_log(name), key, serial, from, floor, std::move(r), done);
+                   h.start_read(*h.find_log(name), key, serial, from, floor, held, std::move(r), done);
                  });
   } catch (...) {
     log.unpin();
@@ -475,7 +482,7 @@ HAILWIRE_INLINE void hub::follow(session& s, std::string_view channel, const hai
 }
 
 HAILWIRE_INLINE void hub::start_read(detail::channel_log& read, session_key asked, std::uint32_t serial,
-                                     const hailwire::start& from, std::uint64_t floor, read_result&& r,
+                                     const hailwire::start& from, std::uint64_t floor, bool held, read_result&& r,
                                      follow_handler& done) {
   take_read(read.name(), r);
   try {
@@ -485,7 +492,7 @@ HAILWIRE_INLINE void hub::start_read(detail::channel_log& read, session_key aske
       if (still == s->follow_count()) {
         done({errc::forbidden, "the host took the channel away"});
       } else {
-        began(*s, s->followed(still), from, floor, std::move(r), done);
+        began(*s, s->followed(still), from, floor, held, std::move(r), done);
       }
     }
   } catch (...) {
@@ -496,7 +503,7 @@ HAILWIRE_INLINE void hub::start_read(detail::channel_log& read, session_key aske
 }
 
 HAILWIRE_INLINE void hub::began(session& s, detail::subscription& sub, const hailwire::start& from, std::uint64_t floor,
-                                read_result&& r, follow_handler& done) {
+                                bool held, read_result&& r, follow_handler& done) {
   auto& log = sub.in().log();
   floor = std::max(floor, s.permissions().floor_of(log.name()));  // it may have risen while the storage was asked
   if (r.error) {
@@ -543,6 +550,7 @@ HAILWIRE_INLINE void hub::began(session& s, detail::subscription& sub, const hai
     out.conflated = true;
     r.messages.clear();
   }
+  if (held) return done(std::move(out));
   sub.begin(out.at.offset);
   sub.in().prime(sub, r.messages);
   sub.join_if_current();

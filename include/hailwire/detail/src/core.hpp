@@ -27,6 +27,7 @@
 #include "hailwire/detail/hub/erase.ipp"
 #include "hailwire/detail/hub/expiry.ipp"
 #include "hailwire/detail/hub/fan_out.ipp"
+#include "hailwire/detail/hub/follow_all.ipp"
 #include "hailwire/detail/hub/history.ipp"
 #include "hailwire/detail/hub/hook_replies.ipp"
 #include "hailwire/detail/hub/hub_impl.ipp"
