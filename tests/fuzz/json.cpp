@@ -39,6 +39,15 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   auto refused = json::validate(text);
   require(refused.at <= text.size());
 
+  // What ends with a bracket is walked without looking for its end: the same with a byte behind it is not.
+  if (size && (text.back() == '}' || text.back() == ']')) {
+    auto followed = json::validate(std::string(text) + 'x');
+    require(static_cast<bool>(followed));
+    require(followed.at >= size || (followed.at == refused.at && followed.what == refused.what));
+    if (!refused) require(followed.at == size);
+    if (followed.at >= size && refused) require(refused.at == size);
+  }
+
   json::value v;
   hailwire::detail::vector<json::member> members;
   hailwire::detail::vector<json::value> elements;

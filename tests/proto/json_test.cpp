@@ -459,6 +459,38 @@ TEST_CASE("agrees with nlohmann/json on generated documents and on damaged ones"
   CHECK(refused > 2000);
 }
 
+TEST_CASE("refuses a text that ends with a bracket at the same byte as one that goes on behind it") {
+  // The walk asks for the end of the text only where no bracket is its last byte.
+  auto check = [](const std::string& text) {
+    const json::error alone = error_of(text), followed = error_of(text + "x");
+    INFO(text);
+    REQUIRE(followed);
+    if (!alone) {
+      REQUIRE(followed.at == text.size());
+      REQUIRE(followed.what == "something follows the value"sv);
+    } else if (followed.at < text.size()) {
+      REQUIRE(alone.at == followed.at);
+      REQUIRE(alone.what == followed.what);
+    } else {  // what is due behind the last bracket
+      REQUIRE(alone.at == text.size());
+    }
+    for (std::string_view space : {" ", "\n", " \r\n\t"}) {
+      const json::error padded = error_of(text + std::string(space));
+      REQUIRE(!padded == !alone);
+    }
+  };
+  for (const char* text : {"{}",       "[]",     "[[]]", "[[]",   "[{}",      "[]]",  "{\"a\":[}", "{\"a}", "{\"a\"}",
+                           "{\"a\":}", "[1}",    "[1,]", "[tru]", "[-]",      "[1.]", "[1e]",      "[1e+]", "{\"a\":1]",
+                           "[\"]",     "[\"\\]", "}",    "]",     "[\"a\" ]", "{ }",  "[ ]",       "[1 2]"})
+    check(text);
+  generator random(17);
+  for (int i = 0; i < 20'000; ++i) {
+    std::string text = random.mutate(random.object(), random.document());
+    while (!text.empty() && text.back() != '}' && text.back() != ']') text.pop_back();
+    if (!text.empty()) check(text);
+  }
+}
+
 TEST_CASE("agrees with nlohmann/json on short texts of telling bytes") {
   static constexpr std::string_view pieces[] = {
       "{", "}",    "[",    "]", ",",  ":",  "\"",      "\"a\"", "1",       "0",       "-",    ".",    "e",

@@ -25,6 +25,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdint>
+#include <cstring>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -77,14 +78,18 @@ class head_parser {
   bool refuse(errc code, const char* why) { return fail(code, why), false; }
 
   /// RFC 9112, section 3: method, target and version with single spaces between.
-  bool read_request_line(std::string_view line, head& out);
+  /// `end` is that of what has arrived, behind the line's CR.
+  bool read_request_line(std::string_view line, const char* end, head& out);
 
   /// RFC 9112, section 3.2: origin form, absolute form, or asterisk form.
   bool read_target(head& out);
 
   /// RFC 9112, section 5: no white space before the colon or the name. The scan has seen to the value's bytes.
-  /// `end` is that of what has arrived, behind the line's CR.
-  bool read_header(std::string_view line, const char* end, header& out);
+  bool read_header(std::string_view line, header& out);
+
+  /// Takes the lines that are whole up to one that is not as nearly all are: with a name of letters, digits, `-` and
+  /// `.`, and within the limits. What is wrong or rare is left to the loop of `parse`.
+  void read_plain_headers(const char* buffered, const char* end, head& out);
 
   /// What the lines mean together.
   bool judge(head& out);

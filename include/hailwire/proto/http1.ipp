@@ -34,11 +34,12 @@ HAILWIRE_INLINE progress head_parser::parse(std::string_view buffered, head& out
         if (++blank_lines_ > max_blank_lines) return fail(errc::bad_request, "empty lines in place of a request");
         continue;
       }
-      if (!read_request_line(line, out)) return progress::failed;
+      if (!read_request_line(line, buffered.data() + end, out)) return progress::failed;
+      if (from_start) read_plain_headers(buffered.data(), buffered.data() + end, out);
     } else if (!line.empty()) {
       if (lines_ > limits_.headers) return fail(errc::headers_too_large, "too many headers");
       header h;
-      if (!read_header(line, buffered.data() + end, h)) return progress::failed;
+      if (!read_header(line, h)) return progress::failed;
       if (from_start) out.headers.push_back(h);
     } else if (from_start) {
       return judge(out) ? progress::done : progress::failed;
@@ -61,11 +62,14 @@ HAILWIRE_INLINE progress head_parser::fail(errc code, const char* why) {
   return progress::failed;
 }
 
-HAILWIRE_INLINE bool head_parser::read_request_line(std::string_view line, head& out) {
-  auto first = line.find(' ');
+HAILWIRE_INLINE bool head_parser::read_request_line(std::string_view line, const char* end, head& out) {
+  // As a header's name, a method of letters ends in its first block.
+  const char* behind = hailwire::detail::find_first(line.data(), end, detail::not_name());
+  const bool plain = *behind == ' ' && behind != line.data();
+  auto first = plain ? static_cast<std::size_t>(behind - line.data()) : line.find(' ');
   auto last = line.rfind(' ');
   out.method = line.substr(0, first);
-  if (!is_token(out.method)) return refuse(errc::bad_request, "the method is not a token");
+  if (!plain && !is_token(out.method)) return refuse(errc::bad_request, "the method is not a token");
   if (first == last) return refuse(errc::bad_request, "the request line is not method, target and version");
   out.target = line.substr(first + 1, last - first - 1);
   auto version = line.substr(last + 1);
@@ -75,7 +79,7 @@ HAILWIRE_INLINE bool head_parser::read_request_line(std::string_view line, head&
     return refuse(errc::bad_request, "the target is not visible ASCII without a fragment");
   }
   auto digit = [](char c) { return c >= '0' && c <= '9'; };
-  if (version.size() != 8 || version.substr(0, 5) != "HTTP/" || !digit(version[5]) || version[6] != '.' ||
+  if (version.size() != 8 || std::memcmp(version.data(), "HTTP/", 5) != 0 || !digit(version[5]) || version[6] != '.' ||
       !digit(version[7])) {
     return refuse(errc::bad_request, "the request line does not end with an HTTP version");
   }
@@ -112,20 +116,32 @@ HAILWIRE_INLINE bool head_parser::read_target(head& out) {
   return true;
 }
 
-HAILWIRE_INLINE bool head_parser::read_header(std::string_view line, const char* end, header& out) {
-  // The name ends at a byte that is none of its own, at the latest at the CR: so it is looked for in whole blocks.
-  const char* behind = hailwire::detail::find_first(line.data(), end, detail::not_name());
-  const std::size_t n =
-      *behind == ':' ? static_cast<std::size_t>(behind - line.data()) : detail::name_size(detail::token, line);
+HAILWIRE_INLINE void head_parser::read_plain_headers(const char* buffered, const char* end, head& out) {
+  const char* line = buffered + line_;
+  std::size_t n = 0;
+  for (; n < limits_.headers; ++n) {
+    const char* at = hailwire::detail::find_first(line, end, detail::controls());
+    if (end - at < 2 || at[0] != '\r' || at[1] != '\n' || static_cast<std::size_t>(at - line) > limits_.line) break;
+    // The name ends at a byte that is none of its own, at the latest at the CR: so it is looked for in whole blocks.
+    const char* colon = hailwire::detail::find_first(line, end, detail::not_name());
+    if (*colon != ':' || colon == line) break;
+    const char* from = colon + 1;
+    if (*from == ' ') ++from;  // nearly all have this one space and no other
+    header h{{line, static_cast<std::size_t>(colon - line)}, {from, static_cast<std::size_t>(at - from)}};
+    if (*from <= ' ' || at[-1] <= ' ') h.value = trim(h.value);
+    out.headers.push_back(h);
+    line = at + 2;
+  }
+  lines_ += n;
+  line_ = scanned_ = static_cast<std::size_t>(line - buffered);
+}
+
+HAILWIRE_INLINE bool head_parser::read_header(std::string_view line, header& out) {
+  const std::size_t n = detail::name_size(detail::token, line);
   if (n == 0 && (line[0] == ' ' || line[0] == '\t')) return refuse(errc::bad_request, "a folded header line");
   if (n == 0 || n == line.size() || line[n] != ':')
     return refuse(errc::bad_request, "a header's name is not a token with a colon behind it");
-  out.name = {line.data(), n};
-  const char *from = line.data() + n + 1, *to = line.data() + line.size();
-  if (from != to && *from == ' ') ++from;  // nearly all have this one space and no other
-  out.value = from != to && (static_cast<unsigned char>(*from) <= ' ' || static_cast<unsigned char>(to[-1]) <= ' ')
-                  ? trim({from, static_cast<std::size_t>(to - from)})
-                  : std::string_view(from, static_cast<std::size_t>(to - from));
+  out = {line.substr(0, n), trim(line.substr(n + 1))};
   return true;
 }
 
@@ -143,6 +159,10 @@ HAILWIRE_INLINE bool head_parser::judge(head& out) {
         break;
       case 10:
         if (!is_named(h.name, "connection")) break;
+        if (is_named(h.value, "keep-alive")) {  // as browsers say it
+          stays = true;
+          break;
+        }
         for (auto rest = h.value; rest.data();) {
           auto option = next_element(rest);
           if (iequals(option, "close")) closes = true;

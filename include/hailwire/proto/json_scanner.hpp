@@ -6,6 +6,11 @@
 // How it works. `scanner` walks the text once, without recursion: what is open at the moment is one bit a level (object
 // or array), so the depth of a text costs bits, never stack. Outside strings only ASCII can be valid; inside them clean
 // spans are skipped a block at a time, and every other byte is looked at once. The time is linear in the text.
+//
+// A text that ends with a bracket is its own fence: outside strings nothing runs past a bracket but the one step that
+// closes it, and a string that ran past it would find no quote. So such a text, which is nearly every one, is walked
+// without asking before each byte whether it is the last; one that is refused then is walked again with these
+// questions, for the reason.
 
 #include <algorithm>
 #include <array>
@@ -142,9 +147,20 @@ class scanner {
     return n.objects & 1;
   }
 
+  /// A value. Not `careful`: `p` is before the fence.
+  template <bool careful>
+  const char* walk(const char* p) noexcept;
+
+  /// Whether `p` is the end; behind a fence nobody has to ask.
+  template <bool careful>
+  bool over(const char* p) const noexcept {
+    return careful && p == end_;
+  }
+
   /// Behind the white space that `p` may stand before. Most places have none, and one comparison says so.
+  template <bool careful = true>
   const char* behind_space(const char* p) const noexcept {
-    return p == end_ || static_cast<unsigned char>(*p) > ' ' ? p : behind_more_space(p);
+    return over<careful>(p) || static_cast<unsigned char>(*p) > ' ' ? p : behind_more_space(p);
   }
   [[gnu::noinline]] HAILWIRE_INLINE const char* behind_more_space(const char* p) const noexcept;
 
@@ -172,9 +188,10 @@ class scanner {
   const char* escape_from(const char* p) noexcept;
 
   /// The colon behind a name.
+  template <bool careful = true>
   const char* colon_from(const char* p) noexcept {
-    if (p == end_ || *p != ':') p = behind_space(p);
-    if (p == end_ || *p != ':') return refuse(p, p == end_ ? "it ends early" : "a colon must stand here");
+    if (over<careful>(p) || *p != ':') p = behind_space<careful>(p);
+    if (over<careful>(p) || *p != ':') return refuse(p, p == end_ ? "it ends early" : "a colon must stand here");
     return p + 1;
   }
 
@@ -183,6 +200,7 @@ class scanner {
   }
 
   /// A value that is neither a string nor an object or array. Precondition: `p` is not the end.
+  template <bool careful>
   const char* scalar_from(const char* p) noexcept;
 
   template <std::size_t n>
@@ -192,11 +210,13 @@ class scanner {
     return p + size;
   }
 
+  template <bool careful>
   const char* number_from(const char* p) noexcept;
 
   const char* begin_;
   const char* p_;
   const char* end_;
+  const char* fence_;  // behind the bracket that is the last of the text but for white space; else the beginning
   const char* what_ = nullptr;
   std::size_t depth_limit_;
   nesting open_;

@@ -16,48 +16,64 @@ HAILWIRE_INLINE bool hex4(const char* p, unsigned& out) noexcept {
 }
 
 HAILWIRE_INLINE scanner::scanner(std::string_view text, const limits& bounds) noexcept
-    : begin_(text.data()), p_(begin_), end_(begin_ + text.size()), depth_limit_(std::min(bounds.depth, max_depth)) {}
+    : begin_(text.data()),
+      p_(begin_),
+      end_(begin_ + text.size()),
+      fence_(end_),
+      depth_limit_(std::min(bounds.depth, max_depth)) {
+  while (fence_ != begin_ && (fence_[-1] == ' ' || fence_[-1] == '\n' || fence_[-1] == '\r' || fence_[-1] == '\t'))
+    --fence_;
+  if (fence_ != begin_ && fence_[-1] != '}' && fence_[-1] != ']') fence_ = begin_;
+}
+
+HAILWIRE_INLINE bool scanner::any(value& out) noexcept {
+  const char *from = p_, *p = nullptr;
+  if (from < fence_) p = *from == '"' ? string_from(from + 1) : walk<false>(from);
+  if (!p && !(p = walk<true>(from))) return false;
+  out = {kind_of(*from), {from, static_cast<std::size_t>(p - from)}};
+  return moved(p);
+}
 
 // White space is looked for only where something stands that is not due: most texts have none.
-HAILWIRE_INLINE bool scanner::any(value& out) noexcept {
-  const char* p = p_;
+template <bool careful>
+const char* scanner::walk(const char* p) noexcept {
   nesting n = open_;
   bool object = false;  // whether the innermost of what is open within the value is one
-  out.type = p == end_ ? kind::null : kind_of(*p);
   for (;;) {
     if (object) {
-      if (p == end_ || *p != '"') p = behind_space(p);
-      if (p == end_ || *p != '"') return moved(no_string(p));
-      if (!(p = string_from(p + 1)) || !(p = colon_from(p))) return false;
+      if (over<careful>(p) || *p != '"') p = behind_space<careful>(p);
+      if (over<careful>(p) || *p != '"') return no_string(p);
+      if (!(p = string_from(p + 1)) || !(p = colon_from<careful>(p))) return p;
     }
-    p = behind_space(p);
-    if (p == end_) return moved(refuse(p, "it ends where a value must stand"));
+    p = behind_space<careful>(p);
+    if (over<careful>(p)) return refuse(p, "it ends where a value must stand");
     const char c = *p;
     if (c == '"') {
       p = string_from(p + 1);
     } else if (c == '{' || c == '[') {
       object = c == '{';
-      if (n.depth == depth_limit_) return moved(refuse(p, too_deep));
+      if (n.depth == depth_limit_) return refuse(p, too_deep);
       open(n, object);
-      p = behind_space(p + 1);
-      if (p == end_ || *p != (object ? '}' : ']')) continue;
+      p = behind_space<careful>(p + 1);
+      if (over<careful>(p) || *p != (object ? '}' : ']')) continue;
       object = close(n);
       ++p;
+      if (!careful && p == fence_ && n.depth != open_.depth) return refuse(p, unclosed(object, p));
     } else {
-      p = scalar_from(p);
+      p = scalar_from<careful>(p);
     }
-    if (!p) return false;
+    if (!p) return p;
     // A value is complete: leave what ends here too, until a comma says that another follows.
-    for (; n.depth != open_.depth; object = close(n), ++p) {
-      if (p != end_ && *p == ',') break;
-      p = behind_space(p);
-      if (p != end_ && *p == ',') break;
-      if (p == end_ || *p != (object ? '}' : ']')) return moved(refuse(p, unclosed(object, p)));
+    while (n.depth != open_.depth) {
+      if (!over<careful>(p) && *p == ',') break;
+      p = behind_space<careful>(p);
+      if (!over<careful>(p) && *p == ',') break;
+      if (over<careful>(p) || *p != (object ? '}' : ']')) return refuse(p, unclosed(object, p));
+      object = close(n);
+      ++p;
+      if (!careful && p == fence_ && n.depth != open_.depth) return refuse(p, unclosed(object, p));
     }
-    if (n.depth == open_.depth) {
-      out.text = {p_, static_cast<std::size_t>(p - p_)};
-      return moved(p);
-    }
+    if (n.depth == open_.depth) return p;
     ++p;
   }
 }
@@ -163,7 +179,8 @@ HAILWIRE_INLINE bool scanner::name(std::string_view& out) noexcept {
   return p && moved(behind_space(p));
 }
 
-HAILWIRE_INLINE const char* scanner::scalar_from(const char* p) noexcept {
+template <bool careful>
+const char* scanner::scalar_from(const char* p) noexcept {
   switch (*p) {
     case 't':
       return literal_from(p, "true");
@@ -172,14 +189,15 @@ HAILWIRE_INLINE const char* scanner::scalar_from(const char* p) noexcept {
     case 'n':
       return literal_from(p, "null");
     default:
-      return number_from(p);
+      return number_from<careful>(p);
   }
 }
 
-HAILWIRE_INLINE const char* scanner::number_from(const char* p) noexcept {
+template <bool careful>
+const char* scanner::number_from(const char* p) noexcept {
   auto digits = [&] {
     const char* from = p;
-    while (p != end_ && static_cast<unsigned char>(*p - '0') < 10) ++p;
+    while (!over<careful>(p) && static_cast<unsigned char>(*p - '0') < 10) ++p;
     return p != from;
   };
   if (*p == '-')
@@ -187,14 +205,14 @@ HAILWIRE_INLINE const char* scanner::number_from(const char* p) noexcept {
   else if (*p < '0' || *p > '9')
     return refuse(p, "not a value");
   // A zero stands alone: a digit behind it is found by whoever looks for a comma or an end (section 6).
-  if (p != end_ && *p == '0')
+  if (!over<careful>(p) && *p == '0')
     ++p;
   else if (!digits())
     return refuse(p, "a digit must stand here");
-  if (p != end_ && *p == '.' && (++p, !digits())) return refuse(p, "a digit must stand here");
-  if (p != end_ && (*p == 'e' || *p == 'E')) {
+  if (!over<careful>(p) && *p == '.' && (++p, !digits())) return refuse(p, "a digit must stand here");
+  if (!over<careful>(p) && (*p == 'e' || *p == 'E')) {
     ++p;
-    if (p != end_ && (*p == '-' || *p == '+')) ++p;
+    if (!over<careful>(p) && (*p == '-' || *p == '+')) ++p;
     if (!digits()) return refuse(p, "a digit must stand here");
   }
   return p;

@@ -33,6 +33,7 @@
 
 #include "hailwire/concepts.hpp"
 #include "hailwire/detail/base/hash_table.hpp"
+#include "hailwire/detail/base/light_mutex.hpp"
 #include "hailwire/detail/base/pointers.hpp"
 #include "hailwire/detail/base/siphash.hpp"
 #include "hailwire/detail/storage/fingerprint.hpp"
@@ -190,7 +191,7 @@ class memory_storage {
   // 64 shards: far more than cores, and a table that grows stops one 64th of the channels, not all.
   static constexpr std::size_t shard_count = 64, most_retentions = 1000;
   struct alignas(64) shard {
-    std::mutex mutex;
+    detail::light_mutex mutex;
     detail::intrusive_hash_table<log> channels;  // owned, as are the keys
     detail::intrusive_hash_table<kept_key> keys;
     std::vector<retention> retentions;

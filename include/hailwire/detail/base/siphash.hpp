@@ -145,14 +145,13 @@ class keyed_hash {
 /// An epoch made of the upper 72 bits of a hash: 12 letters of base64url. By the birthday bound, two of 10^9 channels
 /// share one with a chance of 1 : 10^4; short enough for every standard library to hold it without an allocation.
 inline std::string epoch_of(const bits128& hash) {
-  // Three bytes at a time, the lowest of `high` first, give four letters (RFC 4648, section 5).
+  // The bytes of `high`, the lowest first, and the highest of `low`; six bits a letter (RFC 4648, section 5).
+  const std::uint64_t most = __builtin_bswap64(hash.high), rest = most << 8 | hash.low >> 56;
   char out[12];
   char* to = out;
-  for (int shift : {0, 24, 48}) {
-    std::uint64_t three = hash.high >> shift | (shift == 48 ? hash.low >> 56 << 16 : 0);
-    auto v = static_cast<unsigned>((three & 0xFF) << 16 | (three & 0xFF00) | (three >> 16 & 0xFF));
-    for (int letter : {18, 12, 6, 0}) *to++ = proto::base64url_letters[v >> letter & 63];
-  }
+  for (int shift = 58; shift > 0; shift -= 6) *to++ = proto::base64url_letters[most >> shift & 63];
+  *to++ = proto::base64url_letters[rest >> 6 & 63];
+  *to++ = proto::base64url_letters[rest & 63];
   return std::string(out, sizeof out);
 }
 
