@@ -121,6 +121,19 @@ TEST_CASE("a device's marks are written once a second, answered before, and none
   CHECK(p.store.watermarks("c", {}).marks.at(0).levels.read == 70);
 }
 
+TEST_CASE("a mark that is refused takes none along that was answered before it") {
+  place p;
+  p.fill(10);
+  client ada(p.h, "ada", "phone");
+  CHECK(ada.mark(p.epoch, 5) == "ok");
+  for (const auto& [epoch, offset] : {std::pair{p.epoch, 11}, std::pair{std::string("other"), 1}}) {
+    CHECK(ada.mark(p.epoch, 7, true) == "ok");  // which waits
+    CHECK(ada.mark(epoch, static_cast<std::uint64_t>(offset)) != "ok");
+    p.loop.advance(2'000);
+    CHECK(p.all() == "10: ada 7/7");
+  }
+}
+
 TEST_CASE("receipts are told to followers where the rule says so and there are few, always to one's own devices") {
   place p(told_to_followers(3));
   p.fill(10);

@@ -52,7 +52,8 @@ HAILWIRE_INLINE void receipts::mark(session& s, std::string_view channel, positi
   const bool known = log && log->open() && log->epoch() == m.epoch && at.offset <= log->head();
   const bool soon = d.writing || hub_->loop().now() < d.next;
   if (fresh || !known || !soon || (d.waits && d.pending.epoch != m.epoch)) {
-    if (d.waits && d.pending.epoch == m.epoch) raise(m.levels, d.pending.levels), d.waits = false;
+    // On its own, before this one: what was answered must not be refused with what is yet to be judged.
+    if (std::exchange(d.waits, false)) write(key, d, std::move(d.pending), {});
     return write(key, d, std::move(m), std::move(done));
   }
   if (std::exchange(d.waits, true)) raise(m.levels, d.pending.levels);
@@ -166,6 +167,7 @@ HAILWIRE_INLINE void receipts::tell_here(std::string_view channel, std::string_v
   if (others) log->notice("receipt", "{\"receipt\":" + text(l.public_read) + '}');
   if (others && l.read == l.public_read) return;  // the user's own sessions are among them
   const std::string own = text(l.read);
+  log->flush();  // what was told to all before stands before this
   for (session* s : hub_->find(user))
     if (hub_->find(*s, channel)) s->notice("receipt", own);
 }
