@@ -25,6 +25,14 @@ using everything = threaded_server<websocket, sse, long_poll, short_poll>;
 struct running {
   template <class... Args>
   explicit running(unsigned threads, Args&&... args) : s(threads, std::forward<Args>(args)...) {
+    begin();
+  }
+  template <class... Args>
+  running(in_process_broker& others, unsigned threads, Args&&... args) : s(threads, std::forward<Args>(args)...) {
+    s.join(others);
+    begin();
+  }
+  void begin() {
     s.each([](auto& part) {
       part.authorize([](const request& r) {
         grant g;
@@ -142,6 +150,29 @@ TEST_CASE("clients on different threads hear one another, each message once and 
       auto event = f.until("\n\n");
       INFO(event);
       REQUIRE(contains(event, "\"offset\":" + std::to_string(n) + ','));
+    }
+  }
+}
+
+TEST_CASE("servers of several threads that share a storage are joined by a broker, each thread of them to each") {
+  memory_storage store;
+  in_process_broker broker;
+  running one(broker, 2, store), two(broker, 3, store);
+  std::vector<wire> followers;
+  for (running* r : {&one, &two})
+    for (int i = 0; i < 6; ++i) following(followers.emplace_back(r->port), "?channel=chat&channel=news");
+  wire publishers[] = {wire(one.port), wire(two.port)};
+  for (auto& p : publishers) p.send(upgrade("")).until("\r\n\r\n");
+  for (int i = 0; i < 20; ++i) {
+    REQUIRE_FALSE((i % 2 ? one : two).s.publish("chat", payload::json(std::to_string(i)), {.key = std::to_string(i)}));
+    publishers[i % 2].send(frame(R"({"publish":{"channel":"news","data":1}})"));
+  }
+  for (auto& f : followers) {
+    int chat = 0, news = 0;
+    while (chat < 20 || news < 20) {
+      const std::string event = f.until("\n\n");
+      int& seen = contains(event, "\"chat\"") ? chat : news;
+      CHECK(contains(event, "\"offset\":" + std::to_string(++seen) + ','));
     }
   }
 }

@@ -236,6 +236,14 @@ class threaded_server {
     for (auto& p : parts_) p->end();
   }
 
+  /// Joins the server to those of other processes that share its storage, by a broker that also joins the hubs of one
+  /// process (as `redis_broker` does), which takes the place of the one in here. Before anything is followed. The
+  /// broker must outlive the server.
+  template <class Broker>
+  void join(Broker& b) {
+    for (auto& p : parts_) p->join(b);
+  }
+
   /// Calls `f(server<Transports...>&)` for the server of each thread: to set hooks.
   template <class F>
   void each(F f) {
