@@ -363,7 +363,7 @@ TEST_CASE("who follows, taking back and where to be woken are asked by a functio
   CHECK(erased->offset == 2);
   CHECK(told == lines{"erases 0", "erases 1"});
   std::optional<client_error> kept, numbers;
-  c.device("webhook", "\"word\"", [&](const client_error& e) { kept = e; });
+  c.device({.push = "webhook", .token = "\"word\""}, [&](const client_error& e) { kept = e; });
   c.presence(
       "other",
       [&](const client_error& e, const client_presence& p) {
@@ -376,4 +376,48 @@ TEST_CASE("who follows, taking back and where to be woken are asked by a functio
   CHECK(notifier.accepted == lines{R"({"push":"webhook","token":"word"})"});
   CHECK(numbers->code == errc::not_found);
   CHECK(s.storage->tokens("ada").tokens.size() == 1);
+}
+
+TEST_CASE("a device is named by what its service calls it") {
+  struct fcm : quiet_notifier {
+    std::string_view service() const { return "fcm"; }
+  } notifier;
+  site s;
+  s.live.add_notifier(notifier);
+  client<websocket> c(s.io, s.url("ada&device=phone"));
+  int ended = 0;
+  auto done = [&](const client_error& e) {
+    CHECK_FALSE(e);
+    ++ended;
+  };
+  c.device({.push = "fcm", .fid = "c\"F"}, done);
+  s.until([&] { return ended == 1; });
+  CHECK(s.storage->tokens("ada").tokens.size() == 1);
+  c.device({.push = "fcm", .token = "\"t\"", .sandbox = true}, done);
+  s.until([&] { return ended == 2; });
+  c.forget_device("fcm", done);
+  s.until([&] { return ended == 3; });
+  CHECK(s.storage->tokens("ada").tokens.empty());
+  CHECK(notifier.accepted ==
+        lines{R"({"push":"fcm","fid":"c\"F"})", R"({"push":"fcm","token":"t","environment":"sandbox"})"});
+}
+
+TEST_CASE("content is fetched over a connection of its own") {
+  site s;
+  client<websocket> c(s.io, s.url("ada&signal=1"));
+  std::optional<client_content> got;
+  c.on_message([&](const client_message& m) {
+    CHECK((m.size == 100'000 && m.content_type == "text/plain;charset=utf-8"));
+    c.fetch(m, [&](const client_error& e, client_content what) {
+      CHECK_FALSE(e);
+      got = std::move(what);
+    });
+  });
+  c.follow("lobby", start::earliest());
+  CHECK_FALSE(s.live.publish("lobby", payload::text(std::string(100'000, 'x'))));
+  s.until([&] { return got.has_value(); });
+  CHECK((got->bytes == std::string(100'000, 'x') && got->type == "text/plain;charset=utf-8"));
+  auto again = c.async_fetch("lobby", {"nothing", 1}, asio::use_future);
+  s.until([&] { return again.wait_for(std::chrono::seconds(0)) == std::future_status::ready; });
+  CHECK_THROWS_AS(again.get(), std::system_error);
 }

@@ -17,7 +17,7 @@ import planted_faults
 
 MEMORY, CONNECTION, STREAMS = "storage/memory.hpp", "detail/connection/connection.hpp", "detail/connection/streams.ipp"
 FILE, LOG, LOCK, START_TEST = "detail/storage/sqlite_file.hpp", "detail/storage/sqlite_log.hpp", "detail/storage/sqlite_lock.hpp", "storage/sqlite_start_test.cpp"
-COMMANDS, MACHINE = "detail/client/commands.hpp", "detail/client/machine.hpp"
+COMMANDS, LIFE, OBJECTS = (f"detail/client/{name}.hpp" for name in ("commands", "machine_life", "machine_objects"))
 COMMANDS_TEST, MACHINE_TEST = "detail/client/commands_test.cpp", "detail/client/machine_test.cpp"
 MEMORY_TEST, KEYS_TEST, LIMITS_TEST = "storage/memory_model_test.cpp", "storage/memory_test.cpp", "detail/connection/limits_test.cpp"
 WAKING, WAKING_TEST = "detail/hub/waking.ipp", "detail/hub/waking_test.cpp"
@@ -67,13 +67,13 @@ FAULTS = [
     ("a command is given up at its first misfortune", COMMANDS, COMMANDS_TEST,
      "if (!blamed.empty() && lost.size() == 1 && lost[0].suspect) {", "if (!blamed.empty() && lost.size() == 1) {"),
     ("one command more than may wait", COMMANDS, COMMANDS_TEST, "size() >= max_count_ ||", "size() > max_count_ ||"),
-    ("the cursor moves before the application has the message", MACHINE, MACHINE_TEST,
-     "    if (on.message) on.message(m);\n", "    if (m.offset) at->offset = m.offset;\n    if (on.message) on.message(m);\n"),
-    ("a message that comes twice is delivered twice", MACHINE, MACHINE_TEST,
+    ("the cursor moves before the application has the message", OBJECTS, MACHINE_TEST,
+     "  if (on.message) on.message(m);\n", "  if (m.offset) at->offset = m.offset;\n  if (on.message) on.message(m);\n"),
+    ("a message that comes twice is delivered twice", OBJECTS, MACHINE_TEST,
      "m.offset <= at->offset) return;", "m.offset + 1 <= at->offset) return;"),
-    ("a least time has no randomness on top", MACHINE, MACHINE_TEST, "std::max(least, retry_) + jitter", "std::max({least, retry_, jitter})"),
-    ("a dead server is waited for", MACHINE, MACHINE_TEST, "if (at - heard_ >= 2 * beat_) return lose(\"silent\");", "if (at - heard_ >= 200 * beat_) return lose(\"silent\");"),
-    ("nobody climbs back", MACHINE, MACHINE_TEST, "    level_ = 0;\n    renew_link();\n", "    renew_link();\n"),
+    ("a least time has no randomness on top", LIFE, MACHINE_TEST, "std::max(least, retry_) + jitter", "std::max({least, retry_, jitter})"),
+    ("a dead server is waited for", LIFE, MACHINE_TEST, "if (at - heard_ >= 2 * beat_) return lose(\"silent\");", "if (at - heard_ >= 200 * beat_) return lose(\"silent\");"),
+    ("nobody climbs back", LIFE, MACHINE_TEST, "  level_ = 0;\n  renew_link();\n", "  renew_link();\n"),
     ("a device that is woken has received all of it", WAKING, WAKING_TEST, "own->levels.received >= r.offset;", "own->levels.received > r.offset;"),
     ("a device is woken that has received nothing less than all but one", WAKING, WAKING_TEST,
      "own->levels.received >= r.offset;", "own->levels.received + 1 >= r.offset;"),

@@ -25,190 +25,10 @@
 
 #include "hailwire/client_options.hpp"
 #include "hailwire/detail/client/answers.hpp"
-#include "hailwire/detail/client/receive_queue.hpp"
+#include "hailwire/detail/client/asio_client.hpp"
 #include "hailwire/detail/client/transports.hpp"
 #include "hailwire/detail/net/asio.hpp"
-#include "hailwire/detail/net/outgoing.hpp"
-#include "hailwire/detail/net/system.hpp"
 #include "hailwire/message.hpp"
-
-namespace hailwire::detail::inline HAILWIRE_ASIO_NAMESPACE {
-
-/// A client machine over Asio.
-class asio_client final : public client_machine,
-                          public std::enable_shared_from_this<asio_client>,
-                          public outgoing::user {
- public:
-  asio_client(const net::any_io_executor& e, proto::url at, client_options o,
-              std::span<const client_transport* const> l)
-      : client_machine(std::move(at), std::move(o), l, make_command_poster), executor_(e), timer_(e) {
-    if (!options().proxy.empty()) {
-      auto proxy = proto::parse_url(options().proxy);
-      if (!proxy) throw std::invalid_argument("hailwire: the proxy: " + std::string(proxy.error().text()));
-      proxy_ = std::make_unique<proto::url>(std::move(*proxy));
-    }
-  }
-
-  std::int64_t now() const noexcept override { return boot_time(); }
-  void random(std::span<unsigned char> out) override { secret_bytes(out); }
-  void connect(client_lane lane, const proto::url& to) override {
-    if (lane == client_lane::follow && receiving_ && receiving_->held) {
-      receiving_->later = std::make_unique<proto::url>(to);
-      return;
-    }
-    auto& l = lanes_[static_cast<int>(lane)];
-    l = std::make_shared<outgoing>(executor_, *this);
-    outgoing_route route{to.host, to.port, {}, to.secure ? options().tls : nullptr};
-    if (proxy_) route.proxy = *proxy_;
-    if (to.secure && !route.security)
-      return net::post(executor_, [self = shared_from_this(), held = l] {
-        if (self->holds(*held))
-          self->outgoing_ended(*held, std::make_error_code(std::errc::protocol_not_supported),
-                               "an https URL needs client_options::tls");
-      });
-    l->connect(std::move(route));
-  }
-  void write(client_lane lane, std::string_view bytes) override {
-    if (auto& l = lanes_[static_cast<int>(lane)]) l->write(bytes);
-  }
-  void disconnect(client_lane lane) override {
-    if (lane == client_lane::follow && receiving_) receiving_->later.reset();
-    if (auto l = std::exchange(lanes_[static_cast<int>(lane)], nullptr)) l->close();
-  }
-  void wake_at(std::int64_t at) override {
-    for (auto& l : lanes_)
-      if (l) l->flush();
-    // An alarm that rings too early is set again: moving it for every message would cost more than it saves.
-    if (at == never) {
-      if (std::exchange(armed_, never) != never) timer_.cancel();
-      wanted_ = never;
-      return;
-    }
-    wanted_ = at;
-    if (armed_ > at) arm();
-  }
-  void settle_later() override {
-    net::post(executor_, [self = shared_from_this()] { self->settle(); });
-  }
-  const net::any_io_executor& executor() const noexcept { return executor_; }
-
-  using receive_handler = move_only_function<void(std::error_code, client_event)>;
-  /// Gives the next event, now or when it comes.
-  void receive(receive_handler done) {
-    if (!receiving_) begin_to_receive();
-    receiving& r = *receiving_;
-    if (r.waiter) return done(std::make_error_code(std::errc::operation_in_progress), {});
-    r.queue.acknowledge();
-    r.waiter = std::move(done);
-    hand_out();
-    if (r.over && r.waiter) std::exchange(r.waiter, nullptr)(r.over, {});
-    if (on.cursor) cursor_moved();
-    if (!r.held || !r.queue.drained()) return;
-    r.held = false;
-    hold(false);
-    if (r.later) {
-      const auto to = std::exchange(r.later, nullptr);
-      connect(client_lane::follow, *to);
-    } else if (lanes_[0]) {
-      lanes_[0]->resume();
-    }
-  }
-  /// Who waits is told `operation_aborted`; nothing that has come is lost.
-  void cancel_receive() {
-    if (receiving_ && receiving_->waiter) std::exchange(receiving_->waiter, nullptr)(operation_aborted(), {});
-  }
-  void forget(std::string_view channel) {
-    if (receiving_) receiving_->queue.drop(channel);
-  }
-  std::size_t unreceived() const noexcept { return receiving_ ? receiving_->queue.bytes() : 0; }
-  /// The cursor as the application sees it.
-  std::string taken() const {
-    if (!receiving_) return cursor();
-    return cursor([&](std::string_view channel) { return receiving_->queue.behind(channel); });
-  }
-  void ended(const std::error_code& why) override {
-    if (!receiving_) return;
-    receiving_->over = why;
-    if (receiving_->waiter) std::exchange(receiving_->waiter, nullptr)(why, {});
-  }
-
-  /// The host's object is gone: nothing of it is called any more but ends of commands.
-  void detach() {
-    close();
-    on = {};
-  }
-
- private:
-  void arm() {
-    armed_ = wanted_;
-    timer_.expires_after(std::chrono::milliseconds(std::max<std::int64_t>(armed_ - now(), 0)));
-    timer_.async_wait([self = shared_from_this()](std::error_code ec) {
-      if (ec) return;
-      self->armed_ = never;
-      if (self->wanted_ == never) return;
-      if (self->wanted_ > self->now()) return self->arm();
-      self->alarm();
-    });
-  }
-  // What `receive` needs; most clients have handlers instead.
-  struct receiving {
-    explicit receiving(std::size_t most) : queue(most) {}
-    receive_queue queue;
-    receive_handler waiter;
-    std::error_code over;
-    bool held = false;                  // nothing is read
-    std::unique_ptr<proto::url> later;  // connected to when something is read again
-  };
-  void begin_to_receive() {
-    receiving_ = std::make_unique<receiving>(options().max_unreceived);
-    if (status().now == state::stopped) receiving_->over = operation_aborted();
-    on.message = [this](const client_message& m) { arrived(m); };
-    on.gap = [this](const client_gap& g) { arrived(g); };
-  }
-  template <class Event>
-  void arrived(const Event& e) {
-    receiving& r = *receiving_;
-    r.queue.push(e);
-    hand_out();
-    if (r.held || !r.queue.full()) return;
-    r.held = true;
-    hold(true);
-    if (lanes_[0]) lanes_[0]->pause();
-  }
-  void hand_out() {
-    receiving& r = *receiving_;
-    if (!r.waiter || r.queue.empty()) return;
-    auto event = r.queue.take();
-    std::exchange(r.waiter, nullptr)({}, std::move(*event));
-  }
-  bool holds(const outgoing& o) const noexcept { return lanes_[0].get() == &o || lanes_[1].get() == &o; }
-  client_lane lane_of(const outgoing& o) const noexcept {
-    return lanes_[0].get() == &o ? client_lane::follow : client_lane::command;
-  }
-  void outgoing_connected(outgoing& o) override {
-    const auto self = shared_from_this();
-    lane_connected(lane_of(o));
-  }
-  void outgoing_received(outgoing& o, std::span<char> bytes) override {
-    const auto self = shared_from_this();
-    lane_received(lane_of(o), bytes);
-  }
-  void outgoing_ended(outgoing& o, std::error_code ec, std::string_view text) override {
-    const auto self = shared_from_this();
-    const auto lane = lane_of(o);
-    const auto held = std::exchange(lanes_[static_cast<int>(lane)], nullptr);
-    lane_ended(lane, ec, text);
-  }
-
-  net::any_io_executor executor_;
-  net::steady_timer timer_;
-  std::shared_ptr<outgoing> lanes_[2];
-  std::unique_ptr<proto::url> proxy_;
-  std::unique_ptr<receiving> receiving_;
-  std::int64_t armed_ = never, wanted_ = never;
-};
-
-}  // namespace hailwire::detail::inline HAILWIRE_ASIO_NAMESPACE
 
 namespace hailwire::inline HAILWIRE_ASIO_NAMESPACE {
 
@@ -333,15 +153,52 @@ class basic_client {
            done(e, e ? position() : detail::read_position(ok));
          });
   }
-  /// Says where this device is woken while it has no connection: `service` is the protocol's `push`, `token` what that
-  /// service gave, as JSON text (`"\"00fc13…\""`, a PushSubscription); `null` forgets it. The URL has to name a device.
-  /// `done(const client_error&)`.
+  /// Says where this device is woken while it has no connection; `forget_device` takes that back. The URL has to name a
+  /// device. `done(const client_error&)`.
+  ///
+  ///     live.device({.push = "fcm", .fid = "cFZl7…"}, [](const hailwire::client_error& e) {});
   template <class F>
-  void device(std::string_view service, std::string_view token, F done) {
+  void device(const client_device& d, F done) {
     std::string body = "{\"push\":";
-    proto::json::append_quoted(body, service);
-    body.append(",\"token\":").append(token).append("}");
+    proto::json::append_quoted(body, d.push);
+    if (!d.token.empty()) body.append(",\"token\":").append(d.token);
+    if (!d.fid.empty()) proto::json::append_quoted(body += ",\"fid\":", d.fid);
+    if (d.sandbox) body += ",\"environment\":\"sandbox\"";
+    body += '}';
     ask("device", body, [done = std::move(done)](const client_error& e, std::string_view) mutable { done(e); });
+  }
+  template <class F>
+  void forget_device(std::string_view push, F done) {
+    device({.push = push, .token = "null"}, std::move(done));
+  }
+
+  /// Fetches the payload of a message that came with its `size` instead: `done(const client_error&, client_content)` is
+  /// called once, later. One is fetched at a time, over a connection of its own, and what has arrived before a cut is
+  /// not asked for again. `errc::not_found`: it was trimmed or taken back; `errc::too_large`: it is over
+  /// `client_options::max_content`.
+  template <class F>
+  void fetch(std::string_view channel, const position& at, F done) {
+    machine_->fetch(channel, at, std::move(done));
+  }
+  template <class F>
+  void fetch(const client_message& m, F done) {
+    machine_->fetch(m.channel, {std::string(m.epoch), m.offset}, std::move(done));
+  }
+  /// The same for completion tokens: `void(std::error_code, client_content)`.
+  template <class Token>
+  auto async_fetch(std::string_view channel, const position& at, Token&& token) {
+    return net::async_initiate<Token, void(std::error_code, client_content)>(
+        [m = machine_](auto handler, std::string of, position where) {
+          auto executor = net::get_associated_executor(handler, m->executor());
+          m->fetch(of, where,
+                   [h = std::move(handler), work = net::prefer(executor, net::execution::outstanding_work.tracked)](
+                       const client_error& e, client_content c) mutable {
+                     net::post(work, [h = std::move(h), code = e.code, c = std::move(c)]() mutable {
+                       h(code, std::move(c));
+                     });
+                   });
+        },
+        token, std::string(channel), at);
   }
 
   /// Any other command that changes nothing: `history`, `presence`, `receipts`. `body` is a JSON object;
@@ -383,7 +240,23 @@ class basic_client {
   void on_gap(F f) {
     machine_->on.gap = std::move(f);
   }
-  /// Called with every other notice of the server: its name, and what it says as JSON text.
+  /// Called with `client_presence_change` when somebody comes or goes in a channel with presence.
+  template <class F>
+  void on_presence(F f) {
+    machine_->on.of_others().presence = std::move(f);
+  }
+  /// Called with `client_receipt` when a user has received or read more of a channel.
+  template <class F>
+  void on_receipt(F f) {
+    machine_->on.of_others().receipt = std::move(f);
+  }
+  /// Called with the name of a channel of which live-only things were skipped: ephemeral messages, joins, leaves,
+  /// receipts. Whoever cares asks `presence` and `receipts` anew.
+  template <class F>
+  void on_missed(F f) {
+    machine_->on.of_others().missed = std::move(f);
+  }
+  /// Called with every notice but `gap`, those of the handlers above too: its name, and what it says as JSON text.
   template <class F>
   void on_notice(F f) {
     machine_->on.notice = std::move(f);

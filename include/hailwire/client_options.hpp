@@ -45,16 +45,16 @@ struct client_error {
 /// One message as it arrives. All views are valid during the call that brings it.
 struct client_message {
   std::string_view channel, epoch;
-  std::uint64_t offset = 0;       ///< its place in the channel; 0: ephemeral, it has none
-  std::int64_t at = 0;            ///< when the server accepted it: Unix time in milliseconds
-  std::string_view from;          ///< the user who published it; empty for the host and for anonymous users
-  std::string_view type;          ///< the publisher's own word; may be empty
-  std::string_view data;          ///< the payload as JSON text, byte for byte as published; empty when it was bytes
-  std::string_view bytes;         ///< the payload where it was bytes
-  bool binary = false;            ///< `bytes` has the payload, which may be empty
-  bool erased = false;            ///< it was taken back: there is no payload
-  std::uint64_t erases = 0;       ///< this message takes back the one of that offset; 0: it is an ordinary one
-  std::uint64_t size = 0;         ///< the payload is not here and has so many bytes: GET {path}/messages; 0: it is here
+  std::uint64_t offset = 0;  ///< its place in the channel; 0: ephemeral, it has none
+  std::int64_t at = 0;       ///< when the server accepted it: Unix time in milliseconds
+  std::string_view from;     ///< the user who published it; empty for the host and for anonymous users
+  std::string_view type;     ///< the publisher's own word; may be empty
+  std::string_view data;     ///< the payload as JSON text, byte for byte as published; empty when it was bytes
+  std::string_view bytes;    ///< the payload where it was bytes
+  bool binary = false;       ///< `bytes` has the payload, which may be empty
+  bool erased = false;       ///< it was taken back: there is no payload
+  std::uint64_t erases = 0;  ///< this message takes back the one of that offset; 0: it is an ordinary one
+  std::uint64_t size = 0;  ///< the payload is not here and has so many bytes: see `basic_client::fetch`; 0: it is here
   std::string_view content_type;  ///< of such a payload
   std::string_view json;          ///< the whole object as it came
 };
@@ -152,6 +152,41 @@ struct client_receipts {
   bool more = false;
 };
 
+/// Somebody has come or gone in a channel with presence, or only their number is told. All views are valid during the
+/// call that brings it.
+struct client_presence_change {
+  enum class kind : std::uint8_t {
+    join,   ///< the user's first session
+    leave,  ///< the user's last session has been gone for the grace time
+    count,  ///< a channel of so many users that no names are told
+  };
+  kind what = kind::join;
+  std::string_view channel;
+  std::string_view user;    ///< empty of `count`
+  std::string_view info;    ///< what the server's authorizer gave, as JSON text; may be empty
+  std::uint64_t count = 0;  ///< of `count`: users
+};
+
+/// How far a user has come in a channel, as it is told live. All views are valid during the call that brings it.
+struct client_receipt {
+  std::string_view channel, epoch, user;
+  std::uint64_t received = 0, read = 0;  ///< offsets: the highest over that user's devices
+};
+
+/// A payload that was fetched on its own.
+struct client_content {
+  std::string bytes;
+  std::string type;  ///< its Content-Type, as its publisher gave it
+};
+
+/// Where a device is woken while it has no connection (PROTOCOL.md, the command `device`).
+struct client_device {
+  std::string_view push;        ///< the service: `web`, `apns`, `fcm`, `webhook`
+  std::string_view token = {};  ///< what the service gave, as JSON text: `"00fc13…"` in its quotes, a PushSubscription
+  std::string_view fid = {};    ///< of `fcm`, in place of a token: the Firebase installation ID
+  bool sandbox = false;         ///< of `apns`: an app under development
+};
+
 /// What a client is doing.
 struct client_status {
   enum class state : std::uint8_t {
@@ -194,6 +229,8 @@ struct client_options {
   /// Bytes of one object from the server. Its largest payload is 1 MiB unless its host says otherwise, and a poll's
   /// answer has as much again in bytes of base64 and envelopes.
   std::size_t max_object = std::size_t{4} << 20;
+  /// Bytes of one content that is fetched; more is `errc::too_large`. As much as a hailwire server takes by default.
+  std::size_t max_content = std::size_t{64} << 20;
   /// How long a connection may take to be made, a stream to open, a request to be answered.
   std::chrono::milliseconds patience{10'000};
   /// How long a long poll asks to be held: below the 30 seconds after which common proxies cut what is silent.

@@ -28,7 +28,7 @@ class victim final : public detail::client_machine {
  public:
   victim(std::span<const detail::client_transport* const> ladder)
       : client_machine(*proto::parse_url("http://h/live?user=a"), {.max_pending = 8, .max_object = 2000}, ladder,
-                       detail::make_command_poster) {
+                       detail::make_client_errands) {
     on.message = [this](const client_message& m) {
       require(m.channel == "a" || m.channel == "b");
       require(m.json.size() <= 2000 && m.offset <= max_offset);
@@ -78,7 +78,7 @@ class victim final : public detail::client_machine {
   }
   enum way : std::uint8_t { closed, wanted, open };
   way& of(detail::client_lane lane) { return lanes[static_cast<int>(lane)]; }
-  way lanes[2] = {closed, closed};
+  way lanes[detail::client_lanes] = {closed, closed, closed};
   std::map<std::string, std::uint64_t> seen;
   std::int64_t time = 1'000'000, due = never;
   std::size_t connects = 0, asked = 0, ended = 0;

@@ -625,3 +625,182 @@ TEST_CASE("what comes twice, or from before, is dropped") {
   c.run();
   CHECK(c.take() == lines{"a 5 5", "a 6 6"});
 }
+
+namespace {
+
+/// Everybody's messages come without their payloads.
+constexpr const char* signal_url = "http://h/live?user=ada&signal=1";
+
+/// A client that has heard of the only message of channel `a`: where it stands.
+position heard_of(house& h, memory_client& c, payload what) {
+  position at;
+  c.on_each = [&](const client_message& m) {
+    CHECK((m.size > 0 && m.data.empty() && m.bytes.empty()));
+    at = {std::string(m.epoch), m.offset};
+  };
+  c.follow("a", start::earliest());
+  c.start();
+  CHECK_FALSE(h.gate.messages.publish("a", std::move(what)));
+  c.pass(3000);
+  REQUIRE(at.offset == 1);
+  return at;
+}
+int count_of(const lines& all, std::string_view part) {
+  return static_cast<int>(
+      std::count_if(all.begin(), all.end(), [&](const std::string& l) { return l.find(part) != l.npos; }));
+}
+
+}  // namespace
+
+TEST_CASE("a message that comes without its payload is fetched when asked, on each transport") {
+  for (auto& l : each_alone) {
+    CAPTURE(l[0]->name);
+    house h;
+    memory_client c(&h, l, {}, signal_url);
+    const auto at = heard_of(h, c, payload::binary(std::string("\0\1\2", 3)));
+    c.get("a", at);
+    c.get("a", at);
+    c.get("a", {at.epoch, 2});
+    c.get("a", {"other", 1});
+    c.get("", at);
+    CHECK(c.pending() == 4);
+    c.pass(100);
+    const std::string whole = "application/octet-stream " + std::string("\0\1\2", 3);
+    auto ends = c.take_ends();
+    REQUIRE(ends.size() == 5);
+    CHECK(ends[0] == "that names no message");
+    CHECK((ends[1] == whole && ends[2] == whole));
+    CHECK(lines{ends[3], ends[4]} == lines{"there is no such message", "not found"});
+    CHECK(c.pending() == 0);
+    CHECK(c.alarm_at > h.loop.now());
+  }
+}
+
+TEST_CASE("what was fetched before a cut is not asked for again") {
+  std::string text;
+  for (int i = 0; i < 2000; ++i) text += std::to_string(i) + ' ';
+  for (std::size_t cut : {1u, 300u, 600u, 5000u}) {
+    CAPTURE(cut);
+    house h;
+    memory_client c(&h, {&detail::client_websocket}, {}, signal_url);
+    const auto at = heard_of(h, c, payload::text(text));
+    c.cut_after = cut;
+    c.get("a", at);
+    c.pass(60'000);
+    CHECK(c.take_ends() == lines{"text/plain;charset=utf-8 " + text});
+    CHECK(c.fetches_said.size() == 2);
+    CHECK(count_of(c.fetches_said, "Range: bytes=") == (cut >= 600 ? 1 : 0));
+    CHECK(count_of(c.fetches_said, "If-Range: \"" + at.epoch + ".1\"") == (cut >= 600 ? 1 : 0));
+  }
+}
+
+TEST_CASE("a fetch that brings nothing five times ends, one that is too large at once") {
+  house h;
+  memory_client c(&h, {&detail::client_websocket}, {.max_content = 10}, signal_url);
+  const auto at = heard_of(h, c, payload::text("12345678901"));
+  c.get("a", at);
+  c.run();
+  CHECK(c.take_ends() == lines{"the content is over client_options::max_content"});
+  c.fetches_said.clear();
+  c.drop_answers = 5;
+  c.get("a", at);
+  c.pass(120'000);
+  CHECK(c.take_ends() == lines{"the connection ended within the content"});
+  CHECK(c.fetches_said.size() == 5);
+}
+
+TEST_CASE("content is fetched where the server says, without the token when that is somebody else") {
+  house h;
+  memory_client c(&h, {&detail::client_websocket}, {.headers = "Cookie: secret\r\n"}, signal_url);
+  const auto at = heard_of(h, c, payload::text("x"));
+  c.fake = [](std::string_view asked) -> std::string {
+    if (asked.starts_with("GET /live/messages?"))
+      return "HTTP/1.1 302 Found\r\nLocation: http://cdn:81/a?b\r\nContent-Length: 0\r\n\r\n";
+    return "HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 3\r\n\r\npng";
+  };
+  c.get("a", at);
+  c.run();
+  CHECK(c.take_ends() == lines{"image/png png"});
+  REQUIRE(c.fetches_said.size() == 2);
+  CHECK(c.fetches_said[0].find("Cookie") != std::string::npos);
+  CHECK(c.fetches_said[1] == "GET /a?b HTTP/1.1\r\nHost: cdn:81\r\nAccept: */*\r\n\r\n");
+  CHECK(c.places.back() == "cdn:81");
+  c.fake = [](std::string_view) -> std::string {
+    return "HTTP/1.1 302 Found\r\nLocation: /round\r\nContent-Length: 0\r\n\r\n";
+  };
+  c.get("a", at);
+  c.pass(1000);
+  CHECK(c.take_ends() == lines{"the content is said to be where nobody can go"});
+  // A part that nobody asked for is no content.
+  c.fake = [](std::string_view) -> std::string {
+    return "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 1-2/3\r\nContent-Length: 2\r\n\r\nng";
+  };
+  c.get("a", at);
+  c.pass(120'000);
+  CHECK(c.take_ends() == lines{"another part of the content than was asked for"});
+}
+
+TEST_CASE("a client that stops ends what it was to fetch") {
+  house h;
+  memory_client c(&h, {&detail::client_websocket}, {.max_pending = 1}, signal_url);
+  const auto at = heard_of(h, c, payload::text("x"));
+  c.blocked = true;
+  c.get("a", at);
+  c.get("a", at);
+  c.close();
+  c.blocked = false;
+  c.run();
+  CHECK(c.take_ends() == lines{"too much is waiting to be fetched", "the client has stopped"});
+  c.get("a", at);
+  c.run();
+  CHECK(c.take_ends() == lines{"the client has stopped"});
+}
+
+TEST_CASE("a post that is refused for its token is the end of a client without another") {
+  house h;
+  bool known = true;
+  h.gate.host.authorize = [&](const request& r, authorize_reply reply) {
+    if (!known) return reply(failure(errc::unauthenticated));
+    reply(usual(r));
+  };
+  memory_client c(&h, {&detail::client_sse});
+  c.follow("a");
+  c.start();
+  c.pass(100);
+  known = false;
+  c.say("a", "1");
+  c.pass(100);
+  CHECK(c.take_states().back() == "stopped sse unauthenticated");
+  CHECK(c.take_ends().size() == 1);
+}
+
+TEST_CASE("who comes, goes and reads is told to handlers of its own") {
+  house h;
+  memory_client c(&h, {&detail::client_sse});
+  lines told;
+  c.on.of_others().presence = [&](const client_presence_change& p) {
+    static constexpr const char* words[] = {"join", "leave", "count"};
+    told.push_back(std::string(words[static_cast<int>(p.what)]) + " " + std::string(p.channel) + " " +
+                   std::string(p.user) + " " + std::string(p.info) + " " + std::to_string(p.count));
+  };
+  c.on.of_others().receipt = [&](const client_receipt& r) {
+    told.push_back(std::string(r.channel) + " " + std::string(r.epoch) + " " + std::string(r.user) + " " +
+                   std::to_string(r.received) + " " + std::to_string(r.read));
+  };
+  c.on.of_others().missed = [&](std::string_view channel) { told.push_back("missed " + std::string(channel)); };
+  c.follow("a");
+  c.fake = [](std::string_view) -> std::string {
+    std::string out = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
+    for (const char* o : {R"({"open":{"session":"s","channels":{"a":{"epoch":"e","offset":4}}}})",
+                          R"({"join":{"channel":"a","user":"b\u00e9","info":{"n":1}}})",
+                          R"({"leave":{"channel":"a","user":"bob"}})", R"({"presence":{"channel":"a","count":10342}})",
+                          R"({"receipt":{"channel":"a","epoch":"e","user":"bob","received":42,"read":40}})",
+                          R"({"missed":{"channel":"a"}})", R"({"join":7})", R"({"receipt":[]})"})
+      out += "data: " + std::string(o) + "\n\n";
+    return out;
+  };
+  c.start();
+  c.run();
+  CHECK(told == lines{"join a b\u00e9 {\"n\":1} 0", "leave a bob  0", "count a   10342", "a e bob 42 40", "missed a"});
+  CHECK(c.notices.size() == 8);  // as notices too, and those that cannot be read only so
+}

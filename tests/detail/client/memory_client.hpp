@@ -30,7 +30,7 @@ struct kept_ladder {
 class memory_client final : private kept_ladder, public detail::client_machine {
  public:
   memory_client(house* h, const ladder& l, client_options o = {}, const std::string& url = "http://h/live?user=ada")
-      : kept_ladder{l}, client_machine(*proto::parse_url(url), std::move(o), kept, detail::make_command_poster), at(h) {
+      : kept_ladder{l}, client_machine(*proto::parse_url(url), std::move(o), kept, detail::make_client_errands), at(h) {
     on.message = [this](const client_message& m) {
       std::string line = std::string(m.channel) + " " + std::to_string(m.offset) + " " +
                          (m.binary ? "bytes " + std::string(m.bytes) : std::string(m.data));
@@ -66,7 +66,10 @@ class memory_client final : private kept_ladder, public detail::client_machine {
     ++of(lane).life;
     ++connects;
   }
-  void write(client_lane lane, std::string_view bytes) override { of(lane).out += bytes; }
+  void write(client_lane lane, std::string_view bytes) override {
+    of(lane).out += bytes;
+    if (lane == client_lane::content) fetches_said.emplace_back(bytes);
+  }
   void disconnect(client_lane lane) override {
     auto& l = of(lane);
     if (l.c && !l.out.empty() && !blocked) l.c->send(l.out);
@@ -84,7 +87,7 @@ class memory_client final : private kept_ladder, public detail::client_machine {
       busy = false;
       at->run();
       if (std::exchange(settles, false)) settle(), busy = true;
-      for (auto lane : {client_lane::follow, client_lane::command}) busy = step(lane) || busy;
+      for (auto lane : {client_lane::follow, client_lane::command, client_lane::content}) busy = step(lane) || busy;
     }
     return *this;
   }
@@ -125,10 +128,15 @@ class memory_client final : private kept_ladder, public detail::client_machine {
       ends.push_back(name + " " + (e ? e.text() : std::string(ok)));
     });
   }
+  void get(const std::string& channel, const position& p) {
+    fetch(channel, p, [this](const client_error& e, client_content what) {
+      ends.push_back(e ? e.text() : what.type + " " + what.bytes);
+    });
+  }
   lines take_ends() { return std::exchange(ends, {}); }
 
   house* at;
-  lines heard, states, notices, ends, places;
+  lines heard, states, notices, ends, places, fetches_said;
   std::function<void(const client_message&)> on_each;
   std::int64_t alarm_at = never;
   int fixed_random = -1;
@@ -208,7 +216,7 @@ class memory_client final : private kept_ladder, public detail::client_machine {
     return busy;
   }
 
-  lane_state lanes_[2];
+  lane_state lanes_[detail::client_lanes];
   std::vector<std::shared_ptr<testing::memory_connection>> gone_;
   std::uint64_t seed_ = 42;
 };

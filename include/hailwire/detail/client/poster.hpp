@@ -17,8 +17,8 @@
 namespace hailwire::detail {
 
 /// Posts commands where the link cannot carry them: one request at a time, so that they take effect in order, and an
-/// array in each, so that every command has an answer of its own. Asks for content in between.
-class command_poster final : public client_poster {
+/// array in each, so that every command has an answer of its own.
+class command_poster final : public client_errands {
  public:
   explicit command_poster(client_machine& m) : machine_(m) {}
 
@@ -130,12 +130,9 @@ class command_poster final : public client_poster {
       machine_.commands().requeue(machine_.now());
       return machine_.pause(least);
     }
-    auto [word, text] = client_machine::read_problem(status, body);
-    std::error_code code = make_error_code(errc::bad_request);
-    for (auto e = errc::bad_request; e <= errc::http_version; e = static_cast<errc>(static_cast<int>(e) + 1))
-      if (code_name(e) == word) code = make_error_code(e);
-    for (auto id : ids) machine_.commands().answer(id, {code, text.empty() ? word : text}, {});
-    if (status == 401) machine_.stop(word, text);
+    const client_error why = read_refusal(status, body);
+    for (auto id : ids) machine_.commands().answer(id, why, {});
+    if (status == 401) machine_.stop("unauthenticated", why.message);
   }
 
   void read_reply(std::string_view json) {
@@ -148,7 +145,7 @@ class command_poster final : public client_poster {
       if (name_is(m, "reply") && m.content.type == proto::json::kind::number)
         id = proto::json::to_uint(m.content, max_offset).value_or(0);
       if (name_is(m, "ok")) ok = m.content.text;
-      if (name_is(m, "error")) error = client_machine::read_error(m.content.text);
+      if (name_is(m, "error")) error = read_error(m.content.text);
     }
     machine_.answered(id, error, ok);
   }

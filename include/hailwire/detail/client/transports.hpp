@@ -5,6 +5,7 @@
 
 #include <memory>
 
+#include "hailwire/detail/client/fetcher.hpp"
 #include "hailwire/detail/client/machine.hpp"
 #include "hailwire/detail/client/poll_link.hpp"
 #include "hailwire/detail/client/poster.hpp"
@@ -42,8 +43,10 @@ inline constexpr const client_transport* client_transport_of<transport::short_po
 template <class... Transports>
 inline constexpr const client_transport* client_ladder[] = {client_transport_of<Transports>...};
 
-inline std::unique_ptr<client_poster> make_command_poster(client_machine& m) {
-  return std::make_unique<command_poster>(m);
+/// What does a lane's errands.
+inline std::unique_ptr<client_errands> make_client_errands(client_machine& m, client_lane lane) {
+  if (lane == client_lane::command) return std::make_unique<command_poster>(m);
+  return std::make_unique<content_fetcher>(m);
 }
 
 }  // namespace hailwire::detail
