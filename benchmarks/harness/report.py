@@ -93,7 +93,25 @@ def markdown(result):
         lines += ["| g++ -std=c++20 -O2 -c | CPU seconds | peak MB |", "|---|---|---|"]
         lines += [f"| {e['name']} | {e['seconds']:.1f} | {e['megabytes']:.0f} |" for e in r["entries"]]
         lines += [""] + [f"{t['what']}: {t['got']} (target {t['wanted']}): {t['verdict']}." for t in r["targets"]] + [""]
-    return "\n".join(lines)
+    return "\n".join(lines + [summary(result)])
+
+
+def summary(result, entry="hailwire (own)"):
+    """The rows of the README's speed table: the server on a thread of its own beside the best peer and the better floor."""
+    def beside(samples, names):
+        names = [n for n in names if samples.get(n)]
+        if not names:
+            return "–"
+        best = max(names, key=lambda n: statistics.median(samples[n]))
+        r = ratio(samples[entry], samples[best])
+        return f"{r['median']:.2f} [{r['low']:.2f}–{r['high']:.2f}] × {best}"
+
+    lines = ["| work | to the best peer | to the floor |", "|---|---|---|"]
+    for r in result["rows"]:
+        samples = {e["name"]: [s["per_cpu_second"] for s in e["samples"]] for e in r["entries"] if "samples" in e and r["kind"] == "throughput"}
+        if samples.get(entry):
+            lines.append(f"| {r['title']} | {beside(samples, result['peers'])} | {beside(samples, ('floor', 'floor, batched'))} |")
+    return "\n".join(lines) + "\n" if len(lines) > 2 else ""
 
 
 COLOURS = {"hailwire (own)": "#0b6e4f", "hailwire (embedded)": "#2f9e78", "hailwire (portable)": "#86c9b0", "floor": "#9aa0a6", "floor, batched": "#6b7177",

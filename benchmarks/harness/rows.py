@@ -37,14 +37,14 @@ def both(own, embedded=()):
     return {OWN: list(own), **({EMBEDDED: list(embedded)} if embedded else {})}
 
 
-ECHO = both([("peer", 1.0)], [("peer", 0.95)])
+ECHO = both([("peer", 1.2)], [("peer", 0.95)])
 FAN_OUT = both([("peer", 1.0), ("floor", 0.9)])
 BATCHED = both([("peer", 1.15), ("floor, batched", 0.9)])
 
 ROWS = [
     Row("echo_20", "echo, 1,000 connections, 20 B", "echo", load(1000, 20), ECHO),
     Row("echo_1k", "echo, 1,000 connections, 1 KiB", "echo", load(1000, 1024), ECHO),
-    Row("echo_one", "echo, one connection, 20 B", "echo", load(1, 20), both([("peer", 1.0)], [("peer", 0.85)])),
+    Row("echo_one", "echo, one connection, 20 B", "echo", load(1, 20), both([("peer", 1.1)], [("peer", 0.85)])),
     Row("fan_out_1", "fan-out 1,000 × 128 B, 1 in flight", "fan_out", load(1000, 128), FAN_OUT),
     Row("fan_out_10k", "fan-out 10,000 × 128 B, 1 in flight", "fan_out", load(10000, 128), FAN_OUT, settle=0.5),
     Row("fan_out_16", "fan-out 1,000 × 128 B, 16 in flight", "fan_out", load(1000, 128, 16), BATCHED),
@@ -55,11 +55,11 @@ ROWS = [
     Row("stalled", "the same with one reader that stands still", "fan_out", [*load(1000, 128, 16), "--stalled", 1],
         both([("without (own)", 0.95)]), only=(OWN, EMBEDDED, PORTABLE), extra={"without (own)": (OWN, "fan_out", load(1000, 128, 16))}),
     Row("direct", "direct messages, 10,000 connections, 64 B", "direct", load(10000, 64, 1000),
-        both([("peer", 1.0), ("echo (own)", 0.9)]), extra={"echo (own)": (OWN, "echo", load(1000, 20))}, settle=0.5),
+        both([("peer", 1.0), ("floor", 0.85), ("echo (own)", 0.9)]), extra={"echo (own)": (OWN, "echo", load(1000, 20))}, settle=0.5),
     Row("sse_10k", "SSE fan-out 10,000 × 128 B", "sse", load(10000, 128), both([("peer", 1.4)]), settle=0.5),
-    Row("poll_10k", "long poll, 10,000 waiting, 128 B", "long_poll", load(10000, 128), both([("peer", 1.3)]), settle=1.0),
-    Row("short_poll", "short poll, nothing new, 100 connections", "short_poll", load(100, 20), both([("Bun", 1.0)])),
-    Row("connect", "WebSocket handshakes, 50 at a time", "connect", load(50, 20)),
+    Row("poll_10k", "long poll, 10,000 waiting, 128 B", "long_poll", load(10000, 128), both([("peer", 1.35)]), settle=1.0),
+    Row("short_poll", "short poll, nothing new, 100 connections", "short_poll", load(100, 20), both([("Bun", 1.5)])),
+    Row("connect", "WebSocket handshakes, 50 at a time", "connect", load(50, 20), both([("Bun", 1.0)])),
     Row("echo_two_threads", "echo, 1,000 × 20 B, two threads on two cores", "echo", load(1000, 20),
         both([("one thread (own)", 0.9)]), only=(OWN,), options=("--threads", 2), cores=(0, 1),
         extra={"one thread (own)": (OWN, "echo", load(1000, 20))}),

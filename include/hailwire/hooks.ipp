@@ -7,7 +7,7 @@ namespace hailwire {
 
 HAILWIRE_INLINE std::string_view request::param(std::string_view name) const noexcept {
   for (const auto& [n, value] : *query_)
-    if (n == name) return value;
+    if (proto::same_bytes(n, name)) return value;
   return {};
 }
 

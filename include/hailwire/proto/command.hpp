@@ -154,6 +154,8 @@ class two_levels {
 
  private:
   bool gather(json::value& out);
+  /// Reads a member and adds it; of the outermost object with the members of its value, if that is an object.
+  bool member_into(hailwire::detail::vector<json::member>& to, bool outermost);
   json::error doubles(const hailwire::detail::vector<json::member>& members, std::string_view all) const;
 
   json::detail::scanner scan_;

@@ -15,6 +15,8 @@ HAILWIRE_INLINE failure unreadable(const json::error& why, std::size_t from) {
 }
 
 HAILWIRE_INLINE bool reads(const json::member& m, std::string_view word) {
+  const char first = *m.name.data();  // of an empty name its closing quote
+  if (first != word[0] && first != '\\') return false;
   if (m.name.size() == word.size()) return same_bytes(m.name, word);
   return m.name.size() > word.size() && json::name_is(m, word);
 }
@@ -38,6 +40,7 @@ HAILWIRE_INLINE bool arguments::text(std::string_view name, std::string& out, bo
   if (!v) return true;
   if (v->type != json::kind::string) return fail(name, "must be a string");
   std::string_view inner = v->text.substr(1, v->text.size() - 2);
+  if (!v->escapes) return out = inner, true;
   out.clear();
   return json::detail::append_unescaped(out, inner) || fail(name, "holds half of a surrogate pair");
 }
@@ -101,13 +104,17 @@ HAILWIRE_INLINE two_levels::two_levels(std::string_view text, hailwire::detail::
 
 HAILWIRE_INLINE json::error two_levels::read() {
   auto add = [&] {
-    json::member m;
-    if (!scan_.name(m.name) || !(scan_.sees('{') ? gather(m.content) : scan_.any(m.content))) return false;
-    if (outer_.size() == command_limits.members) return scan_.fail(json::too_many_members);
-    return outer_.push_back(m), true;
+    if (!member_into(outer_, true)) return false;
+    return outer_.size() <= command_limits.members || (outer_.pop_back(), scan_.fail(json::too_many_members));
   };
   if (!scan_.each(true, add) || !scan_.finish()) return scan_.why();
   return doubles(outer_, text_);
+}
+
+HAILWIRE_INLINE bool two_levels::member_into(hailwire::detail::vector<json::member>& to, bool outermost) {
+  json::member& m = to.emplace_back();  // filled where it stays
+  if (scan_.name(m.name) && (outermost && scan_.sees('{') ? gather(m.content) : scan_.any(m.content))) return true;
+  return to.pop_back(), false;
 }
 
 HAILWIRE_INLINE json::error two_levels::look_into(const json::member& m) {
@@ -120,9 +127,9 @@ HAILWIRE_INLINE bool two_levels::gather(json::value& out) {
   inner_.clear();
   too_many_ = 0;
   auto add = [&] {
-    json::member m;
-    if (!scan_.name(m.name) || !scan_.any(m.content)) return false;
-    if (inner_.size() < command_limits.members) return inner_.push_back(m), true;
+    if (!member_into(inner_, false)) return false;
+    if (inner_.size() <= command_limits.members) return true;
+    inner_.pop_back();
     if (!too_many_) too_many_ = static_cast<std::size_t>(scan_.place() - from);
     return true;
   };

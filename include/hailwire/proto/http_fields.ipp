@@ -59,14 +59,14 @@ HAILWIRE_INLINE std::optional<authority> parse_authority(std::string_view s) noe
     if (end == s.npos || !detail::is_ipv6(s.substr(1, end - 1))) return {};
     out.host = s.substr(0, end + 1);
   } else {
-    out.host = s.substr(0, s.find(':'));
-    if (out.host.empty()) return {};
-    for (std::size_t i = detail::name_size(detail::reg_name, out.host); i < out.host.size(); ++i) {
-      if (detail::is(detail::reg_name, out.host[i])) continue;
-      if (out.host[i] != '%' || out.host.size() - i < 3) return {};
-      if (hex_digit(out.host[i + 1]) < 0 || hex_digit(out.host[i + 2]) < 0) return {};
-      i += 2;
+    std::size_t n = detail::name_size(detail::reg_name, s);  // nearly always up to the colon or the end
+    for (; n < s.size() && s[n] != ':'; ++n) {
+      if (detail::is(detail::reg_name, s[n])) continue;
+      if (s[n] != '%' || s.size() - n < 3 || hex_digit(s[n + 1]) < 0 || hex_digit(s[n + 2]) < 0) return {};
+      n += 2;
     }
+    if (n == 0) return {};
+    out.host = s.substr(0, n);
   }
   s.remove_prefix(out.host.size());
   if (s.empty()) return out;
@@ -136,7 +136,7 @@ HAILWIRE_INLINE bool same_origin(std::string_view origin, std::string_view host)
 
 HAILWIRE_INLINE bool accepts_literally(const head& h, std::string_view media_type) {
   return h.any_element("accept", [&](std::string_view element) {
-    if (!iequals(next_element(element, ';'), media_type)) return false;
+    if (element.size() < media_type.size() || !iequals(next_element(element, ';'), media_type)) return false;
     while (element.data()) {
       auto parameter = next_element(element, ';');
       if (parameter.size() < 2 || to_lower(parameter[0]) != 'q' || parameter[1] != '=') continue;

@@ -58,6 +58,7 @@ inline constexpr char too_deep[] = "nested too deep";
 struct value {
   kind type = kind::null;
   std::string_view text;
+  bool escapes = false;  ///< of a string: whether there is an escape in it
 };
 
 namespace detail {

@@ -30,7 +30,7 @@ HAILWIRE_INLINE bool scanner::any(value& out) noexcept {
   const char *from = p_, *p = nullptr;
   if (from < fence_) p = *from == '"' ? string_from(from + 1) : walk<false>(from);
   if (!p && !(p = walk<true>(from))) return false;
-  out = {kind_of(*from), {from, static_cast<std::size_t>(p - from)}};
+  out = {kind_of(*from), {from, static_cast<std::size_t>(p - from)}, escape_ > from};
   return moved(p);
 }
 

@@ -7,13 +7,13 @@ namespace hailwire::transport {
 
 HAILWIRE_INLINE std::optional<std::string_view> live_request::param(std::string_view name) const noexcept {
   for (const auto& [n, value] : query)
-    if (n == name) return value;
+    if (proto::same_bytes(n, name)) return value;
   return {};
 }
 
 HAILWIRE_INLINE std::size_t live_request::count(std::string_view name) const noexcept {
   std::size_t n = 0;
-  for (const auto& p : query) n += p.first == name;
+  for (const auto& p : query) n += proto::same_bytes(p.first, name);
   return n;
 }
 

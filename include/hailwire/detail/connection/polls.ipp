@@ -171,7 +171,7 @@ HAILWIRE_INLINE bool http_exchange::answer_poll(bool at_end) {
 
   std::string at = on_->position_text(reached);
   bool keep = on_->keeps();
-  bool head_only = head_.method == "HEAD";
+  bool head_only = proto::same_bytes(head_.method, "HEAD");
   std::string_view live(replies_);
   if (parts.empty() && notices_.empty() && live.empty() && has_tag(at)) {
     on_->last_write_ = moment(server().now());

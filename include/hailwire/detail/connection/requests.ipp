@@ -156,7 +156,7 @@ HAILWIRE_INLINE void http_exchange::read_body() {
 
 HAILWIRE_INLINE void http_exchange::dispatch() {
   // Of the server as a whole (RFC 9110, section 9.3.7): the host's to answer, where it answers requests.
-  if (head_.path == "*" && !server().host.on_http) return respond(204, {}, {}, "Allow: " + methods());
+  if (proto::same_bytes(head_.path, "*") && !server().host.on_http) return respond(204, {}, {}, "Allow: " + methods());
   if (shown_.path_ == server().settings.path) return serve_live();
   if (is_messages(shown_.path_, server().settings)) return serve_message();
   serve_elsewhere();
@@ -238,7 +238,7 @@ HAILWIRE_INLINE void http_exchange::allow_fields(std::string& out, std::string_v
 HAILWIRE_INLINE void http_exchange::serve_live() {
   // Of the host's own paths the query is the host's to read, escapes and all.
   if (!query_readable_) return refuse({errc::bad_request, "the query has a bad escape or is not UTF-8"});
-  if (head_.method == "GET" || head_.method == "HEAD") return serve_follow();
+  if (proto::same_bytes(head_.method, "GET") || proto::same_bytes(head_.method, "HEAD")) return serve_follow();
   if (head_.method == "POST") {
     if (!own_page_ && !listed_page_) return refuse({errc::forbidden, "this origin is not listed"});
     return post();
@@ -254,17 +254,18 @@ HAILWIRE_INLINE void http_exchange::serve_live() {
 // Reads the channels and the device that the query names; false when it has refused them.
 HAILWIRE_INLINE bool http_exchange::read_channels() {
   auto no = [&](std::string why) { return refuse({errc::bad_request, std::move(why)}), false; };
+  const auto is = [](std::string_view name, std::string_view word) { return proto::same_bytes(name, word); };
   for (const auto& [name, value] : query_) {
-    if (name == "channel") {
+    if (is(name, "channel")) {
       if (!valid_channel(value)) return refuse(not_a_channel()), false;
       if (std::find(channels_.begin(), channels_.end(), value) != channels_.end())
         return no("a channel is named twice");
       channels_.push_back(value);
-    } else if (name == "device") {
+    } else if (is(name, "device")) {
       if (value.size() > 64 || !proto::printable_utf8(value))
         return no("a device's name is 1 to 64 bytes of UTF-8 without control characters");
       if (device_.empty()) device_ = value;
-    } else if (name == "heartbeat") {
+    } else if (is(name, "heartbeat")) {
       const auto asked = proto::parse_decimal(value);
       if (!asked || *asked == 0) return no("a heartbeat is a number of seconds");
       const auto& o = server().settings;
@@ -273,7 +274,7 @@ HAILWIRE_INLINE bool http_exchange::read_channels() {
       };
       const std::uint64_t least = bound(o.shortest_heartbeat), most = std::max(least, bound(o.longest_heartbeat));
       heartbeat_ = static_cast<std::uint16_t>(std::clamp(*asked, least, most));
-    } else if (name == "signal") {
+    } else if (is(name, "signal")) {
       signals_ = signals_ || value == "1";
     }
   }
@@ -284,7 +285,7 @@ HAILWIRE_INLINE void http_exchange::serve_follow() {
   const options& o = server().settings;
   transport::live_request a{head_, query_, o};
 
-  bool head_only = head_.method == "HEAD";
+  bool head_only = proto::same_bytes(head_.method, "HEAD");
   for (const transport::entry* t : server().transports) {
     if ((head_only && !t->answers_head) || !t->claims(a)) continue;
     serving_ = t;
