@@ -33,6 +33,8 @@ class loop_turn;
 class stream_exchange;
 class presence;
 class receipts;
+class subscriptions;
+class publisher;
 }  // namespace detail
 
 /// Some channels: none (the default), all, some by name or prefix, or whatever a predicate says. Copies share what it
@@ -219,6 +221,8 @@ class session : protected detail::follower {
   friend class detail::loop_turn;
   friend class detail::presence;
   friend class detail::receipts;
+  friend class detail::subscriptions;
+  friend class detail::publisher;
 
   // ---- what whoever serves the client does for it ----------------------------------------------------------------
 

@@ -117,18 +117,18 @@ struct client final : session {
     if (std::exchange(live, false)) there->close(*this);
   }
   void follow(const std::string& channel = "c") {
-    there->follow(*this, channel, start::latest(), true, [this](result<follow_start> r) {
+    there->subscriptions.add(*this, channel, start::latest(), true, [this](result<follow_start> r) {
       CHECK(r);
-      there->request_wake(*this);
+      there->turn.request_wake(*this);
     });
   }
-  void unfollow(const std::string& channel = "c") { there->unfollow(*this, channel); }
+  void unfollow(const std::string& channel = "c") { there->subscriptions.remove(*this, channel); }
   std::string take() { return std::exchange(got, {}); }
   void permit_to(grant g) { CHECK_FALSE(session::permit(shared_grant(std::move(g)))); }
 
   void wake(detail::subscription* s) override {
     for (const auto& c : channels()) {
-      auto* at = there->find(*this, c);
+      auto* at = there->subscriptions.find(*this, c);
       if (s && at != s) continue;
       for (auto bytes = at->pending(); !bytes.empty(); bytes = at->live() ? bytes.first(0) : at->pending()) {
         got.append(bytes.data(), bytes.size());

@@ -71,12 +71,12 @@ struct client final : session {
   }
   std::string follow(const std::string& channel = "c", start from = start::latest()) {
     std::string began;
-    there->follow(*this, channel, from, true, [&, channel](result<follow_start> r) {
+    there->subscriptions.add(*this, channel, from, true, [&, channel](result<follow_start> r) {
       began = !r ? std::string(code_name(r.error().code))
                  : std::to_string(r->at.offset) + (r->recovered            ? ""
                                                    : r->lost.epoch_changed ? " epoch"
                                                                            : " trimmed");
-      there->request_wake(*this);
+      there->turn.request_wake(*this);
     });
     return began;
   }
@@ -91,7 +91,7 @@ struct client final : session {
 
   void wake(detail::subscription* s) override {
     for (const auto& c : channels()) {
-      auto* at = there->find(*this, c);
+      auto* at = there->subscriptions.find(*this, c);
       if (s && at != s) continue;
       for (auto bytes = at->pending(); !bytes.empty(); bytes = at->live() ? bytes.first(0) : at->pending()) {
         got.append(bytes.data(), bytes.size());
