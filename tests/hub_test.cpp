@@ -75,11 +75,11 @@ struct client final : session {
   /// How following began, as text; empty while it is not known.
   const std::string& follow(const std::string& channel, start from = start::latest()) {
     began[channel].clear();
-    there->follow(*mine, channel, from, true, [this, channel](result<follow_start> r) {
+    there->subscriptions.add(*mine, channel, from, true, [this, channel](result<follow_start> r) {
       CHECK(began[channel].empty());
       began[channel] = text(r);
-      if (r && !r->recovered) there->find(*mine, channel)->tell_lost(r->lost);
-      if (r) there->request_wake(*this);
+      if (r && !r->recovered) there->subscriptions.find(*mine, channel)->tell_lost(r->lost);
+      if (r) there->turn.request_wake(*this);
     });
     return began[channel];
   }
@@ -98,7 +98,7 @@ struct client final : session {
   }
   void wake(detail::subscription* live) override {
     if (live) return pull(*live);
-    for (const auto& c : mine->channels()) pull(*there->find(*mine, c));
+    for (const auto& c : mine->channels()) pull(*there->subscriptions.find(*mine, c));
   }
   void settle() override { ++settled; }
   void lost(detail::subscription&, const detail::gap& g) override {
@@ -259,7 +259,7 @@ TEST_CASE("what the hub holds is the sum of its sessions, channels and tails, an
   CHECK(r.h.memory_held() > idle + 5000);
   SECTION("when it catches up") {
     slow->shut = false;
-    r.h.request_wake(*slow);
+    r.h.turn.request_wake(*slow);
     r.loop.run();
     CHECK_FALSE(r.publish("a"));
     r.loop.run();
@@ -273,7 +273,7 @@ TEST_CASE("what the hub holds is the sum of its sessions, channels and tails, an
     fast->follow("b");
     r.loop.run();
     const std::size_t more = r.h.memory_held();
-    CHECK(r.h.unfollow(*fast, "b"));
+    CHECK(r.h.subscriptions.remove(*fast, "b"));
     CHECK(r.h.memory_held() < more);
   }
   SECTION("when its tail is cut") {
@@ -332,7 +332,7 @@ TEST_CASE("of a channel's last value each follower gets the newest, whatever cam
   CHECK(fast.take().ends_with("<price-1.2001 2001>"));
   CHECK(slow.take().empty());
   slow.shut = false;
-  r.h.request_wake(slow);
+  r.h.turn.request_wake(slow);
   r.loop.run();
   CHECK(slow.take() == "<price-1.2001 2001>");
   CHECK_FALSE(r.publish("price", payload::json("2002")));
@@ -549,7 +549,7 @@ TEST_CASE("a handler may publish, follow and unfollow") {
   std::ignore = r.h.publish("a", payload::json("1"), {}, [&](std::error_code, position) {
     c.follow("a");
     r.publish("a", payload::json("2"));
-    r.h.unfollow(*c.mine, "a");
+    r.h.subscriptions.remove(*c.mine, "a");
     c.follow("a");
     r.publish("a", payload::json("3"));
   });
@@ -848,8 +848,8 @@ TEST_CASE("keys are a user's own; an anonymous client's count only where the hos
   rig r;
   auto publish = [&](grant g, const std::string& json) {
     client c(r.h, std::move(g));
-    r.h.publish_for(
-        *c.mine, "a", r.h.prefetch("a"), payload::json(json), {.key = "k"}, true,
+    r.h.publisher.publish_for(
+        *c.mine, "a", r.h.publisher.prefetch("a"), payload::json(json), {.key = "k"}, true,
         [note = r.note()](result<position> at) mutable { at ? note({}, std::move(*at)) : note(at.error().code, {}); });
     return r.take();
   };
@@ -877,11 +877,12 @@ TEST_CASE("keyed publishes of one user or scope within a key's life are bounded,
   auto publish = [&](grant g, const std::string& key, std::string channel = "a", std::string json = "1") {
     client c(h, std::move(g));
     said.clear();
-    h.publish_for(*c.mine, std::move(channel), h.prefetch("a"), payload::json(json), {.key = key}, true,
-                  [&](result<position> at) {
-                    said = at ? std::to_string(at->offset)
-                              : std::string(code_name(at.error().code)) + ' ' + std::to_string(at.error().retry_after);
-                  });
+    h.publisher.publish_for(*c.mine, std::move(channel), h.publisher.prefetch("a"), payload::json(json), {.key = key},
+                            true, [&](result<position> at) {
+                              said = at ? std::to_string(at->offset)
+                                        : std::string(code_name(at.error().code)) + ' ' +
+                                              std::to_string(at.error().retry_after);
+                            });
     return said;
   };
   loop.advance(29'000);
@@ -1005,7 +1006,7 @@ TEST_CASE(
   client stays(r.h), leaves(r.h);
   stays.follow("a");
   leaves.follow("a");
-  CHECK(r.h.unfollow(*stays.mine, "a"));
+  CHECK(r.h.subscriptions.remove(*stays.mine, "a"));
   leaves.leave();
   r.store.answer();
   r.loop.run();
@@ -1026,15 +1027,15 @@ TEST_CASE("a channel followed again before the first follow was answered is answ
   auto note = [&](const char* which) {
     return [&told, which](result<follow_start> f) { told.push_back(which + text(f)); };
   };
-  r.h.follow(*c.mine, "a", start::earliest(), true, note("first "));
-  r.h.unfollow(*c.mine, "a");
-  r.h.follow(*c.mine, "a", start::earliest(), true, note("second "));
+  r.h.subscriptions.add(*c.mine, "a", start::earliest(), true, note("first "));
+  r.h.subscriptions.remove(*c.mine, "a");
+  r.h.subscriptions.add(*c.mine, "a", start::earliest(), true, note("second "));
   r.store.answer();
   r.loop.run();
   REQUIRE(told.size() == 2);
   std::sort(told.begin(), told.end());
   CHECK(told == lines{"first forbidden", "second a-1.0"});
-  r.h.request_wake(c);
+  r.h.turn.request_wake(c);
   r.loop.run();
   CHECK(c.take() == "<a-1.1 1><a-1.2 2>");
 }
@@ -1046,9 +1047,9 @@ TEST_CASE("after unfollow nothing of the channel comes, and other channels go on
   c.follow("b");
   r.publish("a", payload::json("1"));
   r.publish("b", payload::json("2"));
-  CHECK(r.h.unfollow(*c.mine, "a"));  // in the same turn, before anything is sent
-  CHECK_FALSE(r.h.unfollow(*c.mine, "a"));
-  CHECK_FALSE(r.h.unfollow(*c.mine, "never"));
+  CHECK(r.h.subscriptions.remove(*c.mine, "a"));  // in the same turn, before anything is sent
+  CHECK_FALSE(r.h.subscriptions.remove(*c.mine, "a"));
+  CHECK_FALSE(r.h.subscriptions.remove(*c.mine, "never"));
   r.loop.run();
   CHECK(c.take() == "<b-1.1 2>");
 }
@@ -1068,7 +1069,7 @@ TEST_CASE("what retention passes while a client is slow is a gap, what it does n
   };
   publish_large(8);  // more than is kept in memory
   c.shut = false;
-  r.h.request_wake(c);
+  r.h.turn.request_wake(c);
   r.loop.run();
   CHECK(take() == "<a-1.1 ><a-1.2 ><a-1.3 ><a-1.4 ><a-1.5 ><a-1.6 ><a-1.7 ><a-1.8 >");
 
@@ -1076,7 +1077,7 @@ TEST_CASE("what retention passes while a client is slow is a gap, what it does n
   publish_large(8);
   r.store.trim("a", 3);
   c.shut = false;
-  r.h.request_wake(c);
+  r.h.turn.request_wake(c);
   r.loop.run();
   CHECK(take() == "[trimmed 14]<a-1.14 ><a-1.15 ><a-1.16 >");
 }
@@ -1103,7 +1104,7 @@ TEST_CASE("a storage that fails while a client reads on is told to it") {
   for (int i = 0; i < 5; ++i) r.publish("a", payload::json('"' + std::string(300'000, 'x') + '"')), r.loop.run();
   c.shut = false;
   r.store.failing = errc::internal;
-  r.h.request_wake(c);
+  r.h.turn.request_wake(c);
   r.loop.run();
   CHECK(c.take() == "[unreadable]");
 }
@@ -1386,7 +1387,7 @@ TEST_CASE("sessions are found by user and by key; a key means one session for ev
   CHECK(d.key.slot == gone.slot);
   CHECK(r.h.find(gone) == nullptr);
   CHECK(r.h.find(d.key) == d.mine);
-  CHECK(r.h.entered() == std::vector<session*>{&a, &b, &c, &d});
+  CHECK(r.h.registry().entered() == std::vector<session*>{&a, &b, &c, &d});
 }
 
 TEST_CASE("each of many users is found, with all sessions, while others come and go") {
@@ -1544,8 +1545,8 @@ TEST_CASE("what one turn publishes leaves in one wake, then come those who asked
   c.follow("a");
   r.loop.run();
   for (int i = 0; i < 5; ++i) r.publish("a");
-  r.h.request_settle(c);
-  r.h.request_settle(d);
+  r.h.turn.request_settle(c);
+  r.h.turn.request_settle(d);
   r.h.forget(d);
   CHECK(c.take().empty());
   r.loop.run();

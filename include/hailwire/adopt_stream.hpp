@@ -80,7 +80,7 @@ class adopted_connection final : public connection,
       tune(d, g.settings.send_buffer);
       keep_alive(g.settings.heartbeat);
     }
-    g.messages.beside_bytes += footprint;
+    g.messages.channels.beside_bytes += footprint;
   }
 
   void begin(std::string_view already_read) {
@@ -250,7 +250,7 @@ class adopted_connection final : public connection,
     // The peer ended first and nothing was left to say: it gets its farewell if the socket takes that at once.
     if (over_ && is_end(*over_) && !ending_ && !writing_) shut_write();
     closed_ = true;
-    server().messages.beside_bytes -= footprint;
+    server().messages.channels.beside_bytes -= footprint;
     net_error_code ignored;
     below().close(ignored);
     by().beside(-1);

@@ -34,6 +34,9 @@ class loop_turn;
 class stream_exchange;
 class presence;
 class receipts;
+class subscriptions;
+class channel_table;
+class publisher;
 }  // namespace detail
 
 /// Some channels: none (the default), all, some by name or prefix, or whatever a predicate says. Copies share what it
@@ -223,6 +226,9 @@ class session : protected detail::follower {
   friend class detail::loop_turn;
   friend class detail::presence;
   friend class detail::receipts;
+  friend class detail::subscriptions;
+  friend class detail::publisher;
+  friend class detail::channel_table;
 
   // ---- what whoever serves the client does for it ----------------------------------------------------------------
 

@@ -13,7 +13,8 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import planted_faults  # noqa: E402
 
-FAN_OUT, CHANNEL_LOG, HUB, PERMISSIONS = "detail/hub/fan_out.hpp", "detail/hub/channel_log.hpp", "detail/hub/hub_impl.ipp", "detail/hub/expiry.ipp"
+FAN_OUT, CHANNEL_LOG, PERMISSIONS = "detail/hub/fan_out.hpp", "detail/hub/channel_log.hpp", "detail/hub/expiry.ipp"
+PUBLISHER, SUBSCRIPTIONS = "detail/hub/publisher.ipp", "detail/hub/subscriptions.ipp"
 SSE = "transport/sse.hpp"
 POLLS, STREAMS, CONNECTION = "detail/connection/polls.ipp", "detail/connection/streams.ipp", "detail/connection/connection.hpp"
 
@@ -31,15 +32,15 @@ FAULTS = [
      "      if (!log().conflated()) lost(*s, {false, next});\n", ""),
     ("drop the notice of a new epoch", FAN_OUT,
      "    lost(s, {g.epoch_changed, at(s).offset + 1});\n", ""),
-    ("a gap up to the head hides what is retained", HUB,
+    ("a gap up to the head hides what is retained", SUBSCRIPTIONS,
      "        out.lost = {false, oldest};\n",
      "        out.lost = {false, oldest = head + 1};\n"),
-    ("wake before the append", HUB,
-     "    append_result r = storage_->append_now(",
-     "  if (auto* log = find_log(what.channel, what.at.hash); log && log->open()) {\n"
-     "    message early{log->head() + 1, d.at, d.from, d.type, d.data};\n    log->apply(log->epoch(), early);\n  }\n    append_result r = storage_->append_now("),
-    ("flush before the publisher's answer", HUB,
-     "      if (log) guarded([&] { much = log->apply(p.epoch, what.content); });\n",
+    ("wake before the append", PUBLISHER,
+     "    append_result r = hub_->storage_->append_now(",
+     "  if (auto* log = hub_->channels.find(what.channel, what.at.hash); log && log->open()) {\n"
+     "    message early{log->head() + 1, d.at, d.from, d.type, d.data};\n    log->apply(log->epoch(), early);\n  }\n    append_result r = hub_->storage_->append_now("),
+    ("flush before the publisher's answer", PUBLISHER,
+     "      if (log) hub_->guarded([&] { much = log->apply(p.epoch, what.content); });\n",
      "      if (log) much = log->apply(p.epoch, what.content), log->flush();\n"),
     ("count as sent what a blocked reader did not take", FAN_OUT,
      "  flushing = std::exchange(work_->building, nullptr);\n",
@@ -55,7 +56,7 @@ FAULTS = [
     ("mark live too early", CHANNEL_LOG,
      "    if (p.offset == work_->flushed) {\n",
      "    if (p.offset + 1 >= work_->flushed && p.offset <= work_->flushed) {\n"),
-    ("lose what arrives while the start is being read", HUB,
+    ("lose what arrives while the start is being read", SUBSCRIPTIONS,
      "  sub.begin(out.at.offset);\n  sub.in().prime(sub, r.messages);\n",
      "  sub.begin(r.messages.empty() ? std::max(out.at.offset, log.head()) : out.at.offset);\n  sub.in().prime(sub, r.messages);\n"),
     ("do not wake who waited for the storage", CHANNEL_LOG,
@@ -95,7 +96,7 @@ FAULTS = [
      "seen != work_->seen) {\n    busy().seen = seen;\n"),
     ("a new epoch begins with nothing that is kept", CHANNEL_LOG,
      "l.restart(oldest - 1, head, {true, oldest});", "l.restart(head, head, {true, head + 1});"),
-    ("a cursor of another epoch goes on at the head", HUB,
+    ("a cursor of another epoch goes on at the head", SUBSCRIPTIONS,
      "        out.lost = {true, oldest};\n", "        out.lost = {true, oldest = head + 1};\n"),
     ("what another program wrote is not read", CHANNEL_LOG,
      "  } else if (m.offset > head_ + 1) {\n", "  } else if (m.offset > head_ + 1'000'000) {\n"),

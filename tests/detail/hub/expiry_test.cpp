@@ -237,11 +237,11 @@ TEST_CASE("who has no expiry costs nothing: no timer, no table entry") {
   client a(plain), b(timed);
   a.join("?channel=chat&user=ada");
   b.join("?channel=chat&user=ada");
-  CHECK(plain.gate.messages.expiring_count() == 0);
-  CHECK(timed.gate.messages.expiring_count() == 1);
+  CHECK(plain.gate.messages.expiries.size() == 0);
+  CHECK(timed.gate.messages.expiries.size() == 1);
   b.c->reset();
   timed.run();
-  CHECK(timed.gate.messages.expiring_count() == 0);
+  CHECK(timed.gate.messages.expiries.size() == 0);
 }
 
 // ---- renewed
@@ -259,7 +259,7 @@ TEST_CASE("a permission is renewed over the open connection, and announced again
   CHECK(c.hear() == lines{R"(text {"expiring":{"seconds":30}})"});
   c.say(renew("ada", 2));
   CHECK(c.hear() == lines{R"(text {"reply":2,"ok":{}})"});
-  CHECK(h.gate.messages.expiring_count() == 0);
+  CHECK(h.gate.messages.expiries.size() == 0);
   for (int i = 0; i < 10; ++i) {
     h.advance(20'000);
     c.say(R"({"ping":{}})");

@@ -40,16 +40,16 @@ class test_session : public session {
   /// How following began, or the code of an error; empty: not yet.
   std::string follow(const std::string& channel = "c", const start& from = start::latest()) {
     began_.clear();
-    hub_->follow(*this, channel, from, true, [this](result<follow_start> r) {
+    hub_->subscriptions.add(*this, channel, from, true, [this](result<follow_start> r) {
       began_ = !r ? std::string(code_name(r.error().code))
                   : std::to_string(r->at.offset) + (r->recovered            ? ""
                                                     : r->lost.epoch_changed ? " epoch"
                                                                             : " trimmed");
-      hub_->request_wake(*this);
+      hub_->turn.request_wake(*this);
     });
     return began_;
   }
-  void unfollow(const std::string& channel = "c") { hub_->unfollow(*this, channel); }
+  void unfollow(const std::string& channel = "c") { hub_->subscriptions.remove(*this, channel); }
   std::string take() { return std::exchange(got, {}); }
   void permit_to(grant g) { static_cast<void>(session::permit(shared_grant(std::move(g)))); }
 
@@ -61,7 +61,7 @@ class test_session : public session {
  private:
   void wake(detail::subscription* s) override {
     for (const auto& c : channels()) {
-      auto* at = hub_->find(*this, c);
+      auto* at = hub_->subscriptions.find(*this, c);
       if (s && at != s) continue;
       for (auto bytes = at->pending(); !bytes.empty(); bytes = at->live() ? bytes.first(0) : at->pending()) {
         got.append(bytes.data(), bytes.size());

@@ -38,7 +38,7 @@ inline client_publish_handler tell_position(command_dispatcher::command_done&& d
 /// Ends a session because of a hook's exception.
 inline void hook_failed(session& s) { s.close(1011, hook_failed_text); }
 
-HAILWIRE_INLINE void command_dispatcher::publish(session& s, std::string&& channel, const hub::prefetch_hint& at,
+HAILWIRE_INLINE void command_dispatcher::publish(session& s, std::string&& channel, const prefetch_hint& at,
                                                  payload&& p, publish_options&& o, bool checked,
                                                  client_publish_handler&& done) {
   if (server_.messages.ended(s.permissions())) return done(permission_ended());
@@ -47,10 +47,10 @@ HAILWIRE_INLINE void command_dispatcher::publish(session& s, std::string&& chann
     done(*why);
     return *why == errc::internal ? hook_failed(s) : void();
   }
-  if (!payload_fits(p, server_.messages.settings_of(channel, at))) return done(payload_too_large());
-  if (o.ephemeral && !server_.messages.settings_of(channel, at).ephemeral)
+  if (!payload_fits(p, server_.messages.settings_of(channel, at.hash))) return done(payload_too_large());
+  if (o.ephemeral && !server_.messages.settings_of(channel, at.hash).ephemeral)
     return done({errc::not_implemented, "the channel takes no ephemeral messages"});
-  server_.messages.prefetch_entry(at);
+  server_.messages.publisher.prefetch_entry(at);
   if (server_.host.on_publish) {
     verdict v = verdict::accept();
     if (!server_.guarded("on_publish", [&] { v = server_.host.on_publish(s, channel, p); })) {
@@ -61,17 +61,18 @@ HAILWIRE_INLINE void command_dispatcher::publish(session& s, std::string&& chann
     if (s.ending()) return done(errc::forbidden);  // the host has ended the session instead, which refuses it
     if (auto* other = v.replacement()) p = *other, checked = false;
   }
-  server_.messages.publish_for(s, std::move(channel), at, std::move(p), std::move(o), checked, std::move(done));
+  server_.messages.publisher.publish_for(s, std::move(channel), at, std::move(p), std::move(o), checked,
+                                         std::move(done));
 }
 
 HAILWIRE_INLINE void command_dispatcher::publish(session& s, std::string&& channel, payload&& p, publish_options&& o,
                                                  bool checked, client_publish_handler&& done) {
-  hub::prefetch_hint at = server_.messages.prefetch(channel);
+  prefetch_hint at = server_.messages.publisher.prefetch(channel);
   publish(s, std::move(channel), at, std::move(p), std::move(o), checked, std::move(done));
 }
 
 HAILWIRE_INLINE void command_dispatcher::publish(session& s, proto::command&& c, client_publish_handler&& done) {
-  hub::prefetch_hint at = server_.messages.prefetch(c.channel);
+  prefetch_hint at = server_.messages.publisher.prefetch(c.channel);
   payload p = c.has_bytes ? payload::binary(c.bytes) : payload::json(c.data);
   publish(s, std::move(c.channel), at, std::move(p), {std::move(c.type), std::move(c.key), c.ephemeral}, true,
           std::move(done));
@@ -100,7 +101,8 @@ HAILWIRE_INLINE void command_dispatcher::run(session& s, proto::command&& c, com
       return subscribe(s, std::move(c), std::move(done));
     case verb::unsubscribe:
       if (!s.duplex()) return done({errc::bad_request, "unsubscribe needs a WebSocket"});
-      if (!server_.messages.unfollow(s, c.channel)) return done({errc::bad_request, "the channel is not followed"});
+      if (!server_.messages.subscriptions.remove(s, c.channel))
+        return done({errc::bad_request, "the channel is not followed"});
       return done(std::string("{}"));
     case verb::history:
       return history(s, std::move(c), std::move(done));
@@ -130,16 +132,17 @@ HAILWIRE_INLINE void command_dispatcher::subscribe(session& s, proto::command&& 
   if (!from) return done(from.error());
   if (several) return subscribe_all(s, std::move(c.channels), *from, std::move(done));
   if (forbidden(s, c.channel, done)) return;
-  server_.messages.follow(s, c.channel, from->front(), true,
-                          [&s, this, channel = c.channel, done = std::move(done)](result<follow_start> r) mutable {
-                            if (!r) return done(r.error());
-                            std::string ok;
-                            append_entry(ok, *r);
-                            done(std::move(ok));
-                            if (auto* sub = r->recovered ? nullptr : server_.messages.find(s, channel))
-                              sub->tell_lost(r->lost);
-                            server_.messages.request_wake(s);  // also who asked for no reply is served now
-                          });
+  server_.messages.subscriptions.add(
+      s, c.channel, from->front(), true,
+      [&s, this, channel = c.channel, done = std::move(done)](result<follow_start> r) mutable {
+        if (!r) return done(r.error());
+        std::string ok;
+        append_entry(ok, *r);
+        done(std::move(ok));
+        if (auto* sub = r->recovered ? nullptr : server_.messages.subscriptions.find(s, channel))
+          sub->tell_lost(r->lost);
+        server_.messages.turn.request_wake(s);  // also who asked for no reply is served now
+      });
 }
 
 HAILWIRE_INLINE void command_dispatcher::subscribe_all(session& s, vector<std::string>&& channels, const cursor& from,
@@ -148,21 +151,21 @@ HAILWIRE_INLINE void command_dispatcher::subscribe_all(session& s, vector<std::s
     return done(too_many_channels(server_.settings));
   for (const std::string& c : channels)
     if (forbidden(s, c, done)) return;
-  server_.messages.follow_all(s, std::move(channels), from,
-                              [&s, this, done = std::move(done)](result<vector<channel_start>>&& r) mutable {
-                                if (!r) return done(r.error());
-                                std::string ok = "{";
-                                for (const channel_start& one : *r) {
-                                  if (ok.size() > 1) ok += ',';
-                                  proto::json::append_quoted(ok, one.channel);
-                                  append_entry(ok += ':', one.start);
-                                }
-                                done(ok + '}');
-                                for (const channel_start& one : *r)
-                                  if (auto* sub = one.start.recovered ? nullptr : server_.messages.find(s, one.channel))
-                                    sub->tell_lost(one.start.lost);
-                                server_.messages.request_wake(s);
-                              });
+  server_.messages.subscriptions.add_all(
+      s, std::move(channels), from, [&s, this, done = std::move(done)](result<vector<channel_start>>&& r) mutable {
+        if (!r) return done(r.error());
+        std::string ok = "{";
+        for (const channel_start& one : *r) {
+          if (ok.size() > 1) ok += ',';
+          proto::json::append_quoted(ok, one.channel);
+          append_entry(ok += ':', one.start);
+        }
+        done(ok + '}');
+        for (const channel_start& one : *r)
+          if (auto* sub = one.start.recovered ? nullptr : server_.messages.subscriptions.find(s, one.channel))
+            sub->tell_lost(one.start.lost);
+        server_.messages.turn.request_wake(s);
+      });
 }
 
 HAILWIRE_INLINE void command_dispatcher::history(session& s, proto::command&& c, command_done done) {
@@ -215,8 +218,8 @@ HAILWIRE_INLINE void command_dispatcher::erase(session& s, proto::command&& c, c
     }
     return yes && !by.ending() ? std::nullopt : std::optional(failure(errc::forbidden));
   };
-  server_.messages.erase_for(s, std::move(c.channel), {std::move(*c.epoch), *c.offset}, std::move(allowed),
-                             tell_position(std::move(done)));
+  server_.messages.eraser.erase_for(s, std::move(c.channel), {std::move(*c.epoch), *c.offset}, std::move(allowed),
+                                    tell_position(std::move(done)));
 }
 
 HAILWIRE_INLINE void command_dispatcher::mark(session& s, proto::command&& c, command_done done) {

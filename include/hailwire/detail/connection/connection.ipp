@@ -90,11 +90,11 @@ HAILWIRE_INLINE void connection::give_reason(close_reason why) noexcept {
 }
 
 HAILWIRE_INLINE void connection::ask_wake() {
-  if (!wake_asked_) wake_asked_ = true, server().messages.request_wake(*this);
+  if (!wake_asked_) wake_asked_ = true, server().messages.turn.request_wake(*this);
 }
 
 HAILWIRE_INLINE void connection::ask_settle() {
-  if (!settle_asked_) settle_asked_ = true, server().messages.request_settle(*this);
+  if (!settle_asked_) settle_asked_ = true, server().messages.turn.request_settle(*this);
 }
 
 HAILWIRE_INLINE bool connection::gives() const noexcept {
@@ -457,7 +457,7 @@ HAILWIRE_INLINE void server_state::note(std::string_view event, const connection
 
 HAILWIRE_INLINE vector<connection*> server_state::connections() const {
   vector<connection*> out;
-  for (session* s : messages.entered()) out.push_back(static_cast<connection*>(s));
+  for (session* s : messages.registry().entered()) out.push_back(static_cast<connection*>(s));
   return out;
 }
 

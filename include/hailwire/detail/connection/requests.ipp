@@ -423,7 +423,7 @@ HAILWIRE_INLINE void http_exchange::begin_following(shared_grant g) {
 }
 
 HAILWIRE_INLINE void http_exchange::follow_next(std::size_t i) {
-  server().messages.follow(*on_, channels_[i], from_[i], true, [on = on_, i](result<follow_start> r) {
+  server().messages.subscriptions.add(*on_, channels_[i], from_[i], true, [on = on_, i](result<follow_start> r) {
     if (!on->owes()) return;  // another channel, or the host, has settled it
     http_exchange& e = *on->asked();
     if (!r) return e.refuse_stream(r.error());
@@ -437,7 +437,7 @@ HAILWIRE_INLINE void http_exchange::follow_next(std::size_t i) {
 HAILWIRE_INLINE void http_exchange::tell_losses() {
   for (std::size_t i = 0; i < starts_.size() && on_->phase_ != connection::phase::closing; ++i) {
     if (starts_[i].recovered) continue;
-    if (auto* s = server().messages.find(*on_, channels_[i])) {
+    if (auto* s = server().messages.subscriptions.find(*on_, channels_[i])) {
       on_->tell_gap(s->in().log(), starts_[i].lost, on_->told_cursor(this, i + 1));
     } else if (on_->find_rare()) {
       for (session::gone& g : on_->find_rare()->gone_channels) {

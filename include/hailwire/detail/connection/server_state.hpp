@@ -107,7 +107,7 @@ class command_dispatcher {
                client_publish_handler&& done);
 
  private:
-  void publish(session& s, std::string&& channel, const hub::prefetch_hint& at, payload&& p, publish_options&& o,
+  void publish(session& s, std::string&& channel, const prefetch_hint& at, payload&& p, publish_options&& o,
                bool checked, client_publish_handler&& done);
   void subscribe(session& s, proto::command&& c, command_done done);
   void subscribe_all(session& s, vector<std::string>&& channels, const cursor& from, command_done done);

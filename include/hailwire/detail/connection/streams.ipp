@@ -48,7 +48,7 @@ HAILWIRE_INLINE void stream_exchange::open() {
   }
   proto::append_decimal(json, static_cast<std::uint64_t>(interval() / 1000));
   json += ",\"keys\":";
-  proto::append_decimal(json, static_cast<std::uint64_t>(on_.server().messages.keys_kept(on_.permissions())));
+  proto::append_decimal(json, static_cast<std::uint64_t>(keys_kept(on_.permissions())));
   if (const std::string ticket = e->ticket(); !ticket.empty()) json.append(",\"ticket\":\"").append(ticket) += '"';
   json += ",\"channels\":{";
   for (std::size_t i = 0; i < e->channels_.size(); ++i) {
@@ -66,7 +66,7 @@ HAILWIRE_INLINE void stream_exchange::open() {
   if (on_.opened_ && on_.server().host.on_open &&
       !on_.server().guarded("on_open", [&] { on_.server().host.on_open(on_); }))
     on_.end(errc::internal, 1011, hook_failed_text);
-  if (on_.phase_ == connection::phase::stream) on_.server().messages.watch_expiry(on_);
+  if (on_.phase_ == connection::phase::stream) on_.server().messages.expiries.watch(on_);
   take_rest(std::move(e->rest_));
 }
 
@@ -597,7 +597,7 @@ HAILWIRE_INLINE connection::echo connection::no_echo_to() const noexcept {
   if (stream_ || !asked()) return {slot_};
   for (const auto& [name, value] : asked()->query_) {
     if (name != "session") continue;
-    session* named = server().messages.find_id(value);
+    session* named = server().messages.registry().find_id(value);
     if (!named) return {slot_, value};
     return {named->user() == user() ? static_cast<connection*>(named)->slot_ : slot_};
   }

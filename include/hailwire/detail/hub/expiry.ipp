@@ -17,11 +17,6 @@ namespace hailwire {
 /// How long a timer may trust that both clocks go on alike.
 inline constexpr std::int64_t clocks_agree_ms = 5 * 60 * 1000;
 
-HAILWIRE_INLINE std::int64_t hub::left(const shared_grant& g) const noexcept {
-  if (g.expires() == std::chrono::system_clock::time_point::max()) return INT64_MAX;
-  return std::chrono::floor<std::chrono::milliseconds>(g.expires().time_since_epoch()).count() - loop_->unix_time();
-}
-
 namespace detail {
 
 HAILWIRE_INLINE void permission_expiry::watch(session& s) {
@@ -81,8 +76,8 @@ HAILWIRE_INLINE std::error_code session::permit(shared_grant g) {
   for (const std::string& name : lost) unfollow(name);
   at().regranted(*this, before);
   for (std::size_t i = 0; i < follow_count(); ++i) followed(i).raise(grant_.floor_of(followed(i).in().log().name()));
-  at().watch_expiry(*this);
-  at().request_wake(*this);
+  at().expiries.watch(*this);
+  at().turn.request_wake(*this);
   return {};
 }
 

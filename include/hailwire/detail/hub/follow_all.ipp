@@ -17,17 +17,17 @@
 
 #include "hailwire/hub.hpp"
 
-namespace hailwire {
+namespace hailwire::detail {
 
-struct hub::follow_group : detail::intrusive_count {
-  static constexpr std::uint32_t unknown = detail::subscription::serials;
+struct subscriptions::group : intrusive_count {
+  static constexpr std::uint32_t unknown = subscription::serials;
   struct place {
     hailwire::start from;
     std::uint32_t serial = unknown;  // of its subscription, once it is known where that stands
   };
   session_key asked;
-  detail::vector<place> places;          // of each channel
-  detail::vector<channel_start> starts;  // what is told of each
+  vector<place> places;          // of each channel
+  vector<channel_start> starts;  // what is told of each
   std::size_t waiting = 0;
   std::optional<failure> why;
   follow_all_handler done;
@@ -40,9 +40,9 @@ struct hub::follow_group : detail::intrusive_count {
   }
 };
 
-HAILWIRE_INLINE void hub::follow_all(session& s, detail::vector<std::string> channels, const cursor& from,
-                                     follow_all_handler done) {
-  auto g = detail::intrusive_ptr<follow_group>(new follow_group());
+HAILWIRE_INLINE void subscriptions::add_all(session& s, vector<std::string> channels, const cursor& from,
+                                            follow_all_handler done) {
+  auto g = intrusive_ptr<group>(new group());
   g->asked = s.key();
   g->done = std::move(done);
   g->waiting = channels.size() + 1;  // one more: nothing is settled before all have been asked
@@ -50,16 +50,16 @@ HAILWIRE_INLINE void hub::follow_all(session& s, detail::vector<std::string> cha
     g->places.push_back({from[i]});
     g->starts.push_back({std::move(channels[i]), {}});
   }
-  for (std::size_t i = 0; i < g->places.size(); ++i) follow_held(g, i);
+  for (std::size_t i = 0; i < g->places.size(); ++i) add_held(g, i);
   one_known(g);
 }
 
-HAILWIRE_INLINE void hub::follow_held(const detail::intrusive_ptr<follow_group>& g, std::size_t i) {
-  session* s = find(g->asked);
+HAILWIRE_INLINE void subscriptions::add_held(const intrusive_ptr<group>& g, std::size_t i) {
+  session* s = hub_->find(g->asked);
   if (!s) return;
-  g->places[i].serial = follow_group::unknown;
-  follow(*s, g->starts[i].channel, g->places[i].from, true, true, [this, g, i](result<follow_start> r) {
-    if (session* of = find(g->asked); r && of) {
+  g->places[i].serial = group::unknown;
+  add(*s, g->starts[i].channel, g->places[i].from, true, true, [this, g, i](result<follow_start> r) {
+    if (session* of = hub_->find(g->asked); r && of) {
       g->places[i].serial = find(*of, g->starts[i].channel)->serial();
       g->starts[i].start = std::move(*r);
     } else if (!r && !g->why) {
@@ -69,11 +69,11 @@ HAILWIRE_INLINE void hub::follow_held(const detail::intrusive_ptr<follow_group>&
   });
 }
 
-HAILWIRE_INLINE void hub::one_known(const detail::intrusive_ptr<follow_group>& g) {
+HAILWIRE_INLINE void subscriptions::one_known(const intrusive_ptr<group>& g) {
   if (--g->waiting) return;
-  session* s = find(g->asked);
+  session* s = hub_->find(g->asked);
   if (!s) return;
-  detail::vector<std::size_t> outdated;
+  vector<std::size_t> outdated;
   for (std::size_t i = 0; i < g->places.size() && !g->why; ++i) {
     const std::size_t at = g->find(*s, i);
     if (at == s->follow_count()) {
@@ -86,14 +86,14 @@ HAILWIRE_INLINE void hub::one_known(const detail::intrusive_ptr<follow_group>& g
   }
   if (g->why) {
     for (std::size_t i = 0; i < g->places.size(); ++i)
-      if (const std::size_t at = g->find(*s, i); at < s->follow_count()) end_follow(*s, at, true);
+      if (const std::size_t at = g->find(*s, i); at < s->follow_count()) end(*s, at, true);
     return g->done(std::move(*g->why));
   }
   if (!outdated.empty()) {
     g->waiting = outdated.size() + 1;
     for (std::size_t i : outdated) {
-      end_follow(*s, g->find(*s, i), true);
-      follow_held(g, i);
+      end(*s, g->find(*s, i), true);
+      add_held(g, i);
     }
     return one_known(g);
   }
@@ -101,9 +101,9 @@ HAILWIRE_INLINE void hub::one_known(const detail::intrusive_ptr<follow_group>& g
     auto& sub = s->followed(g->find(*s, i));
     sub.begin(g->starts[i].start.at.offset);
     sub.join_if_current();
-    begin_follow(*s, sub.in().log());
+    begin(*s, sub.in().log());
   }
   g->done(std::move(g->starts));
 }
 
-}  // namespace hailwire
+}  // namespace hailwire::detail

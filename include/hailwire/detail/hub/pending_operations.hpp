@@ -9,6 +9,14 @@
 #include "hailwire/detail/base/pointers.hpp"
 #include "hailwire/detail/base/vector.hpp"
 
+namespace hailwire {
+
+/// How many publishes and reads of history are carried out within one another, each by the handler of the one before.
+/// Further ones run from the loop, so that a chain of any length fits on any stack; a level takes 1–3 KiB.
+inline constexpr unsigned max_nesting = 16;
+
+}  // namespace hailwire
+
 namespace hailwire::detail {
 
 /// What waits for the storage, or for the hub's thread. Finished or aborted once, on the hub's loop.
@@ -60,6 +68,31 @@ class pending_operations {
   const std::size_t most_;
   std::atomic<std::size_t> count_ = 0;
   vector<intrusive_ptr<operation>> all_;
+};
+
+/// Within how many of its own calls a hub is. A handler may publish, and the handler of that publish, and so on: past
+/// `max_nesting` the next ones run from the loop, so that a chain of any length fits on any stack.
+class call_depth {
+ public:
+  class level {
+   public:
+    explicit level(call_depth& d) noexcept : of_(&++d.depth_) {}
+    level(const level&) = delete;
+    level& operator=(const level&) = delete;
+    ~level() { --*of_; }
+
+   private:
+    unsigned* of_;
+  };
+  bool deep() const noexcept { return depth_ >= max_nesting; }
+  /// Whether the next publish waits for the loop: it does behind one that waits too, so that their order is kept.
+  bool too_deep() const noexcept { return deep() || waiting_; }
+  void put_off() noexcept { ++waiting_; }
+  void came_back() noexcept { --waiting_; }
+
+ private:
+  unsigned depth_ = 0;
+  std::size_t waiting_ = 0;
 };
 
 }  // namespace hailwire::detail

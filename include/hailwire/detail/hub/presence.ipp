@@ -48,8 +48,8 @@ HAILWIRE_INLINE void presence::second::broken() noexcept {
 HAILWIRE_INLINE void presence::joined() {
   if (!enabled_) return;
   joined_ = true;
-  hub_->broker_->subscribe(hub_->broker_id_, all_hubs);
-  hub_->broker_->subscribe(hub_->broker_id_, own_name_);
+  hub_->channels.listen(all_hubs);
+  hub_->channels.listen(own_name_);
   tell(all_hubs, std::move(live_writer(live_kind::presence).number(word_of(word::hello)).number(id_)));
   next_beat_ = now() + hub_heartbeat_ms;
   arm();
@@ -207,7 +207,7 @@ HAILWIRE_INLINE void presence::notice(const std::string& name, std::string_view 
   std::string object = "{\"";
   object.append(what).append("\":").append(json).append("}");
   proto::json::spaces_for_line_breaks(object);
-  if (auto* log = hub_->find_log(name)) log->notice(what, object);  // flushed at the end of the turn
+  if (auto* log = hub_->channels.find(name)) log->notice(what, object);  // flushed at the end of the turn
 }
 
 HAILWIRE_INLINE void presence::occupy(const std::string& name, channel_state& c) {
@@ -273,11 +273,11 @@ HAILWIRE_INLINE void presence::look_at(const std::string& name, channel_state& c
   if (std::exchange(c.anonymous_dirty, false)) tell_change(name, c, {}, nullptr);
   if (c.gathered && now >= started_ + presence_grace_ms) {
     c.gathered = false;
-    if (auto* log = hub_->find_log(name)) log->miss();
+    if (auto* log = hub_->channels.find(name)) log->miss();
   }
   if (c.counting && c.present + anonymous(c) <= hub_->settings().presence_names) {
     c.counting = false;
-    if (auto* log = hub_->find_log(name)) log->miss();
+    if (auto* log = hub_->channels.find(name)) log->miss();
   } else if (c.counting && c.told_count != c.present) {
     c.told_count = c.present;
     std::string json = "{\"channel\":";
@@ -305,7 +305,7 @@ HAILWIRE_INLINE bool presence::idle(const channel_state& c) const noexcept {
 // ---- the other hubs
 
 HAILWIRE_INLINE void presence::tell(std::string_view channel, const live_writer& w) noexcept {
-  if (joined_ && !stopped_) hub_->tell_others(channel, w.bytes());
+  if (joined_ && !stopped_) hub_->channels.tell_others(channel, w.bytes());
 }
 
 // `m`: what there is of the user; null: nothing any more. An empty user stands for the anonymous sessions.
@@ -582,7 +582,7 @@ HAILWIRE_INLINE void presence::answer_queries(const std::string& name, channel_s
   const std::string channel = name;  // what is done with the answers may end the state
   if (!c.followed && c.queries.empty()) unfollowed(channel);
   // What was told before stands before the answer.
-  if (auto* log = hub_->find_log(channel)) log->flush();
+  if (auto* log = hub_->channels.find(channel)) log->flush();
   for (std::size_t i = 0; i < due.size(); ++i) hub_->guarded([&] { due[i].done(std::move(results[i])); });
 }
 

@@ -48,7 +48,7 @@ HAILWIRE_INLINE void receipts::mark(session& s, std::string_view channel, positi
   device_mark& d = there->second;
   arm();
   // What the log here cannot bear out is for the storage to judge.
-  auto* log = hub_->find_log(channel);
+  auto* log = hub_->channels.find(channel);
   const bool known = log && log->open() && log->epoch() == m.epoch && at.offset <= log->head();
   const bool soon = d.writing || hub_->loop().now() < d.next;
   if (fresh || !known || !soon || (d.waits && d.pending.epoch != m.epoch)) {
@@ -90,7 +90,7 @@ HAILWIRE_INLINE receipts::user_receipt* receipts::remember(std::string_view chan
   }
   user_receipt& u = at->second;
   if (u.epoch != epoch) {
-    auto* log = hub_->find_log(channel);
+    auto* log = hub_->channels.find(channel);
     if (!u.epoch.empty() && log && log->open() && log->epoch() == u.epoch) return &u;
     u.levels = u.told = {};
     u.epoch = epoch;
@@ -104,7 +104,7 @@ HAILWIRE_INLINE void receipts::tell(const std::string& channel, const std::strin
                                     const watermark_levels& to) {
   user_receipt* u = remember(channel, user, epoch);
   if (!u) {
-    if (auto* log = hub_->find_log(channel)) log->miss();
+    if (auto* log = hub_->channels.find(channel)) log->miss();
     return;
   }
   if (u->epoch != epoch) return;
@@ -124,7 +124,7 @@ HAILWIRE_INLINE void receipts::send(const std::string& channel, const std::strin
   const bool others = !channel.starts_with('@') && hub_->rules_.of(channel).receipts;
   live_writer w(live_kind::receipt);
   w.text(user).text(r.epoch).number(r.levels.received).number(r.levels.read).number(r.levels.public_read);
-  hub_->tell_others(channel, w.number(others).bytes());
+  hub_->channels.tell_others(channel, w.number(others).bytes());
   tell_here(channel, user, r.epoch, r.levels, others);
 }
 
@@ -138,7 +138,7 @@ HAILWIRE_INLINE void receipts::heard(std::string_view channel, live_reader& in) 
   if (!in.ok()) return;
   user_receipt* u = remember(channel, user, epoch);
   if (!u) {
-    if (auto* log = hub_->find_log(channel)) log->miss();
+    if (auto* log = hub_->channels.find(channel)) log->miss();
     return;
   }
   if (u->epoch != epoch) return;
@@ -152,7 +152,7 @@ HAILWIRE_INLINE void receipts::heard(std::string_view channel, live_reader& in) 
 
 HAILWIRE_INLINE void receipts::tell_here(std::string_view channel, std::string_view user, std::string_view epoch,
                                          const watermark_levels& l, bool others) {
-  auto* log = hub_->find_log(channel);
+  auto* log = hub_->channels.find(channel);
   if (!log) return;
   auto text = [&](std::uint64_t read) {
     std::string json = "{\"channel\":";
@@ -169,7 +169,7 @@ HAILWIRE_INLINE void receipts::tell_here(std::string_view channel, std::string_v
   const std::string own = text(l.read);
   log->flush();  // what was told to all before stands before this
   for (session* s : hub_->find(user))
-    if (hub_->find(*s, channel)) s->notice("receipt", own);
+    if (hub_->subscriptions.find(*s, channel)) s->notice("receipt", own);
 }
 
 HAILWIRE_INLINE void receipts::tick(std::int64_t now) {

@@ -10,7 +10,7 @@
 
 namespace hailwire {
 
-HAILWIRE_INLINE std::string session::id() const { return at().printed(key()); }
+HAILWIRE_INLINE std::string session::id() const { return at().registry().id_of(key()); }
 
 HAILWIRE_INLINE std::vector<std::string> session::channels() const {
   std::vector<std::string> out;
@@ -21,28 +21,30 @@ HAILWIRE_INLINE std::vector<std::string> session::channels() const {
 HAILWIRE_INLINE std::error_code session::follow(std::string_view channel, start from) {
   hub& h = at();
   if (ending()) return operation_aborted();
-  if (!adjustable() || !valid_channel(channel) || h.find(*this, channel)) return errc::bad_request;
+  if (!adjustable() || !valid_channel(channel) || h.subscriptions.find(*this, channel)) return errc::bad_request;
   if (!detail::may_follow_count(follow_count() + 1, h.settings())) return errc::bad_request;
-  h.follow(*this, channel, from, false, [&h, key = key(), name = std::string(channel)](result<follow_start> r) {
-    session* self = h.find(key);
-    if (!self) return;
-    try {
-      std::string json = "{";
-      proto::json::append_quoted(json, name);
-      json += ':';
-      if (r) {
-        append_entry(json, *r);
-        json += '}';
-        if (self->notice("followed", json)) return self->cannot_tell();
-        if (auto* sub = r->recovered ? nullptr : h.find(*self, name)) sub->tell_lost(r->lost);
-        h.request_wake(*self);
-      } else if (r.error().code != errc::forbidden) {  // else the host has changed its mind
-        self->close(close_code(r.error().code), "a channel could not be followed");
-      }
-    } catch (...) {
-      self->broken();
-    }
-  });
+  h.subscriptions.add(*this, channel, from, false,
+                      [&h, key = key(), name = std::string(channel)](result<follow_start> r) {
+                        session* self = h.find(key);
+                        if (!self) return;
+                        try {
+                          std::string json = "{";
+                          proto::json::append_quoted(json, name);
+                          json += ':';
+                          if (r) {
+                            append_entry(json, *r);
+                            json += '}';
+                            if (self->notice("followed", json)) return self->cannot_tell();
+                            if (auto* sub = r->recovered ? nullptr : h.subscriptions.find(*self, name))
+                              sub->tell_lost(r->lost);
+                            h.turn.request_wake(*self);
+                          } else if (r.error().code != errc::forbidden) {  // else the host has changed its mind
+                            self->close(close_code(r.error().code), "a channel could not be followed");
+                          }
+                        } catch (...) {
+                          self->broken();
+                        }
+                      });
   return {};
 }
 
@@ -66,7 +68,7 @@ HAILWIRE_INLINE std::error_code session::unfollow(std::string_view channel) {
     }
     place += followed(i).named();
   }
-  if (!at().unfollow(*this, channel)) return errc::not_found;
+  if (!at().subscriptions.remove(*this, channel)) return errc::not_found;
   if (notice("closed", json)) cannot_tell();
   return {};
 }

@@ -156,7 +156,7 @@ class asio_driver final : public asio_loop<Strand> {
           layer_(std::move(layer)),
           loop_(std::static_pointer_cast<asio_driver>(d.shared_from_this())),
           wait_(d.executor(), descriptor()) {
-      if (layer_) g.messages.beside_bytes += layer_->footprint();
+      if (layer_) g.messages.channels.beside_bytes += layer_->footprint();
     }
     // The descriptor is closed by the base, not by its waiter.
     ~asio_connection() override { release(); }

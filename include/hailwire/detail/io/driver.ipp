@@ -204,7 +204,7 @@ HAILWIRE_INLINE void descriptor_connection::shut() {
   if (closed()) return;
   if (layered()) {
     layer()->shut_write(descriptor_);  // however it ends, its peer is told so if the socket takes it
-    server().messages.beside_bytes -= layer()->footprint();
+    server().messages.channels.beside_bytes -= layer()->footprint();
   }
   closing();
   ::close(std::exchange(descriptor_, -1));

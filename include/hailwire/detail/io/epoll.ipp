@@ -176,7 +176,7 @@ HAILWIRE_INLINE void epoll_driver::epoll_connection::closing() {
 HAILWIRE_INLINE epoll_driver::layered_connection::layered_connection(server_state& g, owned_descriptor& d,
                                                                      std::unique_ptr<stream_layer> layer)
     : epoll_connection(g, d, true), layer_(std::move(layer)) {
-  g.messages.beside_bytes += layer_->footprint();
+  g.messages.channels.beside_bytes += layer_->footprint();
 }
 
 HAILWIRE_INLINE epoll_driver::epoll_listener::epoll_listener(epoll_driver& d, server_state& g, int descriptor,
