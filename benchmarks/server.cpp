@@ -34,6 +34,7 @@ int usage() {
       "                  portable: Asio waits for each socket\n"
       "  --drivers       prints the drivers that are built in, and ends\n"
       "  --heartbeat S   in place of the library's default\n"
+      "  --limits WHICH  none, or all: in place of those that are on by default\n"
       "  --tls-cert FILE --tls-key FILE [--tls-records own|openssl]\n"
       "                  TLS in place of plain text, in a build that has it; who keeps its records\n",
       stderr);

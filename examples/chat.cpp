@@ -25,6 +25,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <charconv>
 #include <chrono>
 #include <cstdio>
@@ -47,7 +48,7 @@ using chat_server =
 
 constexpr char usage[] =
     "usage: chat [--host 127.0.0.1] [--port 8080] [--path /live] [--history 1000]\n"
-    "            [--storage memory|sqlite:FILE|redis://HOST:PORT] [--node NAME]\n"
+    "            [--storage memory|sqlite:FILE|redis://HOST:PORT] [--node NAME] [--tickets FILE]\n"
     "            [--tls-cert chain.pem --tls-key key.pem]\n"
     "            [--tls-records openssl|own] [--driver embedded|own|portable] [--drain-seconds 5]\n"
     "  --host     IPv4 or IPv6 address to listen on\n"
@@ -58,6 +59,9 @@ constexpr char usage[] =
     "any\n"
     "             number of chats share, as nodes of one (also rediss://, redis-sentinel://, redis-cluster://)\n"
     "  --node     what the page calls this one of several\n"
+    "  --tickets  the key that lets clients come back before newcomers, made if it is not there: one file for all "
+    "nodes;\n"
+    "             beside a SQLite file there is one anyway\n"
     "  --tls-cert, --tls-key  PEM files: https and wss in place of http and ws\n"
     "  --tls-records  who keeps the records: own takes 466 bytes for an idle connection, openssl 14 KB\n"
     "  --driver   who waits for the sockets: the context with one descriptor for all, a thread of its own, or Asio for "
@@ -65,8 +69,8 @@ constexpr char usage[] =
     "  --drain-seconds  how long clients may take to leave after SIGTERM; a second signal ends the chat at once\n";
 
 struct settings {
-  std::string host = "127.0.0.1", path = "/live", storage = "memory", node, tls_cert, tls_key, tls_records = "openssl",
-              driver = "embedded";
+  std::string host = "127.0.0.1", path = "/live", storage = "memory", node, tickets, tls_cert, tls_key,
+              tls_records = "openssl", driver = "embedded";
   std::uint16_t port = 8080;
   std::size_t history = 1000;
   unsigned drain_seconds = 5;
@@ -98,6 +102,7 @@ bool read_options(int count, char** words, settings& s) {
                     ? (s.storage = value, value == "memory" || (value.starts_with("sqlite:") && value.size() > 7) ||
                                               value.starts_with("redis"))
                 : name == "--node"          ? (s.node = value, hailwire::valid_channel(value) && is_path("/" + s.node))
+                : name == "--tickets"       ? (s.tickets = value, !value.empty())
                 : name == "--tls-cert"      ? (s.tls_cert = value, true)
                 : name == "--tls-key"       ? (s.tls_key = value, true)
                 : name == "--tls-records"   ? (s.tls_records = value, value == "own" || value == "openssl")
@@ -157,20 +162,26 @@ hailwire::result<hailwire::response> serve_page(const hailwire::request& r, cons
   return page;
 }
 
-// What tickets are signed with, so that they are good after a restart: beside the file of the rooms, for its owner
-// alone.
+// What tickets are signed with, so that they are good after a restart and at each node: in a file for its owner alone.
 std::string ticket_key(const settings& s) {
-  if (!s.storage.starts_with("sqlite:")) return {};
-  const std::string name = s.storage.substr(7) + "-tickets";
+  const bool kept = s.storage.starts_with("sqlite:");
+  const std::string name = !s.tickets.empty() ? s.tickets : kept ? s.storage.substr(7) + "-tickets" : std::string();
+  if (name.empty()) return {};
   std::string key;
   if (std::ifstream(name, std::ios::binary) >> key && key.size() >= 16) return key;
   key.clear();
   std::random_device random;
   for (int i = 0; i < 32; ++i) key += "0123456789abcdef"[random() % 16];
-  const int file = ::open(name.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-  const bool kept = file >= 0 && ::write(file, key.data(), key.size()) == static_cast<ssize_t>(key.size());
+  // Of nodes that begin together one makes it: whole or not at all.
+  const std::string fresh = name + '.' + std::to_string(random());
+  const int file = ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  bool written = file >= 0 && ::write(file, key.data(), key.size()) == static_cast<ssize_t>(key.size());
   if (file >= 0) ::close(file);
-  if (!kept) throw std::runtime_error("cannot write " + name);
+  written = written && ::link(fresh.c_str(), name.c_str()) == 0;
+  const bool there = !written && errno == EEXIST;
+  ::unlink(fresh.c_str());
+  if (there && std::ifstream(name, std::ios::binary) >> key && key.size() >= 16) return key;
+  if (!written) throw std::runtime_error(there ? name + " is no key of tickets" : "cannot write " + name);
   return key;
 }
 

@@ -57,8 +57,6 @@ FAULTS = [
     ("a bucket is emptied though something was to be left", "detail/base/token_bucket.hpp", ADMISSION_TEST,
      "r.room_ - std::min(r.cost(left), r.room_ - cost)", "r.room_"),
     ("the silent peer of a stream of the host's is not probed", "adopt_stream.hpp", "adopt_stream_test.cpp", "      keep_alive(g.settings.heartbeat);\n", ""),
-    ("what a stream of the host's takes is held for ever", "adopt_stream.hpp", "adopt_stream_test.cpp",
-     "    server().messages.channels.beside_bytes -= footprint;\n", ""),
     ("a publish is repeated at the end of its key's life", COMMANDS, COMMANDS_TEST, "now - c.first >= life_", "now - c.first > life_"),
     ("a key's life has nothing left for the way", COMMANDS, COMMANDS_TEST,
      "life_ = all - std::min<std::int64_t>(10'000, all / 10);", "life_ = all;"),

@@ -11,6 +11,7 @@ import os
 import pathlib
 import signal
 import socket
+import tempfile
 import unittest
 
 import websockets
@@ -350,6 +351,25 @@ class Ending(WithChat):
     async def test_sigint_ends_it_too(self):
         self.chat.process.send_signal(signal.SIGINT)
         self.assertEqual(await soon(self.chat.process.wait(), 10), 0)
+
+
+class Tickets(unittest.IsolatedAsyncioTestCase):
+    async def test_nodes_that_share_a_key_take_one_another_s_tickets(self):
+        """Who brings one that is good is given no other."""
+        with tempfile.TemporaryDirectory() as folder:
+            key = f"{folder}/tickets"
+            async with Chat("--tickets", key) as one, Chat("--tickets", key) as other, Chat() as stranger:
+                self.assertEqual(os.listdir(folder), ["tickets"])
+                self.assertEqual(os.stat(key).st_mode & 0o777, 0o600)
+
+                async def given(chat, **query):
+                    _, _, body = await curl(chat.url(channel="room", user="ada", **query))
+                    return json.loads(body).get("ticket")
+
+                ticket = await given(one)
+                self.assertTrue(ticket)
+                self.assertIsNone(await given(other, ticket=ticket))
+                self.assertTrue(await given(stranger, ticket=ticket))
 
 
 class Draining(WithChat):

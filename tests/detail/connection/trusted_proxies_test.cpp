@@ -207,10 +207,11 @@ TEST_CASE("which addresses meet in a bucket is each table's own") {
   CHECK(one.hash(first) == one.hash(address_table::of(*proto::ip_address::parse("2001:db8:0:1::2"))));
   CHECK(one.hash(first) != other.hash(first));
   CHECK(one.hash(first) != one.hash(address_table::of(*proto::ip_address::parse("2001:db8:0:2::1"))));
-  CHECK(one.add(first, 1));
-  CHECK_FALSE(one.add(first, 1));
+  auto* counted = one.add(first, 1);
+  REQUIRE(counted != nullptr);
+  CHECK(one.add(first, 1) == nullptr);
   CHECK(one.addresses() == 1);
-  one.remove(first);
+  one.remove(*counted);
   CHECK(one.addresses() == 0);
 }
 

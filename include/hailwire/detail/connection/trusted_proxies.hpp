@@ -51,30 +51,31 @@ class address_table {
     std::uint64_t high, low;
     bool operator==(const key&) const = default;
   };
+  /// An address that has something. It stays where it is until that was taken away again.
+  struct counted : hash_node {
+    key of;
+    std::size_t n;
+  };
   static key of(const proto::ip_address& a) noexcept;
-  /// One more, unless there are `most` already.
-  bool add(const key& k, std::size_t most);
-  void remove(const key& k);
+  /// One more of that address's, which `remove` takes away; null when there are `most` already.
+  counted* add(const key& k, std::size_t most);
+  void remove(counted& of);
   std::size_t addresses() const;
   /// Each table's own: whoever has many addresses, as one with an IPv6 /32 has, cannot choose some that meet in a
   /// bucket.
   std::uint64_t hash(const key& k) const noexcept;
 
  private:
-  struct counted_address : hash_node {
-    key of;
-    std::size_t n;
-  };
   struct alignas(64) part {  // a cache line of its own
     part() = default;
     part(const part&) = delete;
     part& operator=(const part&) = delete;
     ~part() { counts.delete_all(); }
-    counted_address* find(std::uint64_t h, const key& k) const noexcept {
-      return counts.find(h, [&](const counted_address& a) { return a.of == k; });
+    counted* find(std::uint64_t h, const key& k) const noexcept {
+      return counts.find(h, [&](const counted& a) { return a.of == k; });
     }
     mutable std::mutex mutex;
-    intrusive_hash_table<counted_address> counts;
+    intrusive_hash_table<counted> counts;
   };
   // By bits that no bucket is chosen by.
   part& part_of(std::uint64_t hash) noexcept { return parts_[(hash >> 32) % parts_.size()]; }
@@ -82,13 +83,17 @@ class address_table {
   std::array<part, 16> parts_;
 };
 
-/// Counts what belongs to an address, each thing under a number of its own.
+/// Counts what belongs to an address, each thing under a number of its own; the numbers in use are small ones, as slots
+/// are.
 class address_count {
  public:
   address_count() = default;
   address_count(const address_count&) = delete;
   address_count& operator=(const address_count&) = delete;
-  ~address_count() { whose_.delete_all(); }
+  ~address_count() {
+    for (auto* of : whose_)
+      if (of) table_->remove(*of);
+  }
   /// One more of `peer`'s, under a number that is not in use; false, and nothing is counted, when it has `most`
   /// already. Peers without an address are not counted.
   bool add(std::uint32_t number, std::string_view peer, std::size_t most);
@@ -98,12 +103,8 @@ class address_count {
   void share(std::shared_ptr<address_table> t) noexcept { table_ = std::move(t); }
 
  private:
-  struct owner : hash_node {
-    std::uint32_t number;
-    address_table::key of;
-  };
   std::shared_ptr<address_table> table_;
-  intrusive_hash_table<owner> whose_;
+  vector<address_table::counted*> whose_;  // by number
 };
 
 }  // namespace hailwire::detail

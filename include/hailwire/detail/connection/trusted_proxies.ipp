@@ -52,23 +52,21 @@ HAILWIRE_INLINE address_table::key address_table::of(const proto::ip_address& a)
   return k;
 }
 
-HAILWIRE_INLINE bool address_table::add(const key& k, std::size_t most) {
+HAILWIRE_INLINE address_table::counted* address_table::add(const key& k, std::size_t most) {
   const std::uint64_t h = hash(k);
   part& p = part_of(h);
   std::lock_guard lock(p.mutex);
-  counted_address* there = p.find(h, k);
-  if (there ? there->n >= most : most == 0) return false;
-  if (!there) p.counts.insert(*(there = new counted_address{{}, k, 0}), h);
+  counted* there = p.find(h, k);
+  if (there ? there->n >= most : most == 0) return nullptr;
+  if (!there) p.counts.insert(*(there = new counted{{}, k, 0}), h);
   ++there->n;
-  return true;
+  return there;
 }
 
-HAILWIRE_INLINE void address_table::remove(const key& k) {
-  const std::uint64_t h = hash(k);
-  part& p = part_of(h);
+HAILWIRE_INLINE void address_table::remove(counted& of) {
+  part& p = part_of(hash(of.of));
   std::lock_guard lock(p.mutex);
-  counted_address* there = p.find(h, k);
-  if (--there->n == 0) p.counts.remove(*there), delete there;
+  if (--of.n == 0) p.counts.remove(of), delete &of;
 }
 
 HAILWIRE_INLINE std::size_t address_table::addresses() const {
@@ -91,19 +89,14 @@ HAILWIRE_INLINE bool address_count::add(std::uint32_t number, std::string_view p
   auto e = proto::endpoint::parse(peer);
   if (!e) return true;
   if (!table_) table_ = std::make_shared<address_table>();
-  auto k = address_table::of(*e->address);
-  std::unique_ptr<owner> who(new owner{{}, number, k});  // first: what is counted is always remembered
-  if (!table_->add(k, most)) return false;
-  whose_.insert(*who.release(), number);
-  return true;
+  while (whose_.size() <= number) whose_.push_back(nullptr);  // first: what is counted is always remembered
+  whose_[number] = table_->add(address_table::of(*e->address), most);
+  return whose_[number] != nullptr;
 }
 
 HAILWIRE_INLINE void address_count::remove(std::uint32_t number) {
-  owner* who = whose_.find(number, [&](const owner& o) { return o.number == number; });
-  if (!who) return;
-  table_->remove(who->of);
-  whose_.remove(*who);
-  delete who;
+  if (number >= whose_.size()) return;
+  if (auto* of = std::exchange(whose_[number], nullptr)) table_->remove(*of);
 }
 
 }  // namespace hailwire::detail
