@@ -690,10 +690,11 @@ class Postgres(Case):
     def publish_until_taken(self, program, target, data):
         """As a publisher does that was told to try again; the key has it stored once."""
         while True:
-            status, answer = program.publish(target + "&key=" + data, data)
-            if status in (200, 201):
-                return answer
-            self.assertIn(status, (503, 504), answer)
+            answer = program.request("POST", target + "&user=ada", json.dumps(data),
+                                     {"Content-Type": "application/json", "Idempotency-Key": data})
+            if answer.status == 201:
+                return
+            self.assertIn(answer.status, (408, 503), answer.body)
 
     def test_who_publishes_to_one_is_heard_by_the_followers_of_both(self):
         here, there = self.start_two()
@@ -718,6 +719,49 @@ class Postgres(Case):
         self.assertEqual(stream.message()["data"], "after")
         third = self.start("postgres", "0", self.connection)
         self.assertEqual([m["data"] for m in third.poll("/live?channel=kept&since=earliest")["messages"]], ["before", "after"])
+
+    def test_three_servers_agree_through_a_lost_connection_a_restart_and_a_kill(self):
+        servers = [*self.start_two(), Program("postgres", "0", self.connection)]
+        self.addCleanup(lambda: servers[2].end(signal.SIGKILL))
+        seen = [[] for _ in servers]
+        done = threading.Event()
+
+        def follow(i):
+            """As a browser does: comes back with its last id, at the next server where its own is gone."""
+            cursor, at = "earliest", i
+            while not done.is_set() and len(seen[i]) < 40:
+                stream = None
+                try:
+                    stream = servers[at].follow(f"/live?channel=three&since={cursor}")
+                    while len(seen[i]) < 40 and (event := stream.event()):
+                        fields, object = event
+                        cursor = fields.get("id", cursor)
+                        if "channel" in object:
+                            seen[i].append((object["offset"], object["data"]))
+                except (OSError, EOFError, ValueError):
+                    at = (at + 1) % len(servers)
+                if stream:
+                    stream.close()
+
+        threads = [threading.Thread(target=follow, args=(i,)) for i in range(3)]
+        for thread in threads:
+            thread.start()
+        try:
+            for n in range(1, 41):
+                if n == 10:  # every connection but this one
+                    subprocess.run(["psql", "-d", self.connection, "-qAt", "-c", "SELECT count(pg_terminate_backend(pid, 20000)) FROM"
+                                    " pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = 'postgres'"],
+                                   check=True, capture_output=True)
+                elif n == 20:
+                    subprocess.run([self.control, "restart"], check=True)
+                elif n == 30:
+                    servers[2].process.kill()
+                self.publish_until_taken(servers[n % (3 if n < 30 else 2)], "/live?channel=three", f"number-{n}")
+            for thread in threads:
+                thread.join(PATIENCE)
+        finally:
+            done.set()
+        self.assertEqual(seen, [[(n, f"number-{n}") for n in range(1, 41)]] * 3)
 
     def test_says_why_it_cannot_begin(self):
         ended = subprocess.run([binaries / "postgres", "0", "host=/nowhere"], capture_output=True, text=True)

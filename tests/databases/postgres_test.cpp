@@ -2,6 +2,9 @@
 // The storage and the broker of examples/postgres_storage.hpp, against a PostgreSQL that with_postgres has started.
 #include "../../examples/postgres_storage.hpp"
 
+#include <sys/socket.h>
+#include <sys/wait.h>
+
 #include <atomic>
 #include <condition_variable>
 #include <cstdlib>
@@ -9,9 +12,12 @@
 #include <thread>
 
 #include "catch.hpp"
+#include "hailwire/hailwire.hpp"
 #include "hailwire/storage/blocking.hpp"
 #include "hailwire/testing/broker_contract.hpp"
 #include "hailwire/testing/storage_contract.hpp"
+#include "hailwire/threads.hpp"
+#include "socket_client.hpp"
 
 using namespace hailwire;
 using testing::outcome;
@@ -37,7 +43,126 @@ void cut() {
       PGRES_TUPLES_OK);
 }
 
+/// A storage of another process on the same database, which is asked over a pair of sockets.
+class storage_of_another_process {
+ public:
+  static constexpr bool keeps_keys = true;
+
+  storage_of_another_process() {
+    int both[2];
+    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, both)) throw std::runtime_error("no sockets");
+    process_ = ::fork();
+    if (process_ == 0) {
+      ::close(both[0]);
+      descriptor_ = both[1];
+      ::_exit(serve());
+    }
+    ::close(both[1]);
+    descriptor_ = both[0];
+    if (process_ < 0) throw std::runtime_error("no process");
+  }
+  ~storage_of_another_process() {
+    ::close(descriptor_);
+    ::waitpid(process_, nullptr, 0);
+  }
+  storage_of_another_process(const storage_of_another_process&) = delete;
+  storage_of_another_process& operator=(const storage_of_another_process&) = delete;
+
+  append_result append(std::string_view channel, const draft& d) {
+    fields said = ask({"append", std::string(channel), std::to_string(d.at), d.from, d.type,
+                       std::to_string(static_cast<int>(d.data.type())), std::string(d.data.content_type()),
+                       std::string(d.data.bytes()), d.key});
+    if (said.at(0) != "0") return append_result(static_cast<errc>(std::stoi(said[0])));
+    append_result r(position{said.at(1), std::stoull(said.at(2))});
+    r.duplicate = said.at(3) == "1";
+    return r;
+  }
+  read_result read(std::string_view channel, std::uint64_t since, read_limit limit) {
+    fields said = ask({"read", std::string(channel), std::to_string(since), std::to_string(limit.messages),
+                       std::to_string(limit.bytes)});
+    if (said.at(0) != "0") return read_result(make_error_code(static_cast<errc>(std::stoi(said[0]))));
+    read_result r;
+    r.epoch = said.at(1), r.oldest = std::stoull(said.at(2)), r.head = std::stoull(said.at(3));
+    for (std::size_t i = 4; i < said.size(); i += 7)
+      r.messages.push_back({std::stoull(said[i]), std::stoll(said[i + 1]), said[i + 2], said[i + 3],
+                            payload_of(said[i + 4], said[i + 5], said[i + 6])});
+    return r;
+  }
+
+ private:
+  using fields = std::vector<std::string>;
+
+  static payload payload_of(const std::string& kind, const std::string& media, const std::string& bytes) {
+    return kind == "0"   ? payload::json(bytes)
+           : kind == "1" ? payload::text(bytes, media)
+                         : payload::binary(bytes, media);
+  }
+  // The size of all, and each field behind its own.
+  bool say(const fields& all) const {
+    std::string text;
+    for (const auto& f : all) text += std::to_string(f.size()) + ':' + f;
+    text = std::to_string(text.size()) + '\n' + text;
+    for (std::size_t at = 0; at < text.size();) {
+      const auto n = ::send(descriptor_, text.data() + at, text.size() - at, MSG_NOSIGNAL);
+      if (n <= 0) return false;
+      at += static_cast<std::size_t>(n);
+    }
+    return true;
+  }
+  fields hear() const {
+    std::size_t size = 0;
+    for (char c = '0'; c != '\n'; size = c == '\n' ? size : size * 10 + static_cast<std::size_t>(c - '0'))
+      if (::recv(descriptor_, &c, 1, 0) != 1) return {};
+    std::string in(size, ' ');
+    if (::recv(descriptor_, in.data(), size, MSG_WAITALL) != static_cast<ssize_t>(size)) return {};
+    fields out;
+    for (std::size_t at = 0; at < in.size();) {
+      const std::size_t colon = in.find(':', at), bytes = std::stoull(in.substr(at, colon - at));
+      out.push_back(in.substr(colon + 1, bytes));
+      at = colon + 1 + bytes;
+    }
+    return out;
+  }
+  fields ask(const fields& what) const {
+    std::lock_guard lock(mutex_);
+    fields said = say(what) ? hear() : fields();
+    if (said.empty()) throw std::runtime_error("the other process does not answer");
+    return said;
+  }
+  int serve() const {
+    try {
+      postgres_storage s;
+      for (fields asked = hear(); !asked.empty(); asked = hear()) {
+        fields answer{"0"};
+        if (asked[0] == "append") {
+          draft d{std::stoll(asked[2]), asked[3], asked[4], payload_of(asked[5], asked[6], asked[7]), asked[8]};
+          append_result r = s.append(asked[1], d);
+          answer[0] = std::to_string(r.error.value());
+          answer.insert(answer.end(), {r.epoch, std::to_string(r.offset), r.duplicate ? "1" : "0"});
+        } else {
+          read_result r = s.read(asked[1], std::stoull(asked[2]), {std::stoull(asked[3]), std::stoull(asked[4])});
+          answer[0] = std::to_string(r.error.value());
+          answer.insert(answer.end(), {r.epoch, std::to_string(r.oldest), std::to_string(r.head)});
+          for (const message& m : r.messages)
+            answer.insert(answer.end(), {std::to_string(m.offset), std::to_string(m.at), m.from, m.type,
+                                         std::to_string(static_cast<int>(m.data.type())),
+                                         std::string(m.data.content_type()), std::string(m.data.bytes())});
+        }
+        if (!say(answer)) return 1;
+      }
+      return 0;
+    } catch (...) {
+      return 1;
+    }
+  }
+
+  mutable std::mutex mutex_;
+  int descriptor_ = -1;
+  ::pid_t process_ = -1;
+};
+
 struct fixture {
+  std::unique_ptr<storage_of_another_process> share() { return std::make_unique<storage_of_another_process>(); }
   std::unique_ptr<postgres_storage> open() {
     forget();
     return std::make_unique<postgres_storage>();
@@ -49,6 +174,7 @@ struct fixture {
 };
 struct fixture_off_loop {
   using storage = blocking_storage<postgres_storage>;
+  std::unique_ptr<postgres_storage> share() { return std::make_unique<postgres_storage>(); }
   std::unique_ptr<storage> open() {
     forget();
     return std::make_unique<storage>(blocking_options{}, postgres_options{});
@@ -83,8 +209,24 @@ struct heard {
 
 }  // namespace
 
-TEST_CASE("PostgreSQL keeps the storage contract, through a restart of the database") {
+TEST_CASE("PostgreSQL keeps the storage contract, from two processes and through a restart of the database") {
   auto outcomes = testing::storage_contract(fixture());
+  INFO(testing::report(outcomes));
+  CHECK(testing::fulfilled(outcomes));
+  for (const auto& o : outcomes)
+    if (o.name.find("two handles") != o.name.npos) CHECK(o.what == testing::verdict::passed);
+}
+
+TEST_CASE("the whole contract holds for a storage that is another process's") {
+  struct other {
+    std::unique_ptr<storage_of_another_process> open() {
+      forget();
+      return std::make_unique<storage_of_another_process>();
+    }
+    std::unique_ptr<storage_of_another_process> reopen() { return std::make_unique<storage_of_another_process>(); }
+    std::unique_ptr<postgres_storage> share() { return std::make_unique<postgres_storage>(); }
+  };
+  auto outcomes = testing::storage_contract(other());
   INFO(testing::report(outcomes));
   CHECK(testing::fulfilled(outcomes));
 }
@@ -228,6 +370,56 @@ TEST_CASE("hubs of other processes hear what was appended, also when their conne
   for (const auto& one : h.all) CHECK(one.substr(0, 2) == "c ");
   broker.unsubscribe(hub, "c");
   broker.detach(hub);
+}
+
+TEST_CASE("each thread of two servers on one database hears each of the other's, while connections are lost") {
+  using namespace hailwire::test;
+  forget();
+  struct node {
+    node() {
+      live.join(broker);
+      live.each([](auto& part) { part.authorize([](const request&) { return grant{.follow = channel_set::all()}; }); });
+      port = live.listen("127.0.0.1", 0);
+      thread = std::thread([this] { live.run(); });
+    }
+    ~node() {
+      live.quit();
+      thread.join();
+    }
+    postgres_storage storage;
+    postgres_broker broker{storage};
+    blocking_storage<postgres_storage&> off_loop{{}, storage};
+    threaded_server<sse> live{2, off_loop};
+    std::uint16_t port = 0;
+    std::thread thread;
+  } nodes[2];
+  std::vector<wire> followers;
+  for (node& n : nodes)
+    for (int i = 0; i < 4; ++i) {
+      followers.emplace_back(n.port).send(event_stream("?channel=c"));
+      followers.back().until("\n\n");
+    }
+  constexpr int all = 30;
+  auto publish = [&](node& n, int i) {  // as a publisher does who was told to try again
+    for (;;) {
+      std::promise<std::error_code> told;
+      std::error_code now = n.live.publish("c", payload::json(std::to_string(i)), {.key = std::to_string(i)},
+                                           [&](std::error_code ec, position) { told.set_value(ec); });
+      if (!now) now = told.get_future().get();
+      if (!now) return;
+      REQUIRE((now == errc::overloaded || now == errc::timeout));
+    }
+  };
+  for (int i = 1; i <= all; ++i) {
+    if (i % 10 == 0) cut();
+    publish(nodes[i % 2], i);
+  }
+  for (wire& f : followers)
+    for (int i = 1; i <= all; ++i) {
+      const std::string event = f.until("\n\n");
+      CHECK(event.find("\"offset\":" + std::to_string(i) + ',') != event.npos);
+      CHECK(event.find("\"data\":" + std::to_string(i) + '}') != event.npos);
+    }
 }
 
 TEST_CASE("with a commit that takes five milliseconds, what waits is stored at least twenty times as fast") {
