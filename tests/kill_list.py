@@ -166,8 +166,8 @@ FAULTS = [
      "p.let_go(std::max(p.offset, p.in->last()));", "p.let_go(p.offset);"),
     ("a mark falls", MEMORY, "storage/contract_test.cpp", "  detail::raise(own->second.levels, levels);\n", "  own->second.levels = levels;\n"),
     ("an address is counted before there is memory to remember it", "detail/connection/trusted_proxies.hpp", "out_of_memory/out_of_memory_test.cpp",
-     "  std::unique_ptr<owner> who(new owner{{}, number, k});  // first: what is counted is always remembered\n  if (!table_->add(k, most)) return false;\n",
-     "  if (!table_->add(k, most)) return false;\n  std::unique_ptr<owner> who(new owner{{}, number, k});\n"),
+     "  while (whose_.size() <= number) whose_.push_back(nullptr);  // first: what is counted is always remembered\n  whose_[number] = table_->add(address_table::of(*e->address), most);\n",
+     "  auto* of = table_->add(address_table::of(*e->address), most);\n  while (whose_.size() <= number) whose_.push_back(nullptr);\n  whose_[number] = of;\n"),
 ]
 
 # Those of TLS, where it is built.

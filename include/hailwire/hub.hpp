@@ -36,6 +36,7 @@
 #include "hailwire/detail/hub/hub_core.hpp"
 #include "hailwire/detail/hub/live_codec.hpp"
 #include "hailwire/detail/hub/mailbox.hpp"
+#include "hailwire/detail/hub/notifiers.hpp"
 #include "hailwire/detail/hub/permission_expiry.hpp"
 #include "hailwire/detail/hub/presence.hpp"
 #include "hailwire/detail/hub/principal.hpp"
@@ -45,7 +46,6 @@
 #include "hailwire/detail/hub/session_registry.hpp"
 #include "hailwire/detail/hub/subscriptions.hpp"
 #include "hailwire/detail/hub/turn.hpp"
-#include "hailwire/detail/hub/waking.hpp"
 #include "hailwire/detail/storage/fingerprint.hpp"
 #include "hailwire/options.hpp"
 #include "hailwire/proto/json.hpp"
@@ -53,6 +53,11 @@
 #include "hailwire/stats.hpp"
 
 namespace hailwire {
+
+namespace detail {
+class live_devices;
+class waking;
+}  // namespace detail
 
 /// What a session takes at most that is a user's on two channels, which benchmarks/README.md measures, what it takes
 /// for each channel that it follows, and what a channel takes whose name is of middle length, allocations counted.
@@ -147,7 +152,7 @@ class hub final : public detail::hub_core {
   /// Throws `std::invalid_argument` where the storage keeps no device tokens, and for a second notifier of one service.
   void add_notifier(std::unique_ptr<detail::any_notifier> n);
   /// What became of waking devices; all 0 without a notifier.
-  wake_counters wakes() const noexcept { return waking_ ? waking_->counters() : wake_counters(); }
+  wake_counters wakes() const noexcept;
   /// Channels of which it is known who follows them.
   std::size_t channels_with_presence() const noexcept { return presence_.size(); }
   /// How many bytes the hub holds for sessions, channels and the tails that are kept for who is behind: the tails to
@@ -181,11 +186,9 @@ class hub final : public detail::hub_core {
   void regranted(session& s, const shared_grant& before);
 
   /// A session that is about to be closed has ended as dead: what it was sent may never have arrived.
-  void died(session& s) noexcept {
-    if (waking_) guarded([&] { waking_->died(s); });
-  }
+  void died(session& s) noexcept;
   /// Carries out a client's `device` command: `object` is its value. `not_implemented` without a notifier.
-  void keep_device(session& s, std::string_view object, detail::waking::device_handler done);
+  void keep_device(session& s, std::string_view object, detail::device_handler done);
   /// Which devices are live is known to both from now on. Before a notifier is added.
   void share_devices(hub& other);
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "hailwire/detail/hub/waking.hpp"
 #include "hailwire/hub.hpp"
 
 namespace hailwire {
@@ -89,7 +90,13 @@ HAILWIRE_INLINE void hub::share_devices(hub& other) {
   devices_ = other.devices_;
 }
 
-HAILWIRE_INLINE void hub::keep_device(session& s, std::string_view object, detail::waking::device_handler done) {
+HAILWIRE_INLINE wake_counters hub::wakes() const noexcept { return waking_ ? waking_->counters() : wake_counters(); }
+
+HAILWIRE_INLINE void hub::died(session& s) noexcept {
+  if (waking_) guarded([&] { waking_->died(s); });
+}
+
+HAILWIRE_INLINE void hub::keep_device(session& s, std::string_view object, detail::device_handler done) {
   if (!waking_) return done({errc::not_implemented, "device is not offered by this server"});
   waking_->keep(s, object, std::move(done));
 }

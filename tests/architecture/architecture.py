@@ -77,6 +77,7 @@ TESTED_BY = {
     "detail/hub/hub_core.hpp": "hub_test.cpp",
     "detail/hub/publisher.hpp": "hub_test.cpp",
     "detail/hub/subscriptions.hpp": "hub_test.cpp",
+    "detail/hub/notifiers.hpp": "detail/hub/waking_test.cpp",
     "detail/hub/permission_expiry.hpp": "detail/hub/expiry_test.cpp",
     "detail/hub/turn.hpp": "hub_test.cpp",
     "detail/io/asio.hpp": "detail/io/epoll_test.cpp",

@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 
+#include "hailwire/detail/hub/waking.hpp"
 #include "hailwire/hub.hpp"
 
 namespace hailwire::detail {

@@ -34,8 +34,8 @@
 #include "hailwire/detail/base/hash_table.hpp"
 #include "hailwire/detail/base/pointers.hpp"
 #include "hailwire/detail/base/timer_wheel.hpp"
+#include "hailwire/detail/hub/notifiers.hpp"
 #include "hailwire/message.hpp"
-#include "hailwire/push/notifier.hpp"
 #include "hailwire/storage_members.hpp"
 
 namespace hailwire {
@@ -43,51 +43,12 @@ namespace hailwire {
 class hub;
 class session;
 
-/// What became of waking so far.
-struct wake_counters {
-  std::uint64_t woken = 0;      ///< notices handed to notifiers
-  std::uint64_t delivered = 0;  ///< of these: taken by their service
-  std::uint64_t gone = 0;       ///< of these: their token was forgotten
-  std::uint64_t failed = 0;     ///< of these: not delivered
-  std::uint64_t spared = 0;     ///< devices that were not woken, being live, up to date, or already on the way
-  std::uint64_t dropped = 0;    ///< channels for which there was no room to wait
-  std::size_t waiting = 0;      ///< channels that wait now
-};
-
 namespace detail {
-
-/// A push notifier with its type erased.
-struct any_notifier {
-  virtual ~any_notifier() = default;
-  virtual std::string_view service() const = 0;
-  virtual result<push_token> accept(std::string_view object, const push_token& kept) = 0;
-  virtual void notify(push_device to, push_notice what, push_handler done) = 0;
-};
-
-/// `N` is the host's, and outlives it.
-template <push_notifier N>
-class erased_notifier final : public any_notifier {
- public:
-  explicit erased_notifier(N& n) noexcept : of_(n) {}
-  std::string_view service() const override { return of_.service(); }
-  result<push_token> accept(std::string_view object, const push_token& kept) override {
-    return of_.accept(object, kept);
-  }
-  void notify(push_device to, push_notice what, push_handler done) override {
-    of_.async_notify(std::move(to), std::move(what), std::move(done));
-  }
-
- private:
-  N& of_;
-};
 
 /// Which devices have live sessions, over all hubs of a process. Safe from any thread.
 class live_devices {
  public:
-  void add(std::string_view user, std::string_view device) {
-    std::lock_guard lock(mutex_);
-    ++sessions_[{std::string(user), std::string(device)}];
-  }
+  void add(std::string_view user, std::string_view device);
   void remove(std::string_view user, std::string_view device) noexcept;
   bool has(std::string_view user, std::string_view device) const;
   bool has(std::string_view user) const;
@@ -101,10 +62,10 @@ class live_devices {
 /// See the top of this file. For the hub's executor.
 class waking {
  public:
-  waking(hub& h, std::shared_ptr<live_devices> live) : hub_(&h), live_(std::move(live)) {}
+  waking(hub& h, std::shared_ptr<live_devices> live);
   waking(const waking&) = delete;
   waking& operator=(const waking&) = delete;
-  ~waking() { waits_.delete_all(); }
+  ~waking();
 
   /// Throws `std::invalid_argument` for a second one of the same service.
   void add(std::unique_ptr<any_notifier> n);
@@ -117,7 +78,6 @@ class waking {
   /// A session ends as dead; before `closed`.
   void died(session& s);
 
-  using device_handler = move_only_function<void(result<std::string>)>;
   /// Keeps, or forgets, where a device is woken: `object` is the value of a `device` command.
   void keep(session& s, std::string_view object, device_handler done);
 

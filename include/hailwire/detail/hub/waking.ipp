@@ -4,9 +4,15 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "hailwire/detail/hub/waking.hpp"
 #include "hailwire/hub.hpp"
 
 namespace hailwire::detail {
+
+HAILWIRE_INLINE void live_devices::add(std::string_view user, std::string_view device) {
+  std::lock_guard lock(mutex_);
+  ++sessions_[{std::string(user), std::string(device)}];
+}
 
 HAILWIRE_INLINE void live_devices::remove(std::string_view user, std::string_view device) noexcept {
   std::lock_guard lock(mutex_);
@@ -27,6 +33,9 @@ HAILWIRE_INLINE bool live_devices::has(std::string_view user) const {
   auto at = sessions_.lower_bound({std::string(user), {}});
   return at != sessions_.end() && at->first.first == user;
 }
+
+HAILWIRE_INLINE waking::waking(hub& h, std::shared_ptr<live_devices> live) : hub_(&h), live_(std::move(live)) {}
+HAILWIRE_INLINE waking::~waking() { waits_.delete_all(); }
 
 HAILWIRE_INLINE void waking::add(std::unique_ptr<any_notifier> n) {
   if (find(n->service()))
