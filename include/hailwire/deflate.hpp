@@ -59,6 +59,7 @@ template <deflate_options Options>
 inline constexpr proto::encoding websocket_payload_deflated{
     "websocket, raw, deflated", false, [](std::string& out, const proto::envelope& e) {
       if (!proto::has_payload(e.content)) return;
+      if (e.content.content) return websocket_payload.append(out, e);
       const payload& p = e.content.data;
       append_shared_frame<Options>(
           out, p.type() == payload::kind::binary ? proto::ws_opcode::binary : proto::ws_opcode::text, p.bytes());

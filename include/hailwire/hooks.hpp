@@ -222,6 +222,8 @@ struct hooks {
   std::function<void(session&, std::string_view, authorize_reply)> on_renew;
   std::function<void(session&)> on_open;
   std::function<verdict(session&, std::string_view, const payload&)> on_publish;
+  std::function<verdict(session&, std::string_view, const payload&, const content_reference&)> on_publish_content;
+  std::function<std::string(const request&, std::string_view, const message&)> on_fetch;
   std::function<bool(session&, std::string_view, const message&)> on_erase;
   std::function<void(session&, std::string_view, std::string_view, command_reply)> on_command;
   std::function<void(session&, const close_reason&)> on_close;

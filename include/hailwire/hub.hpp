@@ -30,6 +30,7 @@
 #include "hailwire/detail/base/timer_wheel.hpp"
 #include "hailwire/detail/hub/channel_rules.hpp"
 #include "hailwire/detail/hub/channel_table.hpp"
+#include "hailwire/detail/hub/content_access.hpp"
 #include "hailwire/detail/hub/erase.hpp"
 #include "hailwire/detail/hub/fan_out.hpp"
 #include "hailwire/detail/hub/history.hpp"
@@ -105,6 +106,8 @@ class hub final : public detail::hub_core {
   void history(std::string_view channel, history_query q, std::uint64_t floor, history_handler done) {
     history_.read(channel, std::move(q), floor, std::move(done));
   }
+  /// The storage's content. On the hub's executor.
+  detail::content_access contents() noexcept { return detail::content_access(*this); }
 
   /// Sends a notice `{"name":json}` to whoever follows the channel and is in sync, here and at the hubs that are
   /// joined, in order with its messages. It is told live or not at all: those who are behind are told `missed`. On the
@@ -210,6 +213,7 @@ class hub final : public detail::hub_core {
   friend class detail::eraser;
   friend class detail::history_reader;
   friend class detail::loop_turn;
+  friend class detail::content_access;
   friend class detail::presence;
   friend class detail::publisher;
   friend class detail::receipts;
@@ -262,6 +266,7 @@ void hub_core::read_storage(std::string_view channel, std::uint64_t since, read_
 
 #ifndef HAILWIRE_SEPARATE_COMPILATION
 #include "hailwire/detail/hub/channel_table.ipp"
+#include "hailwire/detail/hub/content_access.ipp"
 #include "hailwire/detail/hub/erase.ipp"
 #include "hailwire/detail/hub/expiry.ipp"
 #include "hailwire/detail/hub/follow_all.ipp"

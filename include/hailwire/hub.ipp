@@ -11,6 +11,7 @@ namespace hailwire {
 
 HAILWIRE_INLINE hub::hub(detail::event_loop& l, std::unique_ptr<detail::any_storage> store, const options& o)
     : hub_core(l, std::move(store), o) {
+  if (storage_->offers(detail::storage_member::content)) channels.inline_limit = o.inline_limit;
   mailbox_->owner = this;
   loop_->on_alarm([this] { tick(); });
 }

@@ -10,6 +10,7 @@
 
 #include "hailwire/channel_rule.hpp"
 #include "hailwire/proto/http1.hpp"
+#include "hailwire/storage_content.hpp"
 
 namespace hailwire {
 
@@ -17,8 +18,8 @@ namespace hailwire {
 /// Read once, when the server is made.
 struct options {
   /// The resource that clients follow and publish to, as the request's path names it after decoding. One that does not
-  /// begin with a slash throws `std::invalid_argument` when the server is made. Beside it stands `{path}/messages`,
-  /// where single messages are fetched.
+  /// begin with a slash throws `std::invalid_argument` when the server is made. Beside it stand `{path}/messages`,
+  /// where single messages are fetched, and `{path}/content`, where content is uploaded.
   std::string path = "/live";
 
   /// Life is shown on every open stream at least this often, and asked for where a transport can: by a ping on
@@ -62,6 +63,14 @@ struct options {
   /// The largest payload of a publish, in bytes; also bounds, with the largest of `channels`, a WebSocket message (plus
   /// the command around it) and a request body. One message must fit into memory several times over.
   std::size_t max_payload = 1 << 20;
+  /// Where the storage keeps content: a payload over so many bytes is not carried by its message object but fetched by
+  /// whoever wants it. About what a mobile network carries in a tenth of a second; and a follower who wants none of it
+  /// is not held up.
+  std::size_t inline_limit = 64 * 1024;
+  /// Bounds on what lies beside the log, where the storage keeps content: the size of one, how many uploads of one user
+  /// no message names, what those hold together, and for how long after their last byte. 64 MiB hold a minute of video
+  /// of a phone; 16 uploads are a gallery that is sent at once.
+  content_limits content = {};
   /// What holds for some channels instead of the options here: of the rules whose pattern fits a channel the first. A
   /// rule that makes no sense throws `std::invalid_argument` when the server is made.
   std::vector<channel_rule> channels = {};

@@ -249,6 +249,18 @@ class basic_server {
   void on_publish(std::function<verdict(session&, std::string_view, const payload&)> f) {
     gate_.host.on_publish = std::move(f);
   }
+  /// `verdict(session&, std::string_view channel, const payload&, const content_reference&)`: the same for a publish
+  /// that names a content, whose size and type are known then. Absent: such a publish is the other hook's, which sees
+  /// the payload beside the content alone. Of one that is refused nothing is stored, and its upload is there as before.
+  void on_publish(std::function<verdict(session&, std::string_view, const payload&, const content_reference&)> f) {
+    gate_.host.on_publish_content = std::move(f);
+  }
+  /// `std::string(const request&, std::string_view channel, const message&)`: a client that may follow the channel
+  /// fetches a message (`{path}/messages`). A URL sends it there instead (307, not to be kept), such as to a content
+  /// delivery network for which the host has signed it; empty: this server answers.
+  void on_fetch(std::function<std::string(const request&, std::string_view, const message&)> f) {
+    gate_.host.on_fetch = std::move(f);
+  }
   /// `bool(session&, std::string_view channel, const message&)`: a user that may publish to the channel takes back a
   /// message of its own; false is `forbidden`. Absent: nobody but the host takes anything back (`erase`).
   void on_erase(std::function<bool(session&, std::string_view, const message&)> f) {

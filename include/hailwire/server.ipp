@@ -55,7 +55,9 @@ HAILWIRE_INLINE claim basic_server::claims(std::string_view head) const {
   if (h.path.empty()) return read == proto::http1::progress::need_more ? claim::need_more : claim::no;
   std::string path;
   if (!proto::percent_decode(h.path, path, false)) return claim::no;
-  if (path == gate_.settings.path || detail::is_messages(path, gate_.settings)) return claim::yes;
+  if (path == gate_.settings.path || detail::is_messages(path, gate_.settings) ||
+      detail::is_content(path, gate_.settings))
+    return claim::yes;
   for (const auto& route : gate_.frame_routes) {
     if (!route->serves(path)) continue;
     if (read == proto::http1::progress::need_more) return claim::need_more;

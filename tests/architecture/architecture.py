@@ -116,6 +116,7 @@ TESTED_BY = {
     "testing/storage_members_contract.hpp": "storage/contract_test.cpp",
     "testing/storage_content_contract.hpp": "storage/files_test.cpp",
     "storage_content.hpp": "storage/files_test.cpp",
+    "detail/hub/content_access.hpp": "detail/connection/uploads_test.cpp",
     "durability.hpp": "storage/files_test.cpp",
     "detail/storage/content_files.hpp": "storage/files_test.cpp",
     "testing/storage_contract.hpp": "storage/contract_test.cpp",

@@ -19,7 +19,8 @@ TEST_CASE("a cluster of Redis keeps the whole storage contract, slots that move 
   auto outcomes = testing::storage_contract(redis_fixture<redis_cluster>{cluster});
   INFO(testing::report(outcomes));
   CHECK(testing::fulfilled(outcomes));
-  for (const auto& o : outcomes) CHECK(o.what == testing::verdict::passed);
+  // All but content, which lies beside a log: files_storage.
+  for (const auto& o : outcomes) CHECK((o.what == testing::verdict::passed) != o.name.starts_with("content "));
 
   // A slot is moved, key by key, while keyed appends to two of its channels go on.
   cluster->flush();

@@ -18,7 +18,8 @@ void keeps_the_contract(redis_fixture<redis_server> f) {
   auto outcomes = testing::storage_contract(std::move(f));
   INFO(testing::report(outcomes));
   CHECK(testing::fulfilled(outcomes));
-  for (const auto& o : outcomes) CHECK(o.what == testing::verdict::passed);
+  // All but content, which lies beside a log: files_storage.
+  for (const auto& o : outcomes) CHECK((o.what == testing::verdict::passed) != o.name.starts_with("content "));
 }
 
 }  // namespace

@@ -90,7 +90,8 @@ TEST_CASE("sqlite keeps the whole storage contract, at each durability") {
   auto outcomes = testing::storage_contract(sqlite_fixture{level, nullptr, {}});
   INFO(testing::report(outcomes));
   CHECK(testing::fulfilled(outcomes));
-  for (const auto& o : outcomes) CHECK(o.what == testing::verdict::passed);
+  // All but content, which lies beside a log: files_storage.
+  for (const auto& o : outcomes) CHECK((o.what == testing::verdict::passed) != o.name.starts_with("content "));
 }
 
 TEST_CASE("sqlite keeps messages, epochs and keys over restarts, and leaves one file behind") {

@@ -59,12 +59,13 @@ struct command {
 
   std::string channel;    ///< a valid channel name; empty only where the verb takes none or names several
   std::string_view data;  ///< publish: the payload's JSON text
-  bool has_data = false;  ///< publish: exactly one of `has_data` and `has_bytes` is set
+  bool has_data = false;  ///< publish: one of `has_data` and `has_bytes` is set, or, with `content`, neither
   std::string bytes;      ///< publish: the payload of `"bytes":"<base64>"`, decoded
   bool has_bytes = false;
   std::string type;                     ///< publish: the publisher's own word; empty when not given
   std::string key;                      ///< publish: the idempotency key; empty when not given
   bool ephemeral = false;               ///< publish: live or not at all
+  std::string content;                  ///< publish: the upload that it names; empty: none
   std::optional<std::string> since;     ///< subscribe: a cursor for that channel, or for all of `channels`
   std::optional<std::uint64_t> before;  ///< history: only offsets below this one; never together with `after`
   std::optional<std::uint64_t> after;   ///< history: only offsets above this one; without both, the newest

@@ -158,7 +158,9 @@ HAILWIRE_INLINE bool read_publish(arguments& in, command& out) {
   std::string base64;
   if (!in.text("bytes", base64, out.has_bytes)) return false;
   if (out.has_data && out.has_bytes) return in.fail("data", "and \"bytes\" exclude each other");
-  if (!out.has_data && !out.has_bytes) return in.fail("data", "or \"bytes\" is missing");
+  if (!in.text("content", out.content, found)) return false;
+  if (found && !valid_content_id(out.content)) return in.fail("content", "must be 1 to 64 of A-Z a-z 0-9 _ -");
+  if (!out.has_data && !out.has_bytes && !found) return in.fail("data", "or \"bytes\" is missing");
   if (out.has_bytes) {
     auto bytes = decode_base64(base64);
     if (!bytes) return in.fail("bytes", "must be padded base64");
@@ -171,7 +173,8 @@ HAILWIRE_INLINE bool read_publish(arguments& in, command& out) {
   if (found && !valid_key(out.key)) return in.fail("key", "must be 1 to 64 visible ASCII characters");
   if (!in.flag("ephemeral", out.ephemeral)) return false;
   // What is stored nowhere cannot be found again by its key.
-  return !(out.ephemeral && found) || in.fail("key", "does not go with \"ephemeral\"");
+  if (out.ephemeral && found) return in.fail("key", "does not go with \"ephemeral\"");
+  return !(out.ephemeral && !out.content.empty()) || in.fail("content", "does not go with \"ephemeral\"");
 }
 
 HAILWIRE_INLINE bool read_subscribe(arguments& in, command& out) {

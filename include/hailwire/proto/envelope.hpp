@@ -45,13 +45,23 @@ inline bool has_payload(const message& m) noexcept { return !m.erased && !m.eras
 void append_message(std::string& out, std::string_view channel, const message& m);
 
 /// The same without the payload: its epoch, size and type stand in its place, and whoever wants it fetches it. What
-/// cannot be fetched, because it has no place in the log, is written whole.
-void append_signal(std::string& out, std::string_view channel, std::string_view epoch, const message& m);
+/// cannot be fetched, because it has no place in the log, is written whole. `beside`: of a message that names a content
+/// the publisher's own payload is written too, where there is one.
+void append_signal(std::string& out, std::string_view channel, std::string_view epoch, const message& m,
+                   bool beside = false);
+
+/// The message object for whoever wants payloads: one that is over `inline_limit`, or lies beside the log, is not
+/// carried along.
+inline void append_inlined(std::string& out, std::string_view channel, std::string_view epoch, const message& m,
+                           std::size_t inline_limit) {
+  m.content || m.data.bytes().size() > inline_limit ? append_signal(out, channel, epoch, m, true)
+                                                    : append_message(out, channel, m);
+}
 
 /// The message object as an encoding wants it.
 inline void append_as(std::string& out, const encoding& how, std::string_view channel, std::string_view epoch,
-                      const message& m) {
-  how.signals ? append_signal(out, channel, epoch, m) : append_message(out, channel, m);
+                      const message& m, std::size_t inline_limit) {
+  how.signals ? append_signal(out, channel, epoch, m) : append_inlined(out, channel, epoch, m, inline_limit);
 }
 
 /// An encoding of message objects, with signals in place of messages.

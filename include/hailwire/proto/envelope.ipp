@@ -83,8 +83,8 @@ HAILWIRE_INLINE void append_message(std::string& out, std::string_view channel, 
   out += '}';
 }
 
-HAILWIRE_INLINE void append_signal(std::string& out, std::string_view channel, std::string_view epoch,
-                                   const message& m) {
+HAILWIRE_INLINE void append_signal(std::string& out, std::string_view channel, std::string_view epoch, const message& m,
+                                   bool beside) {
   if (!m.offset || !has_payload(m)) return append_message(out, channel, m);
   out += "{\"channel\":";
   json::append_quoted(out, channel);
@@ -105,6 +105,10 @@ HAILWIRE_INLINE void append_signal(std::string& out, std::string_view channel, s
   append_decimal(out, c ? c->size : m.data.bytes().size());
   out += ",\"content_type\":";
   json::append_quoted(out, c ? std::string_view(c->type) : m.data.content_type());
+  if (beside && c && !(m.data.type() == payload::kind::json && m.data.bytes() == "null")) {
+    out += ',';
+    append_payload_member(out, m.data);
+  }
   out += '}';
 }
 

@@ -25,6 +25,10 @@ inline constexpr proto::encoding websocket_object{
 inline constexpr proto::encoding websocket_payload{"websocket, raw", false,
                                                    [](std::string& out, const proto::envelope& e) {
                                                      if (!proto::has_payload(e.content)) return;
+                                                     if (e.content.content) {  // not to be had without a notice of it
+                                                       proto::append_close(out, 4410, "gap");
+                                                       return;
+                                                     }
                                                      if (e.content.data.type() == payload::kind::binary) {
                                                        proto::append_binary(out, e.content.data.bytes());
                                                      } else {

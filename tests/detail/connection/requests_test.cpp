@@ -872,7 +872,8 @@ TEST_CASE("a listed origin is echoed, with credentials and never with a star, on
   auto check = [](const answer& a) {
     CHECK(a["access-control-allow-origin"] == "https://b.example");
     CHECK(a["access-control-allow-credentials"] == "true");
-    CHECK(a["access-control-expose-headers"] == "ETag, Retry-After, Content-Range, Accept-Ranges");
+    CHECK(a["access-control-expose-headers"] ==
+          "ETag, Retry-After, Location, Content-Range, Accept-Ranges, Upload-Offset, Upload-Complete, Upload-Limit");
     CHECK(a["vary"] == "Origin");
   };
   std::string origin = "Origin: https://b.example\r\n";
@@ -889,7 +890,7 @@ TEST_CASE("a listed origin is echoed, with credentials and never with a star, on
   CHECK(a["access-control-allow-methods"] == "GET, HEAD, POST, OPTIONS");
   CHECK(a["access-control-allow-headers"] ==
         "Content-Type, Authorization, Prefer, If-None-Match, Last-Event-ID, Idempotency-Key, Cache-Control, Range, "
-        "If-Range");
+        "If-Range, Upload-Offset, Upload-Complete, Upload-Length");
   check(d.ask(event_stream("?channel=chat", origin)));
   client e(h);
   check(e.ask("POST /live?channel=chat HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999\r\n" + origin + "\r\n"));

@@ -51,9 +51,13 @@ HAILWIRE_INLINE void command_dispatcher::publish(session& s, std::string&& chann
   if (o.ephemeral && !server_.messages.settings_of(channel, at.hash).ephemeral)
     return done({errc::not_implemented, "the channel takes no ephemeral messages"});
   server_.messages.publisher.prefetch_entry(at);
-  if (server_.host.on_publish) {
+  const bool told = o.content && server_.host.on_publish_content;
+  if (told || server_.host.on_publish) {
     verdict v = verdict::accept();
-    if (!server_.guarded("on_publish", [&] { v = server_.host.on_publish(s, channel, p); })) {
+    if (!server_.guarded("on_publish", [&] {
+          v = told ? server_.host.on_publish_content(s, channel, p, *o.content)
+                   : server_.host.on_publish(s, channel, p);
+        })) {
       done(errc::internal);
       return hook_failed(s);
     }
@@ -72,10 +76,44 @@ HAILWIRE_INLINE void command_dispatcher::publish(session& s, std::string&& chann
 }
 
 HAILWIRE_INLINE void command_dispatcher::publish(session& s, proto::command&& c, client_publish_handler&& done) {
+  if (!c.content.empty()) return publish_content(s, std::move(c), std::move(done));
   prefetch_hint at = server_.messages.publisher.prefetch(c.channel);
   payload p = c.has_bytes ? payload::binary(c.bytes) : payload::json(c.data);
   publish(s, std::move(c.channel), at, std::move(p), {std::move(c.type), std::move(c.key), c.ephemeral}, true,
           std::move(done));
+}
+
+// Whose it is, and what there is to say of it, only the storage knows; whether it may be named still, only the append.
+HAILWIRE_INLINE void command_dispatcher::publish_content(session& s, proto::command&& c,
+                                                         client_publish_handler&& done) {
+  auto contents = server_.messages.contents();
+  if (!contents.offered()) return done({errc::not_implemented, "this server keeps no content"});
+  if (server_.messages.ended(s.permissions())) return done(permission_ended());
+  if (auto why = server_.refusal(s, &session::may_publish, c.channel)) {
+    done(*why);
+    return *why == errc::internal ? hook_failed(s) : void();
+  }
+  payload p = c.has_bytes ? payload::binary(c.bytes) : c.has_data ? payload::json(c.data) : payload();
+  publish_options o;
+  o.type = std::move(c.type);
+  o.key = std::move(c.key);
+  contents.find(c.content,
+                [this, alive = std::weak_ptr(alive_), key = s.key(), id = c.content, channel = std::move(c.channel),
+                 p = std::move(p), o = std::move(o), done = std::move(done)](upload_result r) mutable {
+                  session* by = alive.expired() ? nullptr : server_.messages.find(key);
+                  if (!by) return;
+                  const upload& u = r.state;
+                  if (r.error && r.error != errc::not_found) return done(content_failure(r.error));
+                  const bool own = !r.error && u.owner == principal(by->permissions()).text() && u.channel == channel;
+                  // A repeat of a publish, by its key, finds its message also when the content has gone, or is not
+                  // known any more as this user's: the log has the last word.
+                  if (!own && (o.key.empty() || (!r.error && !u.named)))
+                    return done(content_failure(make_error_code(errc::not_found)));
+                  if (own && (!u.complete || (u.named && o.key.empty())))
+                    return done(content_failure(make_error_code(errc::conflict)));
+                  o.content = std::make_shared<const content_reference>(content_reference{id, u.offset, u.type});
+                  publish(*by, std::move(channel), std::move(p), std::move(o), true, std::move(done));
+                });
 }
 
 // True when it has answered that the session may not follow the channel.
@@ -191,7 +229,7 @@ HAILWIRE_INLINE void command_dispatcher::history(session& s, proto::command&& c,
           ok = "{\"messages\":[";
           for (const message& m : r.messages) {
             if (ok.back() == '}') ok += ',';
-            proto::append_message(ok, channel, m);
+            proto::append_inlined(ok, channel, r.epoch, m, server_.messages.channels.inline_limit);
           }
           ok += "],\"epoch\":\"" + r.epoch + (r.more ? "\",\"more\":true}" : "\",\"more\":false}");
         });

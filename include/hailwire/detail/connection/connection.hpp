@@ -328,4 +328,5 @@ inline constexpr std::int64_t looks = 4;
 #include "hailwire/detail/connection/polls.ipp"
 #include "hailwire/detail/connection/requests.ipp"
 #include "hailwire/detail/connection/streams.ipp"
+#include "hailwire/detail/connection/uploads.ipp"
 #endif

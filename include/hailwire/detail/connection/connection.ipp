@@ -125,6 +125,8 @@ HAILWIRE_INLINE bool connection::wants_input() const noexcept {
       return unsent() < server().settings.max_unsent && !throttled_;
     case phase::asked:
     case phase::held:
+      if (asked() && asked()->content_ && asked()->content_->reading)
+        return asked()->rest_.size() < upload_buffer && !throttled_;
       return !asked() || asked()->rest_.size() < pipelined_limit;  // to learn that the peer is gone
     case phase::stream:
       return may_read() && !holds_input() && !throttled_;
@@ -163,6 +165,7 @@ HAILWIRE_INLINE void connection::receive(std::span<char> bytes) {
     case phase::held:
       ex().rest_.append(bytes.data(), bytes.size());
       if (phase_ == phase::body) process();
+      if (phase_ == phase::asked && !answered_ && asked()->content_) asked()->content_more();
       break;
     case phase::stream:
       stream_exchange(*this).feed(bytes);
@@ -213,6 +216,7 @@ HAILWIRE_INLINE void connection::ended() {
       break;
     case phase::asked:
       if (!answered_ && stream_) return die(true);
+      if (!answered_ && asked() && asked()->content_) asked()->content_more();
       break;
     case phase::dead:
       return;
@@ -258,6 +262,10 @@ HAILWIRE_INLINE std::int64_t connection::limit(std::int64_t now) const noexcept 
       due = since + milliseconds_of(gives() ? o.stall_time : o.close_time);
       break;
     case phase::asked:
+      // An upload may take as long as it goes on; who does not is let go, and continues.
+      if (asked() && asked()->content_ && asked()->content_->reading && !asked()->content_->busy && !throttled_)
+        due = last_read_.at(now) + milliseconds_of(o.stall_time);
+      break;
     case phase::stream:
     case phase::dead:
       break;
@@ -266,7 +274,8 @@ HAILWIRE_INLINE std::int64_t connection::limit(std::int64_t now) const noexcept 
 }
 
 HAILWIRE_INLINE void connection::schedule() {
-  if (phase_ == phase::asked && !blocked_) return;  // an earlier deadline does no harm, and mostly the next is later
+  if (phase_ == phase::asked && !blocked_ && !(asked() && asked()->content_))
+    return;  // an earlier deadline does no harm, and mostly the next is later
   const std::int64_t now = server().now();
   std::int64_t due = phase_ == phase::stream && !blocked_ ? stream_exchange(*this).next_beat(now) : limit(now);
   if (blocked_ && phase_ != phase::dead) {
@@ -298,6 +307,7 @@ HAILWIRE_INLINE void connection::expire(std::int64_t now) {
   if (phase_ == phase::dead || due == INT64_MAX) return schedule();
   if (now - due >= standstill) {
     since_ = last_write_ = moment(now);
+    if (phase_ == phase::asked) last_read_ = moment(now);
     if (phase_ != phase::held || now < asked()->until_) return schedule();
   }
   if (now < limit(now)) return schedule();
@@ -318,8 +328,11 @@ HAILWIRE_INLINE void connection::expire(std::int64_t now) {
     case phase::closing:
     case phase::lingering:
       return die(false, errc::timeout);
-    case phase::stream:
     case phase::asked:
+      if (answered_ || !asked() || !asked()->content_) return;
+      asked()->refuse({errc::timeout, "the upload stood still"});
+      break;
+    case phase::stream:
     case phase::dead:
       return;
   }
@@ -421,6 +434,7 @@ HAILWIRE_INLINE void connection::settle() {
     case phase::lingering:
       break;
     default:
+      if (phase_ == phase::asked && !answered_ && asked() && asked()->content_) asked()->content_more();
       process();
       if (server().stopping) leave();
   }

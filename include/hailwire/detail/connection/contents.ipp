@@ -65,7 +65,19 @@ HAILWIRE_INLINE void http_exchange::respond_with_message(const message& m, std::
   const std::string_view asked = shown_.param("offset");
   if (!m.offset || proto::parse_decimal(asked) != m.offset || m.erased || m.erases)
     return refuse({errc::not_found, "there is no such message"});
-  const std::string_view bytes = m.data.bytes(), type = m.data.content_type();
+  const content_reference* c = m.content.get();
+  const std::string_view bytes = c ? std::string_view() : m.data.bytes(),
+                         type = c ? std::string_view(c->type) : m.data.content_type();
+  const std::uint64_t whole = c ? c->size : bytes.size();
+  if (server().host.on_fetch) {
+    std::string url;
+    if (!server().guarded("on_fetch", [&] { url = server().host.on_fetch(shown_, channels_[0], m); }))
+      return refuse(errc::internal);
+    if (!url.empty()) {
+      if (!proto::http1::is_value(url)) return refuse(errc::internal);
+      return respond(307, {}, {}, "Location: " + url + "\r\nCache-Control: no-store\r\n");
+    }
+  }
   std::string tag = "\"";
   append_position(tag, epoch, m.offset);
   tag += '"';
@@ -82,11 +94,11 @@ HAILWIRE_INLINE void http_exchange::respond_with_message(const message& m, std::
     return respond(304, {}, {}, fields);
   const std::string_view if_range = head_.find("If-Range");
   const bool heeded = head_.method == "GET" && (!if_range.data() || if_range == tag);  // by a strong comparison
-  const auto range = heeded ? proto::read_range(head_.find("Range"), bytes.size()) : proto::byte_range();
-  auto size = [&](std::string& out) { proto::append_decimal(out, bytes.size()); };
+  const auto range = heeded ? proto::read_range(head_.find("Range"), whole) : proto::byte_range();
+  auto size = [&](std::string& out) { proto::append_decimal(out, whole); };
   switch (range.what) {
     case proto::byte_range::kind::whole:
-      return respond(200, type, bytes, fields);
+      return c ? send_content(200, *c, 0, whole, fields) : respond(200, type, bytes, fields);
     case proto::byte_range::kind::unsatisfiable:
       extra_ += "Content-Range: bytes */";
       size(extra_);
@@ -100,7 +112,11 @@ HAILWIRE_INLINE void http_exchange::respond_with_message(const message& m, std::
       fields += '/';
       size(fields);
       fields += "\r\n";
-      return respond(206, type, bytes.substr(range.first, range.last - range.first + 1), fields);
+      if (c) return send_content(206, *c, range.first, range.last - range.first + 1, fields);
+      return respond(
+          206, type,
+          bytes.substr(static_cast<std::size_t>(range.first), static_cast<std::size_t>(range.last - range.first + 1)),
+          fields);
   }
 }
 

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -27,6 +28,34 @@ class connection;
 class server_state;
 struct poll_table;
 
+/// A block of a download, and what may wait of an upload before its connection is read no more: large enough that a
+/// disk is not asked too often, small enough for thousands at once.
+inline constexpr std::size_t download_block = 64 * 1024, upload_buffer = 128 * 1024;
+
+/// What a request with content takes: an upload on its way in, or a message's bytes on their way out.
+struct content_work {
+  enum class task : std::uint8_t { create, append, show, drop, publish, send };
+  content_work() = default;
+  content_work(const content_work&) = delete;
+  content_work& operator=(const content_work&) = delete;
+  HAILWIRE_INLINE ~content_work();
+
+  task what = task::show;
+  bool unread = false;     // of its body something is still to come
+  bool reading = false;    // its body is taken as it comes
+  bool busy = false;       // the storage is asked
+  bool completes = true;   // with the end of its body the content is whole
+  bool begun = false;      // its answer's head has been written
+  bool keeps = false;      // the connection goes on behind that answer
+  std::uint64_t from = 0;  // where the next bytes stand in the content
+  std::uint64_t left = 0;  // of a body of known length, or of what is sent
+  std::optional<std::uint64_t> length;
+  std::string id, type, key;
+  upload state;
+  connection* on = nullptr;
+  std::map<std::string, connection*>* writes = nullptr;  // who writes which upload, while this one does
+};
+
 /// What serving one request takes, and begins anew with the next.
 struct request_state {
   std::string rest_;  // what came after the head
@@ -41,7 +70,9 @@ struct request_state {
   std::string notices_;     // of a poll
   std::int64_t until_ = 0;  // when a held poll is over
 
-  std::vector<std::string> commands_;  // of a POST
+  std::unique_ptr<content_work> content_;  // of an upload, or of content that is sent
+
+  vector<std::string> commands_;  // of a POST
   std::size_t done_ = 0;
   std::string replies_;  // of a POST; of a poll, which has none, the ephemeral messages, each with a comma before it
 
@@ -106,7 +137,10 @@ class http_exchange : private request_state {
   bool read_cursor();
   void authorize();
   void allowed(shared_grant g) {
-    serving_ ? begin_following(std::move(g)) : fetch_ ? begin_fetch(std::move(g)) : begin_post(std::move(g));
+    serving_   ? begin_following(std::move(g))
+    : content_ ? begin_content(std::move(g))
+    : fetch_   ? begin_fetch(std::move(g))
+               : begin_post(std::move(g));
   }
   std::optional<tickets::known> shown_ticket() const;
   bool let_in();
@@ -131,6 +165,23 @@ class http_exchange : private request_state {
   void serve_message();
   void begin_fetch(shared_grant g);
   void respond_with_message(const message& m, std::string_view epoch);
+
+  // Content, in uploads.ipp
+  template <class Result, class F>
+  move_only_function<void(Result)> later(F f);
+  void serve_content();
+  void begin_large_publish();
+  void begin_content(shared_grant g);
+  void refuse_offset(const upload& u);
+  void begin_body(const upload& state);
+  void content_more();
+  void give_up(std::error_code why);
+  void body_over();
+  client_publish_handler publish_answer(std::string unused);
+  void respond_upload(int status, const upload& u);
+  void send_content(int status, const content_reference& c, std::uint64_t from, std::uint64_t size,
+                    std::string_view fields);
+  void send_more();
 
   void begin_poll();
   void say_bye();

@@ -116,7 +116,11 @@ HAILWIRE_INLINE void http_exchange::begin_request() {
     }
   }
   look_at_origin();
-  if (head_.content_length.value_or(0) > body_limit(o, shown_.path_))
+  const bool content = is_content(shown_.path_, o);
+  const bool large = !content && head_.method == "POST" && shown_.path_ == o.path &&
+                     head_.content_length.value_or(0) > largest_payload(o) && server().messages.contents().offered() &&
+                     head_.query.find("channel=") != std::string_view::npos;
+  if (head_.content_length.value_or(0) > (content || large ? o.content.size : body_limit(o, shown_.path_)))
     return refuse({errc::too_large, "the request body is over the limit"});
   query_readable_ = proto::parse_query(head_.query, query_);
   if (!query_readable_) query_.clear();
@@ -124,6 +128,10 @@ HAILWIRE_INLINE void http_exchange::begin_request() {
       (head_.has_body() || head_.method != "GET" || shown_.path_ != server().settings.path)) {
     on_->keep_ = false;
     return refuse(*on_->excess_failure());
+  }
+  if (content || large) {
+    on_->enter(connection::phase::asked);
+    return content ? serve_content() : begin_large_publish();
   }
   if (!head_.has_body()) return dispatch();
   on_->enter(connection::phase::body);
@@ -210,13 +218,16 @@ HAILWIRE_INLINE void http_exchange::look_at_origin() {
   if (origin.data() && std::count_if(head_.headers.begin(), head_.headers.end(),
                                      [](const auto& h) { return proto::iequals(h.name, "Origin"); }) > 1)
     own_page_ = listed_page_ = false;
-  if (shown_.path_ != server().settings.path && !is_messages(shown_.path_, server().settings)) return;
+  if (shown_.path_ != server().settings.path && !is_messages(shown_.path_, server().settings) &&
+      !is_content(shown_.path_, server().settings))
+    return;
   if (!listed.empty()) extra_ += "Vary: Origin\r\n";
   if (!listed_page_) return;
   extra_.append("Access-Control-Allow-Origin: ").append(origin);
   extra_ +=
       "\r\nAccess-Control-Allow-Credentials: true\r\n"
-      "Access-Control-Expose-Headers: ETag, Retry-After, Content-Range, Accept-Ranges\r\n";
+      "Access-Control-Expose-Headers: ETag, Retry-After, Location, Content-Range, Accept-Ranges, Upload-Offset, "
+      "Upload-Complete, Upload-Limit\r\n";
 }
 
 // Of the live resource, as a header line ends with them.
@@ -231,7 +242,7 @@ HAILWIRE_INLINE void http_exchange::allow_fields(std::string& out, std::string_v
   out.append("Access-Control-Allow-Methods: ").append(methods);
   out +=
       "Access-Control-Allow-Headers: Content-Type, Authorization, Prefer, If-None-Match, Last-Event-ID, "
-      "Idempotency-Key, Cache-Control, Range, If-Range\r\n"
+      "Idempotency-Key, Cache-Control, Range, If-Range, Upload-Offset, Upload-Complete, Upload-Length\r\n"
       "Access-Control-Max-Age: 600\r\n";
 }
 
@@ -502,7 +513,7 @@ HAILWIRE_INLINE void http_exchange::post() {
     array_ = true;
     for (const auto& v : elements) commands_.emplace_back(v.text);
   } else {
-    commands_.push_back(body_);
+    commands_.emplace_back(body_);
   }
   authorize();
 }
@@ -533,19 +544,7 @@ HAILWIRE_INLINE void http_exchange::begin_post(shared_grant g) {
   } else {
     p = payload::binary(body_, type);
   }
-  server().commands.publish(*on_, std::string(channels_[0]), std::move(p), std::move(o), true,
-                            [on = on_, by = &server(), key = on_->key()](result<position>&& r) {
-                              if (!by->messages.find(key) || !on->owes()) return;
-                              on->contained([&] {
-                                http_exchange& e = *on->asked();
-                                if (!r) return e.refuse(r.error());
-                                std::string body = "{\"channel\":";
-                                proto::json::append_quoted(body, e.channels_[0]);
-                                body += ",\"epoch\":\"" + r->epoch + "\",\"offset\":";
-                                proto::append_decimal(body, r->offset);
-                                e.respond(201, "application/json", body + '}', "Cache-Control: no-store\r\n");
-                              });
-                            });
+  server().commands.publish(*on_, std::string(channels_[0]), std::move(p), std::move(o), true, publish_answer({}));
 }
 
 /// What the replies of an array may come to, in answers of the largest poll, before it may ask for no more history: 64
@@ -658,6 +657,7 @@ HAILWIRE_INLINE void connection::leave() {
 
 HAILWIRE_INLINE void http_exchange::respond(int status, std::string_view type, std::string_view body,
                                             std::string_view extra) {
+  if (content_ && content_->unread) on_->keep_ = false;  // the body was not read: what follows cannot be trusted
   bool keep = on_->keeps();
   std::string& out = on_->out();
   proto::http1::begin_response_head(out, status, type, body.size(), keep, head_.minor);
@@ -668,6 +668,7 @@ HAILWIRE_INLINE void http_exchange::respond(int status, std::string_view type, s
 }
 
 HAILWIRE_INLINE void http_exchange::refuse(const failure& why) {
+  if (content_ && content_->begun) return on_->die(false, why.code);  // in the middle of another answer
   server().refused(*on_, why);
   std::string extra = "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n", body;
   switch (why.code) {
@@ -675,9 +676,13 @@ HAILWIRE_INLINE void http_exchange::refuse(const failure& why) {
       extra += "WWW-Authenticate: Bearer\r\n";
       break;  // one must be there: RFC 9110, section 15.5.2
     case errc::method_not_allowed:
-      extra += "Allow: " + (shown_.path_ == server().settings.path         ? methods()
-                            : is_messages(shown_.path_, server().settings) ? "GET, HEAD, OPTIONS\r\n"
-                                                                           : "GET, HEAD\r\n");
+      extra +=
+          "Allow: " + (shown_.path_ == server().settings.path         ? methods()
+                       : is_messages(shown_.path_, server().settings) ? "GET, HEAD, OPTIONS\r\n"
+                       : is_content(shown_.path_, server().settings)
+                           ? content_id(shown_.path_, server().settings).empty() ? "POST, OPTIONS\r\n"
+                                                                                 : "HEAD, PATCH, DELETE, OPTIONS\r\n"
+                           : "GET, HEAD\r\n");
       break;
     case errc::upgrade_required:
       extra += "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";

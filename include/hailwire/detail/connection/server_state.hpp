@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <ctime>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -103,6 +104,7 @@ class command_dispatcher {
   void run(session& s, proto::command&& c, command_done done);
   /// A client's publish by a command, or by a frame or a plain POST; `checked`: the payload is known to be valid.
   void publish(session& s, proto::command&& c, client_publish_handler&& done);
+  void publish_content(session& s, proto::command&& c, client_publish_handler&& done);
   void publish(session& s, std::string&& channel, payload&& p, publish_options&& o, bool checked,
                client_publish_handler&& done);
 
@@ -139,6 +141,7 @@ class server_state {
   address_count connections_of_address;  // connections, likewise
   sender_table senders;
   shared_answer alike;
+  std::map<std::string, connection*> uploads;  // who writes which just now
   hooks host;
   vector<std::unique_ptr<frame_route>> frame_routes;
   bool stopping = false;

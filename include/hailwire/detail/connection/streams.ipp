@@ -445,7 +445,8 @@ HAILWIRE_INLINE void connection::writable(bool held) {
 }
 
 HAILWIRE_INLINE void connection::flushed() {
-  if (phase_ == phase::closing || holds_input() || (phase_ == phase::head && asked() && !asked()->in_.empty()))
+  if (phase_ == phase::closing || holds_input() || (phase_ == phase::asked && asked() && asked()->content_) ||
+      (phase_ == phase::head && asked() && !asked()->in_.empty()))
     ask_settle();
   if (phase_ == phase::head) {
     since_ = moment(server().now());  // waiting for a request begins when the last answer is out

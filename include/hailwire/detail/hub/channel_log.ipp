@@ -286,7 +286,8 @@ HAILWIRE_INLINE void channel_log::append(const message& m) {
   try {
     each([&](encoded_channel& l) {
       std::string& text = l.how().signals ? signal : json;
-      if (l.how().wants_json && text.empty()) proto::append_as(text, l.how(), name(), epoch(), m);
+      if (l.how().wants_json && text.empty())
+        proto::append_as(text, l.how(), name(), epoch(), m, source_->inline_limit);
       l.append({name(), epoch(), m, text});
       anybody = true;
     });
@@ -402,7 +403,7 @@ HAILWIRE_INLINE std::shared_ptr<const chunk> encoded_channel::encode(std::span<c
   std::vector<message> changed;
   for (const auto& m : log().as_erased(messages, changed)) {
     json.clear();
-    if (how_->wants_json) proto::append_as(json, *how_, log().name(), log().epoch(), m);
+    if (how_->wants_json) proto::append_as(json, *how_, log().name(), log().epoch(), m, log().source().inline_limit);
     how_->append(c->bytes, {log().name(), log().epoch(), m, json});
     c->marks.push_back({m.offset, static_cast<std::uint32_t>(c->bytes.size())});
   }

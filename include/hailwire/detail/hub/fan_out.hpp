@@ -183,8 +183,9 @@ class log_source {
  public:
   virtual ~log_source() = default;
   spare_work spares;
-  std::uint64_t deliveries = 0;  ///< messages handed to subscribers
-  std::size_t tail_bytes = 0;    ///< in the tails of all channels
+  std::uint64_t deliveries = 0;         ///< messages handed to subscribers
+  std::size_t tail_bytes = 0;           ///< in the tails of all channels
+  std::size_t inline_limit = SIZE_MAX;  ///< a larger payload is not carried by its message object
   std::size_t beside_bytes = 0;  ///< what connections take that are more than a socket: TLS, a stream of the host's
   /// Reads on after `since`, for `encoded_channel::loaded`; may complete before it returns.
   virtual void load(channel_log& log, encoded_channel& l, std::uint64_t since) = 0;

@@ -26,6 +26,9 @@ struct publish_options {
   std::string key = {};  ///< idempotency key, 1–64 visible ASCII: the same key and payload are stored once. Empty: none
   /// Sent to whoever follows and is in sync, on all hubs, and stored nowhere: it has no offset. Not with a key.
   bool ephemeral = false;
+  /// A complete upload of this channel, which the message names beside its payload. Not with `ephemeral`. The
+  /// storage's own errors say what is wrong with it: `not_found`, `conflict` (not complete, or named already).
+  std::shared_ptr<const content_reference> content = {};
 };
 
 /// Told once, on the hub's executor, what became of a publish. Without an error the position is where the message

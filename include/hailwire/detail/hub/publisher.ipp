@@ -30,6 +30,7 @@ HAILWIRE_INLINE std::error_code publisher::check(const publishing& what, payload
   if (o.key.size() > 64 || std::any_of(o.key.begin(), o.key.end(), [](char c) { return c < 0x21 || c > 0x7E; }))
     return errc::bad_request;
   if (!payload_fits(p, hub_->settings_of(what.channel, what.at.hash))) return errc::too_large;
+  if (o.content && (o.ephemeral || !valid_content_id(o.content->id))) return errc::bad_request;
   if (p.type() == payload::kind::json) {
     if (!checked && proto::json::validate(p.bytes())) return errc::bad_request;
     const char* end = p.bytes().data() + p.bytes().size();
@@ -112,6 +113,7 @@ HAILWIRE_INLINE void publisher::begin(publishing& what, payload&& p, publish_opt
   if (o.ephemeral) return send_ephemeral(what, std::move(p), std::move(o), std::move(from));
 
   draft d{hub_->loop().unix_time(), std::move(from), std::move(o.type), std::move(p), {}};
+  d.content = std::move(o.content);
   if (hub_->rules_.any_keep()) d.keep = hub_->settings_of(what.channel, what.at.hash).keep;
   if (!o.key.empty()) {
     d.key = scope + '\n' + o.key;
@@ -150,6 +152,7 @@ HAILWIRE_INLINE void publisher::begin(publishing& what, payload&& p, publish_opt
   message& m = what.content;
   m.at = d.at;
   m.data = d.data;
+  m.content = d.content;
   if (hub_->storage_->at_once()) {
     hub_->channels.prefetch_log(what.at.hash, true);  // while the storage is at work
     const std::int64_t since = hub_->begin_watch(hub_->appends_);

@@ -51,6 +51,30 @@ inline bool is_messages(std::string_view path, const options& o) noexcept {
   return path.size() == base.size() + 9 && path.starts_with(base) && path.ends_with("/messages");
 }
 
+/// Whether a path is that of uploads, `{path}/content`, or of one, `{path}/content/ID`; and of which: empty where it is
+/// neither.
+inline bool is_content(std::string_view path, const options& o) noexcept {
+  const std::string_view base = std::string_view(o.path).substr(0, o.path.size() - o.path.ends_with('/'));
+  if (!path.starts_with(base) || !path.substr(base.size()).starts_with("/content")) return false;
+  path.remove_prefix(base.size() + 8);
+  return path.empty() || (path[0] == '/' && valid_content_id(path.substr(1)));
+}
+inline std::string_view content_id(std::string_view path, const options& o) noexcept {
+  if (!is_content(path, o)) return {};
+  const auto slash = path.rfind('/');
+  return path.substr(slash) == "/content" ? std::string_view() : path.substr(slash + 1);
+}
+
+/// What a client is told of a storage's error about content.
+inline failure content_failure(const std::error_code& ec) {
+  if (ec == errc::rate_limited) return {errc::rate_limited, "too many uploads, or too many bytes of them", 60};
+  if (ec == errc::not_found) return {errc::not_found, "there is no such upload"};
+  if (ec == errc::conflict) return {errc::conflict, "a message names the content already, or it is not complete"};
+  if (ec == errc::too_large) return {errc::too_large, "the content is over its length or the limit"};
+  if (ec == errc::not_implemented) return {errc::not_implemented, "this server keeps no content"};
+  return storage_failure(ec);
+}
+
 /// Whether a type is shown by browsers as what it is, and nothing else: no page, no script. Others are only saved.
 inline bool shown_in_place(std::string_view content_type) noexcept {
   const std::string_view type = proto::trim(content_type.substr(0, content_type.find(';')));
