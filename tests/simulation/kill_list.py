@@ -16,6 +16,7 @@ import planted_faults  # noqa: E402
 FAN_OUT, CHANNEL_LOG, PERMISSIONS = "detail/hub/fan_out.hpp", "detail/hub/channel_log.hpp", "detail/hub/expiry.ipp"
 PUBLISHER, SUBSCRIPTIONS = "detail/hub/publisher.ipp", "detail/hub/subscriptions.ipp"
 SSE = "transport/sse.hpp"
+CLIENT_COMMANDS, CLIENT_OBJECTS, CLIENT_PLACES = (f"detail/client/{name}.hpp" for name in ("commands", "machine_objects", "places"))
 POLLS, STREAMS, CONNECTION = "detail/connection/polls.ipp", "detail/connection/streams.ipp", "detail/connection/connection.hpp"
 
 FAULTS = [
@@ -115,6 +116,20 @@ FAULTS = [
     ("an erasure is not heard of by who was away", "storage/memory.hpp", "      m.erases = r.erases;\n", ""),
     ("a drain leaves publishes unanswered", "detail/connection/draining.ipp",
      "owed == 0 && server_.messages.pending_count() == 0;", "owed == 0;"),
+    ("the library's client moves before its program has the message", CLIENT_OBJECTS,
+     "  if (on.message) on.message(m);\n", "  if (m.offset) at->offset = m.offset;\n  if (on.message) on.message(m);\n"),
+    ("the library's client passes a gap that it was not told", CLIENT_PLACES,
+     "if (recovered && valid_epoch(p.epoch))", "if (valid_epoch(p.epoch))"),
+    ("the library's client takes the answer to an earlier following", "detail/client/machine_commands.hpp",
+     "if (!at || at->serial != serial) return;", "if (!at) return;"),
+    ("the library's client repeats a publish with another key", CLIENT_COMMANDS,
+     "      c.suspect = c.suspect || !blamed.empty();\n",
+     "      c.suspect = c.suspect || !blamed.empty();\n"
+     "      if (auto k = c.body.find(\"\\\"key\\\":\\\"\"); k != c.body.npos) c.body[k + 7] = c.body[k + 7] == 'a' ? 'b' : 'a';\n"),
+    ("the library's client has two publishes of a channel under way", CLIENT_COMMANDS,
+     "unanswered(it->channel) >= window_", "unanswered(it->channel) > window_"),
+    ("the library's client forgets what it was asked when its connection ends", CLIENT_COMMANDS,
+     "      if (repeat) {\n", "      if (repeat && c.id % 7) {\n"),
 ]
 
 

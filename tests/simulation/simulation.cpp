@@ -24,6 +24,7 @@
 #include "hailwire/transport/short_poll.hpp"
 #include "hailwire/transport/sse.hpp"
 #include "hailwire/transport/websocket.hpp"
+#include "library_client.hpp"
 #include "storages.hpp"
 
 namespace simulation {
@@ -71,8 +72,11 @@ class simulation {
     world_ = std::make_unique<world>(world{gate_, random_, rec_, std::move(channels), large_});
     for (std::size_t i = 0, n = random_.between(large_ ? 4 : 8, large_ ? 8 : 20); i < n; ++i)
       clients_.push_back(std::make_unique<client>(*world_, "c" + std::to_string(i)));
+    for (std::size_t i = 0; i < 3; ++i)
+      library_.push_back(std::make_unique<library_client>(*world_, "l" + std::to_string(i), random_.next()));
   }
   ~simulation() {
+    library_.clear();
     clients_.clear();
     gate_->destroy_all();
     gate_->messages.stop();
@@ -106,7 +110,9 @@ class simulation {
   void begin_server(std::unique_ptr<detail::any_storage> on) {
     gate_ = std::make_unique<detail::server_state>(loop_, std::move(on), options_, transports);
     gate_->host.authorize = [](const request& r, authorize_reply reply) {
-      reply(permission(std::string(r.param("user")), r.param("until")));
+      std::string_view until = r.param("until"), token = r.header("authorization");
+      if (token.starts_with("Bearer until=")) until = token.substr(13);
+      reply(permission(std::string(r.param("user")), until));
     };
     gate_->host.on_renew = [](session& s, std::string_view token, authorize_reply reply) {
       reply(permission(std::string(s.user()), token.substr(token.find('=') + 1)));
@@ -124,6 +130,7 @@ class simulation {
     for (int i = 0; i < 400 && !drained && rec_.wrong.empty(); ++i) {
       if (random_.chance(50)) publish(world_->channels[random_.below(world_->channels.size())]);
       for (std::size_t n = random_.below(8); n > 0; --n) clients_[random_.below(clients_.size())]->act();
+      for (auto& c : library_) c->act();
       if (random_.chance(30)) {
         run_everything();
       } else {
@@ -140,9 +147,13 @@ class simulation {
     gate_->stop();
     for (auto* c : gate_->connections()) c->shut_down();
     loop_.run();
-    for (auto& c : clients_) c->hear();
+    auto hear = [&] {
+      for (auto& c : clients_) c->hear();
+      for (auto& c : library_) c->hear();
+    };
+    hear();
     gate_->destroy_all();
-    for (auto& c : clients_) c->hear();
+    hear();
     world_->broken.clear();
     world_->draining = false;
     if (kind_ == 0) begin_server(detail::erase_storage(*memory_));  // which keeps the keys
@@ -267,6 +278,10 @@ class simulation {
         if (kind_ == 0 && elapsed_ < 200'000 && random_.chance(2)) drain();
         if (rec_.permits && random_.chance(30)) clients_[random_.below(clients_.size())]->lose_channel();
         break;
+      case 11:
+      case 12:
+        library_[random_.below(library_.size())]->act();
+        break;
       default:
         clients_[random_.below(clients_.size())]->act();
     }
@@ -297,6 +312,7 @@ class simulation {
   void stand_still() {
     for (int round = 0; round < 3; ++round) {
       for (auto& c : clients_) c->hear();
+      for (auto& c : library_) c->hear();
       loop_.run();
     }
     auto ms = static_cast<std::int64_t>(random_.between(60'000, 100'000));
@@ -358,6 +374,12 @@ class simulation {
         settled = settled && c->settled();
         all = all && c->settled() && c->caught_up(heads);
       }
+      for (auto& c : library_) {
+        c->catch_up();
+        run_everything();
+        settled = settled && c->settled();
+        all = all && c->settled() && c->caught_up(heads);
+      }
       for (auto& c : clients_) c->look_at_permission();
       // Too short for a heartbeat to wake who should have been woken by a message.
       loop_.advance(10);
@@ -370,6 +392,8 @@ class simulation {
       std::string who;
       for (auto& c : clients_)
         if (!c->settled() || !c->caught_up(heads)) who += "\n    " + c->state();
+      for (auto& c : library_)
+        if (heads.empty() || !c->settled() || !c->caught_up(heads)) who += "\n    " + c->state();
       for (auto& [channel, p] : heads) who += "\n    the head of " + channel + " is " + p.text();
       rec_.complain("not everybody reached the head:" + who);
     }
@@ -394,6 +418,7 @@ class simulation {
   std::unique_ptr<detail::server_state> gate_;
   std::unique_ptr<world> world_;
   std::vector<std::unique_ptr<client>> clients_;
+  std::vector<std::unique_ptr<library_client>> library_;
 };
 
 void add(totals& to, const totals& t) {

@@ -170,3 +170,15 @@ TEST_CASE("commands are bounded by number and by bytes") {
     CHECK(r.told() == lines{"1 ok"});
   }
 }
+
+TEST_CASE("a question whose answer had no room goes first next time, and nothing else does") {
+  rows r(3);
+  r.put(kind::publish, "1");
+  r.put(kind::question, "q");
+  CHECK(r.sends() == "1q");
+  r.put(kind::publish, "2");
+  CHECK_FALSE(r.ask_first(1));
+  CHECK(r.ask_first(2));
+  CHECK_FALSE(r.ask_first(2));
+  CHECK(r.sends() == "q2");
+}

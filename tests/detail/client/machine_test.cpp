@@ -804,3 +804,50 @@ TEST_CASE("who comes, goes and reads is told to handlers of its own") {
   CHECK(told == lines{"join a b\u00e9 {\"n\":1} 0", "leave a bob  0", "count a   10342", "a e bob 42 40", "missed a"});
   CHECK(c.notices.size() == 8);  // as notices too, and those that cannot be read only so
 }
+
+TEST_CASE("the cursor passes a gap when it is told, not before") {
+  house h;
+  memory_client c(&h, {&detail::client_sse});
+  std::vector<std::string> cursors;
+  c.on.cursor = [&](const std::string& at) { cursors.push_back(at); };
+  c.follow("a", start::after({"e", 4}));
+  c.pieces = 1;  // a turn for each byte: the connection may end behind any of them
+  c.fake = [](std::string_view) -> std::string {
+    return "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: "
+           R"({"open":{"session":"s","channels":{"a":{"epoch":"e","offset":9,"recovered":false}}}})"
+           "\n\n";
+  };
+  c.start();
+  c.run();
+  CHECK((c.cursor() == "e.4" && cursors.empty()));
+}
+
+TEST_CASE("a channel that is followed anew begins where it says, whatever was under way") {
+  house h;
+  for (auto json : {"1", "2", "3"}) h.publish("b", json);
+  memory_client c(&h, {&detail::client_websocket});
+  c.follow("a");
+  c.start();
+  c.run();
+  c.pieces = 20;  // each answer is a turn of its own
+  c.follow("b");
+  c.unfollow("b");
+  c.follow("b", start::earliest());
+  c.run();
+  h.publish("b", "4");
+  c.run();
+  CHECK(c.take() == lines{"b 1 1", "b 2 2", "b 3 3", "b 4 4"});
+  // An answer to the following that is over does not end the one that goes on.
+  c.follow("secret");
+  c.unfollow("secret");
+  h.gate.host.authorize = [](const request& r, authorize_reply reply) { reply(usual(r)); };
+  c.follow("secret", start::earliest());
+  c.unfollow("b");
+  c.follow("b");
+  c.run();
+  h.publish("b", "5");
+  c.run();
+  CHECK(c.take() == lines{"b 5 5"});
+  CHECK(c.notices.back() == "closed {\"channel\":\"secret\",\"code\":\"forbidden\"}");
+  CHECK(count(c.notices.begin(), c.notices.end(), c.notices.back()) == 1);
+}

@@ -56,3 +56,12 @@ TEST_CASE("entries are taken by name, and what is no entry is passed over") {
   for (const char* odd : {"", "7", "[]", R"({"c":7})", R"({"c":{"offset":3}})"}) p.take_entries(odd);
   CHECK((cursor_of(p) == "k.4,latest" && p.size() == 2));
 }
+
+TEST_CASE("an entry before a gap leaves the place where it is") {
+  client_places p;
+  p.add("a", start::after({"k", 7}));
+  p.take_entries(R"({"a":{"epoch":"k","offset":99,"recovered":false}})");
+  CHECK((cursor_of(p) == "k.7" && !p.moved()));
+  p.take_entries(R"({"a":{"epoch":"k","offset":8,"recovered":true}})");
+  CHECK(cursor_of(p) == "k.8");
+}

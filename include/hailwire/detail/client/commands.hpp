@@ -20,7 +20,8 @@
 // what was unanswered is suspect: it is sent again one at a time, and the one behind which the connection ends so again
 // is given up.
 //
-// Ends are not told at once but gathered in `ended`: whoever hears of one may do anything with the client.
+// Ends are not told at once but gathered in `ended`: whoever hears of one may do anything with the client. Those of a
+// link's own commands are told at once.
 
 #include <algorithm>
 #include <cstddef>
@@ -138,6 +139,15 @@ class client_commands {
     return true;
   }
 
+  /// A question whose answer had no room behind those before it goes first next time. False where it is none.
+  bool ask_first(std::uint64_t id) {
+    auto it = std::find_if(sent_.begin(), sent_.end(), [&](auto& c) { return c.id == id; });
+    if (it == sent_.end() || it->what != command::kind::question) return false;
+    waiting_.insert(waiting_.begin(), std::move(*it));
+    sent_.erase(it);
+    return true;
+  }
+
   /// The connection has ended. `blamed`: for what it was sent, with this code; else 0 and no text.
   void requeue(std::int64_t now, errc code = {}, std::string_view blamed = {}) {
     std::vector<command> lost;
@@ -228,7 +238,10 @@ class client_commands {
     });
   }
   void finish(command& c, client_error error, std::string_view ok = {}) {
-    if (c.end) ended_.push_back({std::move(c.end), std::move(error), std::string(ok)});
+    if (!c.end) return;
+    // The machine's own: what comes right behind the answer hangs on it.
+    if (c.what == command::kind::link) return std::exchange(c.end, nullptr)(error, ok);
+    ended_.push_back({std::move(c.end), std::move(error), std::string(ok)});
   }
   template <class F>
   void drop_waiting(F which, const client_error& why) {

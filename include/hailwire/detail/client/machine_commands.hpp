@@ -16,10 +16,13 @@ inline bool client_machine::follow(std::string_view channel, hailwire::start sin
         if (!subscribes()) return renew_link();
         std::string body = "\"subscribe\":{\"channel\":";
         proto::json::append_quoted(body, channel);
-        body += ",\"since\":\"" + client_places::element(places_.all().back()) + "\"}}";
-        link_command(std::move(body), [this, name = std::string(channel)](const client_error& e, std::string_view ok) {
+        body += ",\"since\":\"" + client_places::element(places_.back()) + "\"}}";
+        places_.back().awaited = true;
+        link_command(std::move(body), [this, name = std::string(channel), serial = places_.back().serial](
+                                          const client_error& e, std::string_view ok) {
           auto* at = places_.find(name);
-          if (!at) return;
+          if (!at || at->serial != serial) return;
+          at->awaited = false;
           if (!e) return places_.take_entry(*at, ok);
           places_.erase(name);
           std::string json = "{\"channel\":";

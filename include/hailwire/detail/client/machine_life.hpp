@@ -229,6 +229,7 @@ inline void client_machine::open() {
 }
 
 inline void client_machine::begin() {
+  places_.named();
   link_ = ladder_[level_]->make(*this);
   if (!link_->carries_commands() && places_.empty()) {  // over HTTP there is nothing to keep open for a mere publisher
     link_.reset();

@@ -82,7 +82,7 @@ inline void client_machine::deliver(std::string_view json, const object& all) {
   client_message m;
   if (!read_message(json, all, m, space)) return lose("bad_answer", 0, "a message's bytes are no base64");
   auto* at = places_.find(m.channel);
-  if (!at) return;  // of a channel that is followed no longer
+  if (!at || at->awaited) return;  // of a channel that is followed no longer, or anew
   if (m.offset && !at->epoch.empty() && m.offset <= at->offset) return;
   const std::string life = at->epoch;
   if (m.epoch.empty()) m.epoch = life;
@@ -138,7 +138,7 @@ inline void client_machine::notice(const proto::json::member& m) {
       if (name_is(x, "next")) gap.next = number_in(x.content);
     }
     auto* at = places_.find(gap.channel);
-    if (!at || !valid_epoch(gap.epoch) || gap.next == 0) return;
+    if (!at || at->awaited || !valid_epoch(gap.epoch) || gap.next == 0) return;
     if (at->epoch != gap.epoch) commands_.forget_marks(gap.channel);
     places_.move(*at, gap.epoch, gap.next - 1, true);
     if (on.gap) on.gap(gap);

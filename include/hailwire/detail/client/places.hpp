@@ -23,6 +23,9 @@ class client_places {
     std::string name, epoch;  ///< no epoch: `word` says where it begins
     std::uint64_t offset = 0;
     hailwire::start::word word = hailwire::start::word::latest;
+    /// It was asked for by a command that is unanswered: what comes of the channel is of an earlier following.
+    bool awaited = false;
+    std::uint32_t serial = 0;  ///< of this following: what is answered to an earlier one of the channel is not for it
   };
 
   /// Null where it is not followed.
@@ -36,6 +39,7 @@ class client_places {
     auto& c = all_.emplace_back();
     c.name = channel;
     c.word = since.from;
+    c.serial = ++serials_;
     if (since.from != hailwire::start::word::at) return;
     c.epoch = std::move(since.at.epoch);
     c.offset = since.at.offset;
@@ -51,10 +55,17 @@ class client_places {
     at.offset = offset;
     moved_ = true;
   }
-  /// The entry of a channel, as `open` and the answer to `subscribe` have it.
+  /// The entry of a channel, as `open` and the answer to `subscribe` have it. One that is not `recovered` stands behind
+  /// a gap that follows at once: the place moves with the gap, so that a cut between the two does not hide it.
   void take_entry(place& at, std::string_view entry) {
-    const position p = read_position(entry);
-    if (valid_epoch(p.epoch)) move(at, p.epoch, p.offset);
+    position p;
+    bool recovered = true;
+    each_member(entry, [&](std::string_view name, const proto::json::value& v) {
+      if (name == "epoch") p.epoch = text_in(v);
+      if (name == "offset") p.offset = number_in(v);
+      if (name == "recovered") recovered = v.text != "false";
+    });
+    if (recovered && valid_epoch(p.epoch)) move(at, p.epoch, p.offset);
   }
   /// An object of entries by name. Names that are not followed are passed over.
   void take_entries(std::string_view json) {
@@ -90,6 +101,12 @@ class client_places {
     for (auto& c : all_) out.push_back(c.name);
     return out;
   }
+  /// A link has begun that names them all: nothing is awaited.
+  void named() noexcept {
+    for (auto& c : all_) c.awaited = false;
+  }
+  /// The newest. Precondition: there is one.
+  place& back() noexcept { return all_.back(); }
   const std::vector<place>& all() const noexcept { return all_; }
   bool empty() const noexcept { return all_.empty(); }
   std::size_t size() const noexcept { return all_.size(); }
@@ -99,6 +116,7 @@ class client_places {
 
  private:
   std::vector<place> all_;
+  std::uint32_t serials_ = 0;
   bool moved_ = false;
 };
 

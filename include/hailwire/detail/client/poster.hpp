@@ -119,7 +119,7 @@ class command_poster final : public client_errands {
     vector<proto::json::value> replies;
     if (status == 200 && !proto::json::split_array(body, replies)) {
       machine_.resume_commands();
-      for (auto& r : replies) read_reply(r.text);
+      for (auto& r : replies) read_reply(r.text, &r == &replies[0]);
       bool left = false;
       machine_.commands().each_unanswered([&](auto&) { left = true; });
       if (left) machine_.commands().requeue(machine_.now()), machine_.pause(least);
@@ -135,7 +135,7 @@ class command_poster final : public client_errands {
     if (status == 401) machine_.stop("unauthenticated", why.message);
   }
 
-  void read_reply(std::string_view json) {
+  void read_reply(std::string_view json, bool first) {
     vector<proto::json::member> members;
     if (proto::json::read_object(json, members)) return;
     std::uint64_t id = machine_.commands().oldest();
@@ -147,6 +147,7 @@ class command_poster final : public client_errands {
       if (name_is(m, "ok")) ok = m.content.text;
       if (name_is(m, "error")) error = read_error(m.content.text);
     }
+    if (!first && error.code == errc::too_large && machine_.commands().ask_first(id)) return;
     machine_.answered(id, error, ok);
   }
 
