@@ -4,7 +4,15 @@
 // everything, history in memory, no compression. `?user=NAME` on /live gives a client a grant of its own, for the
 // memory that a distinct user takes.
 
+#ifdef HAILWIRE_USE_BOOST_ASIO
+#include <boost/asio/io_context.hpp>
+namespace asio = boost::asio;
+#else
 #include <asio/io_context.hpp>
+#endif
+#ifdef HAILWIRE_SERVER_UV
+#include <uv.h>
+#endif
 
 #include <chrono>
 #include <cstdio>
@@ -25,13 +33,19 @@ using live_server = hailwire::server<hailwire::websocket, hailwire::sse, hailwir
 using threaded_server =
     hailwire::threaded_server<hailwire::websocket, hailwire::sse, hailwire::long_poll, hailwire::short_poll>;
 
+#ifdef HAILWIRE_SERVER_UV
+constexpr const char* drivers = "own embedded portable uv";
+#else
+constexpr const char* drivers = "own embedded portable";
+#endif
+
 int usage() {
   std::fputs(
       "usage: server --port N [--threads T] [--driver own|embedded|portable] [--heartbeat SECONDS]\n"
       "  --port N        0 has the system pick one\n"
       "  --threads T     1 to 64, each with a hub and a thread of its own; more than 1 means --driver own\n"
       "  --driver NAME   own (default): a thread of the hub's own; embedded: one epoll descriptor in an Asio context;\n"
-      "                  portable: Asio waits for each socket\n"
+      "                  portable: Asio waits for each socket; uv: libuv watches the hub's one descriptor\n"
       "  --drivers       prints the drivers that are built in, and ends\n"
       "  --heartbeat S   in place of the library's default\n"
       "  --limits WHICH  none, or all: in place of those that are on by default\n"
@@ -82,7 +96,7 @@ int main(int argc, char** argv) {
   std::string_view limits = "usual";
   for (int i = 1; i < argc; ++i) {
     std::string_view name = argv[i];
-    if (name == "--drivers") return std::puts("own embedded portable"), 0;
+    if (name == "--drivers") return std::puts(drivers), 0;
     if (i + 1 == argc) return usage();
     std::string_view value = argv[++i];
     if (name == "--port") {
@@ -132,7 +146,7 @@ int main(int argc, char** argv) {
 
   asio::io_context io(1);
   std::unique_ptr<live_server> live;
-  if (driver == "own") {
+  if (driver == "own" || (driver == "uv" && std::string_view(drivers).ends_with("uv"))) {
     live = std::make_unique<live_server>(hailwire::own_thread, settings);
   } else if (driver == "embedded") {
     live = std::make_unique<live_server>(io, settings);
@@ -145,6 +159,16 @@ int main(int argc, char** argv) {
   listening(*live, port);
   if (driver == "own") {
     live->run();
+#ifdef HAILWIRE_SERVER_UV
+  } else if (driver == "uv") {
+    uv_poll_t input;
+    input.data = live.get();
+    uv_poll_init(uv_default_loop(), &input, live->native_handle());
+    uv_poll_start(&input, UV_READABLE, [](uv_poll_t* watched, int, int) {
+      if (!static_cast<live_server*>(watched->data)->poll()) uv_stop(watched->loop);
+    });
+    uv_run(uv_default_loop(), UV_RUN_DEFAULT);
+#endif
   } else {
     io.run();
   }

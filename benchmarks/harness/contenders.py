@@ -124,12 +124,16 @@ def output(*command):
 class Hailwire(Contender):
     peer = False
 
-    def __init__(self, driver):
+    def __init__(self, driver, program="server"):
         self.driver = driver
-        self.name = f"hailwire ({driver})"
+        self.program = BUILT / program
+        self.name = "hailwire (boost)" if program == "server_boost" else f"hailwire ({driver})"
+
+    def available(self):
+        return self.program.exists()
 
     def command(self, port, options):
-        return [BUILT / "server", "--port", port, "--driver", self.driver, *options]
+        return [self.program, "--port", port, "--driver", self.driver, *options]
 
     def with_tls(self, chain, key):
         return ("--tls-cert", chain, "--tls-key", key)
@@ -397,5 +401,6 @@ def build(say):
     for command in (["cmake", "--preset", "release"], ["cmake", "--build", "--preset", "release", "--target", "hailwire_server", "hailwire_load", "hailwire_floor"]):
         subprocess.run(command, cwd=PROJECT, check=True, stdout=subprocess.DEVNULL)
     targets = output("cmake", "--build", str(PROJECT / "build/release"), "--target", "help")
-    if "hailwire_beast" in targets:
-        subprocess.run(["cmake", "--build", "--preset", "release", "--target", "hailwire_beast"], cwd=PROJECT, check=False, stdout=subprocess.DEVNULL)
+    for name in ("hailwire_beast", "hailwire_server_boost"):
+        if name in targets:
+            subprocess.run(["cmake", "--build", "--preset", "release", "--target", name], cwd=PROJECT, check=False, stdout=subprocess.DEVNULL)

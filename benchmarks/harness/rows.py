@@ -8,6 +8,7 @@ bound on the ratio, or on the figure itself (`figure`)."""
 from dataclasses import dataclass, field
 
 OWN, EMBEDDED, PORTABLE = "hailwire (own)", "hailwire (embedded)", "hailwire (portable)"
+UV, BOOST = "hailwire (uv)", "hailwire (boost)"  # in a libuv host; embedded in Boost.Asio
 
 
 @dataclass
@@ -54,6 +55,10 @@ ROWS = [
         extra={"raw (own)": (OWN, "fan_out", load(1000, 128, 16))}),
     Row("stalled", "the same with one reader that stands still", "fan_out", [*load(1000, 128, 16), "--stalled", 1],
         both([("without (own)", 0.95)]), only=(OWN, EMBEDDED, PORTABLE), extra={"without (own)": (OWN, "fan_out", load(1000, 128, 16))}),
+    Row("hosts_echo", "the same server in other hosts: echo, 1,000 × 20 B", "echo", load(1000, 20),
+        {UV: [(OWN, 0.95)], BOOST: [(EMBEDDED, 0.95)]}, only=(OWN, EMBEDDED, UV, BOOST)),
+    Row("hosts_fan_out", "the same server in other hosts: fan-out 1,000 × 128 B, 16 in flight", "fan_out", load(1000, 128, 16),
+        {UV: [(OWN, 0.95)], BOOST: [(EMBEDDED, 0.95)]}, only=(OWN, EMBEDDED, UV, BOOST)),
     Row("direct", "direct messages, 10,000 connections, 64 B", "direct", load(10000, 64, 1000),
         both([("peer", 1.0), ("floor", 0.85), ("echo (own)", 0.9)]), extra={"echo (own)": (OWN, "echo", load(1000, 20))}, settle=0.5),
     Row("sse_10k", "SSE fan-out 10,000 × 128 B", "sse", load(10000, 128), both([("peer", 1.4)]), settle=0.5),
