@@ -97,7 +97,8 @@ def markdown(result):
 
 
 def summary(result, entry="hailwire (own)"):
-    """The rows of the README's speed table: the server on a thread of its own beside the best peer and the better floor."""
+    """The rows of the README's speed table: the server on a thread of its own beside the best peer and the floor that a target
+    names, else the better one."""
     def beside(samples, names):
         names = [n for n in names if samples.get(n)]
         if not names:
@@ -109,8 +110,9 @@ def summary(result, entry="hailwire (own)"):
     lines = ["| work | to the best peer | to the floor |", "|---|---|---|"]
     for r in result["rows"]:
         samples = {e["name"]: [s["per_cpu_second"] for s in e["samples"]] for e in r["entries"] if "samples" in e and r["kind"] == "throughput"}
+        floors = [f for f in ("floor", "floor, batched") if any(t["against"] == f for t in r["targets"])] if samples else []
         if samples.get(entry):
-            lines.append(f"| {r['title']} | {beside(samples, result['peers'])} | {beside(samples, ('floor', 'floor, batched'))} |")
+            lines.append(f"| {r['title']} | {beside(samples, result['peers'])} | {beside(samples, floors or ('floor', 'floor, batched'))} |")
     return "\n".join(lines) + "\n" if len(lines) > 2 else ""
 
 
