@@ -39,7 +39,7 @@
 #include "hailwire/detail/hub/mailbox.hpp"
 #include "hailwire/detail/hub/notifiers.hpp"
 #include "hailwire/detail/hub/permission_expiry.hpp"
-#include "hailwire/detail/hub/presence.hpp"
+#include "hailwire/detail/hub/presence_result.hpp"
 #include "hailwire/detail/hub/principal.hpp"
 #include "hailwire/detail/hub/publisher.hpp"
 #include "hailwire/detail/hub/receipts.hpp"
@@ -57,6 +57,7 @@ namespace hailwire {
 
 namespace detail {
 class live_devices;
+class presence;
 class waking;
 }  // namespace detail
 
@@ -124,9 +125,7 @@ class hub final : public detail::hub_core {
   /// `names` false nobody. On the hub's executor, on which `done` is called, possibly before this returns, and a second
   /// later at the latest. Errors: `not_found` (no rule gives the channel presence), `bad_request` (not a channel),
   /// `operation_aborted`.
-  void presence(std::string_view channel, presence_handler done, bool names = true) {
-    presence_.ask(channel, names, std::move(done));
-  }
+  void presence(std::string_view channel, presence_handler done, bool names = true);
   /// How far each user has received and read the channel, private reads left out. On the hub's executor, on which
   /// `done` is called, possibly before this returns; never once the hub has stopped. Errors: `not_implemented` (the
   /// storage keeps no watermarks), the storage's.
@@ -135,13 +134,11 @@ class hub final : public detail::hub_core {
   }
   /// Sets what is told, on the hub's executor, when a channel with presence has its first follower at this hub, and
   /// when it has had its last.
-  void on_followed(std::function<void(std::string_view channel, bool followed)> f) {
-    presence_.on_followed = std::move(f);
-  }
+  void on_followed(std::function<void(std::string_view channel, bool followed)> f);
 
   /// From now on users whose last session ends stay present for `ms` milliseconds longer: those who were sent away come
   /// back within that time.
-  void linger(std::int64_t ms) noexcept { presence_.linger(ms); }
+  void linger(std::int64_t ms) noexcept;
 
   /// Every session, streams and waiting polls. On the hub's executor; the pointers are good until it runs something
   /// else.
@@ -157,7 +154,7 @@ class hub final : public detail::hub_core {
   /// What became of waking devices; all 0 without a notifier.
   wake_counters wakes() const noexcept;
   /// Channels of which it is known who follows them.
-  std::size_t channels_with_presence() const noexcept { return presence_.size(); }
+  std::size_t channels_with_presence() const noexcept;
   /// How many bytes the hub holds for sessions, channels and the tails that are kept for who is behind: the tails to
   /// the byte, what the others take by the count of them. Connections that take more than a socket's (TLS, a stream of
   /// the host's) count with that, from when they are accepted.
@@ -229,7 +226,7 @@ class hub final : public detail::hub_core {
   std::int64_t alarm_ = -1;
   detail::session_registry registry_;
   detail::history_reader history_{*this};
-  detail::presence presence_{*this};
+  std::unique_ptr<detail::presence> presence_;
   detail::receipts receipts_{*this};
   std::shared_ptr<detail::live_devices> devices_;
   std::unique_ptr<detail::waking> waking_;  // null until there is a notifier

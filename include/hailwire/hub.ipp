@@ -4,13 +4,14 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "hailwire/detail/hub/presence.hpp"
 #include "hailwire/detail/hub/waking.hpp"
 #include "hailwire/hub.hpp"
 
 namespace hailwire {
 
 HAILWIRE_INLINE hub::hub(detail::event_loop& l, std::unique_ptr<detail::any_storage> store, const options& o)
-    : hub_core(l, std::move(store), o) {
+    : hub_core(l, std::move(store), o), presence_(std::make_unique<detail::presence>(*this)) {
   if (storage_->offers(detail::storage_member::content)) channels.inline_limit = o.inline_limit;
   mailbox_->owner = this;
   loop_->on_alarm([this] { tick(); });
@@ -30,7 +31,7 @@ HAILWIRE_INLINE hub::~hub() {
 HAILWIRE_INLINE void hub::stop() {
   if (stopped_) return;
   stopped_ = true;
-  presence_.stop();
+  presence_->stop();
   receipts_.stop();
   mailbox_->close();
   pending_.abort_all();
@@ -66,10 +67,22 @@ HAILWIRE_INLINE void hub::close(session& s) {
   registry_.close(s);
 }
 
+HAILWIRE_INLINE void hub::presence(std::string_view channel, presence_handler done, bool names) {
+  presence_->ask(channel, names, std::move(done));
+}
+
+HAILWIRE_INLINE void hub::on_followed(std::function<void(std::string_view channel, bool followed)> f) {
+  presence_->on_followed = std::move(f);
+}
+
+HAILWIRE_INLINE std::size_t hub::channels_with_presence() const noexcept { return presence_->size(); }
+
+HAILWIRE_INLINE void hub::linger(std::int64_t ms) noexcept { presence_->linger(ms); }
+
 HAILWIRE_INLINE void hub::regranted(session& s, const shared_grant& before) {
   for (std::size_t i = 0; i < s.follow_count(); ++i) {
     auto& log = s.followed(i).in().log();
-    if (log.watched && s.followed(i).started()) guarded([&] { presence_.regranted(s, log, before); });
+    if (log.watched && s.followed(i).started()) guarded([&] { presence_->regranted(s, log, before); });
   }
 }
 

@@ -157,6 +157,12 @@ inline constexpr bool announces = [] {
 ///   append to the channel says otherwise; also over a restart, if the log does. Absent: every channel is kept alike.
 /// - `erase` (`erasing_storage`), watermarks (`watermark_storage`), device tokens (`token_storage`), content
 ///   (`content_storage`), each in the form that `append` has. Absent: who asks for it is told `errc::not_implemented`.
+/// - `place_of(channel)`, `prefetch_entry(place, step)` and `append(place, channel, draft)`, for a storage in memory
+/// that
+///   answers when it returns: the hub names the place of a publish that is to come (at most 16 bytes, trivially
+///   copyable), has the memory behind it fetched in the steps 0 and 1, and appends there. Only a hint: nothing else may
+///   happen before the append. Absent: `append` looks the channel up. `memory_storage` has them; among thousands of
+///   channels that take turns they are 3 % of a direct message.
 ///
 /// However many processes read it, or nodes it is kept on: a storage never shows a lower `head` under an epoch than it
 /// has shown before.

@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "hailwire/detail/hub/presence.hpp"
 #include "hailwire/hub.hpp"
 
 namespace hailwire::detail {
@@ -38,7 +39,7 @@ HAILWIRE_INLINE void channel_table::join(std::unique_ptr<any_broker> b) {
       box->put(
           [box, channel = std::string(e.channel), epoch = std::string(e.live->epoch), after = e.live->after,
            bytes = std::string(e.live->bytes)] {
-            if (presence::is_own(channel)) return box->owner->presence_.heard(channel, bytes);
+            if (presence::is_own(channel)) return box->owner->presence_->heard(channel, bytes);
             auto* log = box->owner->channels.find(channel);
             if (!log) return;
             log->apply(live_event{epoch, after, bytes});
@@ -49,12 +50,12 @@ HAILWIRE_INLINE void channel_table::join(std::unique_ptr<any_broker> b) {
       box->put(
           [box, channel = std::string(e.channel)] {
             if (auto* log = box->owner->channels.find(channel)) log->look_again();
-            box->owner->presence_.look_again(channel);
+            box->owner->presence_->look_again(channel);
           },
           [] {});
     }
   });
-  hub_->presence_.joined();
+  hub_->presence_->joined();
 }
 
 HAILWIRE_INLINE void channel_table::hear(channel_log& log, std::string_view bytes) {
@@ -73,7 +74,7 @@ HAILWIRE_INLINE void channel_table::hear(channel_log& log, std::string_view byte
       }
       return;
     case live_kind::presence:
-      return hub_->presence_.heard(log.name(), bytes);
+      return hub_->presence_->heard(log.name(), bytes);
     case live_kind::receipt:
       return hub_->receipts_.heard(log.name(), in);
   }
@@ -116,7 +117,7 @@ HAILWIRE_INLINE channel_log& channel_table::obtain(std::string_view channel) {
   auto log = channel_log::make(*this, channel);
   const channel_settings& rule = hub_->rules_.of(channel);
   if (rule.last_value || rule.at_most_every) log->set_rule(rule.last_value, rule.at_most_every);
-  log->watched = hub_->presence_.enabled() && rule.presence;
+  log->watched = hub_->presence_->enabled() && rule.presence;
   if (broker_) broker_->subscribe(broker_id_, channel);  // may throw; nothing is entered then
   logs_.insert(*log, hash);
   return *log.release();
@@ -127,7 +128,7 @@ HAILWIRE_INLINE void channel_table::release(channel_log& log) noexcept {
   if (!log.unused()) return;  // one that was busy a moment ago stays until it has cooled
   if (broker_)
     hub_->guarded([&] { broker_->unsubscribe(broker_id_, log.name()); });  // what it brings all the same is dropped
-  if (log.watched) hub_->presence_.unfollowed(log.name());
+  if (log.watched) hub_->presence_->unfollowed(log.name());
   logs_.remove(log);
   delete &log;
 }

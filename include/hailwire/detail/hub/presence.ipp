@@ -217,7 +217,7 @@ HAILWIRE_INLINE void presence::occupy(const std::string& name, channel_state& c)
   if (!on_followed) return;
   hub_->loop().post([box = hub_->post_box(), name, occupied] {
     if (!box->owner || box->closed()) return;
-    auto& p = box->owner->presence_;
+    auto& p = *box->owner->presence_;
     p.hub_->guarded([&] { p.on_followed(name, occupied); });
   });
 }

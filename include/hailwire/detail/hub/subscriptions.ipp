@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "hailwire/detail/hub/presence.hpp"
 #include "hailwire/hub.hpp"
 
 namespace hailwire {
@@ -21,7 +22,7 @@ HAILWIRE_INLINE void append_entry(std::string& out, const follow_start& f) {
 namespace detail {
 
 HAILWIRE_INLINE void subscriptions::begin(session& s, channel_log& log) {
-  if (log.watched) hub_->guarded([&] { hub_->presence_.began(s, log); });
+  if (log.watched) hub_->guarded([&] { hub_->presence_->began(s, log); });
 }
 
 HAILWIRE_INLINE void subscriptions::end(session& s, std::size_t i, bool at_once) {
@@ -29,7 +30,7 @@ HAILWIRE_INLINE void subscriptions::end(session& s, std::size_t i, bool at_once)
   const bool began = s.followed(i).started();
   s.drop_follow(i);
   --size_;
-  if (began && log.watched) hub_->guarded([&] { hub_->presence_.ended(s, log, at_once); });
+  if (began && log.watched) hub_->guarded([&] { hub_->presence_->ended(s, log, at_once); });
   hub_->channels.release(log);
 }
 
