@@ -62,7 +62,8 @@ class publisher {
   void prefetch_entry(const prefetch_hint& at) const noexcept;
 
   /// The host's, from any thread; `hub::publish` says what is promised.
-  [[nodiscard]] std::error_code publish(std::string channel, payload p, publish_options o, publish_handler done);
+  [[nodiscard]] std::error_code publish(std::string&& channel, payload&& p, publish_options&& o,
+                                        publish_handler&& done);
   /// A client's: authorized and offered to hooks by the caller. `checked`: the payload is known to be what it says.
   void publish_for(session& s, std::string&& channel, const prefetch_hint& at, payload&& p, publish_options&& o,
                    bool checked, client_publish_handler&& done);

@@ -46,8 +46,8 @@ HAILWIRE_INLINE std::error_code publisher::check(const publishing& what, payload
   return {};
 }
 
-HAILWIRE_INLINE std::error_code publisher::publish(std::string channel, payload p, publish_options o,
-                                                   publish_handler done) {
+HAILWIRE_INLINE std::error_code publisher::publish(std::string&& channel, payload&& p, publish_options&& o,
+                                                   publish_handler&& done) {
   if (hub_->mailbox_->closed()) return operation_aborted();
   publishing what{std::move(channel), std::move(done), {}, {}};
   const bool here = hub_->loop().here();
