@@ -38,10 +38,11 @@ void block_%d([[maybe_unused]] asio::io_context& io, [[maybe_unused]] all_transp
               [[maybe_unused]] asio::ip::tcp::socket& socket, [[maybe_unused]] const std::string& bytes) {
 %s}
 """
-LIBRARIES = {"hailwire/tls.hpp": "openssl/ssl.h", "hailwire/adopt_stream.hpp": "openssl/ssl.h", "hailwire/storage/sqlite.hpp": "sqlite3.h", "hailwire/jwt.hpp": "jwt/jwt.hpp",
+LIBRARIES = {"hailwire/tls.hpp": "openssl/ssl.h", "hailwire/adopt_stream.hpp": "openssl/ssl.h", "hailwire/storage/sqlite.hpp": "sqlite3.h", "hailwire/storage/files.hpp": "sqlite3.h", "hailwire/jwt.hpp": "jwt/jwt.hpp",
              "hailwire/client.hpp": "asio.hpp", "hailwire/websocket_client.hpp": "asio.hpp", "hailwire/client_tls.hpp": "openssl/ssl.h", "hailwire/push/web_push.hpp": "curl/curl.h",
              "hailwire/broker/redis.hpp": "hiredis/hiredis.h", "hailwire/storage/redis.hpp": "hiredis/hiredis.h", "hailwire/metrics.hpp": "fmt/format.h"}
 BESIDE = {"hailwire/adopt_stream.hpp": "#include <asio/ssl.hpp>\n", "hailwire/client.hpp": "#include <asio/use_future.hpp>\n",
+          "hailwire/storage/files.hpp": "#include <hailwire/storage/sqlite.hpp>\n",
           "hailwire/client_tls.hpp": "#include <hailwire/client.hpp>\n"}
 
 

@@ -4,6 +4,7 @@
 // this file says who may do what, and serves the page. What the channels are for stands in chats.js.
 
 #include <hailwire/hailwire.hpp>
+#include <hailwire/storage/files.hpp>
 #ifdef MESSENGER_WITH_SQLITE  // SQLite was found
 #include <hailwire/storage/sqlite.hpp>
 #endif
@@ -24,7 +25,9 @@
 #include <charconv>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -41,17 +44,21 @@ using messenger_server =
 constexpr char usage[] =
     "usage: messenger [--host 127.0.0.1] [--port 8080] [--history 10000] [--storage "
     "memory|sqlite:FILE|redis://HOST:PORT]\n"
+    "                 [--content DIRECTORY]\n"
     "                 [--vapid-key KEY --page URL] [--webhook URL --webhook-secret WORDS]\n"
     "  --host     IPv4 or IPv6 address to listen on\n"
     "  --port     0 has the system pick one\n"
     "  --history  messages kept for each chat\n"
     "  --storage  where they are kept: memory, a file that survives the messenger and the machine's power, or a Redis\n"
     "             that any number of messengers share, as nodes of one\n"
+    "  --content  the directory of pictures and other files, up to 64 MiB each; else FILE.content, or one that ends "
+    "with\n"
+    "             the messenger; with a Redis none\n"
     "  --vapid-key  PEM text or base64url: browsers are woken by Web Push, and open --page, an https URL\n"
     "  --webhook  who is not there is told of to this URL, signed with --webhook-secret (24 to 64 bytes)\n";
 
 struct settings {
-  std::string host = "127.0.0.1", storage = "memory", vapid_key, page, webhook, webhook_secret;
+  std::string host = "127.0.0.1", storage = "memory", content, vapid_key, page, webhook, webhook_secret;
   std::uint16_t port = 8080;
   std::size_t history = 10'000;
 };
@@ -74,6 +81,7 @@ bool read_options(int count, char** words, settings& s) {
                 : name == "--storage"
                     ? (s.storage = value, value == "memory" || (value.starts_with("sqlite:") && value.size() > 7) ||
                                               value.starts_with("redis"))
+                : name == "--content"        ? (s.content = value, true)
                 : name == "--vapid-key"      ? (s.vapid_key = value, true)
                 : name == "--page"           ? (s.page = value, true)
                 : name == "--webhook"        ? (s.webhook = value, true)
@@ -211,29 +219,59 @@ struct shared_logs {
 #endif
 };
 
+// A log is a pointer to a storage, or a reference to one.
+template <class Log>
+messenger_server with_content(asio::io_context& io, const settings& s, Log&& log) {
+  if (s.content.empty()) return messenger_server(io, std::forward<Log>(log), make_options());
+  return messenger_server(io,
+                          std::make_unique<hailwire::files_storage<Log>>(
+                              hailwire::files_options{.directory = s.content}, std::forward<Log>(log)),
+                          make_options());
+}
+
 messenger_server make_server(asio::io_context& io, const settings& s, [[maybe_unused]] shared_logs& shared) {
 #ifdef MESSENGER_WITH_REDIS
-  if (s.storage.starts_with("redis")) return messenger_server(io, shared.open(s), make_options());
+  if (s.storage.starts_with("redis")) return with_content(io, s, shared.open(s));
 #else
   if (s.storage.starts_with("redis")) throw std::runtime_error("built without hiredis: --storage cannot be a Redis");
 #endif
   if (s.storage == "memory") {
     hailwire::memory_options keep{.messages = s.history};
     keep.bytes = std::max(keep.bytes, s.history * 4096);
-    return messenger_server(io, std::make_unique<hailwire::memory_storage>(keep), make_options());
+    return with_content(io, s, std::make_unique<hailwire::memory_storage>(keep));
   }
 #ifdef MESSENGER_WITH_SQLITE
   hailwire::sqlite_options keep;
   keep.messages = s.history;
   auto file = hailwire::sqlite_storage::open(s.storage.substr(7), keep);
   if (!file) throw std::runtime_error(std::string(file.error().text()));
-  return messenger_server(io, std::move(*file), make_options());
+  return with_content(io, s, std::move(*file));
 #else
   throw std::runtime_error("built without SQLite: --storage cannot be a file");
 #endif
 }
 
-void run(const settings& s) {
+/// Where pictures are kept, if nobody says: beside the file, or, of a messenger without one, for as long as it runs.
+struct content_place {
+  explicit content_place(settings& s) {
+    if (!s.content.empty() || s.storage.starts_with("redis")) return;
+    if (s.storage != "memory") {
+      s.content = s.storage.substr(7) + ".content";
+      return;
+    }
+    s.content = (std::filesystem::temp_directory_path() / "messenger-XXXXXX").string();
+    if (!::mkdtemp(s.content.data())) throw std::runtime_error("there is no room for pictures in " + s.content);
+    own = s.content;
+  }
+  ~content_place() {
+    std::error_code ignored;
+    if (!own.empty()) std::filesystem::remove_all(own, ignored);
+  }
+  std::string own;
+};
+
+void run(settings s) {
+  content_place pictures(s);
   asio::io_context io(1);
   notifiers push(io, s);
   shared_logs shared;
@@ -245,7 +283,8 @@ void run(const settings& s) {
   live.authorize(authorize);
   live.on_erase([](auto&&...) { return true; });  // one's own messages; of others' nobody is asked
   live.on_http([config = R"({"path":"/live","storage":")" + s.storage.substr(0, s.storage.find(':')) + '"' +
-                         push.config + "}"](const hailwire::request& r) { return serve_page(r, config); });
+                         (s.content.empty() ? "" : ",\"content\":true") + push.config +
+                         "}"](const hailwire::request& r) { return serve_page(r, config); });
   live.on_log([](const hailwire::log_record& r) {
     std::fprintf(stderr, "%.*s: %.*s\n", int(r.event.size()), r.event.data(), int(r.text.size()), r.text.data());
   });
