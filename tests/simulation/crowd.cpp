@@ -11,7 +11,9 @@
 // - what was taken back is shown to nobody who came later;
 // - who is present is what joins, leaves and answers say, and in the end everybody agrees.
 //
-//   crowd [--seeds N] [--first S] [--verbose]
+//   crowd [--seeds N] [--first S] [--careless] [--verbose]
+//
+// With `--careless` what is live-only is lost or late between hubs, too.
 //
 // On a failure: the seed, what was wrong and the last steps; exit code 1.
 
@@ -48,7 +50,8 @@ struct node {
 };
 
 struct city {
-  explicit city(std::uint64_t seed, bool verbose) : random(seed), known(random), broker(random), storage(retention()) {
+  city(std::uint64_t seed, bool verbose, bool careless)
+      : random(seed), known(random), broker(random), storage(retention()) {
     known.verbose = verbose;  // else the last steps alone are kept
     o.channels = {{.pattern = "room", .presence = true, .ephemeral = true, .receipts = true},
                   {.pattern = "quiet", .ephemeral = true}};
@@ -56,6 +59,7 @@ struct city {
     o.commands_per_second = o.newcomers_per_second = 0;
     broker.loses = random.chance(40) ? static_cast<unsigned>(random.between(2, 10)) : 0;
     broker.delays = !broker.loses && random.chance(60) ? static_cast<unsigned>(random.between(5, 40)) : 0;
+    if (!careless) broker.loses = broker.delays = 0;
     crashes = random.chance(60);
     restarts = random.chance(40);
     later = random.chance(50);
@@ -887,8 +891,8 @@ struct sums {
   std::uint64_t messages = 0, words = 0, marks = 0, lives = 0;
 };
 
-bool run(std::uint64_t seed, bool verbose, sums& all) {
-  city c(seed, verbose);
+bool run(std::uint64_t seed, bool verbose, bool careless, sums& all) {
+  city c(seed, verbose, careless);
   std::vector<std::unique_ptr<client>> clients;
   for (std::size_t i = 0, n = c.random.between(4, 14); i < n; ++i) {
     const std::size_t user = c.random.below(5);
@@ -916,22 +920,24 @@ bool run(std::uint64_t seed, bool verbose, sums& all) {
 
 int main(int argc, char** argv) {
   std::uint64_t seeds = 100, first = 1;
-  bool verbose = false;
+  bool verbose = false, careless = false;
   for (int i = 1; i < argc; ++i) {
     if (std::strcmp(argv[i], "--verbose") == 0) {
       verbose = true;
+    } else if (std::strcmp(argv[i], "--careless") == 0) {
+      careless = true;
     } else if (i + 1 < argc && std::strcmp(argv[i], "--seeds") == 0) {
       seeds = std::strtoull(argv[++i], nullptr, 10);
     } else if (i + 1 < argc && std::strcmp(argv[i], "--first") == 0) {
       first = std::strtoull(argv[++i], nullptr, 10);
     } else {
-      std::fputs("usage: crowd [--seeds N] [--first S] [--verbose]\n", stderr);
+      std::fputs("usage: crowd [--seeds N] [--first S] [--careless] [--verbose]\n", stderr);
       return 2;
     }
   }
   crowd::sums all;
   for (std::uint64_t seed = first; seed < first + seeds; ++seed) {
-    if (!crowd::run(seed, verbose, all)) return 1;
+    if (!crowd::run(seed, verbose, careless, all)) return 1;
   }
   std::printf("%llu seeds, %llu messages, %llu words, %llu devices, %llu lives of hubs\n",
               static_cast<unsigned long long>(seeds), static_cast<unsigned long long>(all.messages),
