@@ -146,16 +146,24 @@ class turn_loop final : public hw::detail::event_loop {
  public:
   void post(hw::detail::move_only_function<void()> f) override { posted_.add(std::move(f), true); }
   bool here() const noexcept override { return true; }
-  std::int64_t now() const noexcept override { return 1000; }
+  std::int64_t now() const noexcept override { return now_; }
   std::int64_t unix_time() const noexcept override { return 1'767'225'600'000; }
   void alarm(std::int64_t) override {}
-  void on_alarm(hw::detail::move_only_function<void()>) override {}
+  void on_alarm(hw::detail::move_only_function<void()> f) override { rung_ = std::move(f); }
+  /// Time passes once, before anything is measured.
+  void pass(std::int64_t ms) {
+    now_ += ms;
+    if (rung_) rung_();
+    run();
+  }
   void run() {
     while (posted_.any()) posted_.run();
   }
 
  private:
   hw::detail::posted_functions posted_;
+  hw::detail::move_only_function<void()> rung_;
+  std::int64_t now_ = 1000;
 };
 
 /// A client's end that takes everything and keeps nothing, unless it is told to look or to stand still.
@@ -201,7 +209,8 @@ class sink final : public hw::detail::connection {
 struct house {
   static constexpr auto& linked = hw::detail::linked<hw::transport::websocket, hw::transport::sse,
                                                      hw::transport::long_poll, hw::transport::short_poll>;
-  house() : gate(loop, hw::detail::erase_storage(std::make_unique<hw::memory_storage>()), settings(), linked) {
+  explicit house(const hw::options& o = settings())
+      : gate(loop, hw::detail::erase_storage(std::make_unique<hw::memory_storage>()), o, linked) {
     hw::shared_grant everybody = hw::grant{.follow = hw::channel_set::all(), .publish = hw::channel_set::all()};
     gate.host.authorize = [everybody](const hw::request&, hw::authorize_reply reply) { reply(everybody); };
     gate.host.authorizes_at_once = true;  // as `server::authorize` says of a function that returns its answer
@@ -232,6 +241,14 @@ struct house {
     return o;
   }
   static inline std::string_view limits = "usual";
+  /// From now on clients are who `?user=` says.
+  void name_clients() {
+    gate.host.authorize = [](const hw::request& r, hw::authorize_reply reply) {
+      hw::grant g{.follow = hw::channel_set::all(), .publish = hw::channel_set::all()};
+      g.user = r.param("user");
+      reply(std::move(g));
+    };
+  }
   sink& open(const std::string& target, const std::string& more) {
     clients.push_back(std::make_shared<sink>(gate));
     clients.back()->start();
@@ -373,6 +390,63 @@ path direct() {
   }};
 }
 
+/// A device says that it has received one more message: what a receipt costs, without those that it is told to.
+path receipt() {
+  auto h = std::make_shared<house>();
+  h->name_clients();
+  sink& from = h->open_websocket("/live?channel=r&user=ada&device=phone");
+  for (int i = 0; i < 6000; ++i) static_cast<void>(h->gate.messages.publish("r", hw::payload::text("x")));
+  h->loop.run();
+  from.takes_all = true;
+  std::string epoch;
+  h->gate.messages.history("r", {}, 1, [&](hw::history_result r) { epoch = r.epoch; });
+  auto frames = std::make_shared<std::vector<std::string>>();
+  for (int i = 1; i <= 6000; ++i)
+    frames->push_back(
+        masked(R"({"id":1,"received":{"channel":"r","epoch":")" + epoch + R"(","offset":)" + std::to_string(i) + "}}"));
+  return {[h, &from, frames, next = std::size_t{0}]() mutable {
+    from.say((*frames)[next++]);
+    h->loop.run();
+  }};
+}
+
+/// One user's receipt as 1,000 followers are told of it.
+path receipt_told() {
+  auto h = std::make_shared<house>();
+  for (int i = 0; i < 1000; ++i) h->open_websocket("/live?channel=told");
+  for (auto& c : h->clients) c->takes_all = true;
+  return {[h] {
+            h->gate.messages.tell("told", "receipt",
+                                  R"({"channel":"told","epoch":"abcdefghijkl","user":"ada","received":42,"read":40})");
+            h->loop.run();
+          },
+          1000};
+}
+
+/// A user comes to a channel with presence of 1,000 members and leaves it again: two changes, each told to all of them.
+path presence() {
+  hw::options o = house::settings();
+  o.channels = {{.pattern = "p", .presence = true}};
+  o.presence_names = 2000;  // all of them are named
+  auto h = std::make_shared<house>(o);
+  h->name_clients();
+  for (int i = 0; i < 1000; ++i) h->open_websocket("/live?channel=p&user=u" + std::to_string(i));
+  for (auto& c : h->clients) c->takes_all = true;
+  h->loop.pass(20'000);  // behind the time in which joins are gathered
+  sink& other = h->open_websocket("/live?channel=q&user=other");
+  auto come = std::make_shared<std::string>(masked(R"({"subscribe":{"channel":"p"}})"));
+  auto go = std::make_shared<std::string>(masked(R"({"unsubscribe":{"channel":"p"}})"));
+  return {[h, &other, come, go] {
+            std::string in = *come;
+            other.say(in);
+            h->loop.run();
+            in = *go;
+            other.say(in);
+            h->loop.run();
+          },
+          2000};
+}
+
 std::string etag_of(const std::string& answer) {
   auto at = answer.find("ETag: ") + 6;
   return answer.substr(at, answer.find("\r\n", at) - at);
@@ -453,6 +527,9 @@ int main(int argc, char** argv) {
       {"fan_out_16_tls", {[] { return fan_out_tls(16); }, 10}},
 #endif
       {"direct", {direct, 3000}},
+      {"receipt", {receipt, 3000}},
+      {"receipt_told", {receipt_told, 50}},
+      {"presence", {presence, 20}},
       {"short_poll", {short_poll, 3000}},
       {"long_poll", {long_poll, 30}},
   };

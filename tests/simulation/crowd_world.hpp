@@ -237,7 +237,7 @@ class knowledge {
   explicit knowledge(dice& d) : random(d) {}
   dice& random;
   std::string wrong;
-  std::vector<std::string> trace;
+  std::deque<std::string> trace;
   bool verbose = false;
   void complain(std::string what) {
     if (wrong.empty()) wrong = std::move(what);

@@ -132,13 +132,69 @@ FAULTS = [
      "      if (repeat) {\n", "      if (repeat && c.id % 7) {\n"),
 ]
 
+RECEIPTS, PRESENCE, COMMANDS = "detail/hub/receipts.ipp", "detail/hub/presence.ipp", "detail/connection/commands.ipp"
+
+# What crowd.cpp has to notice: people with devices, on one hub or four.
+CROWD_FAULTS = [
+    ("a watermark that falls: one that waits is replaced by a lower one", RECEIPTS,
+     "  if (std::exchange(d.waits, true)) raise(m.levels, d.pending.levels);\n", "  d.waits = true;\n"),
+    ("a watermark that falls as it is told: what another hub said later is told again", RECEIPTS,
+     "  raise(known, l);\n  if (known == u->told) return;\n", "  known = l;\n"),
+    ("a refused mark takes one along that was answered", RECEIPTS,
+     "if (std::exchange(d.waits, false)) write(key, d, std::move(d.pending), {});",
+     "if (std::exchange(d.waits, false)) raise(m.levels, d.pending.levels);"),
+    ("one's own receipt overtakes what was told to all", RECEIPTS,
+     "  log->flush();  // what was told to all before stands before this\n", ""),
+    ("read before received", RECEIPTS,
+     "  m.levels.received = at.offset;\n", "  if (!read) m.levels.received = at.offset;\n"),
+    ("an ack of the old epoch after a new one", RECEIPTS,
+     "log->open() && log->epoch() == m.epoch && at.offset", "log->open() && at.offset"),
+    ("received, across trimming, is no gap", SUBSCRIPTIONS,
+     "        out.lost = {false, oldest};\n",
+     "        out.at.offset = oldest - 1;\n        break;\n"),
+    ("a device comes back at another one's watermark", RECEIPTS,
+     "if (m.device == device) at = {m.epoch, m.levels.received};", "at = {m.epoch, m.levels.received};"),
+    ("a 17th device", COMMANDS,
+     'if (ec == errc::conflict) return done({errc::conflict, "too many devices"});',
+     'if (ec == errc::conflict) return done(std::string("{}"));'),
+    ("a private read is told to others", RECEIPTS,
+     "  if (read && !hidden) m.levels.public_read = at.offset;\n", "  if (read) m.levels.public_read = at.offset;\n"),
+    ("receipts are told where no rule says so", RECEIPTS,
+     "  const bool others = !channel.starts_with('@') && hub_->rules_.of(channel).receipts;\n",
+     "  const bool others = !channel.starts_with('@');\n"),
+    ("a leave that is not told", PRESENCE,
+     "  --c.present;\n  if (c.counting || c.gathered)", "  --c.present;\n  if (c.counting || c.gathered || c.present % 3 == 1)"),
+    ("a leave that is not told to other hubs", PRESENCE,
+     "  tell_change(name, c, user->first, nullptr);\n  if (!m.present()) {", "  if (!m.present()) {"),
+    ("a snapshot that overtakes a leave", PRESENCE,
+     "  if (number < r.number || (!c.followed", "  if ((!c.followed"),
+    ("a change that was late is applied", PRESENCE,
+     "  if (ch.number <= r.number) return;  // a state had it already\n", ""),
+    ("a hub that has vanished keeps its members", PRESENCE,
+     "      if (c.others.contains(id)) drop(name, c, id);\n", "      if (false) drop(name, c, id);\n"),
+    ("a hole in what a hub tells is not seen", PRESENCE,
+     "  if (r.synced && ch.before <= r.number) return apply(", "  if (r.synced) return apply("),
+    ("an ephemeral that is replayed", FAN_OUT,
+     "    return m.live && (!p.in_sync || m.live == chunk::but_for + s.to().slot());\n",
+     "    return m.live && m.live == chunk::but_for + s.to().slot();\n"),
+    ("an ephemeral comes back to whose it is, by another hub", "detail/hub/channel_table.ipp",
+     "log.ephemeral(m, s && s->user() == m.from ? s->slot() : channel_log::nobody);", "log.ephemeral(m);"),
+    ("somebody else's message is taken back", COMMANDS,
+     '    if (m.from != by.user()) return failure(errc::forbidden, "the message is somebody else\'s");\n', ""),
+]
+
 
 def main():
     args = planted_faults.arguments()
     args.add_argument("--seeds", type=int, default=1000)
+    args.add_argument("--crowd", action="store_true", help="the faults that crowd.cpp has to notice, in place of the others")
     args = args.parse_args()
     faults = [planted_faults.Fault(name, header, old, new, "simulation/simulation.cpp", ("-O1",), (), ("--seeds", str(args.seeds)))
               for name, header, old, new in FAULTS]
+    crowd = [planted_faults.Fault(name, header, old, new, "simulation/crowd.cpp", ("-O1",), (), ("--careless", "--seeds", str(min(args.seeds, 600))))
+               for name, header, old, new in CROWD_FAULTS]
+    if args.crowd:
+        faults = crowd
 
     def said(code, text):
         return (text.splitlines() or ["no output"])[0][:160] if code == 1 else f"ended by signal {-code}"

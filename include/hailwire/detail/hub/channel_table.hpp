@@ -59,7 +59,8 @@ class channel_table final : public log_source {
   /// A message that is stored, for the hubs that are joined and follow the channel.
   void publish(std::string_view channel, std::string_view epoch, const message& m) noexcept;
   /// Something live-only for the hubs that are joined and follow the channel. It may be dropped.
-  void tell_others(std::string_view channel, std::string_view bytes) noexcept;
+  /// `in_order`: behind the messages that this hub has of the channel, and void where its log has another epoch.
+  void tell_others(std::string_view channel, std::string_view bytes, bool in_order = true) noexcept;
 
   /// Tells of a storage that does not count by ones: it gave, or left out, what lies behind `head`.
   void disorder(std::string_view channel, std::uint64_t head, std::uint64_t next) noexcept override {

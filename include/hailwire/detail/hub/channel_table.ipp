@@ -80,10 +80,11 @@ HAILWIRE_INLINE void channel_table::hear(channel_log& log, std::string_view byte
   }
 }
 
-HAILWIRE_INLINE void channel_table::tell_others(std::string_view channel, std::string_view bytes) noexcept {
+HAILWIRE_INLINE void channel_table::tell_others(std::string_view channel, std::string_view bytes,
+                                                bool in_order) noexcept {
   if (!broker_) return;
   hub_->guarded([&] {
-    auto* log = find(channel);
+    auto* log = in_order ? find(channel) : nullptr;
     const bool open = log && log->open();
     broker_->tell(broker_id_, channel,
                   {open ? log->epoch() : std::string_view(), open ? log->head() : std::uint64_t{0}, bytes});

@@ -304,8 +304,10 @@ HAILWIRE_INLINE bool presence::idle(const channel_state& c) const noexcept {
 
 // ---- the other hubs
 
+// Its order is that of its own numbers: hubs may have heard of different epochs of the channel's log until its next
+// message, and who is there is the same in all of them.
 HAILWIRE_INLINE void presence::tell(std::string_view channel, const live_writer& w) noexcept {
-  if (joined_ && !stopped_) hub_->channels.tell_others(channel, w.bytes());
+  if (joined_ && !stopped_) hub_->channels.tell_others(channel, w.bytes(), false);
 }
 
 // `m`: what there is of the user; null: nothing any more. An empty user stands for the anonymous sessions.
