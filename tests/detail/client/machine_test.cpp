@@ -851,3 +851,21 @@ TEST_CASE("a channel that is followed anew begins where it says, whatever was un
   CHECK(c.notices.back() == "closed {\"channel\":\"secret\",\"code\":\"forbidden\"}");
   CHECK(count(c.notices.begin(), c.notices.end(), c.notices.back()) == 1);
 }
+
+TEST_CASE("a server that is not reached at first is found later, on each transport") {
+  for (auto& l : each_alone) {
+    CAPTURE(l[0]->name);
+    house h;
+    memory_client c(&h, l);
+    c.refuses = true;  // as where a name cannot be resolved yet
+    c.follow("a", start::earliest());
+    c.start();
+    c.say("a", "1");
+    c.pass(5000);
+    CHECK((c.take().empty() && c.take_ends().empty() && c.connects > 1));
+    c.refuses = false;
+    c.pass(60'000);
+    CHECK(c.take() == lines{"ada@a 1 1"});
+    CHECK(c.take_ends().size() == 1);
+  }
+}

@@ -38,7 +38,10 @@ class poll_link final : public client_link {
 
   void ended() override {
     const bool was_open = std::exchange(connected_, false);
-    if (!answer_) return;  // between two polls: the next one connects anew
+    if (!answer_) {  // between two polls the next one connects anew; before the first there was no connection
+      if (!machine_.following()) machine_.lose("unreachable");
+      return;
+    }
     const bool began = answer_->began();
     if (began && answer_->end() == proto::http1::response_reader::step::done) return answered();
     if (was_open && !began && reused_) return reconnect();  // it went while the request was on its way
