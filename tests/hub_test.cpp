@@ -1597,6 +1597,7 @@ struct wire {
   }
   void detach(std::uint64_t id) { said.push_back("detach " + std::to_string(id)); }
   void subscribe(std::uint64_t id, std::string_view channel) {
+    if (channel.front() == 0) return;  // the hubs' own
     said.push_back("subscribe " + std::to_string(id) + ' ' + std::string(channel));
   }
   void unsubscribe(std::uint64_t id, std::string_view channel) {
@@ -1607,6 +1608,7 @@ struct wire {
                    std::to_string(m.offset));
   }
   void tell(std::uint64_t id, std::string_view channel, const live_event& e) {
+    if (channel.front() == 0) return;
     said.push_back("tell " + std::to_string(id) + ' ' + std::string(channel) + ' ' + std::string(e.epoch) + '.' +
                    std::to_string(e.after));
     told.emplace_back(e.bytes);

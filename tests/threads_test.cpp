@@ -408,6 +408,36 @@ TEST_CASE("statistics are those of all threads together") {
   CHECK(s.channels == 3);  // one channel in three hubs
 }
 
+TEST_CASE("a user is found, sent to, revoked and closed on whatever thread its sessions are") {
+  running r(3);
+  std::vector<wire> adas, bobs;
+  for (int i = 0; i < 6; ++i) following(adas.emplace_back(r.port), "?channel=chat&user=ada");
+  for (int i = 0; i < 3; ++i) following(bobs.emplace_back(r.port), "?channel=chat&user=bob");
+  std::promise<find_result> found;
+  REQUIRE_FALSE(
+      r.s.everywhere().find("ada", std::chrono::seconds(20), [&](find_result f) { found.set_value(std::move(f)); }));
+  auto answer = found.get_future();
+  REQUIRE(answer.wait_for(limit) == std::future_status::ready);
+  const find_result f = answer.get();
+  CHECK(f.silent.empty());
+  CHECK(f.sessions.size() == 6);
+  for (const auto& s : f.sessions) CHECK(s.transport == "sse");
+
+  const auto done = [](auto start) {
+    std::promise<std::error_code> told;
+    REQUIRE_FALSE(start([&](std::error_code ec) { told.set_value(ec); }));
+    auto what = told.get_future();
+    REQUIRE(what.wait_for(limit) == std::future_status::ready);
+    CHECK_FALSE(what.get());
+  };
+  done([&](auto h) { return r.s.everywhere().send("ada", "hint", "{\"n\":1}", std::move(h)); });
+  for (auto& c : adas) CHECK(contains(c.until("\n\n"), "{\"hint\":{\"n\":1}}"));
+  done([&](auto h) { return r.s.everywhere().close("ada", 4403, "banned", std::move(h)); });
+  for (auto& c : adas) c.all();  // each has ended
+  done([&](auto h) { return r.s.everywhere().send("bob", "hint", "{\"n\":2}", std::move(h)); });
+  for (auto& c : bobs) CHECK(contains(c.until("\n\n"), "{\"hint\":{\"n\":2}}"));
+}
+
 TEST_CASE("between one and sixty-four threads can be asked for") {
   CHECK_THROWS_AS(everything(65), std::invalid_argument);
   everything as_many_as_cores(0);

@@ -36,6 +36,8 @@ struct broker_event {
   std::string_view epoch = {};      ///< of a message: its channel's
   const message* stored = nullptr;  ///< with its offset
   const live_event* live = nullptr;
+  /// With neither of both: nothing of the channel is heard any more, until an event says that it may have been missed.
+  bool lost = false;
 };
 
 /// A hub's ear. May be called from any thread.
@@ -51,6 +53,8 @@ using broker_receiver = detail::move_only_function<void(const broker_event&)>;
 /// - What is said on a channel from the moment on at which `subscribe` returned is heard; or, where a subscription
 /// takes
 ///   effect later, an event without a message says so when it has.
+/// - Who notices that nothing is heard of a name of the hubs' own any more (it begins with a zero) says so by an event
+///   with `lost`: a hub that does not hear commands serves nothing new until it has read them (`all_nodes`).
 /// - Messages may be dropped, repeated and reordered: the hub sees a hole in the offsets and reads the storage.
 /// - What is told may be dropped. It is never repeated, and what one hub tells on one channel never changes its order.
 /// - A channel's name is 1–300 opaque bytes, with zeros too: hubs use names that no client can form. Every byte counts.

@@ -28,6 +28,7 @@
 #include "hailwire/concepts.hpp"
 #include "hailwire/detail/base/event_loop.hpp"
 #include "hailwire/detail/base/timer_wheel.hpp"
+#include "hailwire/detail/hub/all_nodes.hpp"
 #include "hailwire/detail/hub/channel_rules.hpp"
 #include "hailwire/detail/hub/channel_table.hpp"
 #include "hailwire/detail/hub/content_access.hpp"
@@ -145,6 +146,8 @@ class hub final : public detail::hub_core {
   std::vector<session*> sessions() const { return registry_.sessions(); }
   /// The sessions of one user, on all devices and transports.
   std::vector<session*> find(std::string_view user) const { return registry_.find(user); }
+  /// What is done to a user's sessions at all hubs that are joined. Valid as long as the hub.
+  all_nodes& everywhere() noexcept { return all_nodes_; }
   std::size_t session_count() const noexcept { return registry_.listed(); }
   /// Channels of which something is kept here: those that are followed, or were busy a moment ago.
   std::size_t channel_count() const noexcept { return channels.size(); }
@@ -206,6 +209,7 @@ class hub final : public detail::hub_core {
   detail::permission_expiry expiries{*this};
 
  private:
+  friend class all_nodes;
   friend class detail::channel_table;
   friend class detail::eraser;
   friend class detail::history_reader;
@@ -226,6 +230,7 @@ class hub final : public detail::hub_core {
   std::int64_t alarm_ = -1;
   detail::session_registry registry_;
   detail::history_reader history_{*this};
+  all_nodes all_nodes_{*this};
   std::unique_ptr<detail::presence> presence_;
   detail::receipts receipts_{*this};
   std::shared_ptr<detail::live_devices> devices_;
@@ -250,6 +255,14 @@ auto hub_core::on_loop(F f) {
 
 template <class F>
 void hub_core::read_storage(std::string_view channel, std::uint64_t since, read_limit limit, F f) {
+  if (behind_) [[unlikely]] {
+    return mailbox_->owner->everywhere().hold(
+        [name = std::string(channel), since, limit, f = std::move(f)](hub& h, std::error_code ec) mutable {
+          if (ec == operation_aborted()) return;
+          if (ec) return f(h, read_result(ec));
+          h.read_storage(name, since, limit, std::move(f));
+        });
+  }
   if (!reads_.next()) return storage_->read(channel, since, limit, on_loop(std::move(f)));
   storage_->read(channel, since, limit,
                  on_loop([began = loop_->precise(), f = std::move(f)](hub& h, read_result r) mutable {
@@ -262,6 +275,7 @@ void hub_core::read_storage(std::string_view channel, std::uint64_t since, read_
 }  // namespace hailwire
 
 #ifndef HAILWIRE_SEPARATE_COMPILATION
+#include "hailwire/detail/hub/all_nodes.ipp"
 #include "hailwire/detail/hub/channel_table.ipp"
 #include "hailwire/detail/hub/content_access.ipp"
 #include "hailwire/detail/hub/erase.ipp"

@@ -32,6 +32,7 @@ HAILWIRE_INLINE void hub::stop() {
   if (stopped_) return;
   stopped_ = true;
   presence_->stop();
+  all_nodes_.stop();
   receipts_.stop();
   mailbox_->close();
   pending_.abort_all();

@@ -22,6 +22,10 @@ struct options {
   /// where single messages are fetched, and `{path}/content`, where content is uploaded.
   std::string path = "/live";
 
+  /// Names this server to others that it is joined to, in what `everywhere().find` says; up to 64 printable bytes, more
+  /// throw `std::invalid_argument` when the server is made. Empty: a random word.
+  std::string node = {};
+
   /// Life is shown on every open stream at least this often, and asked for where a transport can: by a ping on
   /// WebSocket, else by the system (keep-alive probes of TCP, and its acknowledgements). Proxies and NATs commonly drop
   /// what is silent for 30–60 s. At least a second, as the times that follow.

@@ -137,6 +137,9 @@ class basic_server {
   std::vector<session*> find(std::string_view user) const;
   /// The session of that key while it lives; null when it has ended.
   session* find(session_key k) const;
+  /// What is done to a user's sessions at all nodes: closing them, taking a channel away, sending, finding. Its calls
+  /// are safe from any thread.
+  all_nodes& everywhere() noexcept { return gate_.messages.everywhere(); }
   /// `publish` to several channels, each a publish of its own in the order given; the payload is kept once. `done` is
   /// called once for each channel, also for one that is refused at once. Safe from any thread.
   void publish_all(const std::vector<std::string>& channels, const payload& p, const publish_options& o,

@@ -216,6 +216,7 @@ class session : protected detail::follower {
   bool is_open() const noexcept { return open_; }
 
  private:
+  friend class all_nodes;
   friend class hub;
   friend class detail::connection;
   friend class detail::http_exchange;
@@ -320,6 +321,8 @@ class session : protected detail::follower {
   detail::subscription& add_follow(detail::encoded_channel& in, std::uint32_t serial, bool named);
   void drop_follow(std::size_t i) noexcept;
 
+  // Why a notice cannot be sent to anybody.
+  static std::error_code check_notice(std::string_view name, std::string_view json, const options& o);
   // The client cannot be told what it follows from now on, so it has to come back.
   void cannot_tell();
 

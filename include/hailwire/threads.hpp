@@ -275,6 +275,9 @@ class threaded_server {
     for (auto& p : parts_) p->post([p = p.get(), shared] { (*shared)(*p); });
   }
 
+  /// As `server::everywhere`: the sessions of all threads, and of other nodes. Safe from any thread.
+  all_nodes& everywhere() noexcept { return front().everywhere(); }
+
   /// As `server::erase`; `done` runs where that of a publish to the channel does.
   [[nodiscard]] std::error_code erase(std::string channel, position at, publish_handler done = {}) {
     auto& by = part_of(channel);

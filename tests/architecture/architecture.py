@@ -129,6 +129,7 @@ TESTED_BY = {
 MOST_FUNCTIONS = 30
 # Classes that have more, and why; none of them may grow past the number here.
 LARGER = {
+    "all_nodes": (36, "to be split: the commands' cursor, what waits for it, and find are jobs of their own"),
     "basic_client": (42, "what hosts call: each command of the protocol and each event of a client"),
     "basic_server": (60, "what hosts call: each hook, each option that is set later, and what a hub offers them"),
     "channel_log": (52, "to be split: what is read after a hole, and what is held until its message is here, are jobs of their own"),

@@ -5,7 +5,9 @@
 #include <set>
 
 #include "catch.hpp"
+#include "hailwire/hub.hpp"
 #include "hailwire/testing/broker_contract.hpp"
+#include "hailwire/testing/manual_loop.hpp"
 #include "redis_server.hpp"
 #include "storage/asked.hpp"
 #include "storage/redis_opened.hpp"
@@ -46,7 +48,9 @@ struct listener {
         heard.push_back(channel + ' ' + std::to_string(e.stored->offset) + ' ' +
                         std::string(e.stored->data.bytes().substr(0, 20)));
       else
-        heard.push_back(channel + (e.live ? " live " + std::string(e.live->bytes) : std::string(" look")));
+        heard.push_back(channel + (e.live   ? " live " + std::string(e.live->bytes)
+                                   : e.lost ? std::string(" lost")
+                                            : std::string(" look")));
       came.notify_all();
     });
     for (const auto& c : channels) on.subscribe(id, c);
@@ -175,4 +179,90 @@ TEST_CASE("while Redis is away what is live-only is dropped beyond a bound, and 
   REQUIRE(far.hears("c look", 2));
   while (far.count("c live here") == 0) here.broker.tell(one.id, "c", {"", 0, "here"});
   CHECK(far.count("c live lost") == 0);
+}
+
+TEST_CASE("a hub is told when nothing is heard of its own names any more, and when it may have missed something") {
+  NEEDS_REDIS();
+  redis_server server;
+  process here(server.url(), {.checks = 0});
+  const std::string own("\0own", 4);
+  listener one(here.broker, {"c", own});
+  REQUIRE(one.hears(own + " look"));
+  REQUIRE(one.hears("c look"));
+  CHECK(one.count(own + " lost") == 0);
+  server.ask({"CLIENT", "KILL", "TYPE", "pubsub"});
+  CHECK(one.hears(own + " lost"));
+  CHECK(one.hears(own + " look", 2));
+  CHECK(one.hears("c look", 2));
+  CHECK(one.count("c lost") == 0);
+}
+
+TEST_CASE("over Redis a command is done at every node, also when it was said while a node heard nothing") {
+  NEEDS_REDIS();
+  redis_server server;
+  struct node {
+    explicit node(const std::string& url)
+        : of(url, {.checks = 0}), h(loop, detail::erase_storage(*of.storage), options{}) {
+      h.join(detail::erase_broker(of.broker));
+    }
+    process of;
+    hailwire::testing::manual_loop loop;
+    hub h;
+  };
+  node a(server.url()), b(server.url());
+  const auto until = [&](auto done) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (!done() && std::chrono::steady_clock::now() < end) {
+      // What waits for a node that is behind is told so by the clock: it goes on as time does.
+      if (a.loop.run() + b.loop.run() == 0) std::this_thread::yield();
+    }
+    return done();
+  };
+  REQUIRE(until([&] { return a.h.everywhere().others().size() == 1 && b.h.everywhere().others().size() == 1; }));
+  struct user final : session {
+    user(hub& h, std::string name) : there(&h) {
+      grant g;
+      g.user = std::move(name);
+      h.enter(*this);
+      h.open(*this, std::move(g), {}, true);
+    }
+    ~user() override {
+      if (!gone) there->close(*this);
+      there->forget(*this);
+      there->leave(*this);
+    }
+    void wake(detail::subscription*) override {}
+    void settle() override {}
+    void lost(detail::subscription&, const detail::gap&) override {}
+    void keep(detail::subscription&, std::string_view) override {}
+    void missed(detail::subscription&) override {}
+    void unreadable(detail::subscription&, std::error_code) override {}
+    std::error_code notice(std::string_view, std::string_view) override { return {}; }
+    void end(errc, std::uint16_t, std::string_view) override {
+      if (!std::exchange(gone, true)) there->close(*this);
+    }
+    bool ending() const noexcept override { return gone; }
+    bool adjustable() const noexcept override { return true; }
+    bool duplex() const noexcept override { return true; }
+    hub& at() const noexcept override { return *there; }
+    std::string_view transport() const noexcept override { return "test"; }
+    const proto::encoding& encoding() const noexcept override {
+      static constexpr proto::encoding none{"none", true, [](std::string&, const proto::envelope&) {},
+                                            [](std::string&, std::string_view, std::string_view) {}};
+      return none;
+    }
+    hub* there;
+    bool gone = false;
+  };
+  for (int round = 0; round < 5; ++round) {
+    const std::string name = "ada" + std::to_string(round);
+    user here(a.h, name), there(b.h, name), other(b.h, "bob");
+    if (round % 2) server.ask({"CLIENT", "KILL", "TYPE", "pubsub"});
+    if (round == 3) server.ask({"SCRIPT", "FLUSH"});
+    std::error_code told = errc::internal;
+    REQUIRE_FALSE(a.h.everywhere().close(name, 4403, "banned", [&](std::error_code ec) { told = ec; }));
+    REQUIRE(until([&] { return here.gone && there.gone; }));
+    CHECK_FALSE(told);
+    CHECK_FALSE(other.gone);
+  }
 }

@@ -170,6 +170,10 @@ class redis_broker {
       }
     }
 
+    /// Nothing of the channel is heard for now, which matters to hubs of what is their own.
+    void lost(const std::string& name) {
+      if (name.front() == '\0') hand({.channel = name, .lost = true});
+    }
     /// Hubs may have missed something of the channel.
     void look(const std::string& name) { hand({name}); }
 
@@ -283,6 +287,7 @@ class redis_broker {
         look(name);
       } else if (nodes().cluster()) {
         enlist(name, c);  // its slot has left that server
+        lost(name);
       }
       pump();
     }
@@ -370,6 +375,7 @@ class redis_broker {
         if (c.at == &n && c.is != state::wanted) {
           if (c.is == state::asked) --asked;
           enlist(name, c);
+          lost(name);
         }
     }
     void log_slots_changed() override {
@@ -379,6 +385,7 @@ class redis_broker {
         if (c.is == state::asked) --asked;
         send(c, "SUNSUBSCRIBE");
         enlist(name, c);
+        lost(name);
       }
       pump();
     }

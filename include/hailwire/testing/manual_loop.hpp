@@ -14,12 +14,12 @@ namespace hailwire::testing {
 /// A loop with a clock that is turned by hand, for tests: nothing runs until `run` or `advance`, and time stands still
 /// in between. `post` is safe from any thread; everything else is for the thread that made it, which counts as the
 /// loop's.
-class manual_loop final : public detail::event_loop {
+class manual_loop final : public hailwire::detail::event_loop {
  public:
   /// Unix time at the start: 2026-01-01 00:00:00 UTC, in milliseconds.
   static constexpr std::int64_t unix_start = 1'767'225'600'000;
 
-  void post(detail::move_only_function<void()> f) override {
+  void post(hailwire::detail::move_only_function<void()> f) override {
     std::lock_guard lock(mutex_);
     posted_.push_back(std::move(f));
   }
@@ -27,7 +27,7 @@ class manual_loop final : public detail::event_loop {
   std::int64_t now() const noexcept override { return now_; }
   std::int64_t unix_time() const noexcept override { return unix_start + set_by_ + now_; }
   void alarm(std::int64_t at) override { alarm_ = at; }
-  void on_alarm(detail::move_only_function<void()> f) override { rung_ = std::move(f); }
+  void on_alarm(hailwire::detail::move_only_function<void()> f) override { rung_ = std::move(f); }
 
   /// Sets the system's clock, in Unix milliseconds; the loop's own goes on.
   void set_unix_time(std::int64_t to) noexcept { set_by_ += to - unix_time(); }
@@ -42,7 +42,7 @@ class manual_loop final : public detail::event_loop {
   }
   /// Runs the oldest of what was posted; false when there was nothing.
   bool run_one() {
-    detail::move_only_function<void()> f;
+    hailwire::detail::move_only_function<void()> f;
     {
       std::lock_guard lock(mutex_);
       if (posted_.empty()) return false;
@@ -71,10 +71,10 @@ class manual_loop final : public detail::event_loop {
   }
 
  private:
-  static constexpr std::int64_t never = detail::event_loop::no_alarm;
+  static constexpr std::int64_t never = hailwire::detail::event_loop::no_alarm;
   std::mutex mutex_;
-  std::deque<detail::move_only_function<void()>> posted_;
-  detail::move_only_function<void()> rung_;
+  std::deque<hailwire::detail::move_only_function<void()>> posted_;
+  hailwire::detail::move_only_function<void()> rung_;
   std::thread::id thread_ = std::this_thread::get_id();
   std::int64_t now_ = 1000, alarm_ = never, set_by_ = 0;
 };

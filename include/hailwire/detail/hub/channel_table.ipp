@@ -30,8 +30,11 @@ HAILWIRE_INLINE void channel_table::join(std::unique_ptr<any_broker> b) {
     if (e.stored) {
       box->put(
           [box, channel = std::string(e.channel), epoch = std::string(e.epoch), m = *e.stored] {
-            auto* log = box->owner->channels.find(channel);
+            hub& h = *box->owner;
+            if (channel == commands_channel) return h.everywhere().heard(epoch, m);
+            auto* log = h.channels.find(channel);
             if (!log) return;
+            if (h.everywhere().behind()) return h.everywhere().skip(channel, false);
             if (log->apply(epoch, m)) log->flush();
           },
           [] {});
@@ -39,22 +42,31 @@ HAILWIRE_INLINE void channel_table::join(std::unique_ptr<any_broker> b) {
       box->put(
           [box, channel = std::string(e.channel), epoch = std::string(e.live->epoch), after = e.live->after,
            bytes = std::string(e.live->bytes)] {
-            if (presence::is_own(channel)) return box->owner->presence_->heard(channel, bytes);
-            auto* log = box->owner->channels.find(channel);
+            hub& h = *box->owner;
+            if (presence::is_own(channel)) {
+              const bool command = live_reader(bytes).kind() == live_kind::command;
+              return command ? h.everywhere().heard_live(bytes) : h.presence_->heard(channel, bytes);
+            }
+            auto* log = h.channels.find(channel);
             if (!log) return;
+            if (h.everywhere().behind()) return h.everywhere().skip(channel, true);
             log->apply(live_event{epoch, after, bytes});
             if (log->flush_early()) log->flush();
           },
           [] {});
     } else {
       box->put(
-          [box, channel = std::string(e.channel)] {
+          [box, channel = std::string(e.channel), lost = e.lost] {
+            if (channel == commands_channel)
+              return lost ? box->owner->everywhere().cut() : box->owner->everywhere().may_have_missed();
+            if (lost) return;
             if (auto* log = box->owner->channels.find(channel)) log->look_again();
             box->owner->presence_->look_again(channel);
           },
           [] {});
     }
   });
+  hub_->everywhere().joined();
   hub_->presence_->joined();
 }
 
@@ -77,6 +89,8 @@ HAILWIRE_INLINE void channel_table::hear(channel_log& log, std::string_view byte
       return hub_->presence_->heard(log.name(), bytes);
     case live_kind::receipt:
       return hub_->receipts_.heard(log.name(), in);
+    case live_kind::command:
+      return;
   }
 }
 

@@ -111,6 +111,7 @@ class hub_core {
   log_rate append_failures_, read_failures_;
   sampler turns_, appends_, reads_;
   bool stopped_ = false;
+  bool behind_ = false;  // what other hubs have told all may have been missed: see `all_nodes`
 };
 
 }  // namespace hailwire::detail

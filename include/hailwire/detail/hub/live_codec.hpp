@@ -19,6 +19,7 @@ enum class live_kind : char {
   ephemeral = 'e',  ///< a message without an offset
   presence = 'p',   ///< for the other hubs alone: see `presence.hpp`
   receipt = 'r',    ///< how far a user has come: see `receipts.hpp`
+  command = 'c',    ///< for the other hubs alone: see `all_nodes.hpp`
 };
 
 class live_writer {
@@ -27,6 +28,11 @@ class live_writer {
   live_writer& number(std::uint64_t n);
   live_writer& text(std::string_view s);
   live_writer& content(const message& m);
+  /// Parts that were written before, as they are.
+  live_writer& append(std::string_view parts) {
+    out_.append(parts);
+    return *this;
+  }
   const std::string& bytes() const noexcept { return out_; }
 
  private:

@@ -245,6 +245,9 @@ HAILWIRE_INLINE void presence::beat(std::int64_t now) {
   next_beat_ = now + hub_heartbeat_ms;
   tell(all_hubs, std::move(live_writer(live_kind::presence).number(word_of(word::alive)).number(id_)));
   std::vector<std::uint64_t> gone;
+  // While nothing is heard of anybody, nobody is silent.
+  if (hub_->everywhere().behind())
+    for (auto& [id, heard] : hubs_) heard = now;
   for (const auto& [id, heard] : hubs_) {
     auto end = ending_.find(id);
     if (end != ending_.end() ? now >= end->second : now - heard > hub_silence_ms) gone.push_back(id);
@@ -540,6 +543,9 @@ HAILWIRE_INLINE void presence::unfollowed(std::string_view channel) noexcept {
 
 HAILWIRE_INLINE void presence::look_again(std::string_view channel) {
   if (!enabled_ || stopped_ || !joined_) return;
+  // Whoever is there says so within the time in which silence means an end.
+  if (is_own(channel))
+    for (auto& [id, heard] : hubs_) heard = now();
   for (auto& [name, c] : channels_)
     if (c.followed && (is_own(channel) || name == channel)) ask_state(name, c, 0);
 }

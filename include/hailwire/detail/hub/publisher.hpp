@@ -109,6 +109,7 @@ class publisher {
   void start(publishing&& what, payload&& p, publish_options&& o, std::string&& from, std::string&& scope,
              bool checked);
   void begin(publishing& what, payload&& p, publish_options&& o, std::string&& from, std::string&& scope, bool checked);
+  void hold(publishing&& what, payload&& p, publish_options&& o, std::string&& from, std::string&& scope, bool checked);
   void send_ephemeral(publishing& what, payload&& p, publish_options&& o, std::string&& from);
   intrusive_ptr<publish_op> wait(publishing&& what);
   void stored(publishing& what, append_result&& r);

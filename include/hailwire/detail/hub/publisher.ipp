@@ -96,6 +96,8 @@ HAILWIRE_INLINE void publisher::start(publishing&& what, payload&& p, publish_op
   if (hub_->stopped_) return finish(what, operation_aborted(), {});
   const bool hears = what.done || what.told;
   try {
+    if (hub_->behind_) [[unlikely]]
+      return hold(std::move(what), std::move(p), std::move(o), std::move(from), std::move(scope), checked);
     begin(what, std::move(p), std::move(o), std::move(from), std::move(scope), checked);
   } catch (...) {  // no memory: nothing was stored
     uncharge(what);
@@ -105,6 +107,28 @@ HAILWIRE_INLINE void publisher::start(publishing&& what, payload&& p, publish_op
     hub_->guarded([] { throw; });
     finish(what, errc::internal, {});
   }
+}
+
+// It waits until the hub has heard all commands; what is live or not at all does not.
+[[gnu::cold]] HAILWIRE_INLINE void publisher::hold(publishing&& what, payload&& p, publish_options&& o,
+                                                   std::string&& from, std::string&& scope, bool checked) {
+  if (o.ephemeral) return finish(what, errc::overloaded, {});
+  struct parts {
+    publishing what;
+    payload p;
+    publish_options o;
+    std::string from, scope;
+  };
+  auto all =
+      std::make_unique<parts>(parts{std::move(what), std::move(p), std::move(o), std::move(from), std::move(scope)});
+  if (!all->what.counted) hub_->pending_.add();
+  all->what.counted = true;
+  hub_->everywhere().hold([all = std::move(all), checked](hub& h, std::error_code ec) {
+    if (ec) return h.publisher.finish(all->what, ec, {});
+    all->what.at = h.publisher.prefetch(all->what.channel);
+    h.publisher.start(std::move(all->what), std::move(all->p), std::move(all->o), std::move(all->from),
+                      std::move(all->scope), checked);
+  });
 }
 
 HAILWIRE_INLINE void publisher::begin(publishing& what, payload&& p, publish_options&& o, std::string&& from,

@@ -78,17 +78,21 @@ HAILWIRE_INLINE void session::cannot_tell() {
   end(errc::forbidden, close_code(errc::forbidden), "the channel may not be followed any more");
 }
 
-HAILWIRE_INLINE std::error_code session::send(std::string_view name, std::string_view json) {
+HAILWIRE_INLINE std::error_code session::check_notice(std::string_view name, std::string_view json, const options& o) {
   static constexpr std::string_view reserved[] = {
       "open", "gap",   "missed",  "join",  "leave",   "receipt",  "followed", "closed", "expiring", "bye",
       "ping", "reply", "message", "error", "channel", "messages", "notices",  "cursor", "more"};
-  if (ending()) return operation_aborted();
   if (name.empty() || name.size() > 64) return errc::bad_request;
   for (char c : name)
     if (!proto::is_token_letter(c)) return errc::bad_request;
   if (std::find(std::begin(reserved), std::end(reserved), name) != std::end(reserved)) return errc::bad_request;
-  if (json.size() > at().settings().max_unsent) return errc::too_large;
-  if (proto::json::validate(json)) return errc::bad_request;
+  if (json.size() > o.max_unsent) return errc::too_large;
+  return proto::json::validate(json) ? make_error_code(errc::bad_request) : std::error_code();
+}
+
+HAILWIRE_INLINE std::error_code session::send(std::string_view name, std::string_view json) {
+  if (ending()) return operation_aborted();
+  if (auto ec = check_notice(name, json, at().settings())) return ec;
   return notice(name, json);
 }
 

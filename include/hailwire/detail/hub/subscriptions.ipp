@@ -106,7 +106,7 @@ HAILWIRE_INLINE void subscriptions::add(session& s, std::string_view channel, co
                                                   : floor - 1;
   read_limit limit = from.from == word::latest ? read_limit{0, 0} : read_limit{};
   ++log.pins;
-  if (hub_->storage_->at_once() && !hub_->stopped_) {
+  if (hub_->storage_->at_once() && !hub_->stopped_ && !hub_->behind_) {
     const std::int64_t asked_at = hub_->begin_watch(hub_->reads_);
     read_result r = hub_->storage_->read_now(channel, since, limit);
     hub_->end_watch(asked_at, hub_->counted.reading);

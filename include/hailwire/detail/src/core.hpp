@@ -21,6 +21,7 @@
 #include "hailwire/detail/connection/streams.ipp"
 #include "hailwire/detail/connection/trusted_proxies.ipp"
 #include "hailwire/detail/connection/uploads.ipp"
+#include "hailwire/detail/hub/all_nodes.ipp"
 #include "hailwire/detail/hub/channel_erase.ipp"
 #include "hailwire/detail/hub/channel_log.ipp"
 #include "hailwire/detail/hub/channel_rules.ipp"
