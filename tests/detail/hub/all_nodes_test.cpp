@@ -344,6 +344,24 @@ TEST_CASE("a hub that was cut off shows whoever was banned meanwhile nothing tha
   CHECK(bob.has("\"data\":4"));
 }
 
+TEST_CASE("what others say while a hub is behind is passed over, and read when it is not") {
+  town t(2);
+  client bob(t[1], "bob");
+  bob.follow();
+  t.run();
+  t.broker.say(1, commands, true);  // of the room it hears all the same
+  t.run();
+  CHECK(t.publish(0, "1") == "stored");
+  CHECK_FALSE(t[0].publish("chat", payload::json("2"), {.ephemeral = true}));
+  t.run();
+  CHECK(bob.got.empty());
+  t.broker.say(1, commands);
+  t.run();
+  CHECK(bob.has("\"data\":1"));
+  CHECK_FALSE(bob.has("\"data\":2"));
+  CHECK(bob.has("missed"));
+}
+
 TEST_CASE("while a hub is behind, publishes, reads and commands wait for two seconds and are overloaded then") {
   town t(2);
   client ada(t[1], "ada");
