@@ -338,7 +338,7 @@ class Messenger(Case):
             self.assertEqual((answer.status, answer.body), (200, (here / name).read_bytes()))
             self.assertEqual(answer.headers["X-Content-Type-Options"], "nosniff")
             self.assertNotIn("unsafe", answer.headers["Content-Security-Policy"])
-        self.assertEqual(json.loads(messenger.get("/config.json").body), {"path": "/live", "storage": "memory"})
+        self.assertEqual(json.loads(messenger.get("/config.json").body), {"path": "/live", "storage": "memory", "content": True})
         self.assertEqual(messenger.get("/messenger.cpp").status, 404)
         self.assertEqual(messenger.request("POST", "/", "x").status, 405)
 

@@ -394,3 +394,22 @@ TEST_CASE("a key does not go with an ephemeral message") {
   CHECK(read_good(R"({"publish":{"channel":"c","data":1,"key":"k","ephemeral":false}})").key == "k");
   CHECK(read_good(R"({"publish":{"channel":"c","data":1,"ephemeral":true}})").ephemeral);
 }
+
+TEST_CASE("a publish may name an upload in place of a payload, or beside one") {
+  auto c = read_command(R"({"publish":{"channel":"c","content":"A-z_0"}})");
+  REQUIRE(c);
+  CHECK(c->content == "A-z_0");
+  CHECK_FALSE(c->has_data);
+  c = read_command(R"({"publish":{"channel":"c","content":"x","data":{"text":"look"},"key":"k"}})");
+  REQUIRE(c);
+  CHECK(c->data == R"({"text":"look"})");
+  CHECK(c->key == "k");
+  for (auto bad : {R"("")", R"("a/b")", R"("a.b")", "1", "null"}) {
+    c = read_command(R"({"publish":{"channel":"c","data":1,"content":)" + std::string(bad) + "}}");
+    CHECK_FALSE(c);
+  }
+  CHECK_FALSE(read_command(R"({"publish":{"channel":"c","content":")" + std::string(65, 'a') + R"("}})"));
+  CHECK(read_command(R"({"publish":{"channel":"c","content":")" + std::string(64, 'a') + R"("}})"));
+  CHECK_FALSE(read_command(R"({"publish":{"channel":"c","content":"x","ephemeral":true}})"));
+  CHECK_FALSE(read_command(R"({"publish":{"channel":"c"}})"));
+}

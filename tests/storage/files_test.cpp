@@ -104,6 +104,48 @@ std::string not_offered(Fixture f) {
   return out;
 }
 
+/// Files that break one promise.
+enum class fault { none, takes_any_offset, reads_one_off, forgets_keys, has_no_limits, names_anything, keeps_erased };
+struct broken : beside_memory::storage {
+  using whole = beside_memory::storage;
+  broken(const files_options& o, std::shared_ptr<memory_storage> l, fault f) : whole(o, l), log(std::move(l)), of(f) {}
+  std::shared_ptr<memory_storage> log;
+  fault of;
+  append_result append(std::string_view channel, const draft& d) {
+    append_result r = whole::append(channel, d);
+    if (!r.error || of != fault::names_anything || !d.content) return r;
+    draft bare = d;
+    bare.content = nullptr;
+    return whole::append(channel, bare);
+  }
+  append_result append(const memory_storage::place&, std::string_view channel, const draft& d) {
+    return append(channel, d);
+  }
+  append_result erase(std::string_view channel, std::uint64_t offset, const draft& d) {
+    return of == fault::keeps_erased ? log->erase(channel, offset, d) : whole::erase(channel, offset, d);
+  }
+  void async_open_content(upload u, content_limits limits, upload_handler done) {
+    if (of == fault::forgets_keys) u.key.clear();
+    if (of == fault::has_no_limits) limits = {};
+    whole::async_open_content(std::move(u), limits, std::move(done));
+  }
+  void async_write_content(std::string_view id, std::uint64_t offset, std::string bytes, upload_handler done) {
+    whole::async_write_content(id, offset, std::move(bytes), [this, done = std::move(done)](upload_result r) mutable {
+      if (of == fault::takes_any_offset && r.error == errc::conflict) r.error = {};
+      done(std::move(r));
+    });
+  }
+  void async_read_content(std::string_view id, std::uint64_t from, std::size_t size, content_handler done) {
+    whole::async_read_content(id, from + (of == fault::reads_one_off && from > 0), size, std::move(done));
+  }
+};
+struct broken_fixture : place {
+  fault of;
+  std::unique_ptr<broken> open() {
+    return std::make_unique<broken>(fresh(), std::make_shared<memory_storage>(memory_keeping({})), of);
+  }
+};
+
 std::size_t files_in(const std::string& directory) {
   std::size_t n = 0;
   for (auto& one : std::filesystem::directory_iterator(directory)) n += one.is_regular_file();
@@ -122,6 +164,31 @@ TEST_CASE("files beside a storage off the loop, and run off the loop, keep the s
   const std::string restarts = "content that messages name is there after a restart, and no other\n";
   CHECK(not_offered(beside_blocking()) == restarts);
   CHECK(not_offered(run_by_blocking()) == restarts);
+}
+
+TEST_CASE("the contract catches files that break a single promise") {
+  const std::pair<fault, const char*> list[] = {
+      {fault::takes_any_offset, "content arrives"},
+      {fault::reads_one_off, "content arrives"},
+      {fault::forgets_keys, "content has a key"},
+      {fault::has_no_limits, "content is bounded"},
+      {fault::names_anything, "content is named"},
+      {fault::keeps_erased, "content goes with its message when that is erased"},
+      {fault::none, nullptr},
+  };
+  for (const auto& [of, owed] : list) {
+    std::string failed;
+    broken_fixture f;
+    f.of = of;
+    for (const auto& o : testing::storage_contract(f))
+      if (o.what == verdict::failed) failed += o.name + '\n';
+    CAPTURE(failed, static_cast<int>(of));
+    if (owed) {
+      CHECK(failed.find(owed) == 0);
+    } else {
+      CHECK(failed.empty());
+    }
+  }
 }
 
 TEST_CASE("a directory belongs to one storage at a time") {

@@ -288,6 +288,25 @@ TEST_CASE("joins of the first ten seconds are one missed") {
   CHECK(watch.take() == join("bob"));
 }
 
+TEST_CASE("whoever left unsaid in the first ten seconds does not join before missed is told") {
+  town t(1, with_presence(), false);
+  client watch(t[0], of("watch"));
+  watch.follow();
+  t.advance(500);  // so that the seconds of the hub do not end with the ten
+  client ada(t[0], of("ada"));
+  ada.follow();
+  t.advance(9'300);
+  ada.unfollow();
+  t.advance(200);
+  CHECK(watch.take().empty());
+  ada.follow();
+  t.run();
+  CHECK(watch.take().empty());
+  t.advance(1'000);
+  CHECK(watch.take() == missed);
+  CHECK(t.who(0) == "ada:1 watch:1 2+0");
+}
+
 TEST_CASE("on several hubs a user is one member, who leaves when no hub has it") {
   town t(3);
   client watch(t[0], of("watch"));

@@ -38,7 +38,7 @@ struct content_work {
   content_work() = default;
   content_work(const content_work&) = delete;
   content_work& operator=(const content_work&) = delete;
-  HAILWIRE_INLINE ~content_work();
+  ~content_work();
 
   task what = task::show;
   bool unread = false;     // of its body something is still to come

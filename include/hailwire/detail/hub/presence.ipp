@@ -179,7 +179,8 @@ HAILWIRE_INLINE void presence::arrived(const std::string& name, channel_state& c
                                        const std::string& info, bool told) {
   ++c.present;
   if (!told) return;
-  if (now() < started_ + presence_grace_ms) {
+  // What is gathered is told as one `missed`; until then nothing else is, so that nobody is told of who was there.
+  if (c.gathered || now() < started_ + presence_grace_ms) {
     c.gathered = true;
     return later(name, c);
   }
