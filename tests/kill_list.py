@@ -27,7 +27,7 @@ ADMISSION, ADMISSION_TEST = "detail/connection/admission.hpp", "detail/connectio
 CHANNEL_LOG, CHANNEL_ERASE, ERASE_TEST = "detail/hub/channel_log.hpp", "detail/hub/channel_erase.ipp", "detail/hub/erase_test.cpp"
 
 FAULTS = [
-    ("a notice counts as the first message of its chunk", "detail/hub/chunk.hpp", "detail/hub/fan_out_test.cpp",
+    ("a notice counts as the first message of its chunk", "detail/hub/chunk.hpp", "detail/hub/chunk_test.cpp",
      "{ return live ? first_message() : marks.front().offset; }", "{ return marks.front().offset; }"),
     ("who was behind is not told what it missed", "detail/hub/fan_out.hpp", "detail/hub/fan_out_test.cpp",
      "    if (live) miss_behind(flushing.get());\n", ""),
