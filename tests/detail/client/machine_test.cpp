@@ -852,6 +852,36 @@ TEST_CASE("a channel that is followed anew begins where it says, whatever was un
   CHECK(count(c.notices.begin(), c.notices.end(), c.notices.back()) == 1);
 }
 
+TEST_CASE("what is followed and left while a link opens counts, on each transport") {
+  struct late final : memory_client {
+    using memory_client::memory_client;
+    void write(detail::client_lane lane, std::string_view bytes) override {
+      memory_client::write(lane, bytes);
+      if (std::exchange(named, true)) return;
+      unfollow("a");  // as many as were named, but others
+      follow("c", start::earliest());
+    }
+    bool named = false;
+  };
+  for (auto& l : each_alone) {
+    CAPTURE(l[0]->name);
+    house h;
+    for (auto channel : {"a", "b", "c"}) h.publish(channel, "1");
+    late c(&h, l);
+    c.follow("a", start::earliest());
+    c.follow("b", start::earliest());
+    c.start();
+    c.pass(5000);
+    auto heard = c.take();
+    std::sort(heard.begin(), heard.end());
+    CHECK(heard == lines{"b 1 1", "c 1 1"});
+    h.publish("a", "2");
+    h.publish("c", "2");
+    c.pass(5000);
+    CHECK(c.take() == lines{"c 2 2"});
+  }
+}
+
 TEST_CASE("a server that is not reached at first is found later, on each transport") {
   for (auto& l : each_alone) {
     CAPTURE(l[0]->name);

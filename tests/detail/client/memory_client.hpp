@@ -27,7 +27,7 @@ struct kept_ladder {
 };
 
 /// A client with the way to its server; what may go wrong on it is switched on by a test.
-class memory_client final : private kept_ladder, public detail::client_machine {
+class memory_client : private kept_ladder, public detail::client_machine {
  public:
   memory_client(house* h, const ladder& l, client_options o = {}, const std::string& url = "http://h/live?user=ada")
       : kept_ladder{l}, client_machine(*proto::parse_url(url), std::move(o), kept, detail::make_client_errands), at(h) {

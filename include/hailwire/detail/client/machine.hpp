@@ -282,6 +282,8 @@ class client_machine {
   void drop(bool posts = true);
   /// Replaces the link, whose URL has changed.
   void renew_link();
+  // The channels have changed. A link whose request is on its way has named others; when it opens, it is renewed.
+  void named_late() noexcept { renamed_ = renamed_ || (state_ == state::connecting && reached_); }
   void climb();
   /// Two heartbeats without a byte, and the link is dead; a quarter behind the first it is asked for one.
   void watch(std::int64_t at);
@@ -363,7 +365,8 @@ class client_machine {
   backoff backoff_, pauses_;
   std::uint8_t level_ = 0, refusals_ = 0;
   state state_ = state::connecting;
-  bool started_ = false, reached_ = false, probed_ = false, stale_ = true, asking_ = false, held_ = false;
+  bool started_ = false, reached_ = false, renamed_ = false, probed_ = false, stale_ = true, asking_ = false,
+       held_ = false;
 };
 
 }  // namespace hailwire::detail

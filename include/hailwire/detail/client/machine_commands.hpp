@@ -10,7 +10,7 @@ namespace hailwire::detail {
 inline bool client_machine::follow(std::string_view channel, hailwire::start since) {
   if (!valid_channel(channel) || places_.find(channel) || state_ == state::stopped) return false;
   places_.add(channel, std::move(since));
-  if (!started_ || state_ != state::following) return true;
+  if (!started_ || state_ != state::following) return named_late(), true;
   turn(
       [&] {
         if (!subscribes()) return renew_link();
@@ -39,7 +39,7 @@ inline void client_machine::unfollow(std::string_view channel) {
   if (!places_.find(channel)) return;
   const std::string name(channel);
   places_.erase(name);
-  if (!started_ || state_ != state::following) return;
+  if (!started_ || state_ != state::following) return named_late();
   turn(
       [&] {
         if (!subscribes()) return renew_link();

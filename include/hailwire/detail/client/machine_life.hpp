@@ -79,6 +79,7 @@ inline void client_machine::start() {
 
 inline void client_machine::opened() {
   if (state_ == state::following) return;
+  if (renamed_) return renew_link();  // one that names them all
   state_ = state::following;
   opened_at_ = heard_ = now();
   proven_ |= 1u << level_;
@@ -230,6 +231,7 @@ inline void client_machine::open() {
 
 inline void client_machine::begin() {
   places_.named();
+  renamed_ = false;
   link_ = ladder_[level_]->make(*this);
   if (!link_->carries_commands() && places_.empty()) {  // over HTTP there is nothing to keep open for a mere publisher
     link_.reset();

@@ -25,6 +25,7 @@ inline bool client_machine::hear(std::string_view json) {
 }
 
 inline bool client_machine::hear_poll(std::string_view json, bool& more, bool& some) {
+  if (renamed_) return renew_link(), false;  // its cursor says where other channels stand
   const client_link* mine = link_.get();
   vector<proto::json::member> members;
   vector<proto::json::value> messages, notices;
