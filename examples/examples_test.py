@@ -91,6 +91,7 @@ class Program:
     def __init__(self, name, *arguments):
         if name == "chat" and "--drain-seconds" not in arguments:
             arguments += ("--drain-seconds", "0")  # a test's clients stay
+        self.told = False
         self.process = subprocess.Popen([binaries / name, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
         found = re.fullmatch(r"listening on https?://(127\.0\.0\.1|\[::1\]):(\d+)/\n", line)
@@ -125,9 +126,15 @@ class Program:
     def follow(self, target):
         return Stream(self, [f"GET {target} HTTP/1.1", "Accept: text/event-stream"])
 
+    def tell_to_end(self, how=signal.SIGTERM):
+        """Once: a program that is on its way out may die of a second signal."""
+        if not self.told:
+            self.told = True
+            self.process.send_signal(how)
+
     def end(self, how=signal.SIGTERM):
         """Its exit code."""
-        self.process.send_signal(how)
+        self.tell_to_end(how)
         try:
             return self.process.wait(PATIENCE)
         finally:
@@ -532,7 +539,7 @@ class CustomTransport(Case):
         host = self.start("custom_transport", "0")
         _, objects = self.lines(host, "/live?channel=lobby")
         next(objects)
-        host.process.send_signal(signal.SIGTERM)
+        host.tell_to_end()
         self.assertEqual(list(objects), [])  # what breaks off is an EOFError
 
 
@@ -646,7 +653,7 @@ class OwnLoop:
                 for stream in streams:
                     self.assertIn("open", stream.event()[1])
                 host.get("/")  # its loop runs, and hears of signals
-                host.process.send_signal(signal.SIGTERM)
+                host.tell_to_end()
                 for stream in streams:
                     stream.file.read()
                     stream.close()
@@ -853,7 +860,7 @@ class Goodbye(Case):
                                           "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="])
                 self.addCleanup(stream.close)
                 self.assertEqual(stream.status, "HTTP/1.1 101 Switching Protocols")
-                program.process.send_signal(signal.SIGTERM)
+                program.tell_to_end()
                 wanted = b"\x88\x10" + (1001).to_bytes(2, "big") + b"server stopped"  # RFC 6455, section 7.4.1
                 got = b""
                 while wanted not in got and (more := stream.file.read1(4096)):
@@ -866,7 +873,7 @@ class Goodbye(Case):
     def test_an_event_stream_ends_in_order(self):
         program = self.start("feed", "0")
         stream = self.follow(program, "/live?channel=prices")
-        program.process.send_signal(signal.SIGTERM)
+        program.tell_to_end()
         while stream.event():
             pass
         stream.close()

@@ -882,6 +882,29 @@ TEST_CASE("what is followed and left while a link opens counts, on each transpor
   }
 }
 
+TEST_CASE("a handler that throws at one channel's message leaves the places of others where they are") {
+  for (auto& l : each_alone) {
+    CAPTURE(l[0]->name);
+    house h;
+    for (auto json : {"1", "2"}) h.publish("a", json), h.publish("b", json);
+    memory_client c(&h, l);
+    bool thrown = false;
+    c.on_each = [&](const client_message&) {
+      if (!std::exchange(thrown, true)) throw std::runtime_error("not now");
+    };
+    c.follow("a");  // from now on
+    c.follow("b", start::earliest());
+    c.start();
+    for (int i = 0; i < 3; ++i) {
+      try {
+        c.pass(5000);
+      } catch (const std::runtime_error&) {
+      }
+    }
+    CHECK(c.take() == lines{"b 1 1", "b 2 2"});
+  }
+}
+
 TEST_CASE("a server that is not reached at first is found later, on each transport") {
   for (auto& l : each_alone) {
     CAPTURE(l[0]->name);

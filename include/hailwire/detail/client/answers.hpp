@@ -51,6 +51,17 @@ inline position read_position(std::string_view json) {
   return p;
 }
 
+/// The offset of a message that stands in `channel`; 0 where it stands in none, or in another one.
+inline std::uint64_t offset_in(std::string_view message, std::string_view channel) {
+  bool here = false;
+  std::uint64_t offset = 0;
+  each_member(message, [&](std::string_view name, const proto::json::value& v) {
+    if (name == "channel") here = text_in(v) == channel;
+    if (name == "offset") offset = number_in(v);
+  });
+  return here ? offset : 0;
+}
+
 inline client_presence read_presence(std::string_view json) {
   client_presence out;
   each_member(json, [&](std::string_view name, const proto::json::value& v) {

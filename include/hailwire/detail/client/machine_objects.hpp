@@ -47,8 +47,14 @@ inline bool client_machine::hear_poll(std::string_view json, bool& more, bool& s
     for (std::size_t i = 0; i < names.size(); ++i)
       if (auto* at = places_.find(names[i]); at && (*ends)[i].from == hailwire::start::word::at) f(*at, (*ends)[i].at);
   };
+  // A place without an epoch stands before the first of its messages here, or where the answer ends: a handler that
+  // throws at another channel's message leaves it there.
   each([&](client_places::place& f, const position& p) {
-    if (f.epoch.empty()) f.epoch = p.epoch, f.offset = 0;
+    if (!f.epoch.empty()) return;
+    f.epoch = p.epoch;
+    f.offset = p.offset;
+    for (std::size_t i = messages.size(); i-- > 0;)
+      if (const std::uint64_t offset = offset_in(messages[i].text, f.name)) f.offset = offset - 1;
   });
   auto is_bye = [](const proto::json::value& v) { return v.text.starts_with("{\"bye\""); };
   for (auto& v : notices)
