@@ -79,7 +79,6 @@ inline void client_machine::start() {
 
 inline void client_machine::opened() {
   if (state_ == state::following) return;
-  if (renamed_) return renew_link();  // one that names them all
   state_ = state::following;
   opened_at_ = heard_ = now();
   proven_ |= 1u << level_;

@@ -118,6 +118,7 @@ inline void client_machine::notice(const proto::json::member& m) {
   const bool fine = !proto::json::read_object(m.content.text, all);
   std::string space;
   if (name_is(m, "open") && fine) {
+    if (renamed_) return renew_link();  // it says where channels stand that are left by now, or followed anew
     std::int64_t heartbeat = 25;
     for (auto& x : all) {
       if (name_is(x, "heartbeat"))
