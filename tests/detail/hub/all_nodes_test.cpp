@@ -12,11 +12,13 @@
 
 #include "catch.hpp"
 #include "detail/connection/open_storage.hpp"
+#include "detail/hub/test_session.hpp"
 #include "hailwire/broker/in_process.hpp"
 #include "hailwire/hub.hpp"
 #include "hailwire/testing/manual_loop.hpp"
 
 using namespace hailwire;
+using namespace hub_tests;
 
 namespace {
 
@@ -89,7 +91,7 @@ struct node {
   hub h;
 };
 
-struct town {
+struct town : hubs_together<node> {
   explicit town(std::size_t n) {
     for (std::size_t i = 0; i < n; ++i) add(n > 1);
     run();
@@ -98,20 +100,6 @@ struct town {
     nodes.push_back(
         std::make_unique<node>(store, joined ? &broker : nullptr, std::string(1, char('a' + nodes.size()))));
   }
-  void run() {
-    for (bool more = true; more;) {
-      more = false;
-      for (auto& n : nodes) more = n->loop.run() > 0 || more;
-    }
-  }
-  void advance(std::int64_t ms) {
-    run();
-    for (; ms > 0; ms -= 100) {
-      for (auto& n : nodes) n->loop.advance(std::min<std::int64_t>(ms, 100));
-      run();
-    }
-  }
-  hub& operator[](std::size_t i) { return nodes[i]->h; }
   all_nodes& from(std::size_t i) { return nodes[i]->h.everywhere(); }
   /// Publishes, and says what came of it.
   std::string publish(std::size_t i, const std::string& json) {
@@ -126,43 +114,19 @@ struct town {
   stage::open_storage store;
   cable broker;
   std::vector<std::shared_ptr<std::string>> said;
-  std::vector<std::unique_ptr<node>> nodes;
+  ~town() { nodes.clear(); }  // before their storage and their broker
 };
 
-struct client final : session {
-  client(hub& h, std::string user, std::string device = {}) : there(&h) {
-    grant g;
-    g.user = std::move(user);
-    g.follow = channel_set::all();
-    h.enter(*this);
-    h.open(*this, std::move(g), std::move(device), true);
-  }
-  ~client() override {
-    if (!gone) there->close(*this);
-    there->forget(*this);
-    there->leave(*this);
-  }
+struct client final : test_session {
+  client(hub& h, std::string user, std::string device = {})
+      : test_session(h, objects, of(std::move(user)), std::move(device)) {}
   void follow(const std::string& channel = "chat") {
-    there->subscriptions.add(*this, channel, start::latest(), true, [this](result<follow_start> r) {
+    home().subscriptions.add(*this, channel, start::latest(), true, [this](result<follow_start> r) {
       began = r ? "begun" : r.error().text();
-      there->turn.request_wake(*this);
+      home().turn.request_wake(*this);
     });
   }
-  void wake(detail::subscription* s) override {
-    for (const auto& c : channels()) {
-      auto* at = there->subscriptions.find(*this, c);
-      if (s && at != s) continue;
-      for (auto bytes = at->pending(); !bytes.empty(); bytes = at->live() ? bytes.first(0) : at->pending()) {
-        got.append(bytes.data(), bytes.size());
-        at->advance(bytes.size());
-      }
-    }
-  }
   bool has(std::string_view text) const { return got.find(text) != got.npos; }
-  void settle() override {}
-  void lost(detail::subscription&, const detail::gap&) override {}
-  void keep(detail::subscription&, std::string_view) override {}
-  void missed(detail::subscription&) override { got += "[missed]"; }
   void unreadable(detail::subscription&, std::error_code) override { got += "[unreadable]"; }
   std::error_code notice(std::string_view name, std::string_view json) override {
     notices.append(name).append(json).append(" ");
@@ -171,18 +135,12 @@ struct client final : session {
   void end(errc, std::uint16_t code, std::string_view reason) override {
     if (std::exchange(gone, true)) return;
     ended = std::to_string(code) + ' ' + std::string(reason);
-    there->close(*this);
+    leave();
   }
   bool ending() const noexcept override { return gone; }
-  bool adjustable() const noexcept override { return true; }
-  bool duplex() const noexcept override { return true; }
-  hub& at() const noexcept override { return *there; }
-  std::string_view transport() const noexcept override { return "test"; }
-  const proto::encoding& encoding() const noexcept override { return objects; }
 
-  hub* there;
   bool gone = false;
-  std::string got, notices, ended, began = "no answer";
+  std::string notices, ended, began = "no answer";
 };
 
 std::string told(const std::error_code& ec) { return ec ? std::string(code_name(wire_code(ec))) : "done"; }

@@ -69,26 +69,11 @@ struct node {
   hub h;
 };
 
-/// Some hubs, whose clocks go together.
-struct town {
+struct town : hubs_together<node> {
   explicit town(std::size_t n, const options& o = with_presence(), bool settled = true) {
     for (std::size_t i = 0; i < n; ++i) nodes.push_back(std::make_unique<node>(n > 1 ? &broker : nullptr, o));
     if (settled) advance(10'000);  // behind the time in which joins are gathered
   }
-  void run() {
-    for (bool more = true; more;) {
-      more = false;
-      for (auto& n : nodes) more = n->loop.run() > 0 || more;
-    }
-  }
-  void advance(std::int64_t ms) {
-    run();
-    for (; ms > 0; ms -= 100) {
-      for (auto& n : nodes) n->loop.advance(std::min<std::int64_t>(ms, 100));
-      run();
-    }
-  }
-  hub& operator[](std::size_t i) { return nodes[i]->h; }
   std::string who(std::size_t i, const std::string& channel = "c", bool names = true) {
     std::string out = "no answer";
     (*this)[i].presence(
@@ -103,8 +88,8 @@ struct town {
     run();
     return out;
   }
+  ~town() { nodes.clear(); }  // before their broker
   lossy broker;
-  std::vector<std::unique_ptr<node>> nodes;
 };
 
 struct client final : test_session {

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: BSL-1.0
-// A client of a hub that takes everything at once, and a grant for it.
+// A client of a hub that takes everything at once, a grant for it, and hubs whose clocks go together.
 #pragma once
 
+#include <algorithm>
+#include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "hailwire/hub.hpp"
 
@@ -92,6 +96,26 @@ class test_session : public session {
   const bool poll_;
   bool there_ = true;
   std::string began_;
+};
+
+/// Hubs whose clocks go together. A `Node` has a `loop` of its own and its hub `h`.
+template <class Node>
+struct hubs_together {
+  void run() {
+    for (bool more = true; more;) {
+      more = false;
+      for (auto& n : nodes) more = n->loop.run() > 0 || more;
+    }
+  }
+  void advance(std::int64_t ms) {
+    run();
+    for (; ms > 0; ms -= 100) {
+      for (auto& n : nodes) n->loop.advance(std::min<std::int64_t>(ms, 100));
+      run();
+    }
+  }
+  hub& operator[](std::size_t i) { return nodes[i]->h; }
+  std::vector<std::unique_ptr<Node>> nodes;
 };
 
 }  // namespace hub_tests
