@@ -93,6 +93,14 @@ struct content_reference {
   friend bool operator==(const content_reference&, const content_reference&) = default;
 };
 
+/// Whether `id` can name an upload: 1–64 of `A–Z a–z 0–9 _ -`.
+inline bool valid_content_id(std::string_view id) noexcept {
+  for (char c : id)
+    if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-'))
+      return false;
+  return !id.empty() && id.size() <= 64;
+}
+
 /// One entry of a channel's log.
 struct message {
   std::uint64_t offset = 0;  ///< its place in the channel, from 1; 0 until a storage has given it one

@@ -112,12 +112,4 @@ concept asynchronous_content =
       s.async_read_content(id, offset, size, std::move(read));
     };
 
-/// Whether `id` can name an upload: 1–64 of `A–Z a–z 0–9 _ -`.
-inline bool valid_content_id(std::string_view id) noexcept {
-  for (char c : id)
-    if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-'))
-      return false;
-  return !id.empty() && id.size() <= 64;
-}
-
 }  // namespace hailwire

@@ -22,7 +22,6 @@
 #include "hailwire/message.hpp"
 #include "hailwire/proto/http_fields.hpp"
 #include "hailwire/proto/json.hpp"
-#include "hailwire/storage_content.hpp"
 
 namespace hailwire::proto {
 
