@@ -137,7 +137,7 @@ LARGER = {
     "connection": (108, "to be split: a third is what a driver and the hub call, the rest is reading, writing and time limits over bits that lie in one word"),
     "content_files": (42, "to be split: writing a file, reading one and counting what they take are jobs of their own"),
     "encoded_channel": (60, "to be split: its chunks, who is live and who is behind share one block of memory"),
-    "http_exchange": (60, "to be split: polls and requests share the block that exists only while a request does"),
+    "http_exchange": (62, "to be split: polls and requests share the block that exists only while a request does"),
     "hub": (38, "what hosts call, and how its rooms work together; half of them hand on"),
     "presence": (44, "to be split: what is told between hubs is a job of its own"),
     "redis_log": (38, "one member for each thing that a storage can do"),

@@ -170,6 +170,8 @@ class http_exchange : private request_state {
   template <class Result, class F>
   move_only_function<void(Result)> later(F f);
   void serve_content();
+  bool read_type_and_key();
+  std::string_view idempotency_key() const;
   void begin_large_publish();
   void begin_content(shared_grant g);
   void refuse_offset(const upload& u);

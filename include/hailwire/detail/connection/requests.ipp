@@ -246,6 +246,13 @@ HAILWIRE_INLINE void http_exchange::allow_fields(std::string& out, std::string_v
       "Access-Control-Max-Age: 600\r\n";
 }
 
+// Without the quotes of a structured field's string; null data: there is none.
+HAILWIRE_INLINE std::string_view http_exchange::idempotency_key() const {
+  const std::string_view key = head_.find("Idempotency-Key");
+  const bool quoted = key.size() >= 2 && key.front() == '"' && key.back() == '"';
+  return quoted ? key.substr(1, key.size() - 2) : key;
+}
+
 HAILWIRE_INLINE void http_exchange::serve_live() {
   // Of the host's own paths the query is the host's to read, escapes and all.
   if (!query_readable_) return refuse({errc::bad_request, "the query has a bad escape or is not UTF-8"});
@@ -528,8 +535,7 @@ HAILWIRE_INLINE void http_exchange::begin_post(shared_grant g) {
 
   std::string_view type = head_.find("Content-Type"), plain = proto::trim(type.substr(0, type.find(';')));
   publish_options o;
-  if (auto key = head_.find("Idempotency-Key"); key.data()) {
-    if (key.size() >= 2 && key.front() == '"' && key.back() == '"') key = key.substr(1, key.size() - 2);
+  if (auto key = idempotency_key(); key.data()) {
     if (key.empty()) return refuse({errc::bad_request, "Idempotency-Key is empty"});
     o.key = key;
   }

@@ -85,14 +85,7 @@ HAILWIRE_INLINE void http_exchange::serve_content() {
     if (head_.any_element("Content-Encoding",
                           [](std::string_view coding) { return !proto::iequals(coding, "identity"); }))
       return refuse({errc::unsupported_media, "a body with a Content-Encoding is not understood"});
-    w.type = head_.find("Content-Type");
-    if (w.type.empty()) w.type = "application/octet-stream";
-    if (w.type.size() > 255) return no("Content-Type is longer than 255 bytes");
-    if (auto key = head_.find("Idempotency-Key"); key.data()) {
-      if (key.size() >= 2 && key.front() == '"' && key.back() == '"') key = key.substr(1, key.size() - 2);
-      if (!proto::detail::valid_key(key)) return no("Idempotency-Key is 1 to 64 visible ASCII characters");
-      w.key = key;
-    }
+    if (!read_type_and_key()) return;
     if (!w.length && w.completes && !head_.chunked) w.length = w.left;
   } else if (w.what == content_work::task::append) {
     std::string_view type = head_.find("Content-Type");
@@ -105,25 +98,29 @@ HAILWIRE_INLINE void http_exchange::serve_content() {
   authorize();
 }
 
+// What a new content is said to be. False when it has refused.
+HAILWIRE_INLINE bool http_exchange::read_type_and_key() {
+  content_work& w = *content_;
+  auto no = [&](std::string_view why) { return refuse({errc::bad_request, why}), false; };
+  w.type = head_.find("Content-Type");
+  if (w.type.empty()) w.type = "application/octet-stream";
+  if (w.type.size() > 255) return no("Content-Type is longer than 255 bytes");
+  if (auto key = idempotency_key(); key.data()) {
+    if (!proto::detail::valid_key(key)) return no("Idempotency-Key is 1 to 64 visible ASCII characters");
+    w.key = key;
+  }
+  return true;
+}
+
 // A plain publish that is too large for a log: its body becomes a content, which its message names.
 HAILWIRE_INLINE void http_exchange::begin_large_publish() {
   content_ = std::unique_ptr<content_work>(new content_work);
   content_->on = on_;
   content_->what = content_work::task::publish;
   content_->unread = true;
-  content_->left = content_->from = head_.content_length.value_or(0);
-  content_->from = 0;
+  content_->left = head_.content_length.value_or(0);
   content_->length = head_.content_length;
-  content_->type = head_.find("Content-Type");
-  if (content_->type.empty()) content_->type = "application/octet-stream";
-  if (content_->type.size() > 255) return refuse({errc::bad_request, "Content-Type is longer than 255 bytes"});
-  if (auto key = head_.find("Idempotency-Key"); key.data()) {
-    if (key.size() >= 2 && key.front() == '"' && key.back() == '"') key = key.substr(1, key.size() - 2);
-    if (!proto::detail::valid_key(key))
-      return refuse({errc::bad_request, "Idempotency-Key is 1 to 64 visible ASCII characters"});
-    content_->key = key;
-  }
-  serve_live();
+  if (read_type_and_key()) serve_live();
 }
 
 HAILWIRE_INLINE void http_exchange::begin_content(shared_grant g) {
