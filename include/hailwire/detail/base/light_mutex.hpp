@@ -8,7 +8,8 @@
 namespace hailwire::detail {
 
 /// A mutex for moments: four bytes, and where nobody contends two atomic operations in line, a tenth of what calling
-/// `std::mutex` takes. Who has to wait sleeps in the kernel. For `std::lock_guard`. Neither recursive nor fair.
+/// `std::mutex` takes. A thread that has to wait sleeps in the kernel. For `std::lock_guard`. Neither recursive nor
+/// fair.
 ///
 /// The states are those of the second mutex in Drepper, "Futexes Are Tricky" (2011): whoever has waited locks it as
 /// contended, since others may wait still, so that no wake-up is lost and none is made where nobody waits.

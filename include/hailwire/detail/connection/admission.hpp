@@ -97,8 +97,8 @@ class admission {
   const tickets reconnects;
 
  private:
-  // Of those that come back at a time no owner is given more than this part: a ticket can be used more than once. Of
-  // newcomers it is the share of an address.
+  // The largest part of the returning clients' rate that one owner is given, since a ticket can be used more than once;
+  // and of the newcomers' rate the share of an address.
   static constexpr double owner_part = 0.1;
   // What newcomers have of the room that is beyond the share of their addresses ends where this part is left of it.
   static constexpr double kept_part = 0.5;

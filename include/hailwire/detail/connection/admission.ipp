@@ -71,7 +71,7 @@ HAILWIRE_INLINE admission::admission(const options& o)
 
 HAILWIRE_INLINE std::int64_t admission::newcomer(std::optional<std::uint64_t> from, std::int64_t now) noexcept {
   if (!rate_) return 0;
-  // Who has no address comes by way of somebody whom nobody has listed as a proxy: there is nothing to tell them apart.
+  // A request without an address came by a proxy that is not listed: nothing tells its clients apart.
   const bool beyond = from && addresses_[*from % addresses_.size()].take(owner_rate_, now) != 0;
   const std::int64_t wait = newcomers_.take(rate_, now, 1, beyond ? kept_ : 0);
   if (!wait) return 0;

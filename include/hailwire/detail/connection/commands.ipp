@@ -38,15 +38,26 @@ inline client_publish_handler tell_position(command_dispatcher::command_done&& d
 /// Ends a session because of a hook's exception.
 inline void hook_failed(session& s) { s.close(1011, hook_failed_text); }
 
+// True when it has answered that the session may not.
+template <class Done>
+bool command_dispatcher::refused(session& s, bool (session::*may)(std::string_view) const, std::string_view channel,
+                                 Done& done) {
+  auto why = server_.refusal(s, may, channel);
+  if (why) done(*why);
+  if (why == errc::internal) hook_failed(s);
+  return why.has_value();
+}
+
+HAILWIRE_INLINE bool command_dispatcher::forbidden(session& s, std::string_view channel, command_done& done) {
+  return refused(s, &session::may_follow, channel, done);
+}
+
 HAILWIRE_INLINE void command_dispatcher::publish(session& s, std::string&& channel, const prefetch_hint& at,
                                                  payload&& p, publish_options&& o, bool checked,
                                                  client_publish_handler&& done) {
   if (server_.messages.ended(s.permissions())) return done(permission_ended());
   if (const std::int64_t wait_ms = server_.count_command(s)) return done(too_many_commands(wait_ms));
-  if (auto why = server_.refusal(s, &session::may_publish, channel)) {
-    done(*why);
-    return *why == errc::internal ? hook_failed(s) : void();
-  }
+  if (refused(s, &session::may_publish, channel, done)) return;
   if (!payload_fits(p, server_.messages.settings_of(channel, at.hash))) return done(payload_too_large());
   if (o.ephemeral && !server_.messages.settings_of(channel, at.hash).ephemeral)
     return done({errc::not_implemented, "the channel takes no ephemeral messages"});
@@ -89,10 +100,7 @@ HAILWIRE_INLINE void command_dispatcher::publish_content(session& s, proto::comm
   auto contents = server_.messages.contents();
   if (!contents.offered()) return done({errc::not_implemented, "this server keeps no content"});
   if (server_.messages.ended(s.permissions())) return done(permission_ended());
-  if (auto why = server_.refusal(s, &session::may_publish, c.channel)) {
-    done(*why);
-    return *why == errc::internal ? hook_failed(s) : void();
-  }
+  if (refused(s, &session::may_publish, c.channel, done)) return;
   payload p = c.has_bytes ? payload::binary(c.bytes) : c.has_data ? payload::json(c.data) : payload();
   publish_options o;
   o.type = std::move(c.type);
@@ -114,14 +122,6 @@ HAILWIRE_INLINE void command_dispatcher::publish_content(session& s, proto::comm
                   o.content = std::make_shared<const content_reference>(content_reference{id, u.offset, u.type});
                   publish(*by, std::move(channel), std::move(p), std::move(o), true, std::move(done));
                 });
-}
-
-// True when it has answered that the session may not follow the channel.
-HAILWIRE_INLINE bool command_dispatcher::forbidden(session& s, std::string_view channel, command_done& done) {
-  auto why = server_.refusal(s, &session::may_follow, channel);
-  if (why) done(*why);
-  if (why == errc::internal) hook_failed(s);
-  return why.has_value();
 }
 
 HAILWIRE_INLINE void command_dispatcher::run(session& s, proto::command&& c, command_done done) {
@@ -177,9 +177,7 @@ HAILWIRE_INLINE void command_dispatcher::subscribe(session& s, proto::command&& 
         std::string ok;
         append_entry(ok, *r);
         done(std::move(ok));
-        if (auto* sub = r->recovered ? nullptr : server_.messages.subscriptions.find(s, channel))
-          sub->tell_lost(r->lost);
-        server_.messages.turn.request_wake(s);  // also who asked for no reply is served now
+        server_.messages.subscriptions.serve(s, channel, *r);  // also where no reply was asked for
       });
 }
 
@@ -189,21 +187,19 @@ HAILWIRE_INLINE void command_dispatcher::subscribe_all(session& s, vector<std::s
     return done(too_many_channels(server_.settings));
   for (const std::string& c : channels)
     if (forbidden(s, c, done)) return;
-  server_.messages.subscriptions.add_all(
-      s, std::move(channels), from, [&s, this, done = std::move(done)](result<vector<channel_start>>&& r) mutable {
-        if (!r) return done(r.error());
-        std::string ok = "{";
-        for (const channel_start& one : *r) {
-          if (ok.size() > 1) ok += ',';
-          proto::json::append_quoted(ok, one.channel);
-          append_entry(ok += ':', one.start);
-        }
-        done(ok + '}');
-        for (const channel_start& one : *r)
-          if (auto* sub = one.start.recovered ? nullptr : server_.messages.subscriptions.find(s, one.channel))
-            sub->tell_lost(one.start.lost);
-        server_.messages.turn.request_wake(s);
-      });
+  server_.messages.subscriptions.add_all(s, std::move(channels), from,
+                                         [&s, this, done = std::move(done)](result<vector<channel_start>>&& r) mutable {
+                                           if (!r) return done(r.error());
+                                           std::string ok = "{";
+                                           for (const channel_start& one : *r) {
+                                             if (ok.size() > 1) ok += ',';
+                                             proto::json::append_quoted(ok, one.channel);
+                                             append_entry(ok += ':', one.start);
+                                           }
+                                           done(ok + '}');
+                                           for (const channel_start& one : *r)
+                                             server_.messages.subscriptions.serve(s, one.channel, one.start);
+                                         });
 }
 
 HAILWIRE_INLINE void command_dispatcher::history(session& s, proto::command&& c, command_done done) {
@@ -239,10 +235,7 @@ HAILWIRE_INLINE void command_dispatcher::history(session& s, proto::command&& c,
 // It is an entry of the log, so it needs the right to publish; and the message must be the client's own, as far as the
 // host allows that at all.
 HAILWIRE_INLINE void command_dispatcher::erase(session& s, proto::command&& c, command_done done) {
-  if (auto why = server_.refusal(s, &session::may_publish, c.channel)) {
-    done(*why);
-    return *why == errc::internal ? hook_failed(s) : void();
-  }
+  if (refused(s, &session::may_publish, c.channel, done)) return;
   if (!server_.host.on_erase || s.user().empty()) return done(errc::forbidden);
   auto allowed = [this, channel = c.channel](session& by, const message& m) -> std::optional<failure> {
     if (m.offset < by.permissions().floor_of(channel)) return failure(errc::not_found, "there is no such message");

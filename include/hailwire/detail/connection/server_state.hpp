@@ -121,6 +121,8 @@ class command_dispatcher {
   void renew(session& s, std::string_view token, command_done done);
   void ask_host(session& s, const proto::command& c, command_done done);
   bool forbidden(session& s, std::string_view channel, command_done& done);
+  template <class Done>
+  bool refused(session& s, bool (session::*may)(std::string_view) const, std::string_view channel, Done& done);
 
   server_state& server_;
   const std::shared_ptr<const void> alive_ = std::make_shared<char>();  // a host may keep a reply for longer than us

@@ -15,9 +15,9 @@
 // came behind the ban. A hub whose cursor the log has left behind cannot know whom it should have closed, and closes
 // everybody, who may come back and are authorized anew.
 //
-// `find` is a question: it is told live or not at all, asked once more at half time, and answered by those who hear it.
-// Hubs know one another by the greeting with which each begins; one that has said nothing for a minute, and does not
-// answer, is named as silent once more and then forgotten.
+// `find` is a question: it is told live or not at all, asked once more at half time, and answered by each hub that
+// hears it. Hubs know one another by the greeting with which each begins; one that has said nothing for a minute, and
+// does not answer, is named as silent once more and then forgotten.
 //
 // All of it but the host's calls belongs to the hub's thread.
 

@@ -35,9 +35,7 @@ HAILWIRE_INLINE std::error_code session::follow(std::string_view channel, start 
                             append_entry(json, *r);
                             json += '}';
                             if (self->notice("followed", json)) return self->cannot_tell();
-                            if (auto* sub = r->recovered ? nullptr : h.subscriptions.find(*self, name))
-                              sub->tell_lost(r->lost);
-                            h.turn.request_wake(*self);
+                            h.subscriptions.serve(*self, name, *r);
                           } else if (r.error().code != errc::forbidden) {  // else the host has changed its mind
                             self->close(close_code(r.error().code), "a channel could not be followed");
                           }

@@ -55,6 +55,8 @@ class subscriptions {
   /// The same for several channels that it may follow, each from its element of `from`: all of them or, with an error,
   /// none. Nothing of any of them comes before the handler was called.
   void add_all(session& s, vector<std::string> channels, const cursor& from, follow_all_handler done);
+  /// Behind the answer that told how following began: tells of a gap, and has what comes served.
+  void serve(session& s, std::string_view channel, const follow_start& began);
   /// Has the session follow it no more; false when it did not.
   bool remove(session& s, std::string_view channel);
   /// Ends the one at this place in the session's list. `at_once`: nobody waits for its return.

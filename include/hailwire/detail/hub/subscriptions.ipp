@@ -203,6 +203,11 @@ HAILWIRE_INLINE void subscriptions::began(session& s, subscription& sub, const h
   done(std::move(out));
 }
 
+HAILWIRE_INLINE void subscriptions::serve(session& s, std::string_view channel, const follow_start& began) {
+  if (auto* sub = began.recovered ? nullptr : find(s, channel)) sub->tell_lost(began.lost);
+  hub_->turn.request_wake(s);
+}
+
 HAILWIRE_INLINE bool subscriptions::remove(session& s, std::string_view channel) {
   for (std::size_t i = 0; i < s.follow_count(); ++i) {
     auto& log = s.followed(i).in().log();
