@@ -108,7 +108,7 @@ function untold(raw) {
 /**
  * Lets `allowed(n, raw)` bytes of the answer on its n-th connection through, of which `raw` have come, and then ends it. With
  * `old` it asks the chat in HTTP/1.0, as nginx does: the answer has no chunks and ends with its connection. A client is told to
- * come back after 1 ms.
+ * come back after 1 ms. Newcomers that the chat refuses, since more than 1,000 came within a second, are told so and not counted.
  */
 class Relay {
   raw = [];  // of each connection
@@ -126,14 +126,13 @@ class Relay {
   }
 
   #serve(near, far, allowed, old) {
-    const n = this.raw.push(Buffer.alloc(0)) - 1;
-    let told = 0;
+    let n, seen = Buffer.alloc(0), told = 0;
     this.#pairs.add(near).add(far);
     const cut = (rest) => {
       if (!this.#alive.delete(cut)) return;
-      this.raw[n] = this.raw[n].subarray(0, told);
+      if (n !== undefined) this.raw[n] = seen.subarray(0, told);
       this.cuts++;
-      const data = untold(this.raw[n]);
+      const data = untold(seen.subarray(0, told));
       if (data) this.exceptions.push(data);
       near.end(rest);
       far.destroy();
@@ -146,11 +145,14 @@ class Relay {
     }
     near.on('data', (bytes) => far.write(old ? bytes.toString('latin1').replace(' HTTP/1.1\r\n', ' HTTP/1.0\r\n') : bytes, 'latin1'));
     far.on('data', (bytes) => {
-      let raw = Buffer.concat([this.raw[n], bytes]);
+      let raw = Buffer.concat([seen, bytes]);
       const retry = told ? -1 : raw.indexOf('retry: ');
       if (retry >= 0) raw = Buffer.from(raw.toString('latin1').replace(/(?<=retry: )\d+/, (ms) => '1'.padStart(ms.length, '0')), 'latin1');
-      this.raw[n] = raw;
+      seen = raw;
       if (!told && !raw.includes('\n\n')) return;  // what is rewritten lies within the first block
+      if (!told && raw.includes('{"bye":{"code":"overloaded"')) return near.end(raw);
+      n ??= this.raw.length;
+      this.raw[n] = raw;
       const most = allowed(n, raw);
       const rest = raw.subarray(told, Math.min(most, raw.length));
       told += rest.length;

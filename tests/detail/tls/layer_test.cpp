@@ -490,16 +490,17 @@ TEST_CASE("rules of records are kept") {
        [=](forger& f) { return f.records({{22, update(0).substr(0, 3)}, {23, "x"}}); }},
       {"empty data within an update", SSL_R_SSLV3_ALERT_UNEXPECTED_MESSAGE,
        [=](forger& f) { return f.records({{22, update(0).substr(0, 3)}, {23, ""}}); }},
+      // 32 may come, of which a second that passes meanwhile forgives one; records_test.cpp has that to the one.
       {"too many empty records", SSL_R_SSLV3_ALERT_UNEXPECTED_MESSAGE,
        [](forger& f) {
          std::string all;
-         for (int i = 0; i < 33; ++i) all += f.record(23, "");
+         for (int i = 0; i < 48; ++i) all += f.record(23, "");
          return all;
        }},
       {"too many updates", SSL_R_SSLV3_ALERT_UNEXPECTED_MESSAGE,
        [=](forger& f) {
          std::string all;
-         for (int i = 0; i < 33; ++i) all += f.record(22, update(0)), f.update();
+         for (int i = 0; i < 48; ++i) all += f.record(22, update(0)), f.update();
          return all;
        }},
       {"content over the limit", SSL_R_TLSV1_ALERT_RECORD_OVERFLOW,
