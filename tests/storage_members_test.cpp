@@ -19,7 +19,7 @@ namespace {
 
 // Storages that have one optional member each.
 struct with_erase : host_storage {
-  append_result erase(std::string_view, std::uint64_t offset, const draft&) { return offset + 1; }
+  append_result erase(std::string_view, const position& at, const draft&) { return at.offset + 1; }
 };
 struct with_marks : host_storage {
   mark_result mark(std::string_view channel, const watermark& m) {
@@ -52,7 +52,7 @@ struct later {
   void async_read(std::string_view, std::uint64_t, read_limit, read_handler done) { done({}); }
 };
 struct later_with_erase : later {
-  void async_erase(std::string_view, std::uint64_t offset, draft, append_handler done) { done(offset + 2); }
+  void async_erase(std::string_view, position at, draft, append_handler done) { done(at.offset + 2); }
 };
 
 template <class S>
@@ -77,7 +77,7 @@ Result answer(Ask ask) {
   return *out;
 }
 append_result erase(detail::any_storage& s) {
-  return answer<append_result>([&](append_handler h) { s.erase("c", 7, draft(), std::move(h)); });
+  return answer<append_result>([&](append_handler h) { s.erase("c", position{{}, 7}, draft(), std::move(h)); });
 }
 
 }  // namespace

@@ -188,22 +188,25 @@ template <class S>
 concept storage = synchronous_storage<S> || asynchronous_storage<S>;
 
 /// The optional member that takes messages back, of a storage that answers when it returns: in one step `erase(channel,
-/// offset, d)` takes type, payload and content away from the message at `offset`, which keeps its place, time and
-/// sender and is `erased` from then on, and appends `d` as a message that `erases` it. It answers as `append` does.
-/// What was taken away is gone from wherever the storage keeps it, not only hidden.
-/// - No such message, because it is trimmed, above the head, or itself one that erases: `errc::not_found`.
+/// at, d)` takes type, payload and content away from the message at `at`, which keeps its place, time and sender and is
+/// `erased` from then on, and appends `d` as a message that `erases` it. It answers as `append` does. What was taken
+/// away is gone from wherever the storage keeps it, not only hidden.
+/// - No such message, because it is trimmed, above the head, or itself one that erases, or because the storage has
+/// epochs
+///   and `at.epoch` is not the channel's: `errc::not_found`. (The hub looked at the message a moment ago: what the
+///   storage lost meanwhile, or another that stands at that offset since, is not the one that is meant.) Who has no
+///   epochs does not look at that word.
 /// - One that is erased already: the offset of the message that did it, and `duplicate`.
 /// - The key of an erased message is still known, and returns its offset.
 template <class S>
-concept synchronous_erase = requires(S& s, std::string_view channel, std::uint64_t offset, const draft& d) {
-  { s.erase(channel, offset, d) } -> detail::appended;
+concept synchronous_erase = requires(S& s, std::string_view channel, const position& at, const draft& d) {
+  { s.erase(channel, at, d) } -> detail::appended;
 };
 /// The same, answered later: in the order of the channel's other operations.
 template <class S>
-concept asynchronous_erase =
-    requires(S& s, std::string_view channel, std::uint64_t offset, draft d, append_handler done) {
-      s.async_erase(channel, offset, std::move(d), std::move(done));
-    };
+concept asynchronous_erase = requires(S& s, std::string_view channel, position at, draft d, append_handler done) {
+  s.async_erase(channel, std::move(at), std::move(d), std::move(done));
+};
 /// Whether a storage can take messages back. Each optional member is in the form of the storage's `append`.
 template <class S>
 concept erasing_storage =
@@ -276,8 +279,8 @@ constexpr void explain_storage() {
   static_assert(
       erasing_storage<S> || !(
                                 requires { &S::erase; } || requires { &S::async_erase; }),
-      "hailwire: erase is hailwire::append_result erase(std::string_view channel, std::uint64_t offset, const "
-      "hailwire::draft& message); async_erase takes the draft by value and a hailwire::append_handler");
+      "hailwire: erase is hailwire::append_result erase(std::string_view channel, const hailwire::position& at, const "
+      "hailwire::draft& message); async_erase takes both by value and a hailwire::append_handler");
   static_assert(watermark_storage<S> || !(
                                             requires { &S::mark; } || requires { &S::async_mark; }),
                 "hailwire: watermarks are hailwire::mark_result mark(std::string_view channel, const "

@@ -86,9 +86,9 @@ class common_storage_share final : public any_storage {
   }
   bool keeps_keys() const noexcept override { return true; }
   bool offers(storage_member part) const noexcept override { return all().offers(part); }
-  void erase(std::string_view channel, std::uint64_t offset, draft&& d, append_handler done) override {
+  void erase(std::string_view channel, position&& at, draft&& d, append_handler done) override {
     of_->ask<append_result>(channel, std::move(done),
-                            [&](append_handler h) { all().erase(channel, offset, std::move(d), std::move(h)); });
+                            [&](append_handler h) { all().erase(channel, std::move(at), std::move(d), std::move(h)); });
   }
   void mark(std::string_view channel, watermark&& m, mark_handler done) override {
     of_->ask<mark_result>(channel, std::move(done),

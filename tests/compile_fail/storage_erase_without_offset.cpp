@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// expect: hailwire: erase is hailwire::append_result erase(std::string_view channel, std::uint64_t offset, const hailwire::draft& message)
+// expect: hailwire: erase is hailwire::append_result erase(std::string_view channel, const hailwire::position& at, const hailwire::draft& message)
 #include "hailwire/concepts.hpp"
 
 using namespace hailwire;

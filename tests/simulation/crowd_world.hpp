@@ -66,9 +66,10 @@ class common_storage {
       r.messages.push_back(c.kept[static_cast<std::size_t>(at - r.oldest)]);
     return r;
   }
-  append_result erase(std::string_view channel, std::uint64_t offset, const draft& d) {
+  append_result erase(std::string_view channel, const position& at, const draft& d) {
     auto& c = of(channel);
-    if (offset < c.oldest() || offset > c.head) return errc::not_found;
+    const std::uint64_t offset = at.offset;
+    if (at.epoch != c.epoch || offset < c.oldest() || offset > c.head) return errc::not_found;
     message& m = c.kept[static_cast<std::size_t>(offset - c.oldest())];
     if (m.erases) return errc::not_found;
     if (m.erased) {
@@ -152,8 +153,8 @@ class storage_of_hub final : public detail::any_storage {
   bool offers(detail::storage_member part) const noexcept override {
     return part == detail::storage_member::erase || part == detail::storage_member::watermarks;
   }
-  void erase(std::string_view channel, std::uint64_t offset, draft&& d, append_handler done) override {
-    ask<append_result>(std::move(done), [&] { return common_.erase(channel, offset, d); });
+  void erase(std::string_view channel, position&& at, draft&& d, append_handler done) override {
+    ask<append_result>(std::move(done), [&] { return common_.erase(channel, at, d); });
   }
   void mark(std::string_view channel, watermark&& m, mark_handler done) override {
     ask<mark_result>(std::move(done), [&] { return common_.mark(channel, m); });

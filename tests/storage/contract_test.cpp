@@ -160,6 +160,7 @@ TEST_CASE("the contract catches a storage that breaks a single promise") {
       {fault::erases_without_a_word, "an erased message keeps its place"},
       {fault::erases_the_sender, "an erased message keeps its place"},
       {fault::erases_the_next_one, "an erased message keeps its place"},
+      {fault::erases_in_any_epoch, "a message is erased in its own epoch alone"},
       {fault::erases_what_is_not_there, "erasing what is not there"},
       {fault::erases_erasures, "erasing what is not there"},
       {fault::erases_twice, "erasing once more"},

@@ -91,6 +91,7 @@ enum class fault {
   erases_without_a_word,
   erases_the_sender,
   erases_the_next_one,
+  erases_in_any_epoch,
   erases_what_is_not_there,
   erases_erasures,
   erases_twice,
@@ -213,9 +214,11 @@ class storage {
     return r;
   }
 
-  append_result erase(std::string_view channel, std::uint64_t offset, const draft& d) {
+  append_result erase(std::string_view channel, const position& where, const draft& d) {
     std::lock_guard lock(world_->mutex);
     log& l = at(std::string(channel));
+    std::uint64_t offset = where.offset;
+    if (where.epoch != l.epoch && !is(fault::erases_in_any_epoch)) return errc::not_found;
     if (is(fault::erases_the_next_one) && offset == 3) ++offset;
     auto place = std::find_if(l.messages.begin(), l.messages.end(), [&](auto& m) { return m.offset == offset; });
     const bool there = place != l.messages.end() && (!place->erases || is(fault::erases_erasures));
@@ -489,10 +492,10 @@ class later_storage {
       done(std::move(r));
     });
   }
-  void async_erase(std::string_view channel, std::uint64_t offset, draft d, append_handler done) {
-    if (fault_ == fault::erasures_overtake) return done(inner_.erase(channel, offset, d));
-    post([this, c = std::string(channel), offset, d = std::move(d), done = std::move(done)]() mutable {
-      done(inner_.erase(c, offset, d));
+  void async_erase(std::string_view channel, position at, draft d, append_handler done) {
+    if (fault_ == fault::erasures_overtake) return done(inner_.erase(channel, at, d));
+    post([this, c = std::string(channel), at = std::move(at), d = std::move(d), done = std::move(done)]() mutable {
+      done(inner_.erase(c, at, d));
     });
   }
   void async_mark(std::string_view channel, watermark m, mark_handler done) {

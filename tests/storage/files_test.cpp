@@ -121,8 +121,8 @@ struct broken : beside_memory::storage {
   append_result append(const memory_storage::place&, std::string_view channel, const draft& d) {
     return append(channel, d);
   }
-  append_result erase(std::string_view channel, std::uint64_t offset, const draft& d) {
-    return of == fault::keeps_erased ? log->erase(channel, offset, d) : whole::erase(channel, offset, d);
+  append_result erase(std::string_view channel, const position& at, const draft& d) {
+    return of == fault::keeps_erased ? log->erase(channel, at, d) : whole::erase(channel, at, d);
   }
   void async_open_content(upload u, content_limits limits, upload_handler done) {
     if (of == fault::forgets_keys) u.key.clear();

@@ -257,7 +257,7 @@ TEST_CASE("memory that was taken back is not counted, and is not held") {
   d.data = big;
   d.from = "ada";
   s.append("c", d);
-  CHECK(s.erase("c", 1, text("", 2)).offset == 2);
+  CHECK(s.erase("c", {s.read("c", 0, {}).epoch, 1}, text("", 2)).offset == 2);
   d.data = payload::text(std::string(900, 'y'));
   s.append("c", d);  // 600 more would not fit
   CHECK(s.read("c", 0, {}).oldest == 1);
@@ -300,7 +300,7 @@ TEST_CASE("a message keeps the content that it names, and loses it when it is ta
   CHECK(*m.content == *d.content);
   CHECK(m.type == "picture");
   CHECK(m.data.bytes() == "caption");
-  s.erase("c", 1, text("", 2));
+  s.erase("c", {s.read("c", 0, {}).epoch, 1}, text("", 2));
   m = s.read("c", 0, {}).messages.at(0);
   CHECK(m.erased);
   CHECK_FALSE(m.content);

@@ -324,7 +324,8 @@ TEST_CASE("what a message names beside its payload comes back, and two processes
   REQUIRE((log.messages.size() == 1 && log.messages[0].content));
   CHECK(*log.messages[0].content == *d.content);
   auto p = std::make_shared<testing::detail::pending<append_result>>();
-  b->async_erase("c", 1, {2, "bob", "", payload(), ""}, testing::detail::pending<append_result>::handler(p));
+  b->async_erase("c", position{log.epoch, 1}, {2, "bob", "", payload(), ""},
+                 testing::detail::pending<append_result>::handler(p));
   CHECK(p->wait().offset == 2);
   const auto now = read(*a, "c");
   REQUIRE(now.messages.size() == 2);

@@ -129,7 +129,8 @@ TEST_CASE("what was taken back is in the file no more, in no page and behind no 
   REQUIRE(append(*s, "c", d).offset == 4);
   for (int i = 0; i < 3; ++i) append(*s, "c", filled_with(kept));
   auto p = std::make_shared<testing::detail::pending<append_result>>();
-  s->async_erase("c", 4, draft{2, "ada", "", {}, ""}, testing::detail::pending<append_result>::handler(p));
+  s->async_erase("c", position{read(*s, "c").epoch, 4}, draft{2, "ada", "", {}, ""},
+                 testing::detail::pending<append_result>::handler(p));
   CHECK(p->wait().offset == 8);
   CHECK(read(*s, "c").messages.at(3).erased);
   CHECK_FALSE(has(contents(dir.file()), secret));  // already while it is in use

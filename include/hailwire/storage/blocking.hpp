@@ -103,13 +103,13 @@ class blocking_storage {
   }
 
   // The optional members that `Storage` has.
-  void async_erase(std::string_view channel, std::uint64_t offset, draft d, append_handler done)
+  void async_erase(std::string_view channel, position at, draft d, append_handler done)
     requires erasing_storage<type>
   {
-    const std::size_t held = d.from.size();
+    const std::size_t held = d.from.size() + at.epoch.size();
     start<append_result>(
         channel, job::kind::write, held, std::move(done),
-        [c = std::string(channel), offset, d = std::move(d)](type& s) { return s.erase(c, offset, d); });
+        [c = std::string(channel), at = std::move(at), d = std::move(d)](type& s) { return s.erase(c, at, d); });
   }
   void async_mark(std::string_view channel, watermark m, mark_handler done)
     requires watermark_storage<type>

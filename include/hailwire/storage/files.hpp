@@ -102,11 +102,11 @@ class files_storage {
   {
     return own().read(channel, since, limit);
   }
-  append_result erase(std::string_view channel, std::uint64_t offset, const draft& d)
+  append_result erase(std::string_view channel, const position& at, const draft& d)
     requires(!later && erasing_storage<type>)
   {
-    append_result r(own().erase(channel, offset, d));
-    if (!r.error) files_->erased(channel, offset);
+    append_result r(own().erase(channel, at, d));
+    if (!r.error) files_->erased(channel, at.offset);
     return r;
   }
   mark_result mark(std::string_view channel, const watermark& m)
@@ -163,11 +163,12 @@ class files_storage {
   {
     own().async_read(channel, since, limit, std::move(done));
   }
-  void async_erase(std::string_view channel, std::uint64_t offset, draft d, append_handler done)
+  void async_erase(std::string_view channel, position at, draft d, append_handler done)
     requires(later && erasing_storage<type>)
   {
+    const std::uint64_t offset = at.offset;
     own().async_erase(
-        channel, offset, std::move(d),
+        channel, std::move(at), std::move(d),
         [files = files_, name = std::string(channel), offset, done = std::move(done)](append_result r) mutable {
           if (!r.error) files->erased(name, offset);
           done(std::move(r));

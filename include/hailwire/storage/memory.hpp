@@ -94,7 +94,7 @@ class memory_storage {
 
   read_result read(std::string_view channel, std::uint64_t since, read_limit limit);
 
-  append_result erase(std::string_view channel, std::uint64_t offset, const draft& d);
+  append_result erase(std::string_view channel, const position& at, const draft& d);
   mark_result mark(std::string_view channel, const watermark& m);
   watermarks_result watermarks(std::string_view channel, const watermark_query& q);
   tokens_result keep_token(const device_token& t);

@@ -91,12 +91,13 @@ HAILWIRE_INLINE append_result memory_storage::store(shard& s, log* l, const bits
   return position{detail::epoch_of(hash), l->head};  // an epoch takes no allocation, so nothing throws here
 }
 
-HAILWIRE_INLINE append_result memory_storage::erase(std::string_view channel, std::uint64_t offset, const draft& d) {
+HAILWIRE_INLINE append_result memory_storage::erase(std::string_view channel, const position& at, const draft& d) {
+  const std::uint64_t offset = at.offset;
   const bits128 hash = hash_of(channel);
   shard& s = shard_of(hash);
   std::lock_guard lock(s.mutex);
   log* l = s.find(hash, channel);
-  if (!l) return errc::not_found;
+  if (!l || at.epoch != detail::epoch_of(hash)) return errc::not_found;
   drop_aged(s, *l);
   if (offset < l->oldest() || offset > l->head) return errc::not_found;
   if (std::uint64_t by = (*l)[offset].erased_by()) {

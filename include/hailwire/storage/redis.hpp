@@ -136,14 +136,15 @@ class redis_storage {
     core_->start(std::move(one));
   }
 
-  void async_erase(std::string_view channel, std::uint64_t offset, draft d, append_handler done) {
+  void async_erase(std::string_view channel, position at, draft d, append_handler done) {
+    const std::uint64_t offset = at.offset;
     auto& log = core_->log();
     words w{log.origin(), log.publish_verb()};
     detail::add_redis_limits(w, log.options(), d.keep);
     d.data = {};
     d.type.clear();
     d.content.reset();
-    w.number(offset).add(detail::redis_head(d, offset));
+    w.number(offset).add(detail::redis_head(d, offset)).add(at.epoch);
     start(channel, detail::redis_erase_script, {"", ":log"}, std::move(w), false,
           [core = core_.get(), channel = std::string(channel), d = std::move(d), offset, done = std::move(done)](
               std::error_code ec, detail::redis_reply r) mutable {

@@ -139,11 +139,11 @@ class sqlite_storage {
     start(one);
   }
 
-  void async_erase(std::string_view channel, std::uint64_t offset, draft d, append_handler done) {
-    const std::size_t held = d.from.size();
+  void async_erase(std::string_view channel, position at, draft d, append_handler done) {
+    const std::size_t held = d.from.size() + at.epoch.size();
     write<append_result>(channel, held, std::move(done),
-                         [c = std::string(channel), offset, d = std::move(d)](detail::sqlite_writer& w) {
-                           return w.erase(c, offset, d);
+                         [c = std::string(channel), at = std::move(at), d = std::move(d)](detail::sqlite_writer& w) {
+                           return w.erase(c, at, d);
                          });
   }
   void async_mark(std::string_view channel, watermark m, mark_handler done) {

@@ -30,12 +30,16 @@ inline opened with(subject& s, storage_member part, const char* name, retention 
 
 inline opened with_erase(subject& s, retention keep = {}) { return with(s, storage_member::erase, "erase", keep); }
 
-inline append_result erase(trial& t, std::string_view channel, std::uint64_t offset, std::string from = "") {
+inline append_result erase(trial& t, std::string_view channel, position at, std::string from = "") {
   auto d = t.make("");
   d.from = std::move(from);
   auto p = std::make_shared<pending<append_result>>();
-  t.storage().erase(channel, offset, std::move(d), pending<append_result>::handler(p));
+  t.storage().erase(channel, std::move(at), std::move(d), pending<append_result>::handler(p));
   return p->wait();
+}
+/// In the epoch that the channel is in, as the hub does after it has looked at the message.
+inline append_result erase(trial& t, std::string_view channel, std::uint64_t offset, std::string from = "") {
+  return erase(t, channel, position{t.facts(channel).epoch, offset}, std::move(from));
 }
 inline void expect_erased(const message& m) {
   expect(m.erased, "a message that was erased is not marked so");
@@ -102,6 +106,21 @@ inline void erase_of_nothing(subject& s) {
   refused(oldest - 1, "a trimmed message");
 }
 
+inline void erase_in_its_epoch(subject& s) {
+  trial t(s, with_erase(s));
+  t.append("c", "x");
+  t.append("d", "x");
+  const std::string own = t.facts("c").epoch, other = t.facts("d").epoch;
+  if (own.empty()) throw absent{"the storage has no epochs"};
+  for (const std::string& epoch : {std::string(), other, own + "x", own.substr(1)}) {
+    auto r = erase(t, "c", position{epoch, 1});
+    expect(r.error == errc::not_found, "erasing a message of another epoch was " +
+                                           (r.error ? "answered: " + r.error.message() : std::string("done")));
+  }
+  expect(t.facts("c").head == 1 && !t.all("c")[0].erased, "erasing a message of another epoch erased this one");
+  expect(!erase(t, "c", position{own, 1}).error, "a message could not be erased in its own epoch");
+}
+
 inline void erase_twice(subject& s) {
   trial t(s, with_erase(s));
   t.append("c", "x");
@@ -132,11 +151,12 @@ inline void erase_keeps_order(subject& s) {
   if (!s.asynchronous) throw absent{"the storage is synchronous"};
   std::vector<std::shared_ptr<pending<append_result>>> notes;
   std::vector<std::shared_ptr<pending<read_result>>> reads;
+  const std::string epoch = t.facts("c").epoch;
   for (std::uint64_t i = 0; i < 20; ++i) {
     t.start_append("c", t.make("x"));
     reads.push_back(t.start_read("c", 0, {1000, 1 << 20}));
     auto p = std::make_shared<pending<append_result>>();
-    t.storage().erase("c", 2 * i + 1, t.make(""), pending<append_result>::handler(p));
+    t.storage().erase("c", position{epoch, 2 * i + 1}, t.make(""), pending<append_result>::handler(p));
     notes.push_back(p);
     reads.push_back(t.start_read("c", 0, {1000, 1 << 20}));
   }
@@ -529,6 +549,7 @@ struct obligation {
 inline constexpr obligation member_obligations[] = {
     {"an erased message keeps its place, and an entry says that it was erased", &erase_leaves_the_place},
     {"erasing what is not there is not found, and leaves nothing", &erase_of_nothing},
+    {"a message is erased in its own epoch alone", &erase_in_its_epoch},
     {"erasing once more returns the first entry", &erase_twice},
     {"the key of an erased message still returns its position", &erased_key_returns},
     {"an erasure keeps its channel's order", &erase_keeps_order},

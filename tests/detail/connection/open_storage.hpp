@@ -56,8 +56,8 @@ class open_storage {
       done(std::move(r));
     });
   }
-  void async_erase(std::string_view channel, std::uint64_t offset, draft d, append_handler done) {
-    later([this, name = std::string(channel), offset, d = std::move(d), done = std::move(done)]() mutable {
+  void async_erase(std::string_view channel, position at, draft d, append_handler done) {
+    later([this, name = std::string(channel), offset = at.offset, d = std::move(d), done = std::move(done)]() mutable {
       if (failing) return done(failing);
       log& l = logs_[name];
       for (message& m : l.kept) {

@@ -343,7 +343,7 @@ TEST_CASE("a read that began before an erasure shows nothing of what was erased"
   REQUIRE(storage.waiting.size() == 1);
   draft d;
   d.at = 1;
-  const auto note = storage.store.erase("chat", 2, d);
+  const auto note = storage.store.erase("chat", {storage.store.read("chat", 0, {}).epoch, 2}, d);
   REQUIRE(note.offset == 5);
   message m;
   m.offset = 5;

@@ -113,9 +113,11 @@ HAILWIRE_INLINE void eraser::looked_at(const intrusive_ptr<erase_op>& op, read_r
   d.from = op->from;
   if (hub_->rules_.any_keep()) d.keep = hub_->settings_of(op->channel, hub_->hash_of(op->channel)).keep;
   try {
-    hub_->storage_->erase(op->channel, op->at.offset, std::move(d), hub_->on_loop([op](hub& h, append_result&& later) {
-      h.eraser.erased(*op, std::move(later));
-    }));
+    // The storage looks once more: it may have lost the message since, and have another at its offset, in another
+    // epoch.
+    hub_->storage_->erase(
+        op->channel, position(op->at), std::move(d),
+        hub_->on_loop([op](hub& h, append_result&& later) { h.eraser.erased(*op, std::move(later)); }));
   } catch (...) {
     erased(*op, failed<append_result>());
   }

@@ -29,13 +29,15 @@
 namespace hailwire::detail {
 
 // KEYS: the hash and the Stream. ARGV, from 5 on: the rule, who announces, the verb, the limits, the age if it is the
-// channel's own, the offset that is taken back, the head of the message that does it. Answers `ok`, the epoch and its
-// offset, with a minus where it was taken back before; or `not_found`, `stale`, `error`.
+// channel's own, the offset that is taken back, the head of the message that does it, the epoch that the offset is of.
+// Answers `ok`, the epoch and its offset, with a minus where it was taken back before; or `not_found`, `stale`,
+// `error`.
 inline const redis_script redis_erase_script{redis_prelude, R"lua(
 local meta, stream, own, offset, note = KEYS[1], KEYS[2], tonumber(ARGV[11]), tonumber(ARGV[12]), ARGV[13]
 local most, bytes, age = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
 local c, of = open(meta, stream, ARGV[5])
 if not c then return {'stale', of} end
+if ARGV[14] ~= c.epoch then return {'not_found'} end
 if (c.own > 0 or age > 0) and trim(c, meta, stream, 0, 0, c.own > 0 and c.own or age, true) then
   redis.call('HSET', meta, 'o', id(c.oldest), 'b', id(c.bytes), 'y', id(c.due), 'xn', id(c.erased))
 end

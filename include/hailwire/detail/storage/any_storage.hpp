@@ -56,7 +56,7 @@ struct any_storage {
 
   /// The optional members. What a storage does not have answers `errc::not_implemented`.
   virtual bool offers(storage_member) const noexcept { return false; }
-  virtual void erase(std::string_view /*channel*/, std::uint64_t /*offset*/, draft&& /*d*/, append_handler done) {
+  virtual void erase(std::string_view /*channel*/, position&& /*at*/, draft&& /*d*/, append_handler done) {
     done(errc::not_implemented);
   }
   virtual void mark(std::string_view /*channel*/, watermark&& /*m*/, mark_handler done) { done(errc::not_implemented); }
@@ -192,13 +192,14 @@ class erased_storage final : public any_storage {
     }
     return false;
   }
-  void erase(std::string_view channel, std::uint64_t offset, draft&& d, append_handler done) override {
+  void erase(std::string_view channel, position&& at, draft&& d, append_handler done) override {
     if constexpr (!erasing_storage<type>) {
-      any_storage::erase(channel, offset, std::move(d), std::move(done));
+      any_storage::erase(channel, std::move(at), std::move(d), std::move(done));
     } else if constexpr (asynchronous_storage<type>) {
-      storage().async_erase(channel, offset, std::move(d), std::move(done));
+      storage().async_erase(channel, std::move(at), std::move(d), std::move(done));
     } else {
-      answer<append_result>(done, [&] { return append_result(storage().erase(channel, offset, std::as_const(d))); });
+      answer<append_result>(
+          done, [&] { return append_result(storage().erase(channel, std::as_const(at), std::as_const(d))); });
     }
   }
   void mark(std::string_view channel, watermark&& m, mark_handler done) override {

@@ -149,9 +149,10 @@ class sqlite_writer {
   }
 
   /// Takes a message back. What its payload counted for retention by bytes it goes on counting until it is trimmed.
-  append_result erase(std::string_view channel, std::uint64_t offset, const draft& d) {
+  append_result erase(std::string_view channel, const position& at, const draft& d) {
+    const std::uint64_t offset = at.offset;
     log* l = find(channel);
-    if (!l || offset < l->oldest || offset > l->head) return errc::not_found;
+    if (!l || at.epoch != epoch_of(channel, *l) || offset < l->oldest || offset > l->head) return errc::not_found;
     if (l->head == last_offset) return errc::overloaded;
     const std::int64_t row = row_of(l->number, offset);
     if (!there_(row).step()) return errc::not_found;  // removed by hand
