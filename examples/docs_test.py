@@ -6,7 +6,7 @@ usage: docs_test.py COMPILER CHAT FOLDER_TO_WORK_IN [unittest options]; the envi
 
 A block of C++ says after ```cpp what it is: file=PATH (that file, all but its leading comment), part=PATH (a part of that file), main (a
 program, which runs after the parts before it), with=HEADER (as the next, where that header's library is there), or nothing: statements
-inside a function that has `io`, `live`, `socket` and `bytes`.
+inside a function that has `io`, `live`, `socket` and `bytes`. A block of text may say part=PATH too.
 """
 
 import os
@@ -15,6 +15,7 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 import unittest
 
 root = pathlib.Path(__file__).resolve().parent.parent
@@ -85,6 +86,9 @@ class Docs(unittest.TestCase):
                 else:
                     self.assertEqual(kind, "", f"{page} has a block of C++ that is {what}")
                     functions += FUNCTION % (checked, text)
+            for what, text in blocks(page, "text"):  # a part of a function that needs somebody else's library
+                if what.startswith("part="):
+                    self.assertIn(textwrap.indent(text, "  "), (root / what[5:]).read_text(), f"{page} shows a part that {what[5:]} does not have")
         build("statements", functions, "-fsyntax-only")
         self.assertGreater(checked, 5)
 
