@@ -556,7 +556,7 @@ class Night {
     live.leave = async () => {
       const closed = once(socket, 'close');
       live.close();
-      await closed;
+      if (socket.readyState !== WebSocket.CLOSED) await closed;
     };
     return live;
   }
