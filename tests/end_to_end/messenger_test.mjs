@@ -6,20 +6,23 @@
 import '../watchdog.mjs';
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import { randomFillSync } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after, afterEach, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { deflateSync, gzipSync } from 'node:zlib';
 import { chromium } from 'playwright-core';
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
 const messenger = process.env.HAILWIRE_MESSENGER ?? resolve(root, 'build/release/examples/messenger');
 const artifacts = resolve(root, 'build/artifacts');
 const patience = { timeout: 20_000 };
+const long = { timeout: 60_000 };  // for what goes through the disk and two browsers
 const wide = { viewport: { width: 1200, height: 760 } };
 const narrow = { viewport: { width: 360, height: 740 } };
 const dark = { colorScheme: 'dark' };
@@ -35,6 +38,8 @@ async function serve(...options) {
   assert.match(line, /^listening on http:\/\/127\.0\.0\.1:\d+\/$/);
   const server = {
     origin: line.slice('listening on '.length),
+    /** The most memory that it has ever had at once, in bytes. */
+    peak: () => Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${process.pid}/status`, 'utf8'))[1]) * 1024,
     async stop(how = 'SIGTERM') {
       process.kill(how);
       const [code] = await exit;
@@ -350,6 +355,210 @@ test('a device that was away for a thousand messages across a kill of the server
   await last(bob);
   assert.deepEqual((await shown(bob)).slice(-1001), ['--- New', ...lines]);
   await shows(ada, ['Are you there? [read]', ...lines.map((line) => `${line} [read]`)]);
+});
+
+/** A chat's messages as the server has them, each with the address of its content. */
+async function kept(origin, channel) {
+  const { messages } = await fetch(`${origin}live?${new URLSearchParams({ user: 'ada', channel, since: 'earliest' })}`).then((answer) => answer.json());
+  return messages.map(({ epoch, offset }) => `${origin}live/messages?${new URLSearchParams({ user: 'bob', channel, epoch, offset })}`);
+}
+/** The contents of a chat's messages. */
+const fetched = async (origin, channel) => Promise.all((await kept(origin, channel)).map(async (address) => {
+  const answer = await fetch(address);
+  assert.equal(answer.status, 200);
+  return Buffer.from(await answer.arrayBuffer());
+}));
+
+test('a picture goes from page to page, though the line is cut on the way, and so does an encrypted file', async () => {
+  const { origin } = await serve('--port', '0');
+  const way = await way_to(origin);
+  const ada = await visit(way.origin, 'ada', { ...wide, acceptDownloads: true });
+  const bob = await visit(origin, 'bob', narrow);
+  await begin(ada, 'direct', 'bob');
+  // A picture of noise, so that it is large: made by the browser itself.
+  const picture = Buffer.from(await ada.evaluate(async () => {
+    const canvas = new OffscreenCanvas(460, 360);
+    const paint = canvas.getContext('2d');
+    const noise = paint.createImageData(460, 360);
+    for (let i = 0; i < noise.data.length; i += 65_536) crypto.getRandomValues(noise.data.subarray(i, Math.min(i + 65_536, noise.data.length)));
+    for (let i = 3; i < noise.data.length; i += 4) noise.data[i] = 255;
+    paint.putImageData(noise, 0, 0);
+    const reader = new FileReader();
+    reader.readAsDataURL(await canvas.convertToBlob({ type: 'image/png' }));
+    await new Promise((done) => { reader.onload = done; });
+    return reader.result.slice(reader.result.indexOf(',') + 1);
+  }), 'base64');
+  assert.ok(picture.length > 400_000, 'more than one piece');
+  let pieces = 0;
+  await ada.route('**/live/content/**', async (route) => {
+    if (++pieces === 2) await way.cut();
+    await route.continue();
+  });
+  await ada.setInputFiles('#file', { name: 'boat.png', mimeType: 'image/png', buffer: picture });
+  await ada.waitForSelector('#offline', patience);
+  await shot(ada, 'upload_wide_light');
+  await way.mend();
+  await ada.evaluate(() => dispatchEvent(new Event('online')));
+  await enter(bob, 'direct:');
+  await bob.waitForSelector('#log img', patience);
+  await shows(ada, ['(file) [read]']);
+  assert.equal(await bob.$eval('#log img', (img) => img.decode().then(() => img.naturalWidth)), 460);
+  const [whole] = await fetched(origin, 'direct:ada:bob');
+  assert.ok(picture.equals(whole), 'byte for byte');
+  await looks_well(bob);
+  await shot(bob, 'picture_narrow_light');
+  await ada.unroute('**/live/content/**');
+
+  await begin(ada, 'secret', 'bob');
+  await ada.setInputFiles('#file', { name: 'plans.txt', mimeType: 'text/plain', buffer: Buffer.from('the plans, all of them') });
+  await row(bob, 'secret:', 'plans.txt');
+  await bob.click('#back');
+  await enter(bob, 'secret:');
+  const [saved] = await Promise.all([bob.waitForEvent('download'), bob.click('[aria-label^="Save plans.txt"]')]);
+  const chunks = [];
+  for await (const chunk of await saved.createReadStream()) chunks.push(chunk);
+  assert.equal(Buffer.concat(chunks).toString(), 'the plans, all of them');
+  const [sealed] = await fetched(origin, 'secret:ada:bob');
+  assert.doesNotMatch(sealed.toString('latin1'), /plans/);
+});
+
+/** A picture of noise as a PNG file, written whole without a byte saved: `width` times `height` points, three bytes each. */
+function noise(width, height) {
+  const rows = Buffer.alloc((1 + 3 * width) * height);
+  randomFillSync(rows);
+  for (let y = 0; y < height; y++) rows[y * (1 + 3 * width)] = 0;  // no filter
+  const part = (name, data) => {
+    const whole = Buffer.alloc(12 + data.length);
+    whole.writeUInt32BE(data.length);
+    whole.write(name, 4, 'latin1');
+    data.copy(whole, 8);
+    gzipSync(whole.subarray(4, 8 + data.length), { level: 0 }).subarray(-8, -4).reverse().copy(whole, 8 + data.length);  // its CRC is a PNG's
+    return whole;
+  };
+  const head = Buffer.from([0, 0, 0, 0, 0, 0, 0, 0, 8, 2, 0, 0, 0]);
+  head.writeUInt32BE(width);
+  head.writeUInt32BE(height, 4);
+  return Buffer.concat([Buffer.from('\x89PNG\r\n\x1a\n', 'latin1'), part('IHDR', head), part('IDAT', deflateSync(rows, { level: 0 })), part('IEND', Buffer.alloc(0))]);
+}
+/** How large a picture of the page is, and the hash of its points. */
+const points = (page, selector) => page.$eval(selector, async (img) => {
+  await img.decode();
+  const paint = new OffscreenCanvas(img.naturalWidth, img.naturalHeight).getContext('2d', { willReadFrequently: true });
+  paint.drawImage(img, 0, 0);
+  const digest = await crypto.subtle.digest('SHA-256', paint.getImageData(0, 0, img.naturalWidth, img.naturalHeight).data);
+  return [img.naturalWidth, img.naturalHeight, Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0')).join('')];
+});
+
+test('a picture of 50 MB goes from page to page, and the memory of the server stays where it is', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'messenger-'));
+  ends.push(() => rmSync(folder, { recursive: true }));
+  const server = await serve('--port', '0');
+  const ada = await visit(server.origin, 'ada');
+  const bob = await visit(server.origin, 'bob');
+  await begin(ada, 'direct', 'bob');
+  await enter(bob, 'direct:');
+
+  // A small one first: what the server needs for any picture it has then had.
+  const send = async (name, width, height) => {
+    const picture = noise(width, height), file = join(folder, name);
+    writeFileSync(file, picture);
+    await ada.setInputFiles('#file', file);
+    return picture;
+  };
+  const small = await send('small.png', 400, 300);
+  await bob.waitForSelector('#log img[alt="small.png"]', patience);
+  await shows(ada, ['(file) [read]']);
+  const before = server.peak();
+
+  const began = performance.now();
+  const picture = await send('large.png', 4096, 4096);
+  assert.ok(picture.length > 50_000_000 && picture.length < 52_000_000);
+  // One so large is fetched when it is asked for.
+  await bob.click('#log [aria-label^="Show large.png"]', long);
+  await bob.waitForSelector('#log img[alt="large.png"]', long);
+  const taken = (performance.now() - began) / 1000, after = server.peak();
+  await shows(ada, ['(file) [read]', '(file) [read]']);
+  const theirs = await points(bob, '#log img[alt="large.png"]');
+  assert.deepEqual(theirs.slice(0, 2), [4096, 4096]);
+  assert.deepEqual(theirs, await points(ada, '#log img[alt="large.png"]'), 'every point is the sender\'s');
+  const [first, second] = await fetched(server.origin, 'direct:ada:bob');
+  assert.ok(small.equals(first) && picture.equals(second), 'byte for byte');
+  t.diagnostic(`${picture.length} bytes in ${taken.toFixed(1)} s; the server's peak: ${before / 1024} KiB before, ${after / 1024} KiB behind it, ${server.peak() / 1024} KiB at the end`);
+  assert.ok(server.peak() - before < 1 << 20, `${server.peak() - before} bytes more`);
+});
+
+test('what somebody sent as a page or as a drawing runs no script, wherever it is opened', async () => {
+  const { origin } = await serve('--port', '0');
+  const ada = await visit(origin, 'ada', { ...wide, acceptDownloads: true });
+  const script = (mark) => `document.documentElement.setAttribute('data-ran', 'yes'); new Image().src = '/ran/${mark}'`;
+  const texts = {
+    'text/html': `<!doctype html><title>quiet</title><body onload="${script('onload')}"><script>${script('inline')}</script><script src="/ran/script"></script>`
+      + `<img src="/ran/img" onerror="${script('onerror')}"><iframe srcdoc="<script>parent.${script('frame')}</script>"></iframe>`,
+    'image/svg+xml': `<svg xmlns="http://www.w3.org/2000/svg" width="20" height="20" onload="${script('onload')}"><title>quiet</title><script>${script('inline')}</script>`
+      + `<script href="/ran/script"/><foreignObject width="9" height="9"><body xmlns="http://www.w3.org/1999/xhtml"><img src="/ran/img" onerror="${script('onerror')}"/></body></foreignObject></svg>`,
+  };
+  const channel = 'direct:ada:bob';
+  for (const [type, text] of Object.entries(texts)) {
+    const upload = await fetch(`${origin}live/content?${new URLSearchParams({ user: 'ada', channel })}`, { method: 'POST', headers: { 'Content-Type': type }, body: text });
+    const { content } = await upload.json();
+    const answer = await fetch(`${origin}live?user=ada`, {
+      method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify({ id: 1, publish: { channel, content, data: { id: type, name: 'a file' } } }),
+    });
+    assert.equal(answer.status, 200);
+  }
+  const addresses = await kept(origin, channel);
+  assert.equal(addresses.length, 2);
+
+  const page = await ada.context().newPage();
+  const asked = [];  // what a script that ran would have asked for, and what was asked for without one
+  await page.route('**/ran/**', (route) => {
+    asked.push(new URL(route.request().url()).pathname.slice('/ran/'.length));
+    return route.abort();
+  });
+  await page.route(`${origin}bare`, (route) => route.fulfill({ contentType: 'text/html', body: '<!doctype html><title>bare</title>' }));
+  for (const [i, [type, text]] of Object.entries(texts).entries()) {
+    const address = addresses[i];
+    const { headers } = await fetch(address);
+    assert.deepEqual([headers.get('content-type'), headers.get('x-content-type-options'), headers.get('content-disposition'), headers.get('content-security-policy')],
+      [type, 'nosniff', 'attachment', "sandbox; default-src 'none'"]);
+
+    // Opened, it is saved, and not shown.
+    const [saved] = await Promise.all([page.waitForEvent('download'), page.goto(address).then(() => assert.fail('it is shown'), () => {})]);
+    assert.equal(readFileSync(await saved.path(), 'utf8'), text);
+    assert.equal(page.url(), 'about:blank');
+    // Nor does a page of the same origin, even one without rules of its own, take it as a script, a frame or more than a picture.
+    await page.goto(`${origin}bare`);
+    const used_as = (tag) => page.evaluate(([name, src]) => new Promise((done) => {
+      document.body.append(Object.assign(document.createElement(name), { src, onload: () => done('shown'), onerror: () => done('refused') }));
+    }), [tag, address]);
+    assert.equal(await used_as('script'), 'refused');
+    assert.equal(await used_as('img'), type === 'text/html' ? 'refused' : 'shown');
+    const [again] = await Promise.all([page.waitForEvent('download'), page.evaluate((src) => {
+      document.body.append(Object.assign(document.createElement('iframe'), { src }));
+    }, address)]);
+    assert.equal(again.url(), address);
+    assert.deepEqual(asked, []);
+
+    // A program that shows it all the same, as if it were no attachment, keeps it in a box without scripts …
+    const shown_with = async (without) => {
+      asked.length = 0;
+      await page.route('**/live/messages?**', async (route) => {
+        const answer = await route.fetch();
+        const headers = Object.fromEntries(Object.entries(answer.headers()).filter(([name]) => !without.includes(name)));
+        await route.fulfill({ response: answer, headers });
+      });
+      await page.goto(address);
+      await page.unroute('**/live/messages?**');
+      return [await page.evaluate(() => document.documentElement.getAttribute('data-ran')), new Set(asked)];
+    };
+    assert.deepEqual(await shown_with(['content-disposition']), [null, new Set()]);
+    // … where this test would see them: without the box all of them run.
+    const [ran, what] = await shown_with(['content-disposition', 'content-security-policy']);
+    assert.equal(ran, 'yes');
+    for (const mark of ['onload', 'inline', 'script', 'img', 'onerror']) assert.ok(what.has(mark), `${type}: ${mark}`);
+    asked.length = 0;
+    await page.goto('about:blank');
+  }
 });
 
 test('by keyboard alone: a chat is begun, written in, left and found again, and every control has a name', async () => {

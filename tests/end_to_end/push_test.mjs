@@ -2,14 +2,15 @@
 //
 // The push notifiers against push services that check everything their specifications demand: APNs over HTTP/2, FCM with its
 // OAuth 2, a Web Push service whose browser decrypts by npm's `http_ece`, and a webhook verified as Standard Webhooks says. They
-// fail, are slow, go away and come back, and change their tokens.
+// fail, are slow, go away and come back, and change their tokens. And the whole way of a wake: a service that the messenger's
+// webhook calls starts the client of a device that sleeps, and that client misses nothing.
 
 import '../watchdog.mjs';
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { createECDH, createHmac, createPublicKey, generateKeyPairSync, randomBytes, verify } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { constants, createSecureServer } from 'node:http2';
 import { tmpdir } from 'node:os';
@@ -18,13 +19,14 @@ import { createInterface } from 'node:readline';
 import { after, before, beforeEach, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { decrypt } from 'http_ece';
+import WebSocket from 'ws';
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
 const program = process.env.HAILWIRE_PUSH_SENDER ?? resolve(root, 'build/release/tests/push_sender');
 const folder = mkdtempSync(join(tmpdir(), 'hailwire-push-'));
 const wrong = [];  // what a service found that its specification forbids
 let certificate, key;
-const senders = new Set(), services = new Set();
+const senders = new Set(), services = new Set(), processes = new Set();
 
 before(() => {
   const made = spawnSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '3', '-subj',
@@ -36,6 +38,7 @@ before(() => {
 beforeEach(() => { wrong.length = 0; });
 after(() => {
   for (const s of senders) s.process.kill('SIGKILL');
+  for (const p of processes) p.kill('SIGKILL');
   for (const s of services) s.close();
   rmSync(folder, { recursive: true });
 });
@@ -437,15 +440,19 @@ test('Web Push: redirects are followed nowhere, and a listed name at a private a
 
 // ---- webhook ------------------------------------------------------------------------------------------------------------
 
+/** What Standard Webhooks demands of a request, and what it says. */
+function read_webhook({ headers: h }, body, secret) {
+  const wanted = `v1,${createHmac('sha256', secret).update(`${h['webhook-id']}.${h['webhook-timestamp']}.${body}`).digest('base64')}`;
+  expect((h['webhook-signature'] ?? '').split(' ').includes(wanted), 'the signature');
+  expect(Math.abs(Number(h['webhook-timestamp']) - now()) < 300, 'the time');
+  return JSON.parse(body);
+}
+
 test('a webhook is verified as Standard Webhooks says, and a slow one costs its queue alone', async () => {
   const secret = randomBytes(16).toString('hex'), seen = [];
   const held = [];
   const service = new Service(async (request, body) => {
-    const h = request.headers;
-    const wanted = `v1,${createHmac('sha256', secret).update(`${h['webhook-id']}.${h['webhook-timestamp']}.${body}`).digest('base64')}`;
-    expect((h['webhook-signature'] ?? '').split(' ').includes(wanted), 'the signature');
-    expect(Math.abs(Number(h['webhook-timestamp']) - now()) < 300, 'the time');
-    seen.push(JSON.parse(body));
+    seen.push(read_webhook(request, body, secret));
     if (seen.length > 1 && held.length < 64) return new Promise((done) => held.push(() => done({ status: 204 })));
     return { status: 204 };
   }, { http1: true });
@@ -465,4 +472,182 @@ test('a webhook is verified as Standard Webhooks says, and a slow one costs its 
   const { webhook } = await sender.end();
   assert.deepEqual([webhook.delivered, webhook.dropped, webhook.waiting], [101, 20, 0]);
   service.close();
+});
+
+// ---- a client that sleeps -----------------------------------------------------------------------------------------------
+
+const messenger = process.env.HAILWIRE_MESSENGER ?? resolve(root, 'build/release/examples/messenger');
+const hw = process.env.HAILWIRE_HW ?? resolve(root, 'build/release/examples/hw');
+const sleepers = Number(process.env.HAILWIRE_SLEEPERS ?? 200);
+const skip = [messenger, hw].filter((file) => !existsSync(file)).map((file) => `${file} is not built`)[0] ?? false;
+const environment = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/_proxy$/i.test(name)));
+// A page says that it is a module; to Node 18 the name alone does not.
+const { connect } = await import(`data:text/javascript;base64,${readFileSync(resolve(root, 'examples/web/hailwire.js'), 'base64')}`);
+
+/** Does something for all of a list, so many at a time. */
+async function each(list, width, act) {
+  const left = [...list];
+  await Promise.all(Array.from({ length: width }, async () => { while (left.length) await act(left.shift()); }));
+}
+
+/** The messenger, and the service that its webhook tells of whose device sleeps. */
+class Night {
+  notices = [];
+  #ids = new Set();
+  #waiting = new Map();
+
+  async begin() {
+    const secret = randomBytes(16).toString('hex');
+    this.service = createServer(async (request, response) => {
+      const parts = [];
+      for await (const part of request) parts.push(part);
+      expect(request.method === 'POST' && request.url === '/wake' && request.headers['content-type'] === 'application/json', `${request.method} ${request.url}`);
+      const notice = read_webhook(request, Buffer.concat(parts), secret);
+      expect(!this.#ids.has(request.headers['webhook-id']), 'a notice that was taken is not sent again');
+      this.#ids.add(request.headers['webhook-id']);
+      this.notices.push(notice);
+      response.writeHead(204).end();
+      this.#waiting.get(notice.user)?.(notice);
+    });
+    await once(this.service.listen(0, '127.0.0.1'), 'listening');
+    services.add(this.service);
+    const url = `http://127.0.0.1:${this.service.address().port}/wake`;
+    this.process = spawn(messenger, ['--port', '0', '--webhook', url, '--webhook-secret', secret], { stdio: ['ignore', 'pipe', 'inherit'], env: environment });
+    processes.add(this.process);
+    const [line] = await once(createInterface({ input: this.process.stdout }), 'line');
+    this.live = `${/^listening on (http:\S+)$/.exec(line)[1]}live`;
+    return this;
+  }
+  async end() {
+    const ended = once(this.process, 'exit');
+    this.process.kill('SIGTERM');
+    assert.equal((await ended)[0], 0);
+    processes.delete(this.process);
+    this.service.close();
+    services.delete(this.service);
+  }
+
+  /** The first notice for this user's device. */
+  told(user) { return new Promise((done) => this.#waiting.set(user, done)); }
+
+  /** Commands of somebody's device; all are carried out. */
+  async command(user, device, ...commands) {
+    const answer = await fetch(`${this.live}?${new URLSearchParams({ user, device })}`, {
+      method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(commands.map((one, id) => ({ id, ...one }))),
+    });
+    return (await answer.json()).map(({ ok, error }) => {
+      assert.equal(error, undefined);
+      return ok;
+    });
+  }
+  /** Publishes texts into somebody's inbox. */
+  publish(user, ...texts) {
+    return this.command('eve', 'desk', ...texts.map((data) => ({ publish: { channel: `@${user}`, data } })));
+  }
+
+  /** The client of the page, in this process. `leave()` closes it, and the server has closed it too. */
+  async visit(user, device) {
+    let socket;
+    const live = connect({
+      url: this.live, channels: [`@${user}`], since: 'received', params: { user, device }, transports: ['websocket'],
+      runtime: { WebSocket: class extends WebSocket { constructor(...all) { super(...all); socket = this; } } },
+    });
+    await live.command('device', { push: 'webhook', token: `${user} ${device}` });
+    live.leave = async () => {
+      const closed = once(socket, 'close');
+      live.close();
+      if (socket.readyState !== WebSocket.CLOSED) await closed;
+    };
+    return live;
+  }
+
+  /** A client that is a process, which is told to end when it has heard the text `last`. */
+  async run(user, device, last, ...options) {
+    const child = spawn(hw, ['tail', ...options, `${this.live}?${new URLSearchParams({ user, device })}`, `@${user}`], { stdio: ['ignore', 'pipe', 'inherit'], env: environment });
+    processes.add(child);
+    const heard = [], lines = createInterface({ input: child.stdout }), ended = [once(child, 'exit'), once(lines, 'close')];
+    lines.on('line', (line) => {
+      const { offset, data } = JSON.parse(line);
+      heard.push([offset, data]);
+      if (data === last) child.kill('SIGTERM');
+    });
+    const [[code]] = await Promise.all(ended);
+    processes.delete(child);
+    assert.equal(code, 143);
+    return heard;
+  }
+}
+
+test('a device whose client is gone is woken by the webhook, and the client that is then started misses nothing', { skip }, async () => {
+  const night = await new Night().begin();
+  // Ada's client keeps a cursor in a file, bob's says to the server what it has received. Either has a tab open elsewhere.
+  const tabs = [];
+  const spend = async (user, come_back) => {
+    tabs.push(await night.visit(user, 'laptop'));
+    const [{ epoch, offset }] = await night.publish(user, 'evening');
+    assert.equal(offset, 1);
+    const received = { received: { channel: `@${user}`, epoch, offset } };
+    if (user === 'ada') {
+      await night.command(user, 'phone', { device: { push: 'webhook', token: 'ada phone' } }, received);
+      assert.deepEqual(await night.run(user, 'phone', 'evening', ...come_back, '--since', 'earliest'), [[1, 'evening']]);
+    } else {
+      const phone = await night.visit(user, 'phone');
+      await phone.command('received', received.received);
+      await phone.leave();
+    }
+    const woken = night.told(user);
+    await night.publish(user, 'one', 'two', 'three', 'four');
+    assert.deepEqual(await woken, { user, device: 'phone', token: `${user} phone`, channel: `@${user}`, epoch, offset: 5, count: 4 });
+    // More comes while the client is started, and while it runs.
+    await night.publish(user, 'five');
+    const back = night.run(user, 'phone', 'morning', ...come_back);
+    await night.publish(user, 'six');
+    await night.publish(user, 'morning');
+    assert.deepEqual(await back, ['one', 'two', 'three', 'four', 'five', 'six', 'morning'].map((text, i) => [i + 2, text]));
+  };
+  await Promise.all([spend('ada', ['--cursor', join(folder, 'cursor')]), spend('bob', ['--since', 'received'])]);
+  // Whose client was there is not told of, and nobody was told of twice for one night.
+  assert.deepEqual(night.notices.filter(({ device, offset }) => device !== 'phone' || offset === 5).map(({ user, device }) => `${user} ${device}`).sort(), ['ada phone', 'bob phone']);
+  assert.deepEqual(wrong, []);
+  for (const tab of tabs) await tab.leave();
+  await night.end();
+});
+
+test(`${sleepers} devices sleep: each is woken once, and none misses a message`, { skip }, async (t) => {
+  const night = await new Night().begin();
+  const users = Array.from({ length: sleepers }, (_, i) => `user${i}`), texts = ['one', 'two', 'three'];
+  const woken = new Map();
+  const began = performance.now(), seconds = () => ((performance.now() - began) / 1000).toFixed(1);
+  await each(users, 8, async (user) => {
+    const phone = await night.visit(user, 'phone');
+    const [{ epoch, offset }] = await night.publish(user, 'evening');
+    await phone.command('received', { channel: `@${user}`, epoch, offset });
+    await phone.leave();
+    woken.set(user, night.told(user));
+  });
+  const asleep = seconds();
+  await each(users, 8, (user) => night.publish(user, ...texts));
+  // Twenty processes at a time; who is woken while they run waits for a turn.
+  let free = 20, last_told;
+  const turns = [];
+  const turn = () => (free > 0 ? free-- : new Promise((done) => turns.push(done)));
+  const give = () => (turns.length ? turns.shift()() : ++free);
+  const all = await Promise.all(users.map(async (user) => {
+    await woken.get(user);
+    last_told = seconds();
+    await turn();
+    const back = night.run(user, 'phone', 'morning', '--since', 'received');
+    await night.publish(user, 'morning');
+    const heard = await back;
+    give();
+    return heard;
+  }));
+  t.diagnostic(`${sleepers} were asleep after ${asleep} s, told of by ${last_told} s, and up to date after ${seconds()} s`);
+  const wanted = JSON.stringify([...texts, 'morning'].map((text, i) => [i + 2, text]));
+  assert.deepEqual(all.filter((heard) => JSON.stringify(heard) !== wanted), [], 'each has all that was published, once, in order');
+  // What came in the morning may be told of too, to a device whose client has ended again.
+  const nightly = night.notices.filter(({ offset }) => offset === 1 + texts.length);
+  assert.deepEqual(nightly.map(({ user, count }) => `${user} ${count}`).sort(), users.map((user) => `${user} ${texts.length}`).sort());
+  assert.deepEqual(wrong, []);
+  await night.end();
 });
