@@ -422,6 +422,31 @@ test('by keyboard alone: a chat is begun, written in, left and found again, and 
   assert.deepEqual(nameless, []);
 });
 
+test('who goes offline by the button is offline to the others, and what was written then comes later', async () => {
+  const { origin } = await serve('--port', '0');
+  const ada = await visit(origin, 'ada');
+  const bob = await visit(origin, 'bob');
+  await begin(ada, 'direct', 'bob');
+  await enter(bob, 'direct:');
+  await room_says(ada, 'online');
+  const go = async (state) => {
+    await bob.click('#status');
+    await bob.click('#cut');
+    await bob.press('#line button.main', 'Enter');
+    await is(bob, state);
+  };
+  await go('offline');
+  await say(bob, 'Back at noon');
+  await say(ada, 'Lunch?');
+  await room_says(ada, 'offline');
+  await shows(ada, ['Lunch? [sent]']);
+  await shows(bob, ['Back at noon [waiting]']);
+  await go('open');
+  await room_says(ada, 'online');
+  await shows(ada, ['Lunch? [read]', 'Back at noon']);
+  await shows(bob, ['--- New', 'Lunch?', 'Back at noon [read]']);
+});
+
 test('while no page is open the service worker says that something is there, and not what', async () => {
   const { origin } = await serve('--port', '0');
   const ada = await visit(origin, 'ada');
