@@ -317,11 +317,12 @@ export class Messenger {
 
   #opens = 0;
   #opened() {
-    this.#opens++;
+    const opens = ++this.#opens;
     this.#who(people);
     for (const chat of this.chats.values()) this.#ask(chat);
     this.#later(1_000, () => {
-      this.#settled = this.#was_open = true;
+      this.#was_open = true;
+      if (this.status.state === 'open' && opens === this.#opens) this.#settled = true;
     });
     if (!['websocket', 'sse'].includes(this.status.transport)) this.#look_again(this.#opens);
   }

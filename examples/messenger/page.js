@@ -473,7 +473,7 @@ function show_line() {
 }
 $('status').onclick = () => { show_line(); ask($('line')); };
 $('cut').onclick = () => {
-  if (messenger.status.state === 'offline') messenger.live.resume(); else messenger.live.cut();
+  if (messenger.status.state === 'offline') messenger.live.resume(); else messenger.live.pause();
   show_now();
   show_line();
 };

@@ -155,8 +155,8 @@ export class Connection {
     this.#timer = this.#runtime.setTimeout(() => this.#open(), 0);
   }
 
-  /** The state now: `connecting`, `open`, `waiting` (to reconnect, in `retryIn` milliseconds), `offline` (`cut()`, or the
-   *  page is hidden: `resume()` ends it) or `stopped` (for good). `reason` is a word: a code of the protocol,
+  /** The state now: `connecting`, `open`, `waiting` (to reconnect, in `retryIn` milliseconds), `offline` (`pause()`,
+   *  `cut()`, or the page is hidden: `resume()` ends it) or `stopped` (for good). `reason` is a word: a code of the protocol,
    *  `unreachable`, `silent`, `lost`, …
    *  @returns {{state: string, transport: string, reason?: string, retryIn?: number}} */
   get status() { return { transport: this.#ladder[this.#level], ...this.#status }; }
@@ -370,6 +370,11 @@ export class Connection {
   /** Goes offline as if the network had died: says nothing to the server, and hears nothing that it still sends. */
   cut() {
     if (this.#status.state !== 'stopped') this.#away('cut', true);
+  }
+
+  /** Goes offline and lets the server know: the others see this one leave. */
+  pause() {
+    if (this.#status.state !== 'stopped') this.#away('paused');
   }
 
   /** Ends `offline`: comes back at the cursor. */

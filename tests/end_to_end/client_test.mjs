@@ -1790,6 +1790,22 @@ test('cut hears and says nothing until it resumes', async () => {
   assert.deepEqual(world.socket.sent.map(({ publish }) => publish.data), ['later']);
 });
 
+test('a pause says goodbye, and the page coming back does not end it', async () => {
+  const world = new World();
+  const live = await world.connected();
+  live.pause();
+  assert.equal(world.socket.closed, 1000);
+  assert.deepEqual([live.status.state, live.status.reason], ['offline', 'paused']);
+  live.publish('chat', 'later');
+  for (const event of ['pagehide', 'pageshow', 'online']) world.page.dispatchEvent(new Event(event));
+  await world.pass(100_000);
+  assert.equal(world.sockets.length, 1);
+  live.resume();
+  assert.equal(since(world.socket), 'e1.0');
+  await world.socket.receive(open({ chat: ['e1', 0] }));
+  assert.deepEqual(world.socket.sent.map(({ publish }) => publish.data), ['later']);
+});
+
 test('closes on pagehide and resumes on pageshow, but not what was cut', async () => {
   const world = new World();
   const live = await world.connected();

@@ -105,6 +105,21 @@ test('a chat is announced to the inboxes of all who are in it, one\'s own too, o
   assert.deepEqual(live.published[2].data.members, ['ada', 'bob', 'eve']);
 });
 
+test('where what was missed begins is known too if the first second was cut short', async () => {
+  const { messenger, live, clock } = await come('ada');
+  const chat = messenger.start('bob');
+  await live.message('direct:ada:bob', 1, 'bob', { id: 'b1', text: 'hello' });
+  await live.state('offline');
+  await clock.pass(10_000);
+  await live.state('open');
+  await live.message('direct:ada:bob', 2, 'bob', { id: 'b2', text: 'are you there?' });
+  assert.equal(chat.caught_from, 2);
+  chat.caught_from = undefined;  // it is shown
+  await clock.pass(1_000);
+  await live.message('direct:ada:bob', 3, 'bob', { id: 'b3', text: 'there you are' });
+  assert.equal(chat.caught_from, undefined);
+});
+
 test('an invitation opens the chat, if it is one\'s own', async () => {
   const { messenger, live } = await come('bob');
   const invite = (offset, from, data, type = 'invite') => live.message('@bob', offset, from, data, { type });

@@ -100,11 +100,13 @@ after(() => browser?.close());
 /** A person's device: a browser context of its own. */
 async function visit(origin, user, options = wide, query = {}) {
   const context = await browser.newContext({ locale: 'en-GB', ...options });
-  ends.push(async () => {
-    assert.deepEqual(page.faults, []);
-    await context.close();
-  });
+  ends.push(() => context.close());
+  return enter_page(context, origin, user, query);
+}
+/** A page on a device, which may have had one before. */
+async function enter_page(context, origin, user, query = {}) {
   const page = await context.newPage();
+  ends.push(() => assert.deepEqual(page.faults, []));
   page.setDefaultTimeout(patience.timeout);
   page.faults = [];
   page.on('pageerror', (fault) => page.faults.push(fault.stack));
@@ -319,7 +321,7 @@ test('what is written between two in an encrypted chat is read by them alone', a
   await shows(bob, ['The door code is 4711.', 'Burn after reading. [read]']);
 });
 
-test('a device that was away for a thousand messages across a kill of the server shows each once, in order, with the right ticks', async () => {
+test('devices that were away for a thousand messages across a kill of the server show each once, in order, with the right ticks', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'messenger-'));
   ends.push(() => rmSync(folder, { recursive: true }));
   const storage = ['--storage', `sqlite:${join(folder, 'chats.db')}`];
@@ -327,34 +329,59 @@ test('a device that was away for a thousand messages across a kill of the server
   const { port } = new URL(first.origin);
   const way = await way_to(first.origin);
   const ada = await visit(first.origin, 'ada');
-  const bob = await visit(way.origin, 'bob', narrow, { device: 'phone' });
+  const phone = await visit(way.origin, 'bob', narrow, { device: 'phone' });
+  const tablet = await visit(first.origin, 'bob', wide, { device: 'tablet' });
   await begin(ada, 'direct', 'bob');
   await say(ada, 'Are you there?');
-  await enter(bob, 'direct:');
+  await enter(tablet, 'direct:');
   await shows(ada, ['Are you there? [read]']);
-  await bob.click('#back');
+  await enter(phone, 'direct:');
+  await phone.click('#back');
+
+  // The phone's page stays, without a network; the tablet's is closed.
   await way.cut();
+  await tablet.waitForFunction(() => Object.entries(localStorage).some(([name, kept]) => name.endsWith('direct:ada:bob') && kept.includes('Are you there?')), undefined, patience);
+  await tablet.close();
 
   const lines = Array.from({ length: 1000 }, (_, i) => `line ${i + 1}`);
+  const ticked = (tick, upto = lines.length) => ['Are you there? [read]', ...lines.slice(0, upto).map((line) => `${line} [${tick}]`)];
   const post = async (origin, texts) => {
-    const commands = texts.map((text) => ({ id: text, publish: { channel: 'direct:ada:bob', data: { id: text, text }, type: 'text', key: text.replace(' ', '-') } }));
-    const answer = await fetch(`${origin}live?user=ada`, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(commands) });
-    for (const { error } of await answer.json()) assert.equal(error, undefined);
+    for (let i = 0; i < texts.length; i += 50) {
+      const commands = texts.slice(i, i + 50).map((text) => ({ id: text, publish: { channel: 'direct:ada:bob', data: { id: text, text }, type: 'text', key: text.replace(' ', '-') } }));
+      const answer = await fetch(`${origin}live?user=ada`, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(commands) });
+      for (const { error } of await answer.json()) assert.equal(error, undefined);
+    }
   };
-  for (let i = 0; i < 500; i += 50) await post(first.origin, lines.slice(i, i + 50));
+  await post(first.origin, lines.slice(0, 500));
+  await shows(ada, ticked('sent', 500));
   await first.stop('SIGKILL');
+  await ada.waitForSelector('#offline', patience);
+  await say(ada, lines[500]);
+  await shows(ada, [...ticked('sent', 500), `${lines[500]} [waiting]`]);
   const { origin } = await serve('--port', port, ...storage);
-  for (let i = 450; i < 1000; i += 50) await post(origin, lines.slice(i, i + 50));  // who was not sure repeats with the same keys
+  await shows(ada, ticked('sent', 501));
+  await post(origin, lines.slice(450, 500));  // who was not sure repeats with the same keys
+  await post(origin, lines.slice(501));
+  await shows(ada, ticked('sent'));
+
+  // Each comes back; a third device has never been here.
+  const all = ['Are you there?', ...lines];
+  const reopened = await enter_page(tablet.context(), origin, 'bob', { device: 'tablet' });
+  await row(reopened, 'direct:', '1000 unread');
+  await shows(ada, ticked('delivered'));
   await way.mend();
-  await bob.evaluate(() => dispatchEvent(new Event('online')));
-  await row(bob, 'direct:', '1000 unread');
-  const last = (page) => page.waitForFunction(() => [...document.querySelectorAll('#log .message')].at(-1)?.textContent.includes('line 1000'), undefined, patience);
-  await last(ada);
-  await shows(ada, ['Are you there? [read]', ...lines.map((line) => `${line} [delivered]`)]);
-  await enter(bob, 'direct:');
-  await last(bob);
-  assert.deepEqual((await shown(bob)).slice(-1001), ['--- New', ...lines]);
-  await shows(ada, ['Are you there? [read]', ...lines.map((line) => `${line} [read]`)]);
+  await phone.evaluate(() => dispatchEvent(new Event('online')));
+  await row(phone, 'direct:', '1000 unread');
+  await enter(reopened, 'direct:');
+  await shows(reopened, [all[0], '--- New', ...lines]);
+  await shows(ada, ticked('read'));
+  await enter(phone, 'direct:');
+  await shows(phone, [all[0], '--- New', ...lines]);
+  const laptop = await visit(origin, 'bob', wide, { device: 'laptop' });
+  await row(laptop, 'direct:', 'line 1000');
+  await laptop.waitForSelector('.badge', { ...patience, state: 'detached' });
+  await enter(laptop, 'direct:');
+  await shows(laptop, all);
 });
 
 /** A chat's messages as the server has them, each with the address of its content. */
@@ -602,6 +629,31 @@ test('by keyboard alone: a chat is begun, written in, left and found again, and 
       && !(element.getAttribute('aria-label') || element.textContent.trim() || (by && document.getElementById(by)) || element.labels?.length);
   }).map((element) => element.outerHTML));
   assert.deepEqual(nameless, []);
+});
+
+test('who goes offline by the button is offline to the others, and what was written then comes later', async () => {
+  const { origin } = await serve('--port', '0');
+  const ada = await visit(origin, 'ada');
+  const bob = await visit(origin, 'bob');
+  await begin(ada, 'direct', 'bob');
+  await enter(bob, 'direct:');
+  await room_says(ada, 'online');
+  const go = async (state) => {
+    await bob.click('#status');
+    await bob.click('#cut');
+    await bob.press('#line button.main', 'Enter');
+    await is(bob, state);
+  };
+  await go('offline');
+  await say(bob, 'Back at noon');
+  await say(ada, 'Lunch?');
+  await room_says(ada, 'offline');
+  await shows(ada, ['Lunch? [sent]']);
+  await shows(bob, ['Back at noon [waiting]']);
+  await go('open');
+  await room_says(ada, 'online');
+  await shows(ada, ['Lunch? [read]', 'Back at noon']);
+  await shows(bob, ['--- New', 'Lunch?', 'Back at noon [read]']);
 });
 
 test('while no page is open the service worker says that something is there, and not what', async () => {
