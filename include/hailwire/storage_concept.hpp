@@ -191,11 +191,9 @@ concept storage = synchronous_storage<S> || asynchronous_storage<S>;
 /// at, d)` takes type, payload and content away from the message at `at`, which keeps its place, time and sender and is
 /// `erased` from then on, and appends `d` as a message that `erases` it. It answers as `append` does. What was taken
 /// away is gone from wherever the storage keeps it, not only hidden.
-/// - No such message, because it is trimmed, above the head, or itself one that erases, or because the storage has
-/// epochs
-///   and `at.epoch` is not the channel's: `errc::not_found`. (The hub looked at the message a moment ago: what the
-///   storage lost meanwhile, or another that stands at that offset since, is not the one that is meant.) Who has no
-///   epochs does not look at that word.
+/// - No such message, because it is trimmed, above the head, or itself one that erases: `errc::not_found`.
+/// - `at.epoch` is not the channel's epoch: `errc::not_found`. The hub read the message a moment before; a storage that
+///   lost messages since then may hold another message at the same offset. A storage without epochs ignores `at.epoch`.
 /// - One that is erased already: the offset of the message that did it, and `duplicate`.
 /// - The key of an erased message is still known, and returns its offset.
 template <class S>

@@ -86,14 +86,19 @@ inline void erase_leaves_the_place(subject& s) {
   expect(t.all("d").size() == 1 && !t.all("d")[0].erased, "an erasure touched another channel");
 }
 
+/// That nothing is erased at that position of the channel `c`.
+inline void expect_not_erased(trial& t, const position& at, const std::string& what) {
+  const std::uint64_t head = t.facts("c").head;
+  const auto r = erase(t, "c", at);
+  expect(r.error == errc::not_found,
+         "erasing " + what + " was " + (r.error ? "answered: " + r.error.message() : std::string("done")));
+  expect(t.facts("c").head == head, "erasing " + what + " left an entry behind");
+}
+
 inline void erase_of_nothing(subject& s) {
   trial t(s, with_erase(s, retention{5, 0, std::chrono::seconds(0)}));
   auto refused = [&](std::uint64_t offset, const char* what) {
-    std::uint64_t head = t.facts("c").head;
-    auto r = erase(t, "c", offset);
-    expect(r.error == errc::not_found, std::string("erasing ") + what + " was " +
-                                           (r.error ? "answered: " + r.error.message() : std::string("done")));
-    expect(t.facts("c").head == head, std::string("erasing ") + what + " left an entry behind");
+    expect_not_erased(t, {t.facts("c").epoch, offset}, what);
   };
   for (std::uint64_t offset : {std::uint64_t{0}, std::uint64_t{1}, max_offset}) refused(offset, "in an empty channel");
   t.append("c", "x");
@@ -112,11 +117,8 @@ inline void erase_in_its_epoch(subject& s) {
   t.append("d", "x");
   const std::string own = t.facts("c").epoch, other = t.facts("d").epoch;
   if (own.empty()) throw absent{"the storage has no epochs"};
-  for (const std::string& epoch : {std::string(), other, own + "x", own.substr(1)}) {
-    auto r = erase(t, "c", position{epoch, 1});
-    expect(r.error == errc::not_found, "erasing a message of another epoch was " +
-                                           (r.error ? "answered: " + r.error.message() : std::string("done")));
-  }
+  for (const std::string& epoch : {std::string(), other, own + "x", own.substr(1)})
+    expect_not_erased(t, {epoch, 1}, "a message of another epoch");
   expect(t.facts("c").head == 1 && !t.all("c")[0].erased, "erasing a message of another epoch erased this one");
   expect(!erase(t, "c", position{own, 1}).error, "a message could not be erased in its own epoch");
 }
