@@ -324,7 +324,7 @@ export class Messenger {
       this.#was_open = true;
       if (this.status.state === 'open' && opens === this.#opens) this.#settled = true;
     });
-    if (!['websocket', 'sse'].includes(this.status.transport)) this.#look_again(this.#opens);
+    if (!['websocket', 'sse'].includes(this.status.transport)) this.#look_again(opens);
   }
 
   #look_again(opens) {

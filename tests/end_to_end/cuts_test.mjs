@@ -130,9 +130,10 @@ class Relay {
     this.#pairs.add(near).add(far);
     const cut = (rest) => {
       if (!this.#alive.delete(cut)) return;
-      if (n !== undefined) this.raw[n] = seen.subarray(0, told);
+      const heard = seen.subarray(0, told);
+      if (n !== undefined) this.raw[n] = heard;
       this.cuts++;
-      const data = untold(seen.subarray(0, told));
+      const data = untold(heard);
       if (data) this.exceptions.push(data);
       near.end(rest);
       far.destroy();

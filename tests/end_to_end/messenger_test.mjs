@@ -396,25 +396,32 @@ const fetched = async (origin, channel) => Promise.all((await kept(origin, chann
   return Buffer.from(await answer.arrayBuffer());
 }));
 
+/** A picture of noise as a PNG file, written whole without a byte saved: `width` times `height` points, three bytes each. */
+function noise(width, height) {
+  const rows = Buffer.alloc((1 + 3 * width) * height);
+  randomFillSync(rows);
+  for (let y = 0; y < height; y++) rows[y * (1 + 3 * width)] = 0;  // no filter
+  const part = (name, data) => {
+    const whole = Buffer.alloc(12 + data.length);
+    whole.writeUInt32BE(data.length);
+    whole.write(name, 4, 'latin1');
+    data.copy(whole, 8);
+    gzipSync(whole.subarray(4, 8 + data.length), { level: 0 }).subarray(-8, -4).reverse().copy(whole, 8 + data.length);  // its CRC is a PNG's
+    return whole;
+  };
+  const head = Buffer.from([0, 0, 0, 0, 0, 0, 0, 0, 8, 2, 0, 0, 0]);
+  head.writeUInt32BE(width);
+  head.writeUInt32BE(height, 4);
+  return Buffer.concat([Buffer.from('\x89PNG\r\n\x1a\n', 'latin1'), part('IHDR', head), part('IDAT', deflateSync(rows, { level: 0 })), part('IEND', Buffer.alloc(0))]);
+}
+
 test('a picture goes from page to page, though the line is cut on the way, and so does an encrypted file', async () => {
   const { origin } = await serve('--port', '0');
   const way = await way_to(origin);
   const ada = await visit(way.origin, 'ada', { ...wide, acceptDownloads: true });
   const bob = await visit(origin, 'bob', narrow);
   await begin(ada, 'direct', 'bob');
-  // A picture of noise, so that it is large: made by the browser itself.
-  const picture = Buffer.from(await ada.evaluate(async () => {
-    const canvas = new OffscreenCanvas(460, 360);
-    const paint = canvas.getContext('2d');
-    const noise = paint.createImageData(460, 360);
-    for (let i = 0; i < noise.data.length; i += 65_536) crypto.getRandomValues(noise.data.subarray(i, Math.min(i + 65_536, noise.data.length)));
-    for (let i = 3; i < noise.data.length; i += 4) noise.data[i] = 255;
-    paint.putImageData(noise, 0, 0);
-    const reader = new FileReader();
-    reader.readAsDataURL(await canvas.convertToBlob({ type: 'image/png' }));
-    await new Promise((done) => { reader.onload = done; });
-    return reader.result.slice(reader.result.indexOf(',') + 1);
-  }), 'base64');
+  const picture = noise(460, 360);
   assert.ok(picture.length > 400_000, 'more than one piece');
   let pieces = 0;
   await ada.route('**/live/content/**', async (route) => {
@@ -449,24 +456,6 @@ test('a picture goes from page to page, though the line is cut on the way, and s
   assert.doesNotMatch(sealed.toString('latin1'), /plans/);
 });
 
-/** A picture of noise as a PNG file, written whole without a byte saved: `width` times `height` points, three bytes each. */
-function noise(width, height) {
-  const rows = Buffer.alloc((1 + 3 * width) * height);
-  randomFillSync(rows);
-  for (let y = 0; y < height; y++) rows[y * (1 + 3 * width)] = 0;  // no filter
-  const part = (name, data) => {
-    const whole = Buffer.alloc(12 + data.length);
-    whole.writeUInt32BE(data.length);
-    whole.write(name, 4, 'latin1');
-    data.copy(whole, 8);
-    gzipSync(whole.subarray(4, 8 + data.length), { level: 0 }).subarray(-8, -4).reverse().copy(whole, 8 + data.length);  // its CRC is a PNG's
-    return whole;
-  };
-  const head = Buffer.from([0, 0, 0, 0, 0, 0, 0, 0, 8, 2, 0, 0, 0]);
-  head.writeUInt32BE(width);
-  head.writeUInt32BE(height, 4);
-  return Buffer.concat([Buffer.from('\x89PNG\r\n\x1a\n', 'latin1'), part('IHDR', head), part('IDAT', deflateSync(rows, { level: 0 })), part('IEND', Buffer.alloc(0))]);
-}
 /** How large a picture of the page is, and the hash of its points. */
 const points = (page, selector) => page.$eval(selector, async (img) => {
   await img.decode();

@@ -84,17 +84,21 @@ class Sender {
   }
 }
 
-/** A server over TLS that speaks HTTP/2, and 1.1 where `http1`; `handle(request, body)` gives {status, headers, body, hold, reset}. */
+/**
+ * A server over TLS that speaks HTTP/2, and 1.1 where `http1`; where `plain`, one of HTTP/1.1 without TLS. `handle(request, body)`
+ * gives {status, headers, body, hold, reset}.
+ */
 class Service {
-  constructor(handle, { http1 = false } = {}) {
+  constructor(handle, { http1 = false, plain = false } = {}) {
     this.handle = handle;
     this.http1 = http1;
+    this.plain = plain;
     this.sessions = new Set();
     this.count = 0;
     services.add(this);
   }
   async listen(port = 0) {
-    this.server = createSecureServer({ key, cert: certificate, allowHTTP1: this.http1 });
+    this.server = this.plain ? createServer() : createSecureServer({ key, cert: certificate, allowHTTP1: this.http1 });
     this.server.on('session', (s) => { ++this.count; this.sessions.add(s); s.on('close', () => this.sessions.delete(s)); s.on('error', () => {}); });
     this.server.on('request', (request, response) => {
       const parts = [];
@@ -111,7 +115,7 @@ class Service {
     });
     await once(this.server.listen(port, 'localhost'), 'listening');
     this.port = this.server.address().port;
-    this.url = `https://localhost:${this.port}`;
+    this.url = `${this.plain ? 'http' : 'https'}://localhost:${this.port}`;
     return this;
   }
   close() {
@@ -498,21 +502,17 @@ class Night {
 
   async begin() {
     const secret = randomBytes(16).toString('hex');
-    this.service = createServer(async (request, response) => {
-      const parts = [];
-      for await (const part of request) parts.push(part);
+    this.service = new Service(async (request, body) => {
       expect(request.method === 'POST' && request.url === '/wake' && request.headers['content-type'] === 'application/json', `${request.method} ${request.url}`);
-      const notice = read_webhook(request, Buffer.concat(parts), secret);
+      const notice = read_webhook(request, body, secret);
       expect(!this.#ids.has(request.headers['webhook-id']), 'a notice that was taken is not sent again');
       this.#ids.add(request.headers['webhook-id']);
       this.notices.push(notice);
-      response.writeHead(204).end();
       this.#waiting.get(notice.user)?.(notice);
-    });
-    await once(this.service.listen(0, '127.0.0.1'), 'listening');
-    services.add(this.service);
-    const url = `http://127.0.0.1:${this.service.address().port}/wake`;
-    this.process = spawn(messenger, ['--port', '0', '--webhook', url, '--webhook-secret', secret], { stdio: ['ignore', 'pipe', 'inherit'], env: environment });
+      return { status: 204 };
+    }, { plain: true });
+    await this.service.listen();
+    this.process = spawn(messenger, ['--port', '0', '--webhook', `${this.service.url}/wake`, '--webhook-secret', secret], { stdio: ['ignore', 'pipe', 'inherit'], env: environment });
     processes.add(this.process);
     const [line] = await once(createInterface({ input: this.process.stdout }), 'line');
     this.live = `${/^listening on (http:\S+)$/.exec(line)[1]}live`;
@@ -524,7 +524,6 @@ class Night {
     assert.equal((await ended)[0], 0);
     processes.delete(this.process);
     this.service.close();
-    services.delete(this.service);
   }
 
   /** The first notice for this user's device. */
